@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dynamo_llm/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+
+#include "capi/arguments.hpp"
+#include "capi/barrier.hpp"
+#include "core/engine_registry.hpp"
+#include "core/request.hpp"
+#include "engines/native.hpp"
+
+using namespace dynamo;
+using capi::status_of;
+
+namespace {
+
+Error engine_error(std::int32_t status, const char *message, const char *detail_json) {
+    Error error;
+    error.status = status < 0 ? status : static_cast<std::int32_t>(DYNAMO_ERROR_INTERNAL);
+    error.message = message == nullptr ? "the engine gave no reason" : message;
+    error.layer = "engine";
+    error.detail = detail_json == nullptr ? "" : detail_json;
+    return error;
+}
+
+// Takes the stream from the engine: the handle is stale from here on, whatever else happens.
+std::shared_ptr<Request> give_up(dynamo_stream_t *stream) {
+    Held<EngineStream> held(stream);
+    if (!close_handle<EngineStream>(stream)) {
+        throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the stream was finished or failed before");
+    }
+    return held->request;
+}
+
+[[noreturn]] void reject_ended() {
+    throw Failure(DYNAMO_ERROR_CANCELLED,
+                  "the request ended on the caller's side; finish the stream");
+}
+
+std::optional<Usage> usage_of(const dynamo_usage_t *usage) {
+    if (usage == nullptr) {
+        return std::nullopt;
+    }
+    dynamo_usage_t known{};
+    std::memcpy(&known, usage, std::min(usage->struct_size, sizeof known));
+    return Usage{known.prompt_tokens, known.completion_tokens, known.cached_tokens};
+}
+
+}  // namespace
+
+int32_t dynamo_engine_register(const char *name, const dynamo_engine_t *engine, void *user,
+                               dynamo_release_callback_t release) {
+    return status_of([&] {
+        engines::register_native();  // so that nobody takes their names
+        engine_registry::add(name, engine, user, release);
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_engine_unregister(const char *name) {
+    return status_of([&] {
+        engine_registry::remove(name);
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_engine_error(int32_t status, const char *message, const char *detail_json) {
+    try {
+        last_error::set(engine_error(status, message, detail_json));
+    } catch (...) {
+        last_error::set_out_of_memory();
+    }
+    return last_error::status();
+}
+
+int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
+    return status_of([&]() -> std::int32_t {
+        Held<EngineStream> held(stream);
+        capi::not_null(chunk, "chunk");
+        if (chunk->struct_size < offsetof(dynamo_chunk_t, logprobs_json) + sizeof(char *)) {
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                          "chunk.struct_size is " + std::to_string(chunk->struct_size) +
+                              "; set it to sizeof(dynamo_chunk_t)");
+        }
+        switch (held->request->push(*chunk)) {
+            case Stream::Pushed::ok:
+                return DYNAMO_OK;
+            case Stream::Pushed::full:
+                return DYNAMO_PENDING;
+            default:
+                reject_ended();
+        }
+    });
+}
+
+int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms) {
+    return status_of([&]() -> std::int32_t {
+        Held<EngineStream> held(stream);
+        if (!held->request->wait_for_space(capi::timeout(timeout_ms))) {
+            return DYNAMO_PENDING;
+        }
+        if (held->request->has_ended()) {
+            reject_ended();
+        }
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream) {
+    bool has_ended = false;
+    const std::int32_t status = status_of([&] {
+        has_ended = Held<EngineStream>(stream)->request->has_ended();
+        return DYNAMO_OK;
+    });
+    return status == DYNAMO_OK ? static_cast<std::int32_t>(has_ended) : status;
+}
+
+int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,
+                             const dynamo_usage_t *usage) {
+    return status_of([&] {
+        give_up(stream)->finish(finish_reason, usage_of(usage));
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_stream_fail(dynamo_stream_t *stream, int32_t status, const char *message,
+                           const char *detail_json) {
+    return status_of([&] {
+        give_up(stream)->fail(engine_error(status, message, detail_json));
+        if (status >= 0) {
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                          "a stream fails with a negative status, not " + std::to_string(status));
+        }
+        return DYNAMO_OK;
+    });
+}

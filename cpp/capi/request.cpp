@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/request.hpp"
+
+#include <memory>
+#include <string>
+
+#include "capi/arguments.hpp"
+#include "capi/barrier.hpp"
+#include "core/runtime.hpp"
+
+using namespace dynamo;
+using capi::status_of;
+using capi::value_of;
+
+dynamo_request_t *dynamo_request_create(const char *request_json) {
+    return value_of<dynamo_request_t *>(nullptr, [&] {
+        const auto request =
+            std::make_shared<Request>(Body::parse(capi::text(request_json, "request_json")));
+        dynamo_request_t *const handle = open_handle(request);
+        request->set_handle(handle);
+        return handle;
+    });
+}
+
+int32_t dynamo_request_set_deadlines(dynamo_request_t *request, int64_t first_token_ms,
+                                     int64_t total_ms) {
+    return status_of([&] {
+        Held<Request>(request)->set_deadlines(first_token_ms, total_ms);
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_request_set_callback(dynamo_request_t *request, dynamo_response_callback_t callback,
+                                    void *user, dynamo_release_callback_t release) {
+    return status_of([&] {
+        Held<Request>(request)->set_callback(callback, user, release);
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_request_send(dynamo_runtime_t *runtime, dynamo_request_t *request) {
+    return status_of([&] {
+        Held<Runtime> to(runtime);
+        Held<Request>(request)->send(to->shared_from_this());
+        return DYNAMO_OK;
+    });
+}
+
+dynamo_response_t *dynamo_request_recv(dynamo_request_t *request) {
+    dynamo_response_t *response = nullptr;
+    dynamo_request_next(request, -1, &response);
+    return response;
+}
+
+int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
+                            dynamo_response_t **out) {
+    return status_of([&]() -> std::int32_t {
+        *capi::not_null(out, "out") = nullptr;
+        Held<Request> held(request);
+        std::unique_ptr<Response> response;
+        const std::int32_t status = held->take(capi::timeout(timeout_ms), response);
+        if (status == DYNAMO_OK) {
+            *out = open_handle(std::shared_ptr<Response>(std::move(response)));
+        }
+        return status;
+    });
+}
+
+int32_t dynamo_request_cancel(dynamo_request_t *request) {
+    return status_of([&] {
+        Held<Request>(request)->cancel("its caller asked for it");
+        return DYNAMO_OK;
+    });
+}
+
+int dynamo_request_fd(dynamo_request_t *request) {
+    return value_of(-1, [&] { return Held<Request>(request)->fd(); });
+}
+
+int32_t dynamo_request_status(dynamo_request_t *request) {
+    std::int32_t status = DYNAMO_PENDING;
+    const std::int32_t outcome = status_of([&] {
+        status = Held<Request>(request)->status();
+        return DYNAMO_OK;
+    });
+    return outcome == DYNAMO_OK ? status : outcome;
+}
+
+const char *dynamo_request_error(dynamo_request_t *request) {
+    return value_of<const char *>(nullptr, [&] {
+        const std::string *const text = Held<Request>(request)->error();
+        return text == nullptr ? nullptr : text->c_str();
+    });
+}
+
+const char *dynamo_request_error_json(dynamo_request_t *request) {
+    return value_of<const char *>(nullptr, [&] {
+        const std::string *const text = Held<Request>(request)->error_json();
+        return text == nullptr ? nullptr : text->c_str();
+    });
+}
+
+const char *dynamo_request_id(dynamo_request_t *request) {
+    return value_of<const char *>(nullptr,
+                                  [&] { return Held<Request>(request)->id().c_str(); });
+}
+
+void dynamo_request_destroy(dynamo_request_t *request) {
+    if (request == nullptr) {
+        return;
+    }
+    status_of([&] {
+        Held<Request> held(request);
+        if (close_handle<Request>(request)) {
+            held->abandon();
+        }
+        return DYNAMO_OK;
+    });
+}

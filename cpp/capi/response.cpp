@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/response.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "capi/arguments.hpp"
+#include "capi/barrier.hpp"
+
+using namespace dynamo;
+using capi::status_of;
+using capi::value_of;
+
+const char *dynamo_response_text(const dynamo_response_t *response, size_t *length) {
+    if (length != nullptr) {
+        *length = 0;
+    }
+    return value_of<const char *>(nullptr, [&] {
+        Held<Response> held(response);
+        if (length != nullptr) {
+            *length = held->text.size();
+        }
+        return held->text.c_str();
+    });
+}
+
+const uint32_t *dynamo_response_token_ids(const dynamo_response_t *response, size_t *count) {
+    if (count != nullptr) {
+        *count = 0;
+    }
+    return value_of<const uint32_t *>(nullptr, [&]() -> const uint32_t * {
+        Held<Response> held(response);
+        if (count != nullptr) {
+            *count = held->token_ids.size();
+        }
+        return held->token_ids.empty() ? nullptr : held->token_ids.data();
+    });
+}
+
+uint32_t dynamo_response_index(const dynamo_response_t *response) {
+    return value_of<uint32_t>(0, [&] { return Held<Response>(response)->index; });
+}
+
+const char *dynamo_response_finish_reason(const dynamo_response_t *response) {
+    return value_of<const char *>(nullptr, [&] {
+        Held<Response> held(response);
+        return held->finish_reason.empty() ? nullptr : held->finish_reason.c_str();
+    });
+}
+
+int32_t dynamo_response_usage(const dynamo_response_t *response, dynamo_usage_t *usage) {
+    return status_of([&]() -> std::int32_t {
+        Held<Response> held(response);
+        const std::size_t size = capi::not_null(usage, "usage")->struct_size;
+        if (size < offsetof(dynamo_usage_t, cached_tokens)) {
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                          "usage->struct_size is " + std::to_string(size) +
+                              "; set it to sizeof(dynamo_usage_t)");
+        }
+        dynamo_usage_t filled{};
+        filled.struct_size = size;
+        if (held->usage) {
+            filled.prompt_tokens = held->usage->prompt_tokens;
+            filled.completion_tokens = held->usage->completion_tokens;
+            filled.cached_tokens = held->usage->cached_tokens;
+        }
+        std::memcpy(usage, &filled, std::min(size, sizeof filled));
+        return held->usage ? DYNAMO_OK : DYNAMO_PENDING;
+    });
+}
+
+const char *dynamo_response_json(dynamo_response_t *response) {
+    return value_of<const char *>(nullptr,
+                                  [&] { return Held<Response>(response)->json().c_str(); });
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/runtime.hpp"
+
+#include <string>
+
+#include "capi/arguments.hpp"
+#include "capi/barrier.hpp"
+#include "capi/owned_text.hpp"
+#include "embed/python.hpp"
+#include "engines/native.hpp"
+
+using namespace dynamo;
+using capi::status_of;
+using capi::value_of;
+
+dynamo_runtime_t *dynamo_runtime_create(const char *config_json) {
+    return value_of<dynamo_runtime_t *>(nullptr, [&] {
+        const Config config = Config::parse(capi::text(config_json, "config_json"));
+        engines::register_native();
+        engine_registry::set_fallback(embed::engine_from_python);
+        return open_handle(Runtime::create(config));
+    });
+}
+
+void dynamo_runtime_destroy(dynamo_runtime_t *runtime) {
+    if (runtime == nullptr) {
+        return;
+    }
+    status_of([&] {
+        Held<Runtime> held(runtime);
+        if (close_handle<Runtime>(runtime)) {
+            held->abandon();
+        }
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_t timeout_ms) {
+    return status_of([&] {
+        Held<Runtime> held(runtime);
+        const std::string trouble = held->shutdown(capi::timeout(timeout_ms));
+        if (!trouble.empty()) {
+            throw Failure(DYNAMO_ERROR_DEADLINE_EXCEEDED, trouble);
+        }
+        return DYNAMO_OK;
+    });
+}
+
+char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
+    return value_of<char *>(nullptr, [&] {
+        return capi::owned_text::make(json::dump(Held<Runtime>(runtime)->statistics()));
+    });
+}
+
+const char *dynamo_config_schema(void) { return Config::schema(); }

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine_registry.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "core/schema.hpp"
+
+namespace dynamo {
+namespace {
+
+struct Registry {
+    std::mutex mutex;
+    std::map<std::string, std::shared_ptr<EngineType>> types;
+};
+
+// Leaked: engines may be used while the process exits.
+Registry &registry() {
+    static Registry *const instance = new Registry;
+    return *instance;
+}
+
+std::atomic<engine_registry::Fallback> the_fallback{nullptr};
+
+std::shared_ptr<EngineType> find(const std::string &name) {
+    const std::lock_guard lock(registry().mutex);
+    const auto found = registry().types.find(name);
+    return found == registry().types.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<EngineType> resolve(const Config &config) {
+    if (auto type = find(config.engine)) {
+        return type;
+    }
+    if (const auto fallback = the_fallback.load()) {
+        if (auto type = find(fallback(config))) {
+            return type;
+        }
+    }
+    const auto known = engine_registry::names();
+    const std::string near = nearest(config.engine, known);
+    throw Failure(DYNAMO_ERROR_ENGINE_NOT_FOUND,
+                  "no engine is called \"" + config.engine + "\"; " +
+                      (near.empty() ? "" : "did you mean \"" + near + "\"? ") +
+                      "Known engines: " + join(known));
+}
+
+}  // namespace
+
+std::shared_ptr<Engine> Engine::start(const Config &config) {
+    std::shared_ptr<Engine> engine(new Engine(resolve(config), config.engine));
+    last_error::set(DYNAMO_OK);
+    engine->check(engine->type_->functions.start(engine->type_->user, config.text.c_str(),
+                                                 &engine->instance_),
+                  "start");
+    return engine;
+}
+
+// Turns what a callback of the engine returned, and said with dynamo_engine_error(), into a Failure.
+void Engine::check(std::int32_t status, const char *function) const {
+    if (status >= 0) {
+        return;
+    }
+    Error error = last_error::copy();
+    if (error.status != status || error.message.empty()) {
+        error = Error();
+        error.status = status;
+        error.message = std::string("the engine's ") + function + " function failed with " +
+                        status_name(status) + " and said no more";
+    }
+    error.layer = "engine";
+    error.engine = name_;
+    throw Failure(std::move(error));
+}
+
+void Engine::generate(dynamo_stream_t *stream, const std::string &request_id,
+                      const std::string &body) {
+    last_error::set(DYNAMO_OK);
+    check(type_->functions.generate(instance_, stream, request_id.c_str(), body.c_str()),
+          "generate");
+}
+
+void Engine::cancel(dynamo_stream_t *stream) noexcept {
+    type_->functions.cancel(instance_, stream);
+}
+
+void Engine::space(dynamo_stream_t *stream) noexcept {
+    if (type_->functions.space != nullptr) {
+        type_->functions.space(instance_, stream);
+    }
+}
+
+void Engine::stop() noexcept { type_->functions.stop(instance_); }
+
+namespace engine_registry {
+
+void add(const char *name, const dynamo_engine_t *functions, void *user,
+         dynamo_release_callback_t release) {
+    const auto reject = [](const std::string &message) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
+    };
+    const std::string text = name == nullptr ? "" : name;
+    const bool is_name = !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+        return std::isalnum(c) || c == '-' || c == '_';
+    });
+    if (!is_name) {
+        reject("an engine's name must be letters, digits, '-' and '_', not \"" + text + "\"");
+    }
+    if (functions == nullptr) {
+        reject("the engine is NULL");
+    }
+    auto type = std::make_shared<EngineType>();
+    type->name = text;
+    // An older program has a shorter struct; members that it does not know are NULL.
+    std::memcpy(&type->functions, functions,
+                std::min(functions->struct_size, sizeof type->functions));
+    const dynamo_engine_t &known = type->functions;
+    const auto need = [&](bool is_there, const char *member) {
+        if (!is_there) {
+            reject(std::string("the engine has no ") + member + " function");
+        }
+    };
+    if (functions->struct_size < offsetof(dynamo_engine_t, stop) + sizeof known.stop) {
+        reject("engine.struct_size is " + std::to_string(functions->struct_size) +
+               "; set it to sizeof(dynamo_engine_t)");
+    }
+    need(known.start != nullptr, "start");
+    need(known.generate != nullptr, "generate");
+    need(known.cancel != nullptr, "cancel");
+    need(known.stop != nullptr, "stop");
+    const std::lock_guard lock(registry().mutex);
+    if (!registry().types.emplace(text, type).second) {
+        reject("an engine called \"" + text + "\" is registered already");
+    }
+    type->user = user;
+    type->release = release;
+}
+
+void remove(const char *name) {
+    std::shared_ptr<EngineType> type;  // released without the lock
+    const std::lock_guard lock(registry().mutex);
+    const auto found = registry().types.find(name == nullptr ? "" : name);
+    if (found == registry().types.end()) {
+        throw Failure(DYNAMO_ERROR_ENGINE_NOT_FOUND, std::string("no engine is registered as \"") +
+                                                         (name == nullptr ? "" : name) + "\"");
+    }
+    type = std::move(found->second);
+    registry().types.erase(found);
+}
+
+void set_fallback(Fallback fallback) noexcept { the_fallback = fallback; }
+
+std::vector<std::string> names() {
+    const std::lock_guard lock(registry().mutex);
+    std::vector<std::string> result;
+    for (const auto &[name, type] : registry().types) {
+        result.push_back(name);
+    }
+    return result;
+}
+
+}  // namespace engine_registry
+}  // namespace dynamo

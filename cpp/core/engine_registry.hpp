@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engines by name.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/config.hpp"
+#include "core/error.hpp"
+#include "dynamo_llm/engine.h"
+
+namespace dynamo {
+
+// An engine as it was registered. Lives until it is unregistered and its last instance is gone.
+struct EngineType {
+    std::string name;
+    dynamo_engine_t functions{};
+    void *user = nullptr;
+    dynamo_release_callback_t release = nullptr;
+    ~EngineType() {
+        if (release != nullptr) {
+            release(user);
+        }
+    }
+};
+
+// A started engine.
+class Engine {
+  public:
+    // Throws Failure with what the engine said.
+    static std::shared_ptr<Engine> start(const Config &config);
+
+    // Throws Failure with what the engine said.
+    void generate(dynamo_stream_t *stream, const std::string &request_id, const std::string &body);
+    void cancel(dynamo_stream_t *stream) noexcept;
+    void space(dynamo_stream_t *stream) noexcept;
+    void stop() noexcept;
+    const std::string &name() const noexcept { return name_; }
+
+  private:
+    Engine(std::shared_ptr<EngineType> type, std::string name)
+        : type_(std::move(type)), name_(std::move(name)) {}
+    void check(std::int32_t status, const char *function) const;
+
+    std::shared_ptr<EngineType> type_;
+    std::string name_;
+    void *instance_ = nullptr;
+};
+
+namespace engine_registry {
+
+void add(const char *name, const dynamo_engine_t *functions, void *user,
+         dynamo_release_callback_t release);
+void remove(const char *name);
+
+// Where engines come from that are not registered (yet): called with the configuration, returns the
+// name of the registered engine that serves it. Throws Failure. Set once, before the first start.
+using Fallback = std::string (*)(const Config &config);
+void set_fallback(Fallback fallback) noexcept;
+
+std::vector<std::string> names();
+
+}  // namespace engine_registry
+}  // namespace dynamo

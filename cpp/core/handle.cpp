@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/handle.hpp"
+
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <type_traits>
+
+#include "core/error.hpp"
+
+static_assert(sizeof(void *) == 8, "handles need 64-bit pointers");
+
+namespace dynamo::handles {
+
+// state: generation (32 bits) | closed (1) | holders (31). The open handle itself is one holder.
+struct Slot {
+    std::atomic<std::uint64_t> state{closed_bit};
+    std::atomic<std::uint32_t> next_free{0};
+    HandleKind kind{};
+    std::shared_ptr<void> object;
+    std::uint32_t index = 0;
+
+    static constexpr std::uint64_t closed_bit = std::uint64_t{1} << 31;
+    static constexpr std::uint64_t holders_mask = closed_bit - 1;
+    static std::uint32_t generation(std::uint64_t state) {
+        return static_cast<std::uint32_t>(state >> 32);
+    }
+};
+
+namespace {
+
+// handle: generation (32) | index (28) | kind (3) | 1
+constexpr std::uint32_t index_bits = 28;
+constexpr std::uint32_t slots_per_block = 1024;
+constexpr std::uint32_t block_count = (1u << index_bits) / slots_per_block;
+// End of the free list; slot 0 is never handed out.
+constexpr std::uint32_t none = 0;
+
+class Table {
+  public:
+    Slot *at(std::uint32_t index) noexcept {
+        Slot *const block = blocks_[index / slots_per_block].load(std::memory_order_acquire);
+        return block == nullptr ? nullptr : block + index % slots_per_block;
+    }
+
+    Slot *take() {
+        while (true) {
+            std::uint64_t head = free_.load(std::memory_order_acquire);
+            while (static_cast<std::uint32_t>(head) != none) {
+                Slot *const slot = at(static_cast<std::uint32_t>(head));
+                const std::uint64_t next =
+                    tagged(head, slot->next_free.load(std::memory_order_relaxed));
+                if (free_.compare_exchange_weak(head, next, std::memory_order_acq_rel)) {
+                    return slot;
+                }
+            }
+            grow();
+        }
+    }
+
+    void give_back(Slot *slot) noexcept {
+        std::uint64_t head = free_.load(std::memory_order_relaxed);
+        do {
+            slot->next_free.store(static_cast<std::uint32_t>(head), std::memory_order_relaxed);
+        } while (!free_.compare_exchange_weak(head, tagged(head, slot->index),
+                                              std::memory_order_acq_rel));
+    }
+
+  private:
+    // The upper half counts changes, so that a list that looks the same is the same (ABA).
+    static std::uint64_t tagged(std::uint64_t head, std::uint32_t index) {
+        return ((head >> 32) + 1) << 32 | index;
+    }
+
+    void grow() {
+        const std::lock_guard lock(grow_mutex_);
+        if (static_cast<std::uint32_t>(free_.load(std::memory_order_acquire)) != none) {
+            return;
+        }
+        if (blocks_used_ == block_count) {
+            throw Failure(DYNAMO_ERROR_OUT_OF_MEMORY, "too many open handles");
+        }
+        Slot *const block = new Slot[slots_per_block];
+        const std::uint32_t first = blocks_used_ * slots_per_block;
+        for (std::uint32_t i = 0; i < slots_per_block; ++i) {
+            block[i].index = first + i;
+        }
+        blocks_[blocks_used_++].store(block, std::memory_order_release);
+        for (std::uint32_t i = slots_per_block; i-- > 0;) {
+            if (first + i != none) {
+                give_back(&block[i]);
+            }
+        }
+    }
+
+    std::array<std::atomic<Slot *>, block_count> blocks_{};
+    std::atomic<std::uint64_t> free_{none};
+    std::mutex grow_mutex_;
+    std::uint32_t blocks_used_ = 0;
+};
+
+// Handles may be used before and after main(), so: no constructor and no destructor at run time.
+constinit Table the_table;
+static_assert(std::is_trivially_destructible_v<std::atomic<Slot *>>);
+
+Table &table() { return the_table; }
+
+const char *name(HandleKind kind) {
+    switch (kind) {
+        case HandleKind::runtime:
+            return "runtime";
+        case HandleKind::request:
+            return "request";
+        case HandleKind::response:
+            return "response";
+        case HandleKind::stream:
+            return "stream";
+    }
+    return "object";
+}
+
+[[noreturn]] void reject(HandleKind kind, const std::string &why) {
+    throw Failure(DYNAMO_ERROR_INVALID_HANDLE, std::string("not a valid ") + name(kind) + ": " + why);
+}
+
+std::uint32_t index_of(std::uintptr_t handle) {
+    return static_cast<std::uint32_t>(handle >> 4) & ((1u << index_bits) - 1);
+}
+
+std::uint32_t generation_of(std::uintptr_t handle) {
+    return static_cast<std::uint32_t>(handle >> 32);
+}
+
+HandleKind kind_of(std::uintptr_t handle) { return static_cast<HandleKind>((handle >> 1) & 7); }
+
+void release(Slot *slot) noexcept {
+    const std::uint64_t before = slot->state.fetch_sub(1, std::memory_order_acq_rel);
+    if ((before & Slot::holders_mask) == 1) {
+        // Nobody can hold it again: closed, and no holders. The object's destructor may use other
+        // handles, so it runs on a copy, after the slot is free.
+        const std::shared_ptr<void> object = std::move(slot->object);
+        slot->object.reset();
+        const std::uint64_t next_generation = std::uint64_t{Slot::generation(before)} + 1;
+        slot->state.store(next_generation << 32 | Slot::closed_bit, std::memory_order_release);
+        table().give_back(slot);
+    }
+}
+
+}  // namespace
+
+std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) {
+    Slot *const slot = table().take();
+    slot->kind = kind;
+    slot->object = std::move(object);
+    const std::uint32_t generation =
+        Slot::generation(slot->state.load(std::memory_order_relaxed));
+    slot->state.store(std::uint64_t{generation} << 32 | 1, std::memory_order_release);
+    return std::uintptr_t{generation} << 32 | std::uintptr_t{slot->index} << 4 |
+           std::uintptr_t{static_cast<std::uint8_t>(kind)} << 1 | 1;
+}
+
+Hold hold(std::uintptr_t handle, HandleKind kind) {
+    if (handle == 0) {
+        reject(kind, "it is NULL");
+    }
+    if ((handle & 1) == 0) {
+        reject(kind, "this library never gave out such a handle");
+    }
+    if (kind_of(handle) != kind) {
+        const HandleKind other = kind_of(handle);
+        if (other < HandleKind::runtime || other > HandleKind::stream) {
+            reject(kind, "this library never gave out such a handle");
+        }
+        reject(kind, std::string("it is a ") + name(other));
+    }
+    Slot *const slot = table().at(index_of(handle));
+    if (slot == nullptr) {
+        reject(kind, "this library never gave out such a handle");
+    }
+    std::uint64_t state = slot->state.load(std::memory_order_acquire);
+    do {
+        if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0) {
+            reject(kind, "it was destroyed or freed before");
+        }
+    } while (!slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
+                                                std::memory_order_acquire));
+    Hold held(slot, slot->object.get());
+    if (slot->kind != kind) {
+        reject(kind, "this library never gave out such a handle");
+    }
+    return held;
+}
+
+bool close(std::uintptr_t handle, HandleKind kind) noexcept {
+    if ((handle & 1) == 0 || kind_of(handle) != kind) {
+        return false;
+    }
+    Slot *const slot = table().at(index_of(handle));
+    if (slot == nullptr) {
+        return false;
+    }
+    std::uint64_t state = slot->state.load(std::memory_order_acquire);
+    do {
+        if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0) {
+            return false;
+        }
+    } while (!slot->state.compare_exchange_weak(state, state | Slot::closed_bit,
+                                                std::memory_order_acq_rel));
+    release(slot);
+    return true;
+}
+
+Hold::~Hold() {
+    if (slot_ != nullptr) {
+        release(slot_);
+    }
+}
+
+}  // namespace dynamo::handles

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a C caller holds in place of a pointer.
+//
+// A handle is a number in the clothes of a pointer: slot, generation and kind, with the lowest bit set,
+// so that it can never be mistaken for memory. Each use looks the slot up and compares the generation;
+// a stale, foreign or wrong-type handle is an error and never a read of freed memory. Slots are reused
+// and never given back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+namespace dynamo {
+
+enum class HandleKind : std::uint8_t { runtime = 1, request = 2, response = 3, stream = 4 };
+
+// Names the type that a class is handed out as.
+template <class T>
+struct HandleTraits;
+
+namespace handles {
+
+struct Slot;
+
+// Keeps the object behind a handle alive during a call, also if the handle is closed meanwhile.
+class Hold {
+  public:
+    Hold(Slot *slot, void *object) noexcept : slot_(slot), object_(object) {}
+    Hold(Hold &&other) noexcept
+        : slot_(std::exchange(other.slot_, nullptr)), object_(other.object_) {}
+    Hold &operator=(Hold &&) = delete;
+    ~Hold();
+    void *object() const noexcept { return object_; }
+
+  private:
+    Slot *slot_;
+    void *object_;
+};
+
+std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object);
+Hold hold(std::uintptr_t handle, HandleKind kind);  // throws Failure with INVALID_HANDLE
+
+// Makes a handle stale; the object goes when the last Hold does. False if it was stale already, so of
+// several threads one wins.
+bool close(std::uintptr_t handle, HandleKind kind) noexcept;
+
+inline bool looks_like_handle(const void *pointer) noexcept {
+    return (reinterpret_cast<std::uintptr_t>(pointer) & 1) != 0;
+}
+
+}  // namespace handles
+
+// A typed Hold: `Held<Request> request(c_handle);`
+template <class T>
+class Held {
+  public:
+    using CType = typename HandleTraits<T>::CType;
+    explicit Held(const CType *handle)
+        : hold_(handles::hold(reinterpret_cast<std::uintptr_t>(handle), HandleTraits<T>::kind)) {}
+    T *operator->() const noexcept { return static_cast<T *>(hold_.object()); }
+    T &operator*() const noexcept { return *static_cast<T *>(hold_.object()); }
+
+  private:
+    handles::Hold hold_;
+};
+
+template <class T>
+typename HandleTraits<T>::CType *open_handle(std::shared_ptr<T> object) {
+    return reinterpret_cast<typename HandleTraits<T>::CType *>(
+        handles::open(HandleTraits<T>::kind, std::move(object)));
+}
+
+template <class T>
+bool close_handle(const typename HandleTraits<T>::CType *handle) noexcept {
+    return handles::close(reinterpret_cast<std::uintptr_t>(handle), HandleTraits<T>::kind);
+}
+
+}  // namespace dynamo

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/platform.hpp"
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include "core/error.hpp"
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+#endif
+#if defined(__linux__)
+#include <sys/eventfd.h>
+#endif
+
+namespace dynamo::platform {
+namespace {
+
+std::atomic<bool> forked{false};
+
+[[noreturn]] void fail_system(const char *what, int error) {
+    throw Failure(DYNAMO_ERROR_SYSTEM, std::string(what) + ": " + std::strerror(error));
+}
+
+}  // namespace
+
+#if defined(__linux__)
+
+Notifier::Notifier() {
+    read_fd_ = write_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (read_fd_ < 0) {
+        fail_system("cannot open a file descriptor for the stream (eventfd)", errno);
+    }
+}
+
+#elif !defined(_WIN32)
+
+Notifier::Notifier() {
+    int ends[2];
+    if (::pipe(ends) != 0) {
+        fail_system("cannot open a file descriptor for the stream (pipe)", errno);
+    }
+    read_fd_ = ends[0];
+    write_fd_ = ends[1];
+    for (int fd : ends) {
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+}
+
+#else
+
+Notifier::Notifier() {
+    throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
+                  "this platform has no file descriptors to wait on; receive with "
+                  "dynamo_request_next() or a callback");
+}
+
+#endif
+
+#if !defined(_WIN32)
+
+Notifier::~Notifier() {
+    if (forked) {
+        return;  // shared with the parent
+    }
+    ::close(read_fd_);
+    if (write_fd_ != read_fd_) {
+        ::close(write_fd_);
+    }
+}
+
+void Notifier::set() noexcept {
+    if (!is_set_) {
+        // Eight bytes serve an eventfd and a pipe alike. With one token outstanding at most, neither
+        // can be full.
+        const std::uint64_t one = 1;
+        is_set_ = ::write(write_fd_, &one, sizeof one) == sizeof one;
+    }
+}
+
+void Notifier::clear() noexcept {
+    if (is_set_) {
+        std::uint64_t value;
+        is_set_ = ::read(read_fd_, &value, sizeof value) != sizeof value;
+    }
+}
+
+void guard_fork() noexcept {
+    static std::once_flag once;
+    std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+}
+
+namespace {
+
+// Signals are for the host's threads: a thread of ours would run the host's handlers at surprising
+// places. Faults of this thread itself stay visible.
+class SignalsBlocked {
+  public:
+    SignalsBlocked() {
+        sigset_t all;
+        sigfillset(&all);
+        for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
+            sigdelset(&all, fault);
+        }
+        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+  private:
+    sigset_t before_;
+};
+
+void name_this_thread(const char *name) {
+#if defined(__APPLE__)
+    ::pthread_setname_np(name);
+#else
+    ::pthread_setname_np(::pthread_self(), name);
+#endif
+}
+
+}  // namespace
+
+#else
+
+Notifier::~Notifier() = default;
+void Notifier::set() noexcept {}
+void Notifier::clear() noexcept {}
+void guard_fork() noexcept {}
+
+namespace {
+class SignalsBlocked {};
+void name_this_thread(const char *) {}
+}  // namespace
+
+#endif
+
+bool is_forked_child() noexcept { return forked.load(std::memory_order_relaxed); }
+
+void start_thread(const char *name, std::function<void()> function) {
+    guard_fork();
+    [[maybe_unused]] SignalsBlocked blocked;
+    try {
+        // Detached: a joinable thread in a static object would end the program at exit.
+        std::thread([name, function = std::move(function)] {
+            name_this_thread(name);
+            function();
+        }).detach();
+    } catch (const std::system_error &error) {
+        throw Failure(DYNAMO_ERROR_SYSTEM,
+                      std::string("cannot start the thread '") + name + "': " + error.what());
+    }
+}
+
+}  // namespace dynamo::platform

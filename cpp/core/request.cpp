@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/request.hpp"
+
+#include <chrono>
+#include <random>
+
+#include "core/dispatcher.hpp"
+#include "core/runtime.hpp"
+
+namespace dynamo {
+namespace {
+
+// A random start keeps the ids of processes apart; the counter keeps those of one process apart.
+std::string next_id() {
+    static const std::uint64_t start = [] {
+        std::random_device device;
+        return std::uint64_t{device()} << 32 | device();
+    }();
+    static std::atomic<std::uint64_t> counter{0};
+    const std::uint64_t number = start + counter.fetch_add(1, std::memory_order_relaxed);
+    std::string id = "req-";
+    for (int shift = 60; shift >= 0; shift -= 4) {
+        id += "0123456789abcdef"[(number >> shift) & 15];
+    }
+    return id;
+}
+
+Error cancelled(const char *why) {
+    Error error;
+    error.status = DYNAMO_ERROR_CANCELLED;
+    error.message = std::string("the request was cancelled: ") + why;
+    return error;
+}
+
+[[noreturn]] void reject_state(const char *message) {
+    throw Failure(DYNAMO_ERROR_INVALID_STATE, message);
+}
+
+std::int64_t unix_seconds() {
+    return std::chrono::duration_cast<std::chrono::seconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+}  // namespace
+
+Request::Request(Body body) : id_(next_id()), body_(std::move(body)) {}
+
+// ------------------------------------------------------------------------- before it is sent
+
+void Request::set_deadlines(std::int64_t first_token_ms, std::int64_t total_ms) {
+    for (const std::int64_t value : {first_token_ms, total_ms}) {
+        if (value < -1 || value == 0) {
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                          "a deadline is a positive number of milliseconds, or -1 for none, not " +
+                              std::to_string(value));
+        }
+    }
+    const std::lock_guard lock(mutex_);
+    if (phase_ != Phase::created) {
+        reject_state("the request was sent already; set deadlines before");
+    }
+    first_token_ms_ = first_token_ms;
+    total_ms_ = total_ms;
+}
+
+void Request::set_callback(dynamo_response_callback_t callback, void *user,
+                           dynamo_release_callback_t release) {
+    if (callback == nullptr) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "the callback is NULL");
+    }
+    dispatcher::start();
+    const std::lock_guard lock(mutex_);
+    if (phase_ != Phase::created) {
+        reject_state("the request was sent already; set the callback before");
+    }
+    if (callback_ != nullptr) {
+        reject_state("the request has a callback already");
+    }
+    callback_ = callback;
+    callback_user_ = user;
+    callback_release_ = release;
+}
+
+void Request::send(const std::shared_ptr<Runtime> &runtime) {
+    if (status() == DYNAMO_ERROR_CANCELLED && !was_sent()) {
+        throw Failure(full_error());
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ != Phase::created) {
+            reject_state("the request was sent before; a request is one run, create another");
+        }
+        runtime->admit(shared_from_this());
+        phase_ = Phase::starting;
+        runtime_ = runtime;
+        dismissal_is_due_ = false;
+        engine_calls_ = 1;
+    }
+    auto head = std::make_shared<ResponseHead>();
+    head->id = id_.substr(4);
+    head->model = body_.model.empty() ? runtime->model() : body_.model;
+    head->kind = body_.kind;
+    head->stream = body_.stream;
+    head->created = unix_seconds();
+    stream_.prepare(runtime->stream_limits(), std::move(head), body_.n);
+    dynamo_stream_t *engine_handle = nullptr;
+    try {
+        engine_handle = open_handle(
+            std::make_shared<EngineStream>(EngineStream{shared_from_this()}));
+        {
+            const std::lock_guard lock(mutex_);
+            engine_handle_ = engine_handle;
+        }
+        arm_deadlines();
+        runtime->engine().generate(engine_handle, id_, body_.text);
+    } catch (...) {
+        disarm_deadlines();
+        close_handle<EngineStream>(engine_handle);
+        std::unique_lock lock(mutex_);
+        phase_ = Phase::created;
+        runtime_.reset();
+        engine_handle_ = nullptr;
+        engine_calls_ = 0;
+        lock.unlock();
+        runtime->dismiss(this, 0, 0);
+        throw;
+    }
+    runtime->count_sent();
+    bool engine_has_it;
+    {
+        const std::lock_guard lock(mutex_);
+        phase_ = Phase::sent;
+        engine_has_it = engine_handle_ != nullptr;
+    }
+    // Whoever ended the request while generate() was running left it to this thread to say so.
+    if (engine_has_it && stream_.has_ended()) {
+        runtime->engine().cancel(engine_handle);
+    }
+    end_engine_call();
+    if (callback_ != nullptr) {
+        stream_.tell_owner_when_ready();
+    }
+}
+
+// ------------------------------------------------------------------------- the caller's side
+
+std::int32_t Request::take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out) {
+    const std::shared_ptr<Runtime> runtime = require_receivable();
+    const std::int32_t status = stream_.take(until, out);
+    if (status < 0) {
+        throw Failure(full_error());
+    }
+    if (status == DYNAMO_OK) {
+        runtime->count_received(out->tokens);
+    }
+    return status;
+}
+
+int Request::fd() {
+    require_receivable();
+    return stream_.fd();
+}
+
+bool Request::was_sent() const {
+    const std::lock_guard lock(mutex_);
+    return phase_ != Phase::created;
+}
+
+std::shared_ptr<Runtime> Request::require_receivable() const {
+    const std::lock_guard lock(mutex_);
+    // A request that was cancelled before it was sent has its terminal event all the same.
+    if (phase_ != Phase::sent && !stream_.has_ended()) {
+        reject_state("the request was not sent; call dynamo_request_send() first");
+    }
+    if (callback_ != nullptr) {
+        reject_state("the request delivers to a callback");
+    }
+    return runtime_;
+}
+
+void Request::cancel(const char *why) { end(cancelled(why)); }
+
+void Request::abandon() {
+    abandoned_ = true;
+    bool release_callback;
+    {
+        const std::lock_guard lock(mutex_);
+        release_callback = callback_ != nullptr && phase_ == Phase::created;
+    }
+    cancel("it was destroyed");
+    if (release_callback) {
+        dispatcher::post(shared_from_this());
+    }
+}
+
+const std::string *Request::error() {
+    if (stream_.status() >= 0) {
+        return nullptr;
+    }
+    const Error error = full_error();
+    const std::lock_guard lock(mutex_);
+    if (error_json_.empty()) {
+        error_ = error.message;
+        error_json_ = error.json();
+    }
+    return &error_;
+}
+
+const std::string *Request::error_json() { return error() == nullptr ? nullptr : &error_json_; }
+
+Error Request::full_error() const {
+    Error error = stream_.error().value_or(Error());
+    error.request_id = id_;
+    const std::lock_guard lock(mutex_);
+    if (runtime_ != nullptr) {
+        error.engine = runtime_->engine().name();
+    }
+    return error;
+}
+
+// ------------------------------------------------------------------------- the engine's side
+
+Stream::Pushed Request::push(const dynamo_chunk_t &chunk) {
+    const Stream::Pushed pushed = stream_.push(chunk);
+    if (pushed == Stream::Pushed::overflow) {
+        after_end(DYNAMO_ERROR_SLOW_CONSUMER);
+        return Stream::Pushed::closed;
+    }
+    return pushed;
+}
+
+void Request::finish(const char *reason, const std::optional<Usage> &usage) {
+    if (stream_.finish(reason, usage)) {
+        after_end(DYNAMO_END);
+    }
+    let_go_of_engine();
+}
+
+void Request::fail(Error error) {
+    const std::int32_t status = error.status;
+    if (stream_.end(error)) {
+        after_end(status);
+    }
+    let_go_of_engine();
+}
+
+// Ends the caller's life of the request and tells the engine.
+void Request::end(Error error) {
+    const std::int32_t status = error.status;
+    if (!stream_.end(error)) {
+        return;
+    }
+    after_end(status);
+    if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
+        runtime_->engine().cancel(engine_handle);
+        end_engine_call();
+    }
+}
+
+void Request::after_end(std::int32_t status) {
+    disarm_deadlines();
+    std::shared_ptr<Runtime> runtime;
+    {
+        const std::lock_guard lock(mutex_);
+        runtime = runtime_;
+    }
+    if (runtime != nullptr) {
+        runtime->count_end(status);
+    }
+}
+
+dynamo_stream_t *Request::begin_engine_call() {
+    const std::lock_guard lock(mutex_);
+    if (engine_handle_ == nullptr) {
+        return nullptr;
+    }
+    if (phase_ == Phase::starting) {
+        return nullptr;  // send() looks after it
+    }
+    ++engine_calls_;
+    return engine_handle_;
+}
+
+void Request::end_engine_call() {
+    std::unique_lock lock(mutex_);
+    --engine_calls_;
+    dismiss_if_due(lock);
+}
+
+void Request::let_go_of_engine() {
+    std::unique_lock lock(mutex_);
+    engine_handle_ = nullptr;
+    dismissal_is_due_ = true;
+    dismiss_if_due(lock);
+}
+
+void Request::dismiss_if_due(std::unique_lock<std::mutex> &lock) {
+    if (!dismissal_is_due_ || engine_calls_ > 0) {
+        return;
+    }
+    dismissal_is_due_ = false;
+    const std::shared_ptr<Runtime> runtime = runtime_;
+    lock.unlock();
+    runtime->dismiss(this, stream_.pushed_tokens(), stream_.times_full());
+}
+
+// ------------------------------------------------------------------------- events of the stream
+
+void Request::on_ready() { dispatcher::post(shared_from_this()); }
+
+void Request::on_space() {
+    if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
+        runtime_->engine().space(engine_handle);
+        end_engine_call();
+    }
+}
+
+bool Request::deliver() {
+    if (callback_done_) {
+        return false;
+    }
+    if (!abandoned_) {
+        std::unique_ptr<Response> response;
+        const std::int32_t status = stream_.take(Clock::now(), response);
+        if (status == DYNAMO_PENDING) {
+            return false;
+        }
+        dynamo_response_t *handle = nullptr;
+        if (status == DYNAMO_OK) {
+            runtime_->count_received(response->tokens);
+            handle = open_handle(std::shared_ptr<Response>(std::move(response)));
+        }
+        callback_(callback_user_, handle_, handle, status);
+        if (status == DYNAMO_OK) {
+            return true;
+        }
+    }
+    callback_done_ = true;
+    if (callback_release_ != nullptr) {
+        callback_release_(callback_user_);
+    }
+    return false;
+}
+
+// ------------------------------------------------------------------------- deadlines
+
+void Request::arm_deadlines() {
+    const auto arm = [this](std::int64_t milliseconds, const char *which, bool first_token_only) {
+        return timer::at(*after_ms(milliseconds), [weak = weak_from_this(), milliseconds, which,
+                                                   first_token_only] {
+            const auto request = weak.lock();
+            if (request == nullptr || (first_token_only && request->stream_.has_pushed())) {
+                return;
+            }
+            Error error;
+            error.status = DYNAMO_ERROR_DEADLINE_EXCEEDED;
+            error.message = std::string("the deadline ") + which + " passed: " +
+                            std::to_string(milliseconds) + " ms after the request was sent";
+            request->end(std::move(error));
+        });
+    };
+    const std::lock_guard lock(mutex_);
+    if (first_token_ms_ > 0) {
+        first_token_timer_ = arm(first_token_ms_, "to the first token", true);
+    }
+    if (total_ms_ > 0) {
+        total_timer_ = arm(total_ms_, "to the end", false);
+    }
+}
+
+void Request::disarm_deadlines() {
+    timer::Id timers[2];
+    {
+        const std::lock_guard lock(mutex_);
+        timers[0] = std::exchange(first_token_timer_, 0);
+        timers[1] = std::exchange(total_timer_, 0);
+    }
+    for (const timer::Id id : timers) {
+        if (id != 0) {
+            timer::cancel(id);
+        }
+    }
+}
+
+}  // namespace dynamo

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/response.hpp"
+
+#include <algorithm>
+
+namespace dynamo {
+namespace {
+
+using json::Json;
+using json::OrderedJson;
+
+// OpenAI's rule for putting deltas together: texts are appended, lists are merged by "index", and
+// what identifies something ("id", "type", "role", "name") is replaced.
+void merge_delta(Json &into, const Json &delta) {
+    for (const auto &[key, value] : delta.items()) {
+        Json &target = into[key];
+        const bool identifies = key == "id" || key == "type" || key == "role" || key == "name";
+        if (target.is_string() && value.is_string() && !identifies) {
+            target.get_ref<std::string &>() += value.get_ref<const std::string &>();
+        } else if (target.is_object() && value.is_object()) {
+            merge_delta(target, value);
+        } else if (target.is_array() && value.is_array()) {
+            for (const Json &item : value) {
+                const auto same = std::find_if(target.begin(), target.end(), [&](const Json &other) {
+                    return item.is_object() && other.is_object() && item.contains("index") &&
+                           other.contains("index") && item["index"] == other["index"];
+                });
+                if (same == target.end()) {
+                    target.push_back(item);
+                } else {
+                    merge_delta(*same, item);
+                }
+            }
+        } else {
+            target = value;
+        }
+    }
+}
+
+// Log-probs of tokens are lists side by side; they are joined.
+void append_lists(Json &into, const Json &more) {
+    for (const auto &[key, value] : more.items()) {
+        Json &target = into[key];
+        if (target.is_array() && value.is_array()) {
+            target.insert(target.end(), value.begin(), value.end());
+        } else {
+            target = value;
+        }
+    }
+}
+
+}  // namespace
+
+void Response::add_delta(Json more) {
+    if (delta == nullptr) {
+        delta = std::make_unique<Json>(std::move(more));
+    } else {
+        merge_delta(*delta, more);
+    }
+}
+
+void Response::add_logprobs(Json more) {
+    if (logprobs == nullptr) {
+        logprobs = std::make_unique<Json>(std::move(more));
+    } else {
+        append_lists(*logprobs, more);
+    }
+}
+
+const std::string &Response::json() {
+    std::call_once(json_built_, [this] { json_ = json::dump(build()); });
+    return json_;
+}
+
+OrderedJson Response::build() const {
+    const bool is_chat = head->kind == BodyKind::chat;
+    OrderedJson choice = {{"index", index}};
+    if (head->kind == BodyKind::embedding) {
+        OrderedJson object = {{"object", "list"}, {"model", head->model}};
+        if (delta != nullptr) {
+            object.update(OrderedJson(*delta));
+        }
+        if (usage) {
+            object["usage"] = {{"prompt_tokens", usage->prompt_tokens},
+                               {"total_tokens", usage->prompt_tokens}};
+        }
+        return object;
+    }
+    if (is_chat) {
+        OrderedJson message = OrderedJson::object();
+        if (is_first || !head->stream) {
+            message["role"] = "assistant";
+        }
+        if (!text.empty() || delta == nullptr) {
+            message["content"] = text;
+        } else if (!head->stream) {
+            message["content"] = nullptr;
+        }
+        if (delta != nullptr) {
+            message.update(OrderedJson(*delta));
+        }
+        choice[head->stream ? "delta" : "message"] = std::move(message);
+    } else {
+        choice["text"] = text;
+    }
+    choice["logprobs"] = logprobs == nullptr ? OrderedJson(nullptr) : OrderedJson(*logprobs);
+    choice["finish_reason"] =
+        finish_reason.empty() ? OrderedJson(nullptr) : OrderedJson(finish_reason);
+
+    const char *kind = !is_chat ? "text_completion"
+                                : (head->stream ? "chat.completion.chunk" : "chat.completion");
+    OrderedJson object = {
+        {"id", (is_chat ? "chatcmpl-" : "cmpl-") + head->id},
+        {"object", kind},
+        {"created", head->created},
+        {"model", head->model},
+        {"choices", OrderedJson::array({std::move(choice)})},
+    };
+    if (usage) {
+        object["usage"] = {
+            {"prompt_tokens", usage->prompt_tokens},
+            {"completion_tokens", usage->completion_tokens},
+            {"total_tokens", usage->prompt_tokens + usage->completion_tokens},
+            {"prompt_tokens_details", {{"cached_tokens", usage->cached_tokens}}},
+        };
+    }
+    return object;
+}
+
+}  // namespace dynamo

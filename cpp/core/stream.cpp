@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/stream.hpp"
+
+#include <algorithm>
+
+namespace dynamo {
+
+std::optional<Clock::time_point> after_ms(std::int64_t milliseconds) {
+    if (milliseconds < 0) {
+        return std::nullopt;
+    }
+    // A hundred years are for ever, and do not overflow the clock.
+    constexpr std::int64_t longest = std::int64_t{100} * 365 * 24 * 3600 * 1000;
+    return Clock::now() + std::chrono::milliseconds(std::min(milliseconds, longest));
+}
+
+void Stream::prepare(const StreamLimits &limits, std::shared_ptr<const ResponseHead> head,
+                     std::uint32_t choices) {
+    const std::lock_guard lock(mutex_);
+    limits_ = limits;
+    head_ = std::move(head);
+    choice_count_ = choices;
+}
+
+Stream::Choice &Stream::choice(std::uint32_t index) {
+    if (index == 0) {
+        return first_choice_;
+    }
+    if (more_choices_.size() < index) {
+        more_choices_.resize(index);
+    }
+    return more_choices_[index - 1];
+}
+
+// The response at the end of the queue that more of this choice can be added to. A body that does
+// not stream gathers each choice in one response; else only the last response is open, to keep order.
+Response &Stream::open_response(std::uint32_t index) {
+    if (queue_ == nullptr) {
+        queue_ = std::make_unique<std::deque<std::unique_ptr<Response>>>();
+    }
+    const auto is_open = [&](const std::unique_ptr<Response> &response) {
+        return response->index == index && response->finish_reason.empty();
+    };
+    if (head_->stream) {
+        if (!queue_->empty() && is_open(queue_->back())) {
+            return *queue_->back();
+        }
+    } else if (const auto found = std::find_if(queue_->begin(), queue_->end(), is_open);
+               found != queue_->end()) {
+        return **found;
+    }
+    auto response = std::make_unique<Response>();
+    response->head = head_;
+    response->index = index;
+    response->is_first = !choice(index).has_started;
+    choice(index).has_started = true;
+    queue_->push_back(std::move(response));
+    return *queue_->back();
+}
+
+// A response that only waits for the rest of a code point is nothing to take.
+bool Stream::is_readable() const {
+    if (ended_) {
+        return true;
+    }
+    return queue_ != nullptr && head_->stream && (queue_->size() > 1 || !queue_->front()->is_empty());
+}
+
+// Tells whoever waits for something to take. Called with the lock, which it gives up.
+void Stream::announce(std::unique_lock<std::mutex> &lock) {
+    if (!is_readable()) {
+        return;
+    }
+    if (readers_waiting_ > 0) {
+        if (ended_) {
+            readable_.notify_all();
+        } else {
+            readable_.notify_one();
+        }
+    }
+    if (notifier_ != nullptr) {
+        notifier_->set();
+    }
+    if (tells_owner_ && !announced_) {
+        announced_ = true;
+        lock.unlock();
+        owner_.on_ready();
+    }
+}
+
+Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
+    std::optional<json::Json> delta;
+    std::optional<json::Json> logprobs;
+    if (chunk.delta_json != nullptr) {
+        delta = json::parse_object(chunk.delta_json, "chunk's delta", DYNAMO_ERROR_INVALID_ARGUMENT);
+    }
+    if (chunk.logprobs_json != nullptr) {
+        logprobs =
+            json::parse_object(chunk.logprobs_json, "chunk's logprobs", DYNAMO_ERROR_INVALID_ARGUMENT);
+    }
+    std::unique_lock lock(mutex_);
+    if (ended_) {
+        return Pushed::closed;
+    }
+    if (chunk.index >= choice_count_) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                      "chunk.index is " + std::to_string(chunk.index) + ", but the request has " +
+                          std::to_string(choice_count_) + " choice(s)");
+    }
+    // Whoever wants everything at once gets it; the request's max_tokens is the bound then.
+    if (head_->stream && queued_tokens_ >= limits_.capacity) {
+        ++times_full_;
+        if (!limits_.fail_when_full) {
+            was_full_ = true;
+            return Pushed::full;
+        }
+        Error error;
+        error.status = DYNAMO_ERROR_SLOW_CONSUMER;
+        error.message = "the stream is full: " + std::to_string(queued_tokens_) +
+                        " tokens were not received in time (\"stream.when_full\" is \"fail\"; "
+                        "receive faster, or raise \"stream.capacity\")";
+        ended_ = true;
+        error_ = std::move(error);
+        announce(lock);
+        return Pushed::overflow;
+    }
+    Choice &its_choice = choice(chunk.index);
+    Response &response = open_response(chunk.index);
+    if (delta) {
+        response.add_delta(std::move(*delta));
+    }
+    if (logprobs) {
+        response.add_logprobs(std::move(*logprobs));
+    }
+    if (chunk.text != nullptr) {
+        its_choice.joiner.append(response.text, {chunk.text, chunk.text_length});
+    }
+    if (chunk.token_ids != nullptr) {
+        response.token_ids.insert(response.token_ids.end(), chunk.token_ids,
+                                  chunk.token_ids + chunk.token_count);
+    }
+    const std::size_t tokens =
+        chunk.token_count > 0 ? chunk.token_count : std::size_t{chunk.text_length > 0};
+    response.tokens += tokens;
+    queued_tokens_ += tokens;
+    pushed_tokens_ += tokens;
+    if (chunk.finish_reason != nullptr) {
+        if (choice_count_ == 1) {
+            its_choice.finish_reason = chunk.finish_reason;
+        } else {
+            its_choice.joiner.flush(response.text);
+            response.finish_reason = chunk.finish_reason;
+        }
+    }
+    announce(lock);
+    return Pushed::ok;
+}
+
+bool Stream::finish(const char *reason, const std::optional<Usage> &usage) {
+    std::unique_lock lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    if (choice_count_ == 1) {
+        Response &last = open_response(0);
+        first_choice_.joiner.flush(last.text);
+        last.finish_reason = !first_choice_.finish_reason.empty() ? first_choice_.finish_reason
+                             : reason != nullptr                  ? reason
+                                                                  : "stop";
+        last.usage = usage;
+    } else if (usage) {
+        // With several choices the last one to end was queued already; usage comes with it, or, if it
+        // was taken, in a response of its own, as OpenAI sends it.
+        Response &last =
+            queue_ != nullptr ? *queue_->back() : open_response(0);
+        last.usage = usage;
+    }
+    ended_ = true;
+    announce(lock);
+    return true;
+}
+
+bool Stream::end(const Error &error) {
+    std::unique_lock lock(mutex_);
+    if (ended_) {
+        return false;
+    }
+    ended_ = true;
+    error_ = error;
+    if (writers_waiting_ > 0) {
+        writable_.notify_all();
+    }
+    announce(lock);
+    return true;
+}
+
+bool Stream::wait_for_space(std::optional<Clock::time_point> until) {
+    std::unique_lock lock(mutex_);
+    const auto ready = [this] { return ended_ || !head_->stream || queued_tokens_ < limits_.capacity; };
+    ++writers_waiting_;
+    bool result = true;
+    if (until) {
+        result = writable_.wait_until(lock, *until, ready);
+    } else {
+        writable_.wait(lock, ready);
+    }
+    --writers_waiting_;
+    return result;
+}
+
+std::int32_t Stream::take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out) {
+    std::unique_lock lock(mutex_);
+    if (!is_readable()) {
+        ++readers_waiting_;
+        const auto ready = [this] { return is_readable(); };
+        if (until) {
+            readable_.wait_until(lock, *until, ready);
+        } else {
+            readable_.wait(lock, ready);
+        }
+        --readers_waiting_;
+        if (!is_readable()) {
+            announced_ = false;
+            return DYNAMO_PENDING;
+        }
+    }
+    if (queue_ == nullptr) {
+        return error_ ? error_->status : static_cast<std::int32_t>(DYNAMO_END);
+    }
+    out = std::move(queue_->front());
+    queue_->pop_front();
+    queued_tokens_ -= out->tokens;
+    received_tokens_ += out->tokens;
+    if (queue_->empty()) {
+        queue_.reset();
+    }
+    if (notifier_ != nullptr && !is_readable()) {
+        notifier_->clear();
+    }
+    if (readers_waiting_ > 0 && is_readable()) {
+        readable_.notify_one();
+    }
+    if (writers_waiting_ > 0 && queued_tokens_ < limits_.capacity) {
+        writable_.notify_all();
+    }
+    if (was_full_ && queued_tokens_ <= limits_.capacity / 2) {
+        was_full_ = false;
+        if (!ended_) {
+            lock.unlock();
+            owner_.on_space();
+        }
+    }
+    return DYNAMO_OK;
+}
+
+int Stream::fd() {
+    const std::lock_guard lock(mutex_);
+    if (notifier_ == nullptr) {
+        notifier_ = std::make_unique<platform::Notifier>();
+        if (is_readable()) {
+            notifier_->set();
+        }
+    }
+    return notifier_->fd();
+}
+
+void Stream::tell_owner_when_ready() {
+    std::unique_lock lock(mutex_);
+    tells_owner_ = true;
+    announce(lock);
+}
+
+bool Stream::has_ended() const {
+    const std::lock_guard lock(mutex_);
+    return ended_;
+}
+
+bool Stream::has_pushed() const {
+    const std::lock_guard lock(mutex_);
+    return pushed_tokens_ > 0;
+}
+
+std::optional<Error> Stream::error() const {
+    const std::lock_guard lock(mutex_);
+    return error_;
+}
+
+std::int32_t Stream::status() const {
+    const std::lock_guard lock(mutex_);
+    if (!ended_) {
+        return DYNAMO_PENDING;
+    }
+    return error_ ? error_->status : static_cast<std::int32_t>(DYNAMO_END);
+}
+
+std::uint64_t Stream::received_tokens() const {
+    const std::lock_guard lock(mutex_);
+    return received_tokens_;
+}
+
+std::uint64_t Stream::pushed_tokens() const {
+    const std::lock_guard lock(mutex_);
+    return pushed_tokens_;
+}
+
+std::uint64_t Stream::times_full() const {
+    const std::lock_guard lock(mutex_);
+    return times_full_;
+}
+
+}  // namespace dynamo

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bounded queue between an engine and a caller: the heart of the library.
+//
+// The engine's side fills a Response that lies open at the end of the queue; the caller's side takes
+// whole Responses. So a token costs an append, and a caller who is late gets everything at once. Both
+// sides only ever hold the mutex for a few moves. Memory is taken when something comes.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/platform.hpp"
+#include "core/response.hpp"
+#include "core/utf8.hpp"
+#include "dynamo_llm/engine.h"
+
+namespace dynamo {
+
+using Clock = std::chrono::steady_clock;
+
+// Milliseconds from now as a point in time; empty for -1, "for ever".
+std::optional<Clock::time_point> after_ms(std::int64_t milliseconds);
+
+struct StreamLimits {
+    std::size_t capacity = 4096;  // tokens
+    bool fail_when_full = false;
+};
+
+// What a stream tells the request that it is part of. Called without locks, from either side.
+class StreamOwner {
+  public:
+    virtual void on_ready() = 0;  // take() has something; once until take() gave PENDING
+    virtual void on_space() = 0;  // a stream that was full has room again
+
+  protected:
+    ~StreamOwner() = default;
+};
+
+class Stream {
+  public:
+    // overflow: closed by this very push, because the policy is to fail.
+    enum class Pushed { ok, full, closed, overflow };
+
+    explicit Stream(StreamOwner &owner) : owner_(owner) {}
+
+    // Called before the engine sees the stream.
+    void prepare(const StreamLimits &limits, std::shared_ptr<const ResponseHead> head,
+                 std::uint32_t choices);
+
+    // --- the engine's side ---
+    Pushed push(const dynamo_chunk_t &chunk);  // throws Failure with INVALID_ARGUMENT
+    // What `end` and `finish` say counts only for the first of them.
+    bool finish(const char *reason, const std::optional<Usage> &usage);
+    bool end(const Error &error);
+    // True when there is room or the stream ended, false when the time is up.
+    bool wait_for_space(std::optional<Clock::time_point> until);
+
+    // --- the caller's side ---
+    // DYNAMO_OK with a response, PENDING, END, or the status of the error that ended the stream.
+    std::int32_t take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out);
+    int fd();
+    void tell_owner_when_ready();
+
+    bool has_ended() const;
+    bool has_pushed() const;
+    std::optional<Error> error() const;
+    std::int32_t status() const;  // PENDING, END or an error
+    std::uint64_t received_tokens() const;
+    std::uint64_t pushed_tokens() const;
+    std::uint64_t times_full() const;
+
+  private:
+    struct Choice {
+        Utf8Joiner joiner;
+        bool has_started = false;
+        std::string finish_reason;  // kept back until the end, where there is one choice only
+    };
+
+    Response &open_response(std::uint32_t index);
+    Choice &choice(std::uint32_t index);
+    bool is_readable() const;  // take() would not give PENDING
+    void announce(std::unique_lock<std::mutex> &lock);
+
+    mutable std::mutex mutex_;
+    std::condition_variable readable_;
+    std::condition_variable writable_;
+    int readers_waiting_ = 0;
+    int writers_waiting_ = 0;
+
+    StreamLimits limits_;
+    std::shared_ptr<const ResponseHead> head_;
+    std::uint32_t choice_count_ = 1;
+    Choice first_choice_;
+    std::vector<Choice> more_choices_;
+
+    std::unique_ptr<std::deque<std::unique_ptr<Response>>> queue_;  // an empty deque is not small
+    std::size_t queued_tokens_ = 0;
+    std::uint64_t pushed_tokens_ = 0;
+    std::uint64_t received_tokens_ = 0;
+    std::uint64_t times_full_ = 0;
+    bool was_full_ = false;
+    bool announced_ = false;
+
+    bool ended_ = false;
+    std::optional<Error> error_;
+    std::unique_ptr<platform::Notifier> notifier_;
+    bool tells_owner_ = false;
+    StreamOwner &owner_;
+};
+
+}  // namespace dynamo

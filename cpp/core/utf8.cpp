@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/utf8.hpp"
+
+#include <cstdint>
+#include <cstring>
+
+namespace dynamo {
+namespace {
+
+constexpr std::string_view replacement = "\xEF\xBF\xBD";
+
+std::size_t ascii_prefix(std::string_view bytes) {
+    std::size_t i = 0;
+    for (; i + 8 <= bytes.size(); i += 8) {
+        std::uint64_t word;
+        std::memcpy(&word, bytes.data() + i, 8);
+        if ((word & 0x8080808080808080u) != 0) {
+            break;
+        }
+    }
+    while (i < bytes.size() && static_cast<unsigned char>(bytes[i]) < 0x80) {
+        ++i;
+    }
+    return i;
+}
+
+enum class Verdict { whole, partial, invalid };
+
+struct Sequence {
+    Verdict verdict;
+    std::size_t length;  // bytes that belong to it
+};
+
+// The sequence at the front of non-empty bytes: table 3-7 of the Unicode standard.
+Sequence front(std::string_view bytes) {
+    const auto at = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
+    const unsigned char lead = at(0);
+    std::size_t length;
+    unsigned char low = 0x80;
+    unsigned char high = 0xBF;
+    if (lead < 0x80) {
+        return {Verdict::whole, 1};
+    } else if (lead >= 0xC2 && lead <= 0xDF) {
+        length = 2;
+    } else if (lead >= 0xE0 && lead <= 0xEF) {
+        length = 3;
+        low = lead == 0xE0 ? 0xA0 : low;
+        high = lead == 0xED ? 0x9F : high;
+    } else if (lead >= 0xF0 && lead <= 0xF4) {
+        length = 4;
+        low = lead == 0xF0 ? 0x90 : low;
+        high = lead == 0xF4 ? 0x8F : high;
+    } else {
+        return {Verdict::invalid, 1};
+    }
+    for (std::size_t i = 1; i < length; ++i) {
+        if (i == bytes.size()) {
+            return {Verdict::partial, i};
+        }
+        if (at(i) < low || at(i) > high) {
+            return {Verdict::invalid, i};
+        }
+        low = 0x80;
+        high = 0xBF;
+    }
+    return {Verdict::whole, length};
+}
+
+}  // namespace
+
+void Utf8Joiner::append(std::string &out, std::string_view bytes) {
+    std::string joined;
+    if (!tail_.empty()) {
+        joined = tail_;
+        joined.append(bytes);
+        tail_.clear();
+        bytes = joined;
+    }
+    while (!bytes.empty()) {
+        const std::size_t plain = ascii_prefix(bytes);
+        out.append(bytes.substr(0, plain));
+        bytes.remove_prefix(plain);
+        if (bytes.empty()) {
+            return;
+        }
+        const Sequence sequence = front(bytes);
+        if (sequence.verdict == Verdict::partial) {
+            tail_ = bytes;
+            return;
+        }
+        out.append(sequence.verdict == Verdict::whole ? bytes.substr(0, sequence.length)
+                                                      : replacement);
+        bytes.remove_prefix(sequence.length);
+    }
+}
+
+void Utf8Joiner::flush(std::string &out) {
+    if (!tail_.empty()) {
+        out.append(replacement);
+        tail_.clear();
+    }
+}
+
+}  // namespace dynamo

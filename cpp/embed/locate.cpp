@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "embed/locate.hpp"
+
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/log.hpp"
+#include "embed/ask.hpp"
+#include "embed/platform.hpp"
+
+namespace dynamo::embed {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void reject(const std::string &why) {
+    throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE, why, "embed");
+}
+
+bool starts_with(const std::string &text, const std::string &prefix) {
+    return text.compare(0, prefix.size(), prefix) == 0;
+}
+
+std::vector<fs::path> entries(const fs::path &folder) {
+    std::vector<fs::path> result;
+    std::error_code error;
+    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+        result.push_back(at->path());
+    }
+    return result;
+}
+
+// The module for a version of Python ("3.11") in a package folder; "" if it has none.
+std::string bridge_in(const fs::path &package, const std::string &version) {
+    const std::string prefix = "_core.cpython-" + version.substr(0, 1) + version.substr(2) + "-";
+    for (const fs::path &entry : entries(package)) {
+        if (starts_with(entry.filename().string(), prefix)) {
+            return entry.string();
+        }
+    }
+    return {};
+}
+
+// "3.11, 3.12"
+std::string versions_in(const std::vector<fs::path> &packages) {
+    std::string text;
+    for (const fs::path &package : packages) {
+        for (const fs::path &entry : entries(package)) {
+            const std::string name = entry.filename().string();
+            if (starts_with(name, "_core.cpython-3")) {
+                const std::string digits = name.substr(14, name.find('-', 14) - 14);
+                text += (text.empty() ? "" : ", ") + digits.substr(0, 1) + "." + digits.substr(1);
+            }
+        }
+    }
+    return text;
+}
+
+// Package folders that belong to this library's file: around it in a wheel, below it where CMake
+// installed it (<prefix>/lib/python3.N/site-packages).
+std::vector<fs::path> own_packages() {
+    std::vector<fs::path> packages;
+    const std::string own = platform::own_path();
+    if (own.empty()) {
+        return packages;
+    }
+    const fs::path folder = fs::path(own).parent_path();
+    std::error_code error;
+    if (fs::exists(folder.parent_path() / "runtime" / "host.py", error)) {
+        packages.push_back(folder.parent_path());
+    }
+    for (const fs::path &entry : entries(folder)) {
+        const fs::path package = entry / "site-packages" / "dynamo_llm";
+        if (starts_with(entry.filename().string(), "python3") && fs::exists(package, error)) {
+            packages.push_back(package);
+        }
+    }
+    return packages;
+}
+
+// <prefix>/bin/python of the environment that this library's file lies in; "" if it lies in none.
+std::string own_interpreter() {
+    for (fs::path at = platform::own_path(); at.has_relative_path(); at = at.parent_path()) {
+        const std::string name = at.filename().string();
+        if (!starts_with(name, "python3.")) {
+            continue;
+        }
+        const fs::path bin = at.parent_path().parent_path() / "bin";
+        for (const std::string &executable : {name, std::string("python3"), std::string("python")}) {
+            if (platform::is_executable((bin / executable).string())) {
+                return (bin / executable).string();
+            }
+        }
+    }
+    return {};
+}
+
+std::string variable(const char *name) {
+    const char *const value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+std::string shared_library_of(const Interpreter &interpreter) {
+    std::string looked;
+    for (const std::string &folder : interpreter.library_folders) {
+        const fs::path path = fs::path(folder) / interpreter.library_name;
+        std::error_code error;
+        if (fs::exists(path, error)) {
+            return path.string();
+        }
+        looked += (looked.empty() ? "" : ", ") + folder;
+    }
+    const std::string package = "libpython" + interpreter.version();
+    reject("is Python " + interpreter.version() + " without its shared library " +
+           interpreter.library_name + " (looked in " + looked + "); install the package " + package +
+           " (Debian, Ubuntu: apt install " + package +
+           "; Fedora: dnf install python3-libs), or build Python with --enable-shared");
+}
+
+Location check(const std::string &executable, const std::vector<fs::path> &own) {
+    const Interpreter interpreter = ask(executable);
+    if (!interpreter.is_cpython) {
+        reject("is not CPython");
+    }
+    if (interpreter.major != 3 || interpreter.minor < 10) {
+        reject("is Python " + interpreter.version() + "; 3.10 or newer is needed");
+    }
+    if (interpreter.is_free_threaded) {
+        reject("is a free-threaded build of Python, which this version does not support");
+    }
+    Location location;
+    location.executable = interpreter.executable;
+    std::vector<fs::path> packages = own;
+    if (!interpreter.package_dir.empty()) {
+        packages.push_back(interpreter.package_dir);
+    }
+    for (const fs::path &package : packages) {
+        location.bridge = bridge_in(package, interpreter.version());
+        if (!location.bridge.empty()) {
+            location.package_dir = package.string();
+            break;
+        }
+    }
+    if (location.bridge.empty()) {
+        const std::string versions = versions_in(packages);
+        reject(packages.empty()
+                   ? "is Python " + interpreter.version() +
+                         " without the package dynamo_llm; run: " + executable +
+                         " -m pip install dynamo-llm"
+                   : "is Python " + interpreter.version() + ", but the package dynamo_llm in " +
+                         packages.front().string() + " is built for " +
+                         (versions.empty() ? "no version of Python" : "Python " + versions));
+    }
+    location.library = shared_library_of(interpreter);
+    return location;
+}
+
+struct Candidate {
+    std::string origin;
+    std::string executable;  // "" if the origin names none
+    bool is_wish = false;    // named by the user: it or none
+};
+
+std::vector<Candidate> candidates(const std::string &wanted) {
+    std::vector<Candidate> list;
+    if (!wanted.empty()) {
+        return {{"\"python.executable\" of the configuration", wanted, true}};
+    }
+    if (const std::string value = variable("DYNAMO_LLM_PYTHON"); !value.empty()) {
+        return {{"environment variable DYNAMO_LLM_PYTHON", value, true}};
+    }
+    list.push_back({"the environment that this library is installed in", own_interpreter()});
+    const std::string environment = variable("VIRTUAL_ENV");
+    list.push_back({"environment variable VIRTUAL_ENV",
+                    environment.empty() ? "" : environment + "/bin/python"});
+    const std::size_t before = list.size();
+    for (const std::string &folder : platform::search_path()) {
+        const std::string executable = folder + "/python3";
+        if (platform::is_executable(executable)) {
+            list.push_back({"python3 on PATH", executable});
+        }
+    }
+    if (list.size() == before) {
+        list.push_back({"python3 on PATH", ""});
+    }
+    return list;
+}
+
+}  // namespace
+
+Location locate(const std::string &wanted) {
+    const std::vector<fs::path> own = own_packages();
+    std::string tried;
+    for (const Candidate &candidate : candidates(wanted)) {
+        if (candidate.executable.empty()) {
+            tried += "\n  - " + candidate.origin + ": none";
+            continue;
+        }
+        try {
+            Location location = check(candidate.executable, own);
+            log::write(DYNAMO_LOG_INFO, "dynamo_llm.embed",
+                       ("Python: " + location.executable + " (" + candidate.origin + "), library " +
+                        location.library + ", package " + location.package_dir)
+                           .c_str());
+            return location;
+        } catch (const Failure &failure) {
+            tried += "\n  - " + candidate.origin + ": " + candidate.executable + " " + failure.what();
+        }
+    }
+    reject(
+        "no usable Python for this engine. Looked at:" + tried +
+        "\nName an interpreter whose environment has dynamo-llm with \"python\": {\"executable\": "
+        "\"...\"} or the environment variable DYNAMO_LLM_PYTHON. The engines \"echo\" and "
+        "\"scripted\" need no Python.");
+}
+
+Location locate_for_running(const std::string &version) {
+    std::vector<fs::path> packages = own_packages();
+    // A program with the library linked in lies anywhere; its interpreter may know the package.
+    const std::string executable = variable("DYNAMO_LLM_PYTHON");
+    if (packages.empty() && !executable.empty()) {
+        packages.push_back(ask(executable).package_dir);
+    }
+    for (const fs::path &package : packages) {
+        if (const std::string bridge = bridge_in(package, version); !bridge.empty()) {
+            return {"", "", package.string(), bridge};
+        }
+    }
+    const std::string versions = versions_in(packages);
+    reject("this program runs Python " + version + ", but " +
+           (packages.empty() ? "the package dynamo_llm was not found near " + platform::own_path()
+                             : "the package dynamo_llm in " + packages.front().string() +
+                                   " is built for " +
+                                   (versions.empty() ? "no version of Python" : "Python " + versions)));
+}
+
+}  // namespace dynamo::embed

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "embed/python.hpp"
+
+#include <mutex>
+#include <optional>
+
+#include "core/error.hpp"
+#include "embed/bridge.h"
+#include "embed/locate.hpp"
+#include "embed/platform.hpp"
+
+namespace dynamo::embed {
+namespace {
+
+constexpr const char *engine_name = "python";
+
+const dynamo_api the_api = {sizeof(dynamo_api), DYNAMO_LLM_VERSION_STRING,
+#include "api_table.inc"
+};
+
+template <class Function>
+Function *python_function(const char *name) {
+    return reinterpret_cast<Function *>(platform::global_symbol(name));
+}
+
+bool python_runs() {
+    auto is_initialized = python_function<int()>("Py_IsInitialized");
+    if (is_initialized == nullptr && platform::promote_loaded_python()) {
+        is_initialized = python_function<int()>("Py_IsInitialized");
+    }
+    return is_initialized != nullptr && is_initialized() != 0;
+}
+
+// A caller that holds the GIL and waits here for someone who needs it would wait for ever.
+class GilReleased {
+  public:
+    GilReleased() {
+        const auto holds_it = python_function<int()>("PyGILState_Check");
+        if (python_runs() && holds_it != nullptr && holds_it() != 0) {
+            state_ = python_function<void *()>("PyEval_SaveThread")();
+        }
+    }
+    ~GilReleased() {
+        if (state_ != nullptr) {
+            python_function<void(void *)>("PyEval_RestoreThread")(state_);
+        }
+    }
+    GilReleased(const GilReleased &) = delete;
+
+  private:
+    void *state_ = nullptr;
+};
+
+std::string running_version() {
+    const auto get_version = python_function<const char *()>("Py_GetVersion");
+    const std::string text = get_version == nullptr ? "" : get_version();  // "3.11.7 (main, ..."
+    return text.substr(0, text.find('.', 2));
+}
+
+void start(const std::string &wanted) {
+    const bool joins = python_runs();
+    const Location location = joins ? locate_for_running(running_version()) : locate(wanted);
+    if (!joins) {
+        platform::open_library(location.library, platform::Visibility::global);
+    }
+    void *const bridge = platform::open_library(location.bridge, platform::Visibility::local);
+    const auto bridge_start =
+        reinterpret_cast<dynamo_bridge_start_t>(platform::symbol(bridge, DYNAMO_BRIDGE_START_NAME));
+    if (bridge_start == nullptr) {
+        throw Failure(DYNAMO_ERROR_VERSION_MISMATCH,
+                      location.bridge + " is no part of this library: it has no function " +
+                          DYNAMO_BRIDGE_START_NAME,
+                      "embed");
+    }
+    dynamo_bridge_options options{};
+    options.struct_size = sizeof options;
+    options.executable = joins ? nullptr : location.executable.c_str();
+    options.package_dir = location.package_dir.c_str();
+    if (bridge_start(&the_api, &options) != DYNAMO_OK) {
+        Error error = last_error::copy();
+        error.layer = "embed";
+        throw Failure(std::move(error));
+    }
+}
+
+struct State {
+    std::mutex mutex;
+    bool has_started = false;
+};
+
+// Leaked: Python is never finalised, so neither is what started it.
+State &state() {
+    static State *const instance = new State;
+    return *instance;
+}
+
+}  // namespace
+
+std::string engine_from_python(const Config &config) {
+    const GilReleased gil_released;
+    const std::lock_guard lock(state().mutex);
+    if (!state().has_started) {
+        start(config.python_executable);
+        state().has_started = true;
+    }
+    return engine_name;
+}
+
+}  // namespace dynamo::embed

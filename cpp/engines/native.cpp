@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engines/native.hpp"
+
+#include <mutex>
+
+#include "core/engine_registry.hpp"
+
+namespace dynamo::engines {
+
+void register_native() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        engine_registry::add("echo", &echo(), nullptr, nullptr);
+        engine_registry::add("scripted", &scripted(), nullptr, nullptr);
+    });
+}
+
+}  // namespace dynamo::engines

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engines/player.hpp"
+
+#include "core/platform.hpp"
+
+namespace dynamo::engines {
+
+std::shared_ptr<Player> Player::create(const char *thread_name) {
+    const auto player = std::make_shared<Player>();
+    platform::start_thread(thread_name, [player] { player->run(); });
+    return player;
+}
+
+void Player::schedule(dynamo_stream_t *stream, Entry &entry, Clock::time_point when) {
+    if (!entry.is_scheduled) {
+        entry.is_scheduled = true;
+        due_.emplace(when, stream);
+        changed_.notify_one();
+    }
+}
+
+void Player::play(dynamo_stream_t *stream, std::unique_ptr<Play> play) {
+    const std::lock_guard lock(mutex_);
+    auto entry = std::make_shared<Entry>();
+    entry->play = std::move(play);
+    schedule(stream, *entry, Clock::now());
+    entries_.emplace(stream, std::move(entry));
+}
+
+void Player::wake(dynamo_stream_t *stream) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = entries_.find(stream); found != entries_.end()) {
+        found->second->has_space = true;
+        schedule(stream, *found->second, Clock::now());
+    }
+}
+
+void Player::cancel(dynamo_stream_t *stream) {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(stream);
+    if (found == entries_.end()) {
+        return;
+    }
+    found->second->is_cancelled = true;
+    if (found->second->is_scheduled) {
+        // It may be due in an hour.
+        for (auto place = due_.begin(); place != due_.end(); ++place) {
+            if (place->second == stream) {
+                due_.erase(place);
+                break;
+            }
+        }
+        found->second->is_scheduled = false;
+    }
+    schedule(stream, *found->second, Clock::time_point::min());
+}
+
+void Player::stop() {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return stopped_; });
+}
+
+void Player::run() {
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+        if (due_.empty()) {
+            changed_.wait(lock);
+            continue;
+        }
+        if (const auto next = due_.begin()->first; Clock::now() < next) {
+            changed_.wait_until(lock, next);
+            continue;
+        }
+        dynamo_stream_t *const stream = due_.begin()->second;
+        due_.erase(due_.begin());
+        const auto found = entries_.find(stream);
+        if (found == entries_.end()) {
+            continue;  // it was woken in the very step that ended it
+        }
+        const std::shared_ptr<Entry> entry = found->second;
+        entry->is_scheduled = false;
+        entry->has_space = false;
+        const bool is_cancelled = entry->is_cancelled;
+        lock.unlock();
+        Play::Step step{Play::Next::done};
+        if (is_cancelled) {
+            dynamo_stream_finish(stream, nullptr, nullptr);
+        } else {
+            step = entry->play->step(stream);
+        }
+        lock.lock();
+        if (step.next == Play::Next::done) {
+            entries_.erase(stream);
+        } else if (step.next == Play::Next::at) {
+            schedule(stream, *entry, step.when);
+        } else if (step.next == Play::Next::when_space && entry->has_space) {
+            schedule(stream, *entry, Clock::now());
+        }
+    }
+    stopped_ = true;
+    changed_.notify_all();
+}
+
+}  // namespace dynamo::engines

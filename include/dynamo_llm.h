@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file dynamo_llm.h
+ * @brief LLM inference from C: run requests on an engine inside this process or on a cluster.
+ *
+ * The whole of it in five calls:
+ *
+ *     dynamo_runtime_t *runtime = dynamo_runtime_create("{}");
+ *     dynamo_request_t *request = dynamo_request_create(
+ *         "{\"messages\": [{\"role\": \"user\", \"content\": \"What is a KV cache?\"}]}");
+ *     dynamo_request_send(runtime, request);
+ *     dynamo_response_t *response;
+ *     while ((response = dynamo_request_recv(request)) != NULL) {
+ *         fputs(dynamo_response_text(response, NULL), stdout);
+ *         dynamo_free(response);
+ *     }
+ *
+ * Rules that hold for every function, unless its comment says otherwise:
+ *
+ *  - Threads:  any thread may call it at any time, also several threads on one handle at once.
+ *              It must not be called from a signal handler.
+ *  - Blocking: it does not block. No function takes Python's GIL, except
+ *              dynamo_runtime_create() once in a program that runs Python itself.
+ *  - Handles:  a NULL, stale, foreign or wrong-type handle gives DYNAMO_ERROR_INVALID_HANDLE and
+ *              never a crash. Parents may be destroyed before their children.
+ *  - Strings:  UTF-8, NUL-terminated. What a function takes is copied; what it returns is owned
+ *              by the handle it came from, unless the comment says that the caller owns it.
+ *  - Errors:   a function that returns a status returns a negative one on failure; a function that
+ *              returns a pointer returns NULL. Either way dynamo_last_status() and
+ *              dynamo_last_error() tell this thread what happened. A call that succeeds resets
+ *              them to DYNAMO_OK.
+ *  - fork():   a child process may not use what its parent opened: every function gives
+ *              DYNAMO_ERROR_FORKED there. exec() first.
+ */
+#ifndef DYNAMO_LLM_H
+#define DYNAMO_LLM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(DYNAMO_LLM_STATIC)
+#define DYNAMO_LLM_API
+#elif defined(_WIN32)
+#if defined(DYNAMO_LLM_BUILD)
+#define DYNAMO_LLM_API __declspec(dllexport)
+#else
+#define DYNAMO_LLM_API __declspec(dllimport)
+#endif
+#else
+#define DYNAMO_LLM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Versions
+ * The ABI version is the number in the shared library's name. It changes only when a program that
+ * was built against an older header could break (docs/abi.md). */
+/** @{ */
+
+#define DYNAMO_LLM_VERSION_MAJOR 1
+#define DYNAMO_LLM_VERSION_MINOR 0
+#define DYNAMO_LLM_VERSION_PATCH 0
+#define DYNAMO_LLM_VERSION_STRING "1.0.0"
+/** Version of the binary interface that this header describes. */
+#define DYNAMO_LLM_ABI_VERSION 1
+
+/** The ABI version of the library that is loaded. Works for ever, in every version. Never fails. */
+DYNAMO_LLM_API uint32_t dynamo_abi_version(void);
+
+/** The version of the library that is loaded, "MAJOR.MINOR.PATCH". Static. Never fails. */
+DYNAMO_LLM_API const char *dynamo_version_string(void);
+
+/**
+ * Checks that the loaded library serves a program built with a given header.
+ * It does if the ABI version is the same and the library is not older than the header.
+ *
+ * @param header_abi      DYNAMO_LLM_ABI_VERSION as the program was built
+ * @param header_version  DYNAMO_LLM_VERSION_STRING as the program was built
+ * @return DYNAMO_OK, DYNAMO_ERROR_VERSION_MISMATCH (the message names both versions), or
+ *         DYNAMO_ERROR_INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_version_check(uint32_t header_abi, const char *header_version);
+
+/** dynamo_version_check() with the versions of this very header. */
+#define DYNAMO_LLM_VERSION_CHECK() \
+    dynamo_version_check(DYNAMO_LLM_ABI_VERSION, DYNAMO_LLM_VERSION_STRING)
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Status
+ * 0 is success, positive is "no error, but not that either", negative is an error: one enumerator
+ * for each kind of failure that a caller would treat differently. Numbers never change meaning;
+ * later versions may add some, so treat an unknown negative number as an error. */
+/** @{ */
+
+typedef enum dynamo_status_t {
+    DYNAMO_OK = 0,
+    /** The stream ended well and everything in it was received. */
+    DYNAMO_END = 1,
+    /** Nothing to be had yet: the time-out passed, or the value is not known yet. */
+    DYNAMO_PENDING = 2,
+
+    /** An argument is NULL, out of range, or not UTF-8. */
+    DYNAMO_ERROR_INVALID_ARGUMENT = -1,
+    /** A handle is NULL, was destroyed, is of another type, or never was a handle. */
+    DYNAMO_ERROR_INVALID_HANDLE = -2,
+    /** The call does not fit the state of the object: sent twice, received before sent. */
+    DYNAMO_ERROR_INVALID_STATE = -3,
+    /** A text is no JSON; the message gives the position. */
+    DYNAMO_ERROR_INVALID_JSON = -4,
+    /** A key or value of a configuration is wrong; the message names it and what would be right. */
+    DYNAMO_ERROR_INVALID_CONFIG = -5,
+    /** A key or value of a request is wrong; the message names it and what would be right. */
+    DYNAMO_ERROR_INVALID_REQUEST = -6,
+    /** No engine of that name; the message lists the known ones. */
+    DYNAMO_ERROR_ENGINE_NOT_FOUND = -7,
+    /** The engine is known, but something it needs is not installed; the message names it. */
+    DYNAMO_ERROR_ENGINE_UNAVAILABLE = -8,
+    /** The model does not exist or is no model. */
+    DYNAMO_ERROR_MODEL_NOT_FOUND = -9,
+    /** No usable Python; the message lists where it was looked for and what to install. */
+    DYNAMO_ERROR_PYTHON_UNAVAILABLE = -10,
+    /** The engine failed; the detail object has its exception and traceback, if it is Python. */
+    DYNAMO_ERROR_ENGINE_FAILED = -11,
+    /** The request was cancelled. */
+    DYNAMO_ERROR_CANCELLED = -12,
+    /** A deadline passed. */
+    DYNAMO_ERROR_DEADLINE_EXCEEDED = -13,
+    /** More requests than the limits allow; try again later. */
+    DYNAMO_ERROR_OVERLOADED = -14,
+    /** Nobody there to serve the request at present; try again later. */
+    DYNAMO_ERROR_UNAVAILABLE = -15,
+    /** The stream was full and its policy is "fail". */
+    DYNAMO_ERROR_SLOW_CONSUMER = -16,
+    /** Prompt and answer do not fit the model's context length. */
+    DYNAMO_ERROR_CONTEXT_LENGTH = -17,
+    /** The runtime was shut down. */
+    DYNAMO_ERROR_CLOSED = -18,
+    /** The process was forked after the library was used; only the parent may go on. */
+    DYNAMO_ERROR_FORKED = -19,
+    DYNAMO_ERROR_OUT_OF_MEMORY = -20,
+    /** The engine or this platform cannot do that. */
+    DYNAMO_ERROR_NOT_SUPPORTED = -21,
+    /** Header and library, or library and Python package, do not fit together. */
+    DYNAMO_ERROR_VERSION_MISMATCH = -22,
+    /** The operating system refused: no threads, no file descriptors. */
+    DYNAMO_ERROR_SYSTEM = -23,
+    /** A bug in this library; please report it. */
+    DYNAMO_ERROR_INTERNAL = -24
+} dynamo_status_t;
+
+/** The enumerator's name, "DYNAMO_ERROR_CANCELLED"; "DYNAMO_UNKNOWN_STATUS" for other numbers.
+ * Static. Never fails. */
+DYNAMO_LLM_API const char *dynamo_status_name(int32_t status);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Errors
+ * Each thread has its own last error, like errno. The error that ended a request is also kept by
+ * the request: dynamo_request_error(). These three functions do not change the last error. */
+/** @{ */
+
+/** Status of this thread's latest call. Never fails. */
+DYNAMO_LLM_API int32_t dynamo_last_status(void);
+
+/**
+ * Message of this thread's latest call, "" if it succeeded.
+ * Ownership: the library's; valid until this thread's next call. Never fails.
+ */
+DYNAMO_LLM_API const char *dynamo_last_error(void);
+
+/**
+ * This thread's latest error as a JSON object, "{}" if the call succeeded:
+ *
+ *     {"status": -11, "name": "DYNAMO_ERROR_ENGINE_FAILED", "message": "...",
+ *      "layer": "core" | "embed" | "engine", "engine": "mistralrs", "request_id": "req-...",
+ *      "retriable": false, "fatal": false,
+ *      "python": {"type": "ValueError", "traceback": "..."}}
+ *
+ * engine, request_id and python are there where they apply. retriable: the same call may succeed
+ * later. fatal: the runtime (or, for PYTHON_UNAVAILABLE, Python in this process) will not recover.
+ * Ownership: the library's; valid until this thread's next call. Never fails.
+ */
+DYNAMO_LLM_API const char *dynamo_last_error_json(void);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Memory */
+/** @{ */
+
+/**
+ * Frees whatever a function of this library handed to the caller to own: responses, and strings
+ * whose function says so. NULL is fine. A pointer that is not, or no longer, the caller's sets the
+ * last status to DYNAMO_ERROR_INVALID_HANDLE and frees nothing.
+ */
+DYNAMO_LLM_API void dynamo_free(void *pointer);
+
+/** Tells the owner of a user pointer that the library will not use it again. Called exactly once
+ * for each registration that succeeded, from any thread. It must not block. */
+typedef void (*dynamo_release_callback_t)(void *user);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Logging
+ * The library and the Python code it runs log through one callback per process. Without a callback,
+ * warnings and errors go to stderr, a line each. Nothing ever goes to stdout. */
+/** @{ */
+
+typedef enum dynamo_log_level_t {
+    DYNAMO_LOG_TRACE = 0,
+    DYNAMO_LOG_DEBUG = 1,
+    DYNAMO_LOG_INFO = 2,
+    DYNAMO_LOG_WARNING = 3,
+    DYNAMO_LOG_ERROR = 4,
+    DYNAMO_LOG_OFF = 5
+} dynamo_log_level_t;
+
+/**
+ * Receives one record. Called from any thread, several at a time, never with the GIL held by the
+ * library. The strings live as long as the call. It may call any function of this library; what
+ * those would log is dropped. It should return soon: the thread that logs waits for it.
+ *
+ * @param user     as given to dynamo_log_set_callback()
+ * @param level    a dynamo_log_level_t
+ * @param logger   dotted name of the origin, "dynamo_llm.embed" or a Python logger's name
+ * @param message  the text, without a newline at its end
+ */
+typedef void (*dynamo_log_callback_t)(void *user, int32_t level, const char *logger,
+                                      const char *message);
+
+/**
+ * Sets where log records of at least a level go, for the whole process.
+ * Python loggers follow the level from the next dynamo_runtime_create() on, so set it first.
+ *
+ * @param level     least level that is delivered; DYNAMO_LOG_OFF for none
+ * @param callback  receiver; NULL for stderr
+ * @param user      passed to the callback as it is
+ * @param release   called once when the library is done with user; NULL if nobody need know
+ * Ownership: user stays the caller's until release is called: once another callback is set and
+ *            no call to the old one is under way any more.
+ * @return DYNAMO_OK or DYNAMO_ERROR_INVALID_ARGUMENT (then release is not called)
+ */
+DYNAMO_LLM_API int32_t dynamo_log_set_callback(int32_t level, dynamo_log_callback_t callback,
+                                               void *user, dynamo_release_callback_t release);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Runtime
+ * A runtime is an engine with a model, ready for requests. A process may have several. */
+/** @{ */
+
+/** A runtime. Opaque; counted: requests in flight keep what is behind it alive. */
+typedef struct dynamo_runtime_t dynamo_runtime_t;
+
+/**
+ * Starts an engine and loads its model.
+ *
+ * @param config_json  a JSON object. "{}" is the embedded default: the demo model on mistral.rs.
+ *                     Keys (dynamo_config_schema() has them all with types and ranges):
+ *                     "engine"  name: "mistralrs" (default), "echo", "scripted", one registered
+ *                               with dynamo_engine_register(), an entry point of the Python group
+ *                               "dynamo_llm.engines", or "module:Class";
+ *                     "model"   directory or file of the model; engine's default if absent;
+ *                     "options" object of the engine's own settings;
+ *                     "stream"  {"capacity": tokens, "when_full": "block" or "fail"};
+ *                     "python"  {"executable": interpreter, "path": [folders]}.
+ * Ownership: the caller owns the result; dynamo_runtime_destroy() it.
+ * Blocking:  until the model is loaded. In a program that runs Python it takes the GIL once; a
+ *            caller that holds the GIL has it released meanwhile.
+ * @return the runtime, or NULL: INVALID_JSON, INVALID_CONFIG, ENGINE_NOT_FOUND,
+ *         ENGINE_UNAVAILABLE, MODEL_NOT_FOUND, PYTHON_UNAVAILABLE, ENGINE_FAILED,
+ *         VERSION_MISMATCH, SYSTEM, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_runtime_t *dynamo_runtime_create(const char *config_json);
+
+/**
+ * Gives a runtime up. NULL is fine.
+ * Requests that are in flight go on to their end; the engine is stopped when the last of them
+ * ended (destroying a request cancels it).
+ * Blocking: if no request is in flight, until the engine has stopped, at most 10 seconds.
+ */
+DYNAMO_LLM_API void dynamo_runtime_destroy(dynamo_runtime_t *runtime);
+
+/**
+ * Takes no more requests, waits for those in flight, cancels what is left when the time is up,
+ * then stops the engine. The handle stays valid until dynamo_runtime_destroy(); sending to it gives
+ * DYNAMO_ERROR_CLOSED. Calling it again is fine.
+ *
+ * @param timeout_ms  milliseconds to wait for requests in flight; -1 for ever, 0 cancels at once
+ * Blocking: up to timeout_ms, and at most 10 seconds more for the engine to stop.
+ * @return DYNAMO_OK: all ended by themselves and the engine stopped;
+ *         DYNAMO_ERROR_DEADLINE_EXCEEDED: some were cancelled, or the engine has not stopped yet
+ *         (the message says which); INVALID_HANDLE; INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_t timeout_ms);
+
+/**
+ * Counters since the runtime was created, as a JSON object:
+ *
+ *     {"engine": "echo",
+ *      "requests": {"sent": n, "in_flight": n, "ended": n, "cancelled": n, "failed": n},
+ *      "tokens": {"pushed": n, "received": n},
+ *      "streams": {"full": n}}
+ *
+ * in_flight counts what the engine has not let go of yet; ended, cancelled and failed count terminal
+ * events; streams.full how often an engine found a stream full.
+ * Ownership: the caller owns the string; dynamo_free() it.
+ * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
+
+/** JSON Schema (draft 2020-12) of the configuration. Static. Never fails. */
+DYNAMO_LLM_API const char *dynamo_config_schema(void);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Request
+ * One request object is one run: created, sent once, received from until its terminal event,
+ * destroyed. Its stream is bounded: see "stream" in the configuration. */
+/** @{ */
+
+/** A request and its stream of responses. Opaque. */
+typedef struct dynamo_request_t dynamo_request_t;
+/** Some of an answer. Opaque; the caller owns it and frees it with dynamo_free(). */
+typedef struct dynamo_response_t dynamo_response_t;
+
+/**
+ * Makes a request of an OpenAI body.
+ *
+ * @param request_json  a JSON object: a chat body ("messages"), a completion body ("prompt") or an
+ *                      embedding body ("input"). Unknown keys are errors. Unlike OpenAI's, a body
+ *                      without "stream" streams; with "stream": false the whole answer comes as one
+ *                      response, whose size the stream's capacity does not limit.
+ * Ownership: the caller owns the result; dynamo_request_destroy() it.
+ * @return the request, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_request_t *dynamo_request_create(const char *request_json);
+
+/**
+ * Sets the request's deadlines, counted from dynamo_request_send(). A deadline that passes ends the
+ * request with DYNAMO_ERROR_DEADLINE_EXCEEDED.
+ *
+ * @param first_token_ms  milliseconds until something of the answer has come; -1 for none
+ * @param total_ms        milliseconds until the end; -1 for none
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (0, or less than -1), INVALID_STATE
+ *         (already sent)
+ */
+DYNAMO_LLM_API int32_t dynamo_request_set_deadlines(dynamo_request_t *request,
+                                                    int64_t first_token_ms, int64_t total_ms);
+
+/**
+ * Receives a request's events. All callbacks of a process come from one library thread, one at a
+ * time, a request's in order: responses with DYNAMO_OK, then exactly one terminal event without a
+ * response. It may call any function of this library, dynamo_request_destroy() of its own request
+ * too. While it runs, other callbacks wait.
+ *
+ * @param user      as given to dynamo_request_set_callback()
+ * @param request   the request; if it was destroyed meanwhile, a stale handle
+ * @param response  NULL in the terminal event; else the callback owns it: dynamo_free() it
+ * @param status    DYNAMO_OK with a response; in the terminal event DYNAMO_END or the error, which
+ *                  dynamo_request_error() explains
+ */
+typedef void (*dynamo_response_callback_t)(void *user, dynamo_request_t *request,
+                                           dynamo_response_t *response, int32_t status);
+
+/**
+ * Has the request's events delivered to a callback in place of dynamo_request_recv(), _next() and
+ * _fd(), which then give DYNAMO_ERROR_INVALID_STATE. Call it before dynamo_request_send().
+ *
+ * @param callback  receiver
+ * @param user      passed to the callback as it is
+ * @param release   called once when no event will follow: after the terminal event, or, if the
+ *                  request is destroyed earlier, after the event that is under way (no terminal
+ *                  event then); NULL if nobody need know
+ * Ownership: user stays the caller's until release is called.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (already sent
+ *         or already set); on an error release is not called
+ */
+DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
+                                                   dynamo_response_callback_t callback, void *user,
+                                                   dynamo_release_callback_t release);
+
+/**
+ * Hands a request to a runtime. The call only puts it in a queue.
+ * After an error the request is as before and may be sent again, unless it was cancelled.
+ *
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (sent before), CLOSED, CANCELLED, NOT_SUPPORTED,
+ *         OVERLOADED, UNAVAILABLE, SYSTEM, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_request_send(dynamo_runtime_t *runtime, dynamo_request_t *request);
+
+/**
+ * Waits for more of the answer: everything that has come since the last call.
+ * After the end it gives the end again, as often as it is called.
+ *
+ * Ownership: the caller owns the result; dynamo_free() it.
+ * Threads:   several threads may receive from one request; each response goes to one of them.
+ * Blocking:  until there is something. dynamo_request_cancel() and _destroy() end the wait.
+ * @return the response, or NULL: dynamo_last_status() is DYNAMO_END after the whole answer, else
+ *         the error that ended the request (what came before it was delivered first), or
+ *         INVALID_HANDLE, INVALID_STATE (not sent, or has a callback)
+ */
+DYNAMO_LLM_API dynamo_response_t *dynamo_request_recv(dynamo_request_t *request);
+
+/**
+ * dynamo_request_recv() with a time-out.
+ *
+ * @param timeout_ms  milliseconds to wait; -1 for ever, 0 to poll
+ * @param out         gets the response with DYNAMO_OK, else NULL
+ * Ownership: the caller owns *out; dynamo_free() it.
+ * Blocking:  up to timeout_ms.
+ * @return DYNAMO_OK, DYNAMO_PENDING (nothing came), DYNAMO_END, or as dynamo_request_recv()
+ */
+DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
+                                           dynamo_response_t **out);
+
+/**
+ * Ends a request with DYNAMO_ERROR_CANCELLED. At once for the caller: what had come before can
+ * still be received, nothing more comes; the engine is told. Harmless after the end, and again. Before
+ * dynamo_request_send() it makes sending fail with DYNAMO_ERROR_CANCELLED.
+ *
+ * @return DYNAMO_OK or INVALID_HANDLE
+ */
+DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
+
+/**
+ * A file descriptor for poll, epoll, kqueue or an event loop: readable while dynamo_request_next()
+ * with time-out 0 would not give DYNAMO_PENDING, so also after the end (level-triggered). Nothing
+ * need be done while it is not readable. Only wait on it; do not read, write or close it.
+ *
+ * Ownership: the request's; closed by dynamo_request_destroy(), so take it out of the event loop
+ *            first.
+ * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback), SYSTEM,
+ *         NOT_SUPPORTED (platforms without descriptors)
+ */
+DYNAMO_LLM_API int dynamo_request_fd(dynamo_request_t *request);
+
+/**
+ * How a request stands: DYNAMO_PENDING before its end, DYNAMO_END or the error that ended it after,
+ * whether or not everything was received. INVALID_HANDLE if it is no request.
+ */
+DYNAMO_LLM_API int32_t dynamo_request_status(dynamo_request_t *request);
+
+/**
+ * Message of the error that ended a request.
+ * Ownership: the request's; valid until it is destroyed.
+ * @return the text, or NULL: no error so far (last status DYNAMO_OK), or INVALID_HANDLE
+ */
+DYNAMO_LLM_API const char *dynamo_request_error(dynamo_request_t *request);
+
+/** The same as a JSON object, see dynamo_last_error_json(). Same ownership and result. */
+DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
+
+/**
+ * The id that logs, errors and the responses' JSON carry: "req-" and 16 hexadecimal digits, unique
+ * in this process.
+ * Ownership: the request's; valid until it is destroyed.
+ * @return the text, or NULL: INVALID_HANDLE
+ */
+DYNAMO_LLM_API const char *dynamo_request_id(dynamo_request_t *request);
+
+/** Cancels a request and gives it up; threads that wait in dynamo_request_recv() return with
+ * DYNAMO_ERROR_CANCELLED. NULL is fine. */
+DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Response
+ * Everything that had come of one choice of the answer when it was received. A response is immutable
+ * and outlives its request. What these functions return lives until the response is freed. */
+/** @{ */
+
+/** Token counts of a request, in tokens. */
+typedef struct dynamo_usage_t {
+    /** sizeof(dynamo_usage_t), set by the caller: the library fills no more than that. */
+    size_t struct_size;
+    uint64_t prompt_tokens;
+    uint64_t completion_tokens;
+    /** Part of prompt_tokens that came from a prefix cache. */
+    uint64_t cached_tokens;
+} dynamo_usage_t;
+
+/**
+ * The text, "" if there is none. It never splits a code point; bytes of an engine that are no UTF-8
+ * come as U+FFFD.
+ * @param length  gets the length in bytes without the NUL; may be NULL
+ * @return the text, or NULL: INVALID_HANDLE
+ */
+DYNAMO_LLM_API const char *dynamo_response_text(const dynamo_response_t *response, size_t *length);
+
+/**
+ * The token ids, if the engine gives them.
+ * @param count  gets their number; may be NULL
+ * @return the first one, or NULL: none (last status DYNAMO_OK), or INVALID_HANDLE
+ */
+DYNAMO_LLM_API const uint32_t *dynamo_response_token_ids(const dynamo_response_t *response,
+                                                         size_t *count);
+
+/** Number of the choice that this is part of, from 0; not 0 only if the request's "n" is over 1.
+ * 0 and INVALID_HANDLE if it is no response. */
+DYNAMO_LLM_API uint32_t dynamo_response_index(const dynamo_response_t *response);
+
+/**
+ * Why the choice ended: "stop", "length", "tool_calls", "content_filter".
+ * @return the text, or NULL: this is not its last response (last status DYNAMO_OK), or
+ *         INVALID_HANDLE
+ */
+DYNAMO_LLM_API const char *dynamo_response_finish_reason(const dynamo_response_t *response);
+
+/**
+ * Token counts of the whole request; the last response has them if the engine counts.
+ * @param usage  filled; set usage->struct_size first
+ * @return DYNAMO_OK, DYNAMO_PENDING (not in this response), INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_response_usage(const dynamo_response_t *response,
+                                             dynamo_usage_t *usage);
+
+/**
+ * The response as OpenAI's JSON: a chat.completion.chunk or text_completion; with "stream": false
+ * a chat.completion or text_completion; for embeddings a list. Built at the first call.
+ * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);
+/** @} */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DYNAMO_LLM_H */

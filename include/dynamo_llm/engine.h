@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file dynamo_llm/engine.h
+ * @brief The engine interface: how something that generates tokens joins the library.
+ *
+ * An engine is a struct of callbacks, registered under a name. dynamo_runtime_create() with that name
+ * starts an instance of it; each request then comes with a stream, into which the engine pushes
+ * chunks from any thread until it finishes or fails the stream. The library's own engines, and its
+ * Python host, use nothing but this header.
+ *
+ * The rules of dynamo_llm.h hold here too. The life of a stream, as an engine sees it:
+ *
+ *   generate(stream) -> dynamo_stream_push() ... -> dynamo_stream_finish() or dynamo_stream_fail()
+ *
+ * The engine must call one of the last two exactly once for each stream it accepted, also after
+ * cancel(): until then the request counts as in flight and the instance is not stopped. After it the
+ * stream handle is stale.
+ */
+#ifndef DYNAMO_LLM_ENGINE_H
+#define DYNAMO_LLM_ENGINE_H
+
+#include "../dynamo_llm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The engine's side of one request. Opaque. */
+typedef struct dynamo_stream_t dynamo_stream_t;
+
+/** @name Engines */
+/** @{ */
+
+/**
+ * What an engine does. Pointers marked optional may be NULL. All callbacks may be called from any
+ * thread, several at a time. Later versions may add members at the end.
+ */
+typedef struct dynamo_engine_t {
+    /** sizeof(dynamo_engine_t) as the engine was built. */
+    size_t struct_size;
+
+    /**
+     * Starts an instance: loads the model. May block; it runs on the thread that calls
+     * dynamo_runtime_create().
+     *
+     * @param user         as given to dynamo_engine_register()
+     * @param config_json  the runtime's whole configuration, checked but for "options", which are
+     *                     the engine's to check
+     * @param instance     gets the engine's own pointer, passed to the other callbacks
+     * @return DYNAMO_OK, or dynamo_engine_error(...)
+     */
+    int32_t (*start)(void *user, const char *config_json, void **instance);
+
+    /**
+     * Takes a request. Must not block: it runs on the thread that calls dynamo_request_send().
+     *
+     * @param instance      from start()
+     * @param stream        where the answer goes
+     * @param request_id    as dynamo_request_id()
+     * @param request_json  the OpenAI body, checked; lives as long as the call
+     * @return DYNAMO_OK, or dynamo_engine_error(...): then the request was not taken, and the stream
+     *         handle is stale
+     */
+    int32_t (*generate)(void *instance, dynamo_stream_t *stream, const char *request_id,
+                        const char *request_json);
+
+    /** The request ended on the caller's side (cancelled, destroyed, deadline, full): stop work and
+     * finish or fail the stream. Must not block. The handle may be stale already. */
+    void (*cancel)(void *instance, dynamo_stream_t *stream);
+
+    /** Optional. There is room again in a stream for which dynamo_stream_push() gave
+     * DYNAMO_PENDING. Must not block. The handle may be stale already. */
+    void (*space)(void *instance, dynamo_stream_t *stream);
+
+    /** Stops an instance and frees it. Called once, when no request is in flight. May block. */
+    void (*stop)(void *instance);
+} dynamo_engine_t;
+
+/**
+ * Registers an engine under a name, for the whole process.
+ *
+ * @param name     letters, digits, '-' and '_'; not taken yet
+ * @param engine   copied
+ * @param user     passed to start() as it is
+ * @param release  called once when the engine was unregistered and its last instance stopped; may
+ *                 be NULL
+ * @return DYNAMO_OK, INVALID_ARGUMENT (what is missing is named; then release is not called)
+ */
+DYNAMO_LLM_API int32_t dynamo_engine_register(const char *name, const dynamo_engine_t *engine,
+                                              void *user, dynamo_release_callback_t release);
+
+/** Takes a name back; runtimes that use the engine go on. DYNAMO_OK or ENGINE_NOT_FOUND. */
+DYNAMO_LLM_API int32_t dynamo_engine_unregister(const char *name);
+
+/**
+ * Sets this thread's last error, for a callback to return: `return dynamo_engine_error(...)`.
+ *
+ * @param status       a negative status
+ * @param message      what is wrong and what would be right
+ * @param detail_json  object that is merged into the error's details, such as
+ *                     {"python": {"type": ..., "traceback": ...}}; may be NULL
+ * @return status; DYNAMO_ERROR_INTERNAL if it is not negative
+ */
+DYNAMO_LLM_API int32_t dynamo_engine_error(int32_t status, const char *message,
+                                           const char *detail_json);
+/** @} */
+
+/** @name Streams */
+/** @{ */
+
+/** Some of an answer. Zero the struct, then set what there is. */
+typedef struct dynamo_chunk_t {
+    /** sizeof(dynamo_chunk_t) as the engine was built. */
+    size_t struct_size;
+    /** Bytes of UTF-8; a code point may be split over chunks, the library joins it. NULL if none. */
+    const char *text;
+    size_t text_length;
+    /** Token ids of these tokens, as many as token_count; NULL if the engine has none. */
+    const uint32_t *token_ids;
+    /** How many tokens this is, for the bound of the stream; 0 with text counts as 1. */
+    size_t token_count;
+    /** The choice, from 0; less than the request's "n". */
+    uint32_t index;
+    /** Set with the last chunk of a choice: "stop", "length", "tool_calls", ...; else NULL. */
+    const char *finish_reason;
+    /** JSON object whose keys are merged into the choice's delta ("tool_calls",
+     * "reasoning_content") or, for embeddings, the response; NULL if none. */
+    const char *delta_json;
+    /** JSON object for the choice's "logprobs"; NULL if none. */
+    const char *logprobs_json;
+} dynamo_chunk_t;
+
+/**
+ * Pushes a chunk. Copies it.
+ *
+ * @return DYNAMO_OK; DYNAMO_PENDING: the stream is full, nothing was taken, push it again after
+ *         space() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's
+ *         side, finish the stream; INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk);
+
+/**
+ * Waits until a full stream has room: for engines with a thread for each request.
+ *
+ * @param timeout_ms  milliseconds to wait; -1 for ever
+ * Blocking: up to timeout_ms.
+ * @return DYNAMO_OK, DYNAMO_PENDING (still full), DYNAMO_ERROR_CANCELLED, INVALID_HANDLE
+ */
+DYNAMO_LLM_API int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms);
+
+/** 1 if the request ended on the caller's side, 0 if not, INVALID_HANDLE if it is no stream. */
+DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);
+
+/**
+ * Ends the answer well and gives the stream up.
+ *
+ * @param finish_reason  why, if no chunk said so: "stop", "length", ...; NULL is "stop"
+ * @param usage          token counts, copied; NULL if not known
+ * @return DYNAMO_OK, INVALID_HANDLE
+ */
+DYNAMO_LLM_API int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,
+                                            const dynamo_usage_t *usage);
+
+/**
+ * Ends the answer with an error and gives the stream up. What was pushed before is delivered first.
+ *
+ * @param status       a negative status, as a rule DYNAMO_ERROR_ENGINE_FAILED
+ * @param message      what went wrong
+ * @param detail_json  see dynamo_engine_error(); may be NULL
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (status not negative; the stream is failed
+ *         all the same, as DYNAMO_ERROR_INTERNAL)
+ */
+DYNAMO_LLM_API int32_t dynamo_stream_fail(dynamo_stream_t *stream, int32_t status,
+                                          const char *message, const char *detail_json);
+/** @} */
+
+/** @name Logging */
+/** @{ */
+
+/** Logs a record the library's way: see dynamo_log_set_callback(). NULL texts are ignored. */
+DYNAMO_LLM_API void dynamo_log_write(int32_t level, const char *logger, const char *message);
+
+/** Least level that is delivered at present, a dynamo_log_level_t. Never fails. */
+DYNAMO_LLM_API int32_t dynamo_log_level(void);
+/** @} */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DYNAMO_LLM_ENGINE_H */
