@@ -54,8 +54,11 @@ dynamo_response_t *dynamo_request_recv(dynamo_request_t *request) {
 
 int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
                             dynamo_response_t **out) {
+    if (out != nullptr) {
+        *out = nullptr;
+    }
     return status_of([&]() -> std::int32_t {
-        *capi::not_null(out, "out") = nullptr;
+        capi::not_null(out, "out");
         Held<Request> held(request);
         std::unique_ptr<Response> response;
         const std::int32_t status = held->take(capi::timeout(timeout_ms), response);

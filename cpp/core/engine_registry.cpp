@@ -36,13 +36,22 @@ std::shared_ptr<EngineType> resolve(const Config &config) {
     if (auto type = find(config.engine)) {
         return type;
     }
-    if (const auto fallback = the_fallback.load()) {
-        if (auto type = find(fallback(config))) {
-            return type;
-        }
-    }
     const auto known = engine_registry::names();
     const std::string near = nearest(config.engine, known);
+    if (const auto fallback = the_fallback.load()) {
+        try {
+            if (auto type = find(fallback(config))) {
+                return type;
+            }
+        } catch (const Failure &failure) {
+            Error error = failure.error();
+            error.message = "the engine \"" + config.engine + "\" is none of those without Python (" +
+                            join(known) + ")" +
+                            (near.empty() ? "" : "; did you mean \"" + near + "\"?") + "; and " +
+                            error.message;
+            throw Failure(std::move(error));
+        }
+    }
     throw Failure(DYNAMO_ERROR_ENGINE_NOT_FOUND,
                   "no engine is called \"" + config.engine + "\"; " +
                       (near.empty() ? "" : "did you mean \"" + near + "\"? ") +
@@ -94,7 +103,10 @@ void Engine::space(dynamo_stream_t *stream) noexcept {
     }
 }
 
-void Engine::stop() noexcept { type_->functions.stop(instance_); }
+void Engine::stop() noexcept {
+    type_->functions.stop(instance_);
+    type_.reset();  // requests that ended may keep this object long after
+}
 
 namespace engine_registry {
 

@@ -15,12 +15,14 @@ namespace dynamo::handles {
 
 // state: generation (32 bits) | closed (1) | holders (31). The open handle itself is one holder.
 struct Slot {
-    std::atomic<std::uint64_t> state{closed_bit};
+    std::atomic<std::uint64_t> state{first_generation << 32 | closed_bit};
     std::atomic<std::uint32_t> next_free{0};
-    HandleKind kind{};
+    std::atomic<HandleKind> kind{};  // changes only while the slot is closed
     std::shared_ptr<void> object;
     std::uint32_t index = 0;
 
+    // High, so that neither a small number nor the address of a program's memory is ever a handle.
+    static constexpr std::uint64_t first_generation = std::uint64_t{1} << 31;
     static constexpr std::uint64_t closed_bit = std::uint64_t{1} << 31;
     static constexpr std::uint64_t holders_mask = closed_bit - 1;
     static std::uint32_t generation(std::uint64_t state) {
@@ -44,11 +46,17 @@ class Table {
         return block == nullptr ? nullptr : block + index % slots_per_block;
     }
 
+    // Of a slot that is known to exist.
+    Slot *existing(std::uint32_t index) noexcept {
+        return blocks_[index / slots_per_block].load(std::memory_order_acquire) +
+               index % slots_per_block;
+    }
+
     Slot *take() {
         while (true) {
             std::uint64_t head = free_.load(std::memory_order_acquire);
             while (static_cast<std::uint32_t>(head) != none) {
-                Slot *const slot = at(static_cast<std::uint32_t>(head));
+                Slot *const slot = existing(static_cast<std::uint32_t>(head));
                 const std::uint64_t next =
                     tagged(head, slot->next_free.load(std::memory_order_relaxed));
                 if (free_.compare_exchange_weak(head, next, std::memory_order_acq_rel)) {
@@ -151,7 +159,7 @@ void release(Slot *slot) noexcept {
 
 std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) {
     Slot *const slot = table().take();
-    slot->kind = kind;
+    slot->kind.store(kind, std::memory_order_relaxed);
     slot->object = std::move(object);
     const std::uint32_t generation =
         Slot::generation(slot->state.load(std::memory_order_relaxed));
@@ -183,13 +191,12 @@ Hold hold(std::uintptr_t handle, HandleKind kind) {
         if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0) {
             reject(kind, "it was destroyed or freed before");
         }
+        if (slot->kind.load(std::memory_order_relaxed) != kind) {
+            reject(kind, "this library never gave out such a handle");
+        }
     } while (!slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
                                                 std::memory_order_acquire));
-    Hold held(slot, slot->object.get());
-    if (slot->kind != kind) {
-        reject(kind, "this library never gave out such a handle");
-    }
-    return held;
+    return Hold(slot, slot->object.get());
 }
 
 bool close(std::uintptr_t handle, HandleKind kind) noexcept {
@@ -202,11 +209,13 @@ bool close(std::uintptr_t handle, HandleKind kind) noexcept {
     }
     std::uint64_t state = slot->state.load(std::memory_order_acquire);
     do {
-        if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0) {
+        if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0 ||
+            slot->kind.load(std::memory_order_relaxed) != kind) {
             return false;
         }
     } while (!slot->state.compare_exchange_weak(state, state | Slot::closed_bit,
-                                                std::memory_order_acq_rel));
+                                                std::memory_order_acq_rel,
+                                                std::memory_order_acquire));
     release(slot);
     return true;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "core/utf8.hpp"
 
 namespace dynamo::json {
 namespace {
@@ -21,7 +22,7 @@ std::string position(std::string_view text, std::size_t byte) {
 // nlohmann's text is "[json.exception.parse_error.101] parse error at line 1, column 2: reason".
 std::string reason(const std::string &what) {
     const std::size_t colon = what.find(": ");
-    return colon == what.npos ? what : what.substr(colon + 2);
+    return as_utf8(colon == what.npos ? what : what.substr(colon + 2));
 }
 
 }  // namespace

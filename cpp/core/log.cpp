@@ -60,7 +60,7 @@ void set_callback(std::int32_t level, dynamo_log_callback_t callback, void *user
 std::int32_t level() noexcept { return least.load(std::memory_order_relaxed); }
 
 void write(std::int32_t level, const char *logger, const char *message) noexcept {
-    if (level < least.load(std::memory_order_relaxed) || is_logging) {
+    if (level < least.load(std::memory_order_relaxed) || level >= DYNAMO_LOG_OFF || is_logging) {
         return;
     }
     std::shared_ptr<Sink> sink;

@@ -83,26 +83,31 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
 }
 
 void Request::send(const std::shared_ptr<Runtime> &runtime) {
-    if (status() == DYNAMO_ERROR_CANCELLED && !was_sent()) {
-        throw Failure(full_error());
-    }
-    {
-        const std::lock_guard lock(mutex_);
-        if (phase_ != Phase::created) {
-            reject_state("the request was sent before; a request is one run, create another");
-        }
-        runtime->admit(shared_from_this());
-        phase_ = Phase::starting;
-        runtime_ = runtime;
-        dismissal_is_due_ = false;
-        engine_calls_ = 1;
-    }
     auto head = std::make_shared<ResponseHead>();
     head->id = id_.substr(4);
     head->model = body_.model.empty() ? runtime->model() : body_.model;
     head->kind = body_.kind;
     head->stream = body_.stream;
     head->created = unix_seconds();
+    bool was_cancelled;
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ != Phase::created) {
+            reject_state("the request was sent before; a request is one run, create another");
+        }
+        // Asked under the lock: who ends the request after this finds the runtime, and counts there.
+        was_cancelled = stream_.is_end_claimed();
+        if (!was_cancelled) {
+            runtime->admit(shared_from_this());
+            phase_ = Phase::starting;
+            runtime_ = runtime;
+            dismissal_is_due_ = false;
+            engine_calls_ = 1;
+        }
+    }
+    if (was_cancelled) {
+        throw Failure(full_error());
+    }
     stream_.prepare(runtime->stream_limits(), std::move(head), body_.n);
     dynamo_stream_t *engine_handle = nullptr;
     try {
@@ -122,8 +127,13 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
         runtime_.reset();
         engine_handle_ = nullptr;
         engine_calls_ = 0;
+        // Destroyed while it was being sent: abandon() left the release to this thread.
+        const bool release_callback = callback_ != nullptr && abandoned_;
         lock.unlock();
         runtime->dismiss(this, 0, 0);
+        if (release_callback) {
+            dispatcher::post(shared_from_this());
+        }
         throw;
     }
     runtime->count_sent();
@@ -134,7 +144,7 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
         engine_has_it = engine_handle_ != nullptr;
     }
     // Whoever ended the request while generate() was running left it to this thread to say so.
-    if (engine_has_it && stream_.has_ended()) {
+    if (engine_has_it && stream_.is_end_claimed()) {
         runtime->engine().cancel(engine_handle);
     }
     end_engine_call();
@@ -162,15 +172,10 @@ int Request::fd() {
     return stream_.fd();
 }
 
-bool Request::was_sent() const {
-    const std::lock_guard lock(mutex_);
-    return phase_ != Phase::created;
-}
-
 std::shared_ptr<Runtime> Request::require_receivable() const {
     const std::lock_guard lock(mutex_);
     // A request that was cancelled before it was sent has its terminal event all the same.
-    if (phase_ != Phase::sent && !stream_.has_ended()) {
+    if (phase_ != Phase::sent && stream_.status() == DYNAMO_PENDING) {
         reject_state("the request was not sent; call dynamo_request_send() first");
     }
     if (callback_ != nullptr) {
@@ -210,7 +215,8 @@ const std::string *Request::error() {
 const std::string *Request::error_json() { return error() == nullptr ? nullptr : &error_json_; }
 
 Error Request::full_error() const {
-    Error error = stream_.error().value_or(Error());
+    // Where the end was claimed but not published yet, it can only be a cancel before sending.
+    Error error = stream_.error().value_or(cancelled("its caller asked for it"));
     error.request_id = id_;
     const std::lock_guard lock(mutex_);
     if (runtime_ != nullptr) {
@@ -224,50 +230,61 @@ Error Request::full_error() const {
 Stream::Pushed Request::push(const dynamo_chunk_t &chunk) {
     const Stream::Pushed pushed = stream_.push(chunk);
     if (pushed == Stream::Pushed::overflow) {
-        after_end(DYNAMO_ERROR_SLOW_CONSUMER);
+        before_end(DYNAMO_ERROR_SLOW_CONSUMER);
+        stream_.publish_error(stream_.overflow_error());
         return Stream::Pushed::closed;
     }
     return pushed;
 }
 
 void Request::finish(const char *reason, const std::optional<Usage> &usage) {
-    if (stream_.finish(reason, usage)) {
-        after_end(DYNAMO_END);
+    const Runtime::Publication publication(runtime());
+    const bool is_first = stream_.claim_end();
+    if (is_first) {
+        before_end(DYNAMO_END);
     }
     let_go_of_engine();
+    if (is_first) {
+        stream_.publish_finish(reason, usage);
+    }
 }
 
-void Request::fail(Error error) {
-    const std::int32_t status = error.status;
-    if (stream_.end(error)) {
-        after_end(status);
+void Request::fail(const Error &error) {
+    const Runtime::Publication publication(runtime());
+    const bool is_first = stream_.claim_end();
+    if (is_first) {
+        before_end(error.status);
     }
     let_go_of_engine();
+    if (is_first) {
+        stream_.publish_error(error);
+    }
 }
 
 // Ends the caller's life of the request and tells the engine.
-void Request::end(Error error) {
-    const std::int32_t status = error.status;
-    if (!stream_.end(error)) {
+void Request::end(const Error &error) {
+    if (!stream_.claim_end()) {
         return;
     }
-    after_end(status);
+    before_end(error.status);
+    stream_.publish_error(error);
     if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
-        runtime_->engine().cancel(engine_handle);
+        runtime()->engine().cancel(engine_handle);
         end_engine_call();
     }
 }
 
-void Request::after_end(std::int32_t status) {
+// Between the claim and the publication of the end.
+void Request::before_end(std::int32_t status) {
     disarm_deadlines();
-    std::shared_ptr<Runtime> runtime;
-    {
-        const std::lock_guard lock(mutex_);
-        runtime = runtime_;
-    }
-    if (runtime != nullptr) {
+    if (const auto runtime = this->runtime()) {
         runtime->count_end(status);
     }
+}
+
+std::shared_ptr<Runtime> Request::runtime() const {
+    const std::lock_guard lock(mutex_);
+    return runtime_;
 }
 
 dynamo_stream_t *Request::begin_engine_call() {
@@ -311,7 +328,7 @@ void Request::on_ready() { dispatcher::post(shared_from_this()); }
 
 void Request::on_space() {
     if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
-        runtime_->engine().space(engine_handle);
+        runtime()->engine().space(engine_handle);
         end_engine_call();
     }
 }
@@ -328,7 +345,7 @@ bool Request::deliver() {
         }
         dynamo_response_t *handle = nullptr;
         if (status == DYNAMO_OK) {
-            runtime_->count_received(response->tokens);
+            runtime()->count_received(response->tokens);
             handle = open_handle(std::shared_ptr<Response>(std::move(response)));
         }
         callback_(callback_user_, handle_, handle, status);
@@ -357,7 +374,7 @@ void Request::arm_deadlines() {
             error.status = DYNAMO_ERROR_DEADLINE_EXCEEDED;
             error.message = std::string("the deadline ") + which + " passed: " +
                             std::to_string(milliseconds) + " ms after the request was sent";
-            request->end(std::move(error));
+            request->end(error);
         });
     };
     const std::lock_guard lock(mutex_);

@@ -45,10 +45,10 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     bool wait_for_space(std::optional<Clock::time_point> until) {
         return stream_.wait_for_space(until);
     }
-    bool has_ended() const { return stream_.has_ended(); }
+    bool has_ended() const { return stream_.is_end_claimed(); }
     // Both let go of the engine's side.
     void finish(const char *reason, const std::optional<Usage> &usage);
-    void fail(Error error);
+    void fail(const Error &error);
 
     // --- the runtime's side ---
     std::uint64_t pushed_tokens() const { return stream_.pushed_tokens(); }
@@ -63,10 +63,10 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
 
     void on_ready() override;
     void on_space() override;
-    void end(Error error);
-    bool was_sent() const;
+    void end(const Error &error);
     std::shared_ptr<Runtime> require_receivable() const;
-    void after_end(std::int32_t status);
+    void before_end(std::int32_t status);
+    std::shared_ptr<Runtime> runtime() const;
     Error full_error() const;
 
     // The instance of the engine may be stopped once its last request is dismissed, so a request is

@@ -78,7 +78,7 @@ bool Runtime::wait_until_stopped(std::unique_lock<std::mutex> &lock, Clock::time
 std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
     std::unique_lock lock(mutex_);
     closed_ = true;
-    const auto idle = [this] { return in_flight_.empty(); };
+    const auto idle = [this] { return in_flight_.empty() && publications_ == 0; };
     bool drained = true;
     if (until) {
         drained = changed_.wait_until(lock, *until, idle);
@@ -114,6 +114,18 @@ void Runtime::abandon() {
     if (engine_state_ == EngineState::stopping && !wait_until_stopped(lock, Clock::now() + patience)) {
         log::write(DYNAMO_LOG_WARNING, "dynamo_llm.runtime",
                    ("the engine \"" + engine_->name() + "\" has not stopped yet").c_str());
+    }
+}
+
+Runtime::Publication::Publication(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {
+    const std::lock_guard lock(runtime_->mutex_);
+    ++runtime_->publications_;
+}
+
+Runtime::Publication::~Publication() {
+    const std::lock_guard lock(runtime_->mutex_);
+    if (--runtime_->publications_ == 0) {
+        runtime_->changed_.notify_all();
     }
 }
 

@@ -37,6 +37,16 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     void admit(const std::shared_ptr<Request> &request);
     // The engine let go of a request.
     void dismiss(Request *request, std::uint64_t pushed, std::uint64_t full);
+    // Lives while an end is on its way from the engine to the caller; shutdown() waits for it.
+    class Publication {
+      public:
+        explicit Publication(std::shared_ptr<Runtime> runtime);
+        ~Publication();
+        Publication(const Publication &) = delete;
+
+      private:
+        const std::shared_ptr<Runtime> runtime_;
+    };
     void count_sent() { sent_.fetch_add(1, std::memory_order_relaxed); }
     void count_end(std::int32_t status);
     void count_received(std::uint64_t tokens);
@@ -57,6 +67,7 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     std::condition_variable changed_;
     bool closed_ = false;     // takes no more requests
     enum class EngineState { running, stopping, stopped } engine_state_ = EngineState::running;
+    int publications_ = 0;
     std::unordered_map<Request *, std::shared_ptr<Request>> in_flight_;
 
     std::uint64_t pushed_tokens_ = 0;

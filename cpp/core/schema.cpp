@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/utf8.hpp"
 
 namespace dynamo {
 namespace {
@@ -168,7 +169,7 @@ void check(const Json &object, std::span<const Key> keys, std::int32_t status, c
                 names.emplace_back(key.name);
             }
             const std::string near = nearest(name, names);
-            throw Failure(status, "unknown key \"" + where + name.substr(0, 100) + "\" in the " +
+            throw Failure(status, "unknown key \"" + where + as_utf8(name.substr(0, 100)) + "\" in the " +
                                       what +
                                       (near.empty() ? "; known keys: " + join(names)
                                                     : "; did you mean \"" + where + near + "\"?"));

@@ -2,6 +2,7 @@
 #include "core/stream.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace dynamo {
 
@@ -66,6 +67,11 @@ bool Stream::is_readable() const {
     return queue_ != nullptr && head_->stream && (queue_->size() > 1 || !queue_->front()->is_empty());
 }
 
+// A code point that has not come whole must be let in: there is nothing to take before that.
+bool Stream::is_full() const {
+    return head_->stream && queued_tokens_ >= limits_.capacity && is_readable();
+}
+
 // Tells whoever waits for something to take. Called with the lock, which it gives up.
 void Stream::announce(std::unique_lock<std::mutex> &lock) {
     if (!is_readable()) {
@@ -99,7 +105,7 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
             json::parse_object(chunk.logprobs_json, "chunk's logprobs", DYNAMO_ERROR_INVALID_ARGUMENT);
     }
     std::unique_lock lock(mutex_);
-    if (ended_) {
+    if (claimed_) {
         return Pushed::closed;
     }
     if (chunk.index >= choice_count_) {
@@ -108,20 +114,13 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
                           std::to_string(choice_count_) + " choice(s)");
     }
     // Whoever wants everything at once gets it; the request's max_tokens is the bound then.
-    if (head_->stream && queued_tokens_ >= limits_.capacity) {
+    if (is_full()) {
         ++times_full_;
         if (!limits_.fail_when_full) {
             was_full_ = true;
             return Pushed::full;
         }
-        Error error;
-        error.status = DYNAMO_ERROR_SLOW_CONSUMER;
-        error.message = "the stream is full: " + std::to_string(queued_tokens_) +
-                        " tokens were not received in time (\"stream.when_full\" is \"fail\"; "
-                        "receive faster, or raise \"stream.capacity\")";
-        ended_ = true;
-        error_ = std::move(error);
-        announce(lock);
+        claimed_ = true;
         return Pushed::overflow;
     }
     Choice &its_choice = choice(chunk.index);
@@ -149,6 +148,7 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
             its_choice.finish_reason = chunk.finish_reason;
         } else {
             its_choice.joiner.flush(response.text);
+            its_choice.has_finished = true;
             response.finish_reason = chunk.finish_reason;
         }
     }
@@ -156,47 +156,61 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     return Pushed::ok;
 }
 
-bool Stream::finish(const char *reason, const std::optional<Usage> &usage) {
-    std::unique_lock lock(mutex_);
-    if (ended_) {
-        return false;
-    }
-    if (choice_count_ == 1) {
-        Response &last = open_response(0);
-        first_choice_.joiner.flush(last.text);
-        last.finish_reason = !first_choice_.finish_reason.empty() ? first_choice_.finish_reason
-                             : reason != nullptr                  ? reason
-                                                                  : "stop";
-        last.usage = usage;
-    } else if (usage) {
-        // With several choices the last one to end was queued already; usage comes with it, or, if it
-        // was taken, in a response of its own, as OpenAI sends it.
-        Response &last =
-            queue_ != nullptr ? *queue_->back() : open_response(0);
-        last.usage = usage;
-    }
-    ended_ = true;
-    announce(lock);
-    return true;
-}
-
-bool Stream::end(const Error &error) {
-    std::unique_lock lock(mutex_);
-    if (ended_) {
-        return false;
-    }
-    ended_ = true;
-    error_ = error;
+bool Stream::claim_end() {
+    const std::lock_guard lock(mutex_);
     if (writers_waiting_ > 0) {
         writable_.notify_all();
     }
+    return !std::exchange(claimed_, true);
+}
+
+// Called with the lock, which it gives up.
+void Stream::publish(std::unique_lock<std::mutex> &lock) {
+    ended_ = true;
     announce(lock);
-    return true;
+}
+
+void Stream::publish_finish(const char *reason, const std::optional<Usage> &usage) {
+    std::unique_lock lock(mutex_);
+    for (std::uint32_t index = 0; index < choice_count_; ++index) {
+        Choice &its_choice = choice(index);
+        if (its_choice.has_finished) {
+            continue;
+        }
+        Response &last = open_response(index);
+        its_choice.joiner.flush(last.text);
+        last.finish_reason = !its_choice.finish_reason.empty() ? its_choice.finish_reason
+                             : reason != nullptr               ? reason
+                                                               : "stop";
+    }
+    if (usage) {
+        // If the last response of several choices was taken already, usage comes in one of its own,
+        // as OpenAI sends it.
+        Response &last = queue_ != nullptr ? *queue_->back() : open_response(0);
+        last.usage = usage;
+    }
+    publish(lock);
+}
+
+void Stream::publish_error(const Error &error) {
+    std::unique_lock lock(mutex_);
+    error_ = error;
+    publish(lock);
+}
+
+Error Stream::overflow_error() const {
+    const std::lock_guard lock(mutex_);
+    Error error;
+    error.status = DYNAMO_ERROR_SLOW_CONSUMER;
+    error.message = "the stream is full: " + std::to_string(queued_tokens_) +
+                    " tokens were not received in time (\"stream.when_full\" is \"fail\"; "
+                    "receive faster, or raise \"stream.capacity\")";
+    return error;
 }
 
 bool Stream::wait_for_space(std::optional<Clock::time_point> until) {
     std::unique_lock lock(mutex_);
-    const auto ready = [this] { return ended_ || !head_->stream || queued_tokens_ < limits_.capacity; };
+    const auto ready = [this] { return claimed_ || !is_full(); };
     ++writers_waiting_;
     bool result = true;
     if (until) {
@@ -240,12 +254,12 @@ std::int32_t Stream::take(std::optional<Clock::time_point> until, std::unique_pt
     if (readers_waiting_ > 0 && is_readable()) {
         readable_.notify_one();
     }
-    if (writers_waiting_ > 0 && queued_tokens_ < limits_.capacity) {
+    if (writers_waiting_ > 0 && !is_full()) {
         writable_.notify_all();
     }
-    if (was_full_ && queued_tokens_ <= limits_.capacity / 2) {
+    if (was_full_ && (queued_tokens_ <= limits_.capacity / 2 || !is_readable())) {
         was_full_ = false;
-        if (!ended_) {
+        if (!claimed_) {
             lock.unlock();
             owner_.on_space();
         }
@@ -270,14 +284,14 @@ void Stream::tell_owner_when_ready() {
     announce(lock);
 }
 
-bool Stream::has_ended() const {
+bool Stream::is_end_claimed() const {
     const std::lock_guard lock(mutex_);
-    return ended_;
+    return claimed_;
 }
 
 bool Stream::has_pushed() const {
     const std::lock_guard lock(mutex_);
-    return pushed_tokens_ > 0;
+    return first_choice_.has_started || !more_choices_.empty();
 }
 
 std::optional<Error> Stream::error() const {

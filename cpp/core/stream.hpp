@@ -47,7 +47,7 @@ class StreamOwner {
 
 class Stream {
   public:
-    // overflow: closed by this very push, because the policy is to fail.
+    // overflow: this very push claimed the end, because the policy is to fail.
     enum class Pushed { ok, full, closed, overflow };
 
     explicit Stream(StreamOwner &owner) : owner_(owner) {}
@@ -58,9 +58,12 @@ class Stream {
 
     // --- the engine's side ---
     Pushed push(const dynamo_chunk_t &chunk);  // throws Failure with INVALID_ARGUMENT
-    // What `end` and `finish` say counts only for the first of them.
-    bool finish(const char *reason, const std::optional<Usage> &usage);
-    bool end(const Error &error);
+    // A stream ends in two steps, so that whoever sees the end finds everything about it done. First
+    // somebody claims the end (true for one of them): nothing more is pushed from then on. Then the
+    // same one publishes it: now the caller's side sees it.
+    bool claim_end();
+    void publish_finish(const char *reason, const std::optional<Usage> &usage);
+    void publish_error(const Error &error);
     // True when there is room or the stream ended, false when the time is up.
     bool wait_for_space(std::optional<Clock::time_point> until);
 
@@ -70,7 +73,8 @@ class Stream {
     int fd();
     void tell_owner_when_ready();
 
-    bool has_ended() const;
+    bool is_end_claimed() const;
+    Error overflow_error() const;
     bool has_pushed() const;
     std::optional<Error> error() const;
     std::int32_t status() const;  // PENDING, END or an error
@@ -82,12 +86,15 @@ class Stream {
     struct Choice {
         Utf8Joiner joiner;
         bool has_started = false;
+        bool has_finished = false;  // its last response was queued
         std::string finish_reason;  // kept back until the end, where there is one choice only
     };
 
     Response &open_response(std::uint32_t index);
     Choice &choice(std::uint32_t index);
     bool is_readable() const;  // take() would not give PENDING
+    bool is_full() const;
+    void publish(std::unique_lock<std::mutex> &lock);
     void announce(std::unique_lock<std::mutex> &lock);
 
     mutable std::mutex mutex_;
@@ -110,7 +117,8 @@ class Stream {
     bool was_full_ = false;
     bool announced_ = false;
 
-    bool ended_ = false;
+    bool claimed_ = false;
+    bool ended_ = false;  // published
     std::optional<Error> error_;
     std::unique_ptr<platform::Notifier> notifier_;
     bool tells_owner_ = false;

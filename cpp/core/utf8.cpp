@@ -101,4 +101,12 @@ void Utf8Joiner::flush(std::string &out) {
     }
 }
 
+std::string as_utf8(std::string_view bytes) {
+    std::string text;
+    Utf8Joiner joiner;
+    joiner.append(text, bytes);
+    joiner.flush(text);
+    return text;
+}
+
 }  // namespace dynamo

@@ -21,4 +21,7 @@ class Utf8Joiner {
     std::string tail_;
 };
 
+// The same bytes as whole UTF-8, for messages that quote what somebody else wrote.
+std::string as_utf8(std::string_view bytes);
+
 }  // namespace dynamo

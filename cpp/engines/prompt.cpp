@@ -10,6 +10,11 @@ namespace {
 
 using json::Json;
 
+std::string string_at(const Json &object, const char *key) {
+    const auto found = object.find(key);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 std::string text_of(const Json &content) {
     if (content.is_string()) {
         return content.get<std::string>();
@@ -17,8 +22,8 @@ std::string text_of(const Json &content) {
     std::string text;
     if (content.is_array()) {
         for (const Json &part : content) {
-            if (part.is_object() && part.value("type", "") == "text") {
-                text += part.value("text", "");
+            if (part.is_object() && string_at(part, "type") == "text") {
+                text += string_at(part, "text");
             }
         }
     }
@@ -42,7 +47,7 @@ Prompt Prompt::of(const Json &body, const char *engine) {
     if (const auto messages = body.find("messages"); messages != body.end()) {
         for (const Json &message : *messages) {
             if (message.value("role", "") == "user") {
-                prompt.text = text_of(message["content"]);
+                prompt.text = text_of(message.value("content", Json()));
             }
         }
     } else if (const Json &given = body.at("prompt"); given.is_string()) {

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "python/chunk.hpp"
+
+#include <string>
+#include <vector>
+
+namespace nb = nanobind;
+
+namespace dynamo::python {
+namespace {
+
+// Interned once; a dictionary look-up then compares pointers. Never freed, like the module itself.
+struct Keys {
+    PyObject *text = PyUnicode_InternFromString("text");
+    PyObject *token_ids = PyUnicode_InternFromString("token_ids");
+    PyObject *index = PyUnicode_InternFromString("index");
+    PyObject *finish_reason = PyUnicode_InternFromString("finish_reason");
+    PyObject *delta = PyUnicode_InternFromString("delta");
+    PyObject *logprobs = PyUnicode_InternFromString("logprobs");
+};
+
+const Keys &keys() {
+    static const Keys *const instance = new Keys;
+    return *instance;
+}
+
+// Borrowed; nullptr if missing or None.
+PyObject *find(nb::handle dict, PyObject *key) {
+    PyObject *const value = PyDict_GetItemWithError(dict.ptr(), key);
+    if (value == nullptr && PyErr_Occurred() != nullptr) {
+        nb::raise_python_error();
+    }
+    return value == Py_None ? nullptr : value;
+}
+
+std::string to_json(PyObject *value) {
+    return nb::cast<std::string>(nb::module_::import_("json").attr("dumps")(nb::handle(value)));
+}
+
+void read_text(PyObject *value, dynamo_chunk_t &chunk) {
+    Py_ssize_t size = 0;
+    if (PyBytes_Check(value)) {
+        chunk.text = PyBytes_AS_STRING(value);
+        size = PyBytes_GET_SIZE(value);
+    } else if (PyUnicode_Check(value)) {
+        chunk.text = PyUnicode_AsUTF8AndSize(value, &size);
+        if (chunk.text == nullptr) {
+            nb::raise_python_error();
+        }
+    } else {
+        throw nb::type_error("\"text\" of a chunk must be str or bytes");
+    }
+    chunk.text_length = static_cast<std::size_t>(size);
+}
+
+void read_token_ids(PyObject *value, std::vector<std::uint32_t> &ids) {
+    nb::object sequence = nb::steal(PySequence_Fast(value, "\"token_ids\" of a chunk must be a sequence"));
+    if (!sequence.is_valid()) {
+        nb::raise_python_error();
+    }
+    const Py_ssize_t count = PySequence_Fast_GET_SIZE(sequence.ptr());
+    ids.reserve(static_cast<std::size_t>(count));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        const unsigned long id = PyLong_AsUnsignedLong(PySequence_Fast_GET_ITEM(sequence.ptr(), i));
+        if (PyErr_Occurred() != nullptr) {
+            nb::raise_python_error();
+        }
+        if (id > UINT32_MAX) {
+            throw nb::value_error("a token id must be less than 4294967296");
+        }
+        ids.push_back(static_cast<std::uint32_t>(id));
+    }
+}
+
+}  // namespace
+
+std::int32_t push(dynamo_stream_t *stream, nb::dict dict) {
+    dynamo_chunk_t chunk{};
+    chunk.struct_size = sizeof chunk;
+    std::vector<std::uint32_t> ids;
+    std::string delta;
+    std::string logprobs;
+    if (PyObject *const text = find(dict, keys().text)) {
+        read_text(text, chunk);
+    }
+    if (PyObject *const token_ids = find(dict, keys().token_ids)) {
+        read_token_ids(token_ids, ids);
+        chunk.token_ids = ids.data();
+        chunk.token_count = ids.size();
+    }
+    if (PyObject *const index = find(dict, keys().index)) {
+        chunk.index = nb::cast<std::uint32_t>(nb::handle(index));
+    }
+    if (PyObject *const reason = find(dict, keys().finish_reason)) {
+        chunk.finish_reason = nb::cast<const char *>(nb::handle(reason));
+    }
+    if (PyObject *const more = find(dict, keys().delta)) {
+        delta = to_json(more);
+        chunk.delta_json = delta.c_str();
+    }
+    if (PyObject *const more = find(dict, keys().logprobs)) {
+        logprobs = to_json(more);
+        chunk.logprobs_json = logprobs.c_str();
+    }
+    return dynamo_stream_push(stream, &chunk);
+}
+
+dynamo_usage_t usage_of(nb::handle usage) {
+    dynamo_usage_t counts{};
+    counts.struct_size = sizeof counts;
+    if (!usage.is_none()) {
+        const auto count = [&](const char *key) {
+            return nb::cast<std::uint64_t>(usage.attr("get")(key, 0));
+        };
+        counts.prompt_tokens = count("prompt_tokens");
+        counts.completion_tokens = count("completion_tokens");
+        counts.cached_tokens = count("cached_tokens");
+    }
+    return counts;
+}
+
+}  // namespace dynamo::python

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <Python.h>
+
+#include "python/host.hpp"
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+
+#include <unistd.h>
+
+namespace dynamo::python::host {
+namespace {
+
+// How a start or a stop came out, for the thread that waits for it.
+struct Outcome {
+    bool is_done = false;
+    std::int32_t status = DYNAMO_OK;
+    std::string message;
+    std::string detail;
+};
+
+struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<Command> commands;
+    int wake_fd = -1;
+    bool is_awake = false;  // a wake was written and not yet answered by take()
+    bool is_open = false;
+    bool has_exited = false;
+    std::uint64_t last_instance = 0;
+    std::map<std::uint64_t, Outcome *> waiting;
+};
+
+// Leaked: callers may come while the process exits.
+State &state() {
+    static State *const instance = new State;
+    return *instance;
+}
+
+constexpr const char *closed_message =
+    "Python in this process is shutting down, and its engines with it";
+
+// With the lock.
+void enqueue(Command command) {
+    State &host = state();
+    host.commands.push_back(std::move(command));
+    if (!host.is_awake) {
+        host.is_awake = true;
+        const std::uint64_t one = 1;
+        [[maybe_unused]] const auto written = ::write(host.wake_fd, &one, sizeof one);
+    }
+}
+
+// From the outside a queue that is closed is an error and not a wait.
+std::int32_t post(Command command) {
+    const std::lock_guard lock(state().mutex);
+    if (!state().is_open) {
+        return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
+    }
+    enqueue(std::move(command));
+    return DYNAMO_OK;
+}
+
+// Posts a command and waits for its outcome. The loop thread needs the GIL for it, so a caller that
+// holds the GIL gives it up meanwhile.
+Outcome post_and_wait(Command command) {
+    Outcome outcome;
+    PyThreadState *const saved = PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr;
+    {
+        State &host = state();
+        std::unique_lock lock(host.mutex);
+        const std::uint64_t instance = command.instance;
+        if (host.is_open) {
+            host.waiting[instance] = &outcome;
+            enqueue(std::move(command));
+            host.changed.wait(lock, [&] { return outcome.is_done || !host.is_open; });
+            host.waiting.erase(instance);
+        }
+        if (!outcome.is_done) {
+            outcome.status = DYNAMO_ERROR_CLOSED;
+            outcome.message = closed_message;
+        }
+    }
+    if (saved != nullptr) {
+        PyEval_RestoreThread(saved);
+    }
+    return outcome;
+}
+
+std::uint64_t number_of(void *instance) { return reinterpret_cast<std::uintptr_t>(instance); }
+
+std::int32_t start(void *, const char *config_json, void **instance) {
+    Command command{Command::Kind::start};
+    {
+        const std::lock_guard lock(state().mutex);
+        command.instance = ++state().last_instance;
+    }
+    command.json = config_json;
+    const std::uint64_t number = command.instance;
+    const Outcome outcome = post_and_wait(std::move(command));
+    if (outcome.status < 0) {
+        return dynamo_engine_error(outcome.status, outcome.message.c_str(),
+                                   outcome.detail.empty() ? nullptr : outcome.detail.c_str());
+    }
+    *instance = reinterpret_cast<void *>(static_cast<std::uintptr_t>(number));
+    return DYNAMO_OK;
+}
+
+std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *request_id,
+                      const char *request_json) {
+    return post({Command::Kind::generate, number_of(instance), stream, request_id, request_json});
+}
+
+void cancel(void *instance, dynamo_stream_t *stream) {
+    post({Command::Kind::cancel, number_of(instance), stream, {}, {}});
+}
+
+void space(void *instance, dynamo_stream_t *stream) {
+    post({Command::Kind::space, number_of(instance), stream, {}, {}});
+}
+
+void stop(void *instance) {
+    post_and_wait({Command::Kind::stop, number_of(instance), nullptr, {}, {}});
+}
+
+}  // namespace
+
+std::int32_t register_engine() {
+    dynamo_engine_t engine{};
+    engine.struct_size = sizeof engine;
+    engine.start = start;
+    engine.generate = generate;
+    engine.cancel = cancel;
+    engine.space = space;
+    engine.stop = stop;
+    return dynamo_engine_register("python", &engine, nullptr, nullptr);
+}
+
+void open(int wake_fd) {
+    const std::lock_guard lock(state().mutex);
+    state().wake_fd = wake_fd;
+    state().is_open = true;
+}
+
+std::vector<Command> take() {
+    std::vector<Command> commands;
+    const std::lock_guard lock(state().mutex);
+    state().is_awake = false;
+    commands.swap(state().commands);
+    return commands;
+}
+
+void report_start(std::uint64_t instance, std::int32_t status, std::string message,
+                  std::string detail) {
+    const std::lock_guard lock(state().mutex);
+    if (const auto found = state().waiting.find(instance); found != state().waiting.end()) {
+        *found->second = {true, status, std::move(message), std::move(detail)};
+        state().changed.notify_all();
+    }
+}
+
+void report_stop(std::uint64_t instance) { report_start(instance, DYNAMO_OK, {}, {}); }
+
+void close() {
+    const std::lock_guard lock(state().mutex);
+    state().is_open = false;
+    state().changed.notify_all();
+}
+
+void exit_within(int milliseconds) {
+    State &host = state();
+    std::unique_lock lock(host.mutex);
+    if (host.is_open) {
+        enqueue({Command::Kind::exit});
+        host.changed.wait_for(lock, std::chrono::milliseconds(milliseconds),
+                              [&] { return host.has_exited; });
+    }
+}
+
+void report_exit() {
+    const std::lock_guard lock(state().mutex);
+    state().has_exited = true;
+    state().changed.notify_all();
+}
+
+}  // namespace dynamo::python::host

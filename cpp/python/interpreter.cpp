@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts CPython in a program that does not run it, or joins the one that runs. Plain CPython API:
+// nothing of nanobind may run before the module was imported.
+//
+// docs/embedding.md says what this promises to the host; the comments here say why it is done so.
+#include <Python.h>
+
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "embed/bridge.h"
+#include "python/api.hpp"
+#include "python/host.hpp"
+
+namespace dynamo::python {
+namespace {
+
+// Deep Python recursion and native engines both want stack; 16 MiB of address space cost nothing.
+constexpr std::size_t stack_bytes = std::size_t{16} << 20;
+// How long exit() may wait for Python's exit functions; documented in docs/embedding.md.
+constexpr int exit_patience_ms = 2000;
+
+std::int32_t fail(std::int32_t status, const std::string &message, const std::string &detail = "") {
+    return dynamo_engine_error(status, message.c_str(), detail.empty() ? nullptr : detail.c_str());
+}
+
+// ------------------------------------------------------------------------- Python, by hand
+
+class Object {
+  public:
+    explicit Object(PyObject *owned) : object_(owned) {}
+    ~Object() { Py_XDECREF(object_); }
+    Object(const Object &) = delete;
+    Object &operator=(const Object &) = delete;
+    PyObject *get() const { return object_; }
+    explicit operator bool() const { return object_ != nullptr; }
+
+  private:
+    PyObject *object_;
+};
+
+std::string text_of(PyObject *object) {
+    const Object text(object == nullptr ? nullptr : PyObject_Str(object));
+    const char *const bytes = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+    PyErr_Clear();
+    return bytes == nullptr ? "" : bytes;
+}
+
+// What a call of runtime/start.py gave: an empty string, or a JSON object with message and detail. It
+// catches its own exceptions; this one is for when even that file cannot be run.
+std::string pending_exception() {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    const Object owned_type(type), owned_value(value), owned_trace(trace);
+    const char *const name =
+        type == nullptr ? "error" : reinterpret_cast<PyTypeObject *>(type)->tp_name;
+    return std::string(name) + ": " + text_of(value);
+}
+
+// Imports the package `dynamo_llm` from its folder, whether or not sys.path leads there, and returns its
+// module runtime.host.
+constexpr const char *import_host = R"(
+import importlib, importlib.util, os, sys
+loaded = sys.modules.get("dynamo_llm")
+if loaded is None:
+    spec = importlib.util.spec_from_file_location(
+        "dynamo_llm", os.path.join(package_dir, "__init__.py"), submodule_search_locations=[package_dir])
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules["dynamo_llm"] = loaded
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules["dynamo_llm"]
+        raise
+elif not os.path.samefile(loaded.__path__[0], package_dir):
+    raise ImportError(
+        f"this process has imported dynamo_llm from {loaded.__path__[0]}, "
+        f"but the C library belongs to {package_dir}")
+host = importlib.import_module("dynamo_llm.runtime.host")
+)";
+
+PyObject *import_host_module(const char *package_dir) {
+    const Object globals(PyDict_New());
+    const Object folder(PyUnicode_DecodeFSDefault(package_dir));
+    if (!globals || !folder ||
+        PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) != 0 ||
+        PyDict_SetItemString(globals.get(), "package_dir", folder.get()) != 0) {
+        return nullptr;
+    }
+    const Object done(PyRun_String(import_host, Py_file_input, globals.get(), globals.get()));
+    if (!done) {
+        return nullptr;
+    }
+    PyObject *const host = PyDict_GetItemString(globals.get(), "host");
+    Py_XINCREF(host);
+    return host;
+}
+
+// Calls a function of the host module without arguments.
+bool call(PyObject *host, const char *function) {
+    const Object result(PyObject_CallMethod(host, function, nullptr));
+    return static_cast<bool>(result);
+}
+
+// ------------------------------------------------------------------------- a program without Python
+
+// Between the thread that wants Python and the loop thread that starts it.
+struct Start {
+    std::string executable;
+    std::string package_dir;
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool is_done = false;
+    std::string problem;  // "" if Python runs
+};
+
+pthread_t loop_thread;
+pid_t own_pid;
+// A CPython whose initialisation failed cannot be initialised again in the same process.
+std::string permanent_problem;
+
+std::string initialize(const std::string &executable) {
+    PyPreConfig preconfig;
+    PyPreConfig_InitIsolatedConfig(&preconfig);
+    preconfig.utf8_mode = 1;         // UTF-8 everywhere, also under LC_ALL=C
+    preconfig.configure_locale = 0;  // the locale is the host's
+    preconfig.coerce_c_locale = 0;
+    PyStatus status = Py_PreInitialize(&preconfig);
+    PyConfig config;
+    if (!PyStatus_Exception(status)) {
+        PyConfig_InitIsolatedConfig(&config);  // no PYTHON* variables, no user site, no argv
+        config.install_signal_handlers = 0;
+        config.configure_c_stdio = 0;
+        config.buffered_stdio = 1;
+        config.site_import = 1;
+        config.pathconfig_warnings = 0;
+        // From its path CPython finds the virtual environment, and subprocesses find the interpreter.
+        status = PyConfig_SetBytesString(&config, &config.program_name, executable.c_str());
+        if (!PyStatus_Exception(status)) {
+            status = Py_InitializeFromConfig(&config);
+        }
+        PyConfig_Clear(&config);
+    }
+    if (PyStatus_Exception(status)) {
+        return std::string("Python could not be initialised with ") + executable + ": " +
+               (status.err_msg == nullptr ? "no reason given" : status.err_msg);
+    }
+    return {};
+}
+
+void run_exit_functions() {
+    const bool is_host_child = ::getpid() != own_pid;
+    const bool would_wait_for_itself =
+        ::pthread_equal(::pthread_self(), loop_thread) != 0 || PyGILState_Check() != 0;
+    if (!is_host_child && !would_wait_for_itself) {
+        host::exit_within(exit_patience_ms);
+    }
+}
+
+void *loop_thread_main(void *argument) {
+    auto *start = static_cast<Start *>(argument);
+    loop_thread = ::pthread_self();
+    own_pid = ::getpid();
+    // With SIGPIPE at its default, writing to a closed socket would end the host. Threads that Python
+    // starts inherit this mask. No other signal is blocked: subprocesses inherit the mask, too.
+    sigset_t pipe_signal;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_signal, nullptr);
+    struct sigaction interrupt_before;
+    ::sigaction(SIGINT, nullptr, &interrupt_before);
+
+    std::string problem = initialize(start->executable);
+    permanent_problem = problem;
+    PyObject *host = nullptr;
+    if (problem.empty()) {
+        // Importing `signal` installs Python's own handler where the disposition is the default.
+        if ((interrupt_before.sa_flags & SA_SIGINFO) == 0 && interrupt_before.sa_handler == SIG_DFL) {
+            PyRun_SimpleString("import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)");
+        }
+        host = import_host_module(start->package_dir.c_str());
+        if (host == nullptr || !call(host, "open_in_c_program")) {
+            problem = "the Python package in " + start->package_dir +
+                      " could not be started: " + pending_exception();
+        }
+    }
+    const bool runs = problem.empty();
+    {
+        const std::lock_guard lock(start->mutex);
+        start->problem = std::move(problem);
+        start->is_done = true;
+        start->changed.notify_all();
+    }
+    // `start` is gone from here on.
+    if (runs) {
+        std::atexit(run_exit_functions);
+        if (!call(host, "run_forever")) {
+            PyErr_Clear();
+        }
+        host::close();
+    }
+    // The thread that initialised Python must live as long as Python does (threading.main_thread() and
+    // the C level must agree), and Python is never finalised: other threads may be inside it.
+    if (Py_IsInitialized() != 0) {
+        PyEval_SaveThread();
+    }
+    while (true) {
+        ::pause();
+    }
+    return nullptr;
+}
+
+std::int32_t start_python(const dynamo_bridge_options &options) {
+    if (!permanent_problem.empty()) {
+        return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
+                    permanent_problem + " (Python cannot be initialised twice in one process)");
+    }
+    if (Py_IsInitialized() != 0) {
+        return fail(DYNAMO_ERROR_INTERNAL, "Python was initialised meanwhile by someone else");
+    }
+    Start start;
+    start.executable = options.executable;
+    start.package_dir = options.package_dir;
+    pthread_attr_t attributes;
+    ::pthread_attr_init(&attributes);
+    ::pthread_attr_setstacksize(&attributes, stack_bytes);
+    ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    const int error = ::pthread_create(&thread, &attributes, loop_thread_main, &start);
+    ::pthread_attr_destroy(&attributes);
+    if (error != 0) {
+        return fail(DYNAMO_ERROR_SYSTEM,
+                    std::string("cannot start the thread for Python: ") + std::strerror(error));
+    }
+    std::unique_lock lock(start.mutex);
+    start.changed.wait(lock, [&] { return start.is_done; });
+    return start.problem.empty() ? static_cast<std::int32_t>(DYNAMO_OK)
+                                 : fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE, start.problem);
+}
+
+// ------------------------------------------------------------------------- a program that runs Python
+
+std::int32_t join_python(const dynamo_bridge_options &options) {
+    std::string problem;
+    const PyGILState_STATE gil = PyGILState_Ensure();
+    {
+        const Object host(import_host_module(options.package_dir));
+        if (!host || !call(host.get(), "open_in_python_program")) {
+            problem = "the Python package in " + std::string(options.package_dir) +
+                      " could not be started: " + pending_exception();
+        }
+    }
+    PyGILState_Release(gil);
+    return problem.empty() ? static_cast<std::int32_t>(DYNAMO_OK)
+                           : fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE, problem);
+}
+
+}  // namespace
+}  // namespace dynamo::python
+
+extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_start(
+    const dynamo_api *api, const dynamo_bridge_options *options) {
+    using namespace dynamo::python;
+    const bool fits = api->struct_size == sizeof *api &&
+                      std::strcmp(api->version, built_version()) == 0;
+    if (!fits) {
+        return api->dynamo_engine_error(
+            DYNAMO_ERROR_VERSION_MISMATCH,
+            (std::string("the library is version ") + api->version + ", but the Python package in " +
+             options->package_dir + " was built with version " + built_version() +
+             "; install both from one release")
+                .c_str(),
+            nullptr);
+    }
+    if (!adopt(*api)) {
+        return api->dynamo_engine_error(
+            DYNAMO_ERROR_VERSION_MISMATCH,
+            "this process has two copies of libdynamo_llm_capi, and Python engines belong to the other",
+            nullptr);
+    }
+    const std::int32_t status =
+        options->executable == nullptr ? join_python(*options) : start_python(*options);
+    return status < 0 ? status : host::register_engine();
+}

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop thread: takes commands of the core and gives them to the instances of engines.
+
+Callers never wait for this thread's GIL: they put commands into a queue of the core and write to a file
+descriptor, on which the loop waits.
+"""
+
+import asyncio
+import atexit
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+from dynamo_llm import _core
+from dynamo_llm.runtime.instance import Instance, describe
+from dynamo_llm.runtime.log import CoreHandler, LogWriter, follow_level
+
+# The order of host::Command::Kind (cpp/python/host.hpp).
+_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT = range(6)
+
+#: Seconds that requests and engines get to end when Python shuts down.
+_exit_patience = 2.0
+
+_log = logging.getLogger("dynamo_llm.host")
+
+
+class Host:
+    """Everything that runs on the loop."""
+
+    def __init__(self, root_logger: logging.Logger, owns_python: bool) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._root_logger = root_logger
+        self._owns_python = owns_python
+        self._instances: dict[int, Instance] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        if hasattr(os, "eventfd"):
+            self._wake_reader = self._wake_writer = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._sockets = socket.socketpair()
+            for end in self._sockets:
+                end.setblocking(False)
+            self._wake_reader, self._wake_writer = (end.fileno() for end in self._sockets)
+        self.loop.add_reader(self._wake_reader, self._on_wake)
+        follow_level(root_logger)
+        _core.host_open(self._wake_writer)
+
+    def run_forever(self) -> None:
+        """Run the loop in this thread; an engine's SystemExit or KeyboardInterrupt does not end it."""
+        asyncio.set_event_loop(self.loop)
+        while True:
+            try:
+                self.loop.run_forever()
+                return
+            except BaseException:
+                _log.exception("the loop was interrupted and goes on")
+
+    def _on_wake(self) -> None:
+        # Read first, then take: a command that comes in between writes again.
+        os.read(self._wake_reader, 4096)
+        for kind, number, stream, request_id, text in _core.host_take():
+            try:
+                self._on_command(kind, number, stream, request_id, text)
+            except BaseException as error:
+                _log.exception("a command of the core failed")
+                if kind == _GENERATE:
+                    _core.stream_fail(stream, *describe(error))
+
+    def _on_command(self, kind: int, number: int, stream: int, request_id: str, text: str) -> None:
+        if kind == _GENERATE:
+            self._instances[number].generate(stream, request_id, text)
+        elif kind == _CANCEL:
+            self._instances[number].cancel(stream)
+        elif kind == _SPACE:
+            self._instances[number].space(stream)
+        elif kind == _START:
+            self._spawn(self._start(number, text))
+        elif kind == _STOP:
+            self._spawn(self._stop(number))
+        elif kind == _EXIT:
+            self._spawn(self._exit())
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self.loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _start(self, number: int, text: str) -> None:
+        follow_level(self._root_logger)
+        config = json.loads(text)
+        for folder in reversed(config.get("python", {}).get("path", [])):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        instance = Instance(config)
+        try:
+            await instance.start()
+        except BaseException as error:
+            _core.host_report_start(number, *describe(error))
+        else:
+            self._instances[number] = instance
+            _core.host_report_start(number, 0, "", "")
+
+    async def _stop(self, number: int) -> None:
+        try:
+            if instance := self._instances.pop(number, None):
+                await instance.stop()
+        except BaseException:
+            _log.exception("an engine failed to stop")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _core.host_report_stop(number)
+
+    async def close(self) -> None:
+        """Refuse new commands, and end requests and engines, within a time limit."""
+        _core.host_close()
+        instances, self._instances = list(self._instances.values()), {}
+        stops = [self.loop.create_task(instance.stop()) for instance in instances]
+        if stops:
+            await asyncio.wait(stops, timeout=_exit_patience)
+
+    async def _exit(self) -> None:
+        """The process exits, and nobody finalises Python: do what finalising would have done."""
+        await self.close()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _core.host_report_exit()
+
+
+_host: Host | None = None
+
+
+def open_in_c_program() -> None:
+    """Set Python up for a program that does not run it. Called once, by the loop thread to be."""
+    global _host
+    # `pip install --target` and `cmake --install` put packages where sys.path does not lead.
+    packages = str(Path(__file__).resolve().parent.parent.parent)
+    if packages not in sys.path:
+        sys.path.append(packages)
+    root = logging.getLogger()
+    root.addHandler(CoreHandler())
+    logging.captureWarnings(True)
+    sys.stdout = LogWriter("python.stdout", logging.INFO)
+    sys.stderr = LogWriter("python.stderr", logging.WARNING)
+    _host = Host(root, owns_python=True)
+
+
+def run_forever() -> None:
+    """Run the loop of :func:`open_in_c_program`. Does not return."""
+    assert _host is not None
+    _host.run_forever()
+
+
+def open_in_python_program() -> None:
+    """Start the loop in a thread of a program that runs Python itself; stop it when Python exits."""
+    global _host
+    if _host is not None:
+        return
+    logger = logging.getLogger("dynamo_llm")
+    logger.addHandler(CoreHandler())
+    logger.propagate = False
+    host = _host = Host(logger, owns_python=False)
+    thread = threading.Thread(target=host.run_forever, name="dynamo-loop", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        asyncio.run_coroutine_threadsafe(host.close(), host.loop).add_done_callback(
+            lambda _: host.loop.call_soon_threadsafe(host.loop.stop)
+        )
+        thread.join(_exit_patience + 1)
+        if thread.is_alive():
+            warnings.warn("dynamo-llm: the loop thread did not stop in time", stacklevel=1)
+
+    # threading's hooks run before Python waits for other threads, atexit's after it.
+    getattr(threading, "_register_atexit", atexit.register)(stop)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A started engine and the requests in it."""
+
+import asyncio
+import inspect
+import json
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, cast
+
+from dynamo_llm import _core
+from dynamo_llm.errors import DynamoError
+from dynamo_llm.runtime import registry
+from dynamo_llm.runtime.engine import Chunk, Engine, EngineConfig, EngineRequest, Usage
+
+_OK = _core.STATUSES["DYNAMO_OK"]
+_PENDING = _core.STATUSES["DYNAMO_PENDING"]
+_ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
+_OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
+
+#: Requests that an engine of plain generators answers at once; more wait. An attribute
+#: ``max_threads`` of the engine overrides it.
+_default_threads = 32
+
+
+def describe(error: BaseException) -> tuple[int, str, str]:
+    """Status, message and details (JSON) that a caller gets for an exception."""
+    if isinstance(error, DynamoError):
+        status = error.status
+        message = str(error)
+    else:
+        status = _OUT_OF_MEMORY if isinstance(error, MemoryError) else _ENGINE_FAILED
+        message = f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return status, message, json.dumps({"python": {"type": name, "traceback": trace}})
+
+
+class Instance:
+    """One engine of one runtime. Its methods run on the loop."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = EngineConfig(
+            engine=config.get("engine", "mistralrs"),
+            model=config.get("model"),
+            options=config.get("options", {}),
+        )
+        self._engine: Engine | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._space: dict[int, asyncio.Future[None]] = {}
+
+    async def start(self) -> None:
+        """Load the engine; raises what it raises."""
+        loop = asyncio.get_running_loop()
+        kind = await loop.run_in_executor(None, registry.find, self._config.engine)
+        self._engine = kind(self._config)
+        await self._call(self._engine.start)
+        self._threads = ThreadPoolExecutor(
+            max_workers=getattr(self._engine, "max_threads", _default_threads),
+            thread_name_prefix="dynamo-engine",
+        )
+
+    async def stop(self) -> None:
+        """Free the engine."""
+        if self._tasks:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.wait(self._tasks.values())
+        if self._engine is not None:
+            await self._call(self._engine.stop)
+            self._engine = None
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    @staticmethod
+    async def _call(function: Any) -> None:
+        if inspect.iscoroutinefunction(function):
+            await function()
+        else:
+            result = await asyncio.get_running_loop().run_in_executor(None, function)
+            if inspect.isawaitable(result):
+                await result
+
+    def generate(self, stream: int, request_id: str, text: str) -> None:
+        """Answer a request in a task of its own."""
+        task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text))
+        self._tasks[stream] = task
+        task.add_done_callback(lambda _: self._tasks.pop(stream, None))
+
+    def cancel(self, stream: int) -> None:
+        """The caller has gone."""
+        if task := self._tasks.get(stream):
+            task.cancel()
+
+    def space(self, stream: int) -> None:
+        """A stream that was full has room again."""
+        if waiter := self._space.get(stream):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _run(self, stream: int, request_id: str, text: str) -> None:
+        try:
+            assert self._engine is not None
+            request = EngineRequest(
+                request_id, json.loads(text), partial(_core.stream_is_cancelled, stream)
+            )
+            answer = self._engine.generate(request)
+            if hasattr(answer, "__aiter__"):
+                usage = await self._push_async(stream, cast(AsyncIterator[Chunk], answer))
+            elif hasattr(answer, "__iter__"):
+                usage = await self._push_in_thread(stream, cast(Iterator[Chunk], answer))
+            else:
+                raise TypeError(
+                    f"generate() of {type(self._engine).__qualname__} must be a generator, "
+                    f"not return {type(answer).__qualname__}"
+                )
+        except asyncio.CancelledError:
+            _core.stream_finish(stream, "", None)
+        except BaseException as error:  # SystemExit, too: the host's process is not the engine's
+            _core.stream_fail(stream, *describe(error))
+        else:
+            _core.stream_finish(stream, "", cast("dict[str, Any] | None", usage))
+
+    async def _push_async(self, stream: int, answer: AsyncIterator[Chunk]) -> Usage | None:
+        usage: Usage | None = None
+        try:
+            async for chunk in answer:
+                while (status := _core.stream_push(stream, cast(dict[str, Any], chunk))) == _PENDING:
+                    await self._wait_for_space(stream)
+                if status != _OK:
+                    break
+                usage = chunk.get("usage", usage)
+        finally:
+            if close := getattr(answer, "aclose", None):
+                await close()
+        return usage
+
+    async def _wait_for_space(self, stream: int) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._space[stream] = waiter
+        try:
+            await waiter
+        finally:
+            del self._space[stream]
+
+    async def _push_in_thread(self, stream: int, answer: Iterator[Chunk]) -> Usage | None:
+        def work() -> Usage | None:
+            usage: Usage | None = None
+            try:
+                for chunk in answer:
+                    while (status := _core.stream_push(stream, cast(dict[str, Any], chunk))) == _PENDING:
+                        _core.stream_wait(stream, 1000)
+                    if status != _OK:
+                        break
+                    usage = chunk.get("usage", usage)
+            finally:
+                if close := getattr(answer, "close", None):
+                    close()
+            return usage
+
+        assert self._threads is not None
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # A cancel does not stop a thread; it sees it when it pushes. The engine's side of the request
+        # lasts until then.
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if future.cancel():
+                    raise
+        return future.result()

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks an engine's options against a dataclass."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, TypeVar
+
+from dynamo_llm.errors import InvalidConfigError
+
+T = TypeVar("T")
+
+_words = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+
+def _fits(value: object, kind: object) -> bool:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return any(_fits(value, one) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is typing.Literal:
+        return value in typing.get_args(kind)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _describe(kind: object) -> str:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return " or ".join(_describe(one) for one in typing.get_args(kind) if one is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(str(one) for one in typing.get_args(kind))
+    return _words.get(kind, str(kind))  # type: ignore[call-overload,no-any-return]
+
+
+def read(kind: type[T], options: dict[str, Any]) -> T:
+    """Make a dataclass of options.
+
+    :param kind: a dataclass whose fields all have defaults; their names are the known keys.
+    :param options: what the configuration says.
+    :raises InvalidConfigError: an unknown key (the nearest known one is named) or a wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key, value in options.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f'did you mean "options.{close[0]}"?' if close else "known: " + ", ".join(known)
+            raise InvalidConfigError(f'unknown key "options.{key}" in the configuration; {hint}')
+        if not _fits(value, hints[key]):
+            raise InvalidConfigError(
+                f'"options.{key}" of the configuration must be {_describe(hints[key])}, not {value!r}'
+            )
+    return kind(**options)

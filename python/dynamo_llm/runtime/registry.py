@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds engine classes by name."""
+
+import difflib
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+
+from dynamo_llm.errors import EngineNotFoundError, EngineUnavailableError
+from dynamo_llm.runtime.engine import Engine
+
+#: Group of entry points through which other packages add engines.
+GROUP = "dynamo_llm.engines"
+
+_own = {"mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine"}
+_native = ("echo", "scripted")
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Names of all engines, the native ones included, sorted."""
+    return sorted({*_own, *_native, *_entry_points()})
+
+
+def find(name: str) -> type[Engine]:
+    """The class of an engine.
+
+    :param name: a name of :func:`names`, or ``module:Class``.
+    :raises EngineNotFoundError: no engine has that name; the message lists the known ones.
+    :raises EngineUnavailableError: its module cannot be imported.
+    """
+    target = _own.get(name)
+    if target is None and ":" in name:
+        target = name
+    if target is None:
+        point = _entry_points().get(name)
+        if point is None:
+            close = difflib.get_close_matches(name, names(), n=1)
+            hint = f'did you mean "{close[0]}"? ' if close else ""
+            raise EngineNotFoundError(
+                f'no engine is called "{name}"; {hint}Known engines: {", ".join(names())}; '
+                f'a class of your own is named as "module:Class"'
+            )
+        target = point.value
+    module_name, _, class_name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f'the module of engine "{name}" cannot be imported: {error}'
+        ) from error
+    engine = getattr(module, class_name, None)
+    if not isinstance(engine, type):
+        raise EngineNotFoundError(f'the module {module_name} has no class "{class_name}"')
+    return engine
