@@ -98,21 +98,18 @@ class Instance:
 
     def space(self, stream: int) -> None:
         """A stream that was full has room again."""
-        if waiter := self._space.get(stream):
-            if not waiter.done():
-                waiter.set_result(None)
+        if (waiter := self._space.get(stream)) and not waiter.done():
+            waiter.set_result(None)
 
     async def _run(self, stream: int, request_id: str, text: str) -> None:
         try:
             assert self._engine is not None
-            request = EngineRequest(
-                request_id, json.loads(text), partial(_core.stream_is_cancelled, stream)
-            )
+            request = EngineRequest(request_id, json.loads(text), partial(_core.stream_is_cancelled, stream))
             answer = self._engine.generate(request)
             if hasattr(answer, "__aiter__"):
                 usage = await self._push_async(stream, cast(AsyncIterator[Chunk], answer))
             elif hasattr(answer, "__iter__"):
-                usage = await self._push_in_thread(stream, cast(Iterator[Chunk], answer))
+                usage = await self._push_in_thread(stream, answer)
             else:
                 raise TypeError(
                     f"generate() of {type(self._engine).__qualname__} must be a generator, "

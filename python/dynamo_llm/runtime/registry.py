@@ -48,9 +48,7 @@ def find(name: str) -> type[Engine]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise EngineUnavailableError(
-            f'the module of engine "{name}" cannot be imported: {error}'
-        ) from error
+        raise EngineUnavailableError(f'the module of engine "{name}" cannot be imported: {error}') from error
     engine = getattr(module, class_name, None)
     if not isinstance(engine, type):
         raise EngineNotFoundError(f'the module {module_name} has no class "{class_name}"')

@@ -2,7 +2,6 @@
 """The engine ``mistralrs``: mistral.rs inside the process, through its Python package."""
 
 import importlib
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any, Literal
 
 from dynamo_llm.errors import (
     EngineUnavailableError,
-    InvalidConfigError,
     ModelNotFoundError,
     NotSupportedError,
 )
@@ -185,9 +183,7 @@ class MistralRsEngine:
         given = {key: value for key, value in body.items() if value is not None}
         unknown = sorted(set(given) - _no_effect - set(_same_name))
         if unknown:
-            raise NotSupportedError(
-                f'the engine "mistralrs" does not support "{unknown[0]}" of the request'
-            )
+            raise NotSupportedError(f'the engine "mistralrs" does not support "{unknown[0]}" of the request')
         prompt = body.get("prompt")
         if prompt is not None and not isinstance(prompt, str):
             raise NotSupportedError('the engine "mistralrs" takes "prompt" as a string only')
