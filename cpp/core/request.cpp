@@ -343,14 +343,17 @@ bool Request::deliver() {
         if (status == DYNAMO_PENDING) {
             return false;
         }
-        dynamo_response_t *handle = nullptr;
-        if (status == DYNAMO_OK) {
-            runtime()->count_received(response->tokens);
-            handle = open_handle(std::shared_ptr<Response>(std::move(response)));
-        }
-        callback_(callback_user_, handle_, handle, status);
-        if (status == DYNAMO_OK) {
-            return true;
+        // Asked again: this may be the very end that abandon() brought about.
+        if (!abandoned_) {
+            dynamo_response_t *handle = nullptr;
+            if (status == DYNAMO_OK) {
+                runtime()->count_received(response->tokens);
+                handle = open_handle(std::shared_ptr<Response>(std::move(response)));
+            }
+            callback_(callback_user_, handle_, handle, status);
+            if (status == DYNAMO_OK) {
+                return true;
+            }
         }
     }
     callback_done_ = true;

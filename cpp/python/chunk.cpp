@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "python/chunk.hpp"
 
+#include <nanobind/stl/string.h>
+
 #include <string>
 #include <vector>
 
@@ -53,6 +55,17 @@ void read_text(PyObject *value, dynamo_chunk_t &chunk) {
     chunk.text_length = static_cast<std::size_t>(size);
 }
 
+std::uint32_t to_uint32(PyObject *value) {
+    const unsigned long number = PyLong_AsUnsignedLong(value);
+    if (PyErr_Occurred() != nullptr) {
+        nb::raise_python_error();
+    }
+    if (number > UINT32_MAX) {
+        throw nb::value_error("token ids and the index of a chunk must be less than 4294967296");
+    }
+    return static_cast<std::uint32_t>(number);
+}
+
 void read_token_ids(PyObject *value, std::vector<std::uint32_t> &ids) {
     nb::object sequence = nb::steal(PySequence_Fast(value, "\"token_ids\" of a chunk must be a sequence"));
     if (!sequence.is_valid()) {
@@ -61,20 +74,18 @@ void read_token_ids(PyObject *value, std::vector<std::uint32_t> &ids) {
     const Py_ssize_t count = PySequence_Fast_GET_SIZE(sequence.ptr());
     ids.reserve(static_cast<std::size_t>(count));
     for (Py_ssize_t i = 0; i < count; ++i) {
-        const unsigned long id = PyLong_AsUnsignedLong(PySequence_Fast_GET_ITEM(sequence.ptr(), i));
-        if (PyErr_Occurred() != nullptr) {
-            nb::raise_python_error();
-        }
-        if (id > UINT32_MAX) {
-            throw nb::value_error("a token id must be less than 4294967296");
-        }
-        ids.push_back(static_cast<std::uint32_t>(id));
+        ids.push_back(to_uint32(PySequence_Fast_GET_ITEM(sequence.ptr(), i)));
     }
 }
 
 }  // namespace
 
-std::int32_t push(dynamo_stream_t *stream, nb::dict dict) {
+std::int32_t push(dynamo_stream_t *stream, nb::handle dict) {
+    if (!PyDict_Check(dict.ptr())) {
+        PyErr_Format(PyExc_TypeError, "an engine's generate() must yield dict, not %s",
+                     Py_TYPE(dict.ptr())->tp_name);
+        nb::raise_python_error();
+    }
     dynamo_chunk_t chunk{};
     chunk.struct_size = sizeof chunk;
     std::vector<std::uint32_t> ids;
@@ -89,10 +100,16 @@ std::int32_t push(dynamo_stream_t *stream, nb::dict dict) {
         chunk.token_count = ids.size();
     }
     if (PyObject *const index = find(dict, keys().index)) {
-        chunk.index = nb::cast<std::uint32_t>(nb::handle(index));
+        chunk.index = to_uint32(index);
     }
     if (PyObject *const reason = find(dict, keys().finish_reason)) {
-        chunk.finish_reason = nb::cast<const char *>(nb::handle(reason));
+        if (!PyUnicode_Check(reason)) {
+            throw nb::type_error("\"finish_reason\" of a chunk must be str or None");
+        }
+        chunk.finish_reason = PyUnicode_AsUTF8(reason);
+        if (chunk.finish_reason == nullptr) {
+            nb::raise_python_error();
+        }
     }
     if (PyObject *const more = find(dict, keys().delta)) {
         delta = to_json(more);

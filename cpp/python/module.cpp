@@ -68,7 +68,7 @@ NB_MODULE(_core, m) {
 
     m.def(
         "stream_push",
-        [](std::uintptr_t stream, nb::dict chunk) { return push(stream_of(stream), chunk); },
+        [](std::uintptr_t stream, nb::handle chunk) { return push(stream_of(stream), chunk); },
         "stream"_a, "chunk"_a,
         "Push a chunk (see runtime/engine.py). Returns a status: OK, PENDING (full, nothing taken) "
         "or an error.");

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dynamo_llm.errors import (
+    ContextLengthError,
     EngineUnavailableError,
+    InvalidRequestError,
     ModelNotFoundError,
     NotSupportedError,
 )
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
+from dynamo_llm.runtime.stop import StopStrings
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ _same_name = (
     "repetition_penalty",
     "ignore_eos",
 )
-# Keys that say nothing about the answer.
-_no_effect = {
+# Keys that are handled one by one below, or say nothing about the answer.
+_handled = {
     "model",
     "messages",
     "prompt",
@@ -72,6 +75,7 @@ _no_effect = {
     "logit_bias",
     "logprobs",
     "top_logprobs",
+    "seed",
 }
 
 
@@ -168,25 +172,45 @@ class MistralRsEngine:
     def generate(self, request: EngineRequest) -> Iterator[Chunk]:
         """Answer a chat or a completion, a chunk a token."""
         arguments = self._arguments(request.body)
-        completion = "prompt" in request.body
-        with self._send_lock:
-            chunks = self._runner.send_chat_completion_request(
-                self._mistralrs.ChatCompletionRequest(**arguments)
-            )
-        for chunk in chunks:
-            yield from self._chunks(chunk, completion)
+        # mistral.rs sees a stop string that is one token only as that very token ("KV" is not " KV"), so
+        # the text is cut here. It gets the strings all the same, to stop by itself, which gives usage.
+        stops = arguments["stop_seqs"] or []
+        arguments["stop_seqs"] = [form for stop in stops for form in (stop, " " + stop)] or None
+        filters = [StopStrings(stops) for _ in range(arguments["n_choices"])]
+        try:
+            with self._send_lock:
+                chunks = self._runner.send_chat_completion_request(
+                    self._mistralrs.ChatCompletionRequest(**arguments)
+                )
+            for chunk in chunks:
+                for choice in chunk.choices:
+                    if not filters[choice.index].has_matched:
+                        yield self._chunk(choice, chunk.usage, filters[choice.index])
+                if all(one.has_matched for one in filters):
+                    break
+        except ValueError as error:
+            if "sequence length" in str(error):
+                raise ContextLengthError(str(error)) from error
+            raise InvalidRequestError(f"mistral.rs refuses the request: {error}") from error
 
     def _arguments(self, body: dict[str, Any]) -> dict[str, Any]:
         """A body as the arguments of mistral.rs' ChatCompletionRequest."""
         if "input" in body:
             raise NotSupportedError('the engine "mistralrs" makes no embeddings yet')
         given = {key: value for key, value in body.items() if value is not None}
-        unknown = sorted(set(given) - _no_effect - set(_same_name))
+        unknown = sorted(set(given) - _handled - set(_same_name))
         if unknown:
             raise NotSupportedError(f'the engine "mistralrs" does not support "{unknown[0]}" of the request')
         prompt = body.get("prompt")
         if prompt is not None and not isinstance(prompt, str):
             raise NotSupportedError('the engine "mistralrs" takes "prompt" as a string only')
+        if prompt is not None and given.get("logprobs") is not None:
+            raise NotSupportedError('the engine "mistralrs" gives "logprobs" for chats only')
+        if "seed" in given and given.get("temperature", 0) > 0:
+            raise NotSupportedError(
+                'the engine "mistralrs" has one sampler for all requests; set "options.seed" of the '
+                'configuration in place of "seed" of the request'
+            )
         stop = given.get("stop")
         return {
             # A string is a prompt that is taken as it is, without the chat template.
@@ -203,16 +227,34 @@ class MistralRsEngine:
         }
 
     @staticmethod
-    def _chunks(chunk: Any, completion: bool) -> Iterator[Chunk]:
-        for choice in chunk.choices:
-            result: Chunk = {"index": choice.index}
-            if choice.delta.content:
-                result["text"] = choice.delta.content
-            if choice.finish_reason:
-                result["finish_reason"] = choice.finish_reason
-            if chunk.usage is not None:
-                result["usage"] = {
-                    "prompt_tokens": chunk.usage.prompt_tokens,
-                    "completion_tokens": chunk.usage.completion_tokens,
-                }
-            yield result
+    def _chunk(choice: Any, usage: Any, stops: StopStrings) -> Chunk:
+        text = stops.feed(choice.delta.content or "")
+        reason = "stop" if stops.has_matched else choice.finish_reason
+        result: Chunk = {"index": choice.index, "text": text + stops.flush() if reason else text}
+        if reason:
+            result["finish_reason"] = reason
+        if choice.logprobs is not None and not stops.has_matched:
+            result["logprobs"] = {"content": [_logprob(choice.logprobs)]}
+        if usage is not None:
+            result["usage"] = {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+            }
+        return result
+
+
+def _logprob(given: Any) -> dict[str, Any]:
+    """A token's log-prob as OpenAI has it; mistral.rs has the text of alternatives as their bytes."""
+    return {
+        "token": given.token,
+        "logprob": given.logprob,
+        "bytes": None if given.bytes is None else list(given.bytes),
+        "top_logprobs": [
+            {
+                "token": other.bytes or "",
+                "logprob": other.logprob,
+                "bytes": list((other.bytes or "").encode()),
+            }
+            for other in given.top_logprobs
+        ],
+    }
