@@ -81,9 +81,9 @@ int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk)
         Held<EngineStream> held(stream);
         capi::not_null(chunk, "chunk");
         if (chunk->struct_size < offsetof(dynamo_chunk_t, logprobs_json) + sizeof(char *)) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                          "chunk.struct_size is " + std::to_string(chunk->struct_size) +
-                              "; set it to sizeof(dynamo_chunk_t)");
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.struct_size is " +
+                                                             std::to_string(chunk->struct_size) +
+                                                             "; set it to sizeof(dynamo_chunk_t)");
         }
         switch (held->request->push(*chunk)) {
             case Stream::Pushed::ok:

@@ -13,9 +13,13 @@
 using namespace dynamo;
 using capi::status_of;
 
-uint32_t dynamo_abi_version(void) { return DYNAMO_LLM_ABI_VERSION; }
+uint32_t dynamo_abi_version(void) {
+    return DYNAMO_LLM_ABI_VERSION;
+}
 
-const char *dynamo_version_string(void) { return DYNAMO_LLM_VERSION_STRING; }
+const char *dynamo_version_string(void) {
+    return DYNAMO_LLM_VERSION_STRING;
+}
 
 int32_t dynamo_version_check(uint32_t header_abi, const char *header_version) {
     return status_of([&] {
@@ -31,25 +35,33 @@ int32_t dynamo_version_check(uint32_t header_abi, const char *header_version) {
                                                             DYNAMO_LLM_VERSION_MINOR + 0u,
                                                             DYNAMO_LLM_VERSION_PATCH + 0u);
         if (header_abi != DYNAMO_LLM_ABI_VERSION || is_older) {
-            throw Failure(
-                DYNAMO_ERROR_VERSION_MISMATCH,
-                std::string("the program was built with dynamo_llm.h ") + header_version +
-                    " (ABI " + std::to_string(header_abi) +
-                    "), but the library that is loaded is " DYNAMO_LLM_VERSION_STRING " (ABI " +
-                    std::to_string(DYNAMO_LLM_ABI_VERSION) +
-                    "); it must have the same ABI and not be older");
+            throw Failure(DYNAMO_ERROR_VERSION_MISMATCH,
+                          std::string("the program was built with dynamo_llm.h ") + header_version +
+                              " (ABI " + std::to_string(header_abi) +
+                              "), but the library that is loaded is " DYNAMO_LLM_VERSION_STRING
+                              " (ABI " +
+                              std::to_string(DYNAMO_LLM_ABI_VERSION) +
+                              "); it must have the same ABI and not be older");
         }
         return DYNAMO_OK;
     });
 }
 
-const char *dynamo_status_name(int32_t status) { return status_name(status); }
+const char *dynamo_status_name(int32_t status) {
+    return status_name(status);
+}
 
-int32_t dynamo_last_status(void) { return last_error::status(); }
+int32_t dynamo_last_status(void) {
+    return last_error::status();
+}
 
-const char *dynamo_last_error(void) { return last_error::message(); }
+const char *dynamo_last_error(void) {
+    return last_error::message();
+}
 
-const char *dynamo_last_error_json(void) { return last_error::json(); }
+const char *dynamo_last_error_json(void) {
+    return last_error::json();
+}
 
 void dynamo_free(void *pointer) {
     if (pointer == nullptr) {
@@ -73,9 +85,9 @@ int32_t dynamo_log_set_callback(int32_t level, dynamo_log_callback_t callback, v
                                 dynamo_release_callback_t release) {
     return status_of([&] {
         if (level < DYNAMO_LOG_TRACE || level > DYNAMO_LOG_OFF) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                          "level must be a dynamo_log_level_t from 0 to 5, not " +
-                              std::to_string(level));
+            throw Failure(
+                DYNAMO_ERROR_INVALID_ARGUMENT,
+                "level must be a dynamo_log_level_t from 0 to 5, not " + std::to_string(level));
         }
         log::set_callback(level, callback, user, release);
         return DYNAMO_OK;
@@ -88,4 +100,6 @@ void dynamo_log_write(int32_t level, const char *logger, const char *message) {
     }
 }
 
-int32_t dynamo_log_level(void) { return log::level(); }
+int32_t dynamo_log_level(void) {
+    return log::level();
+}

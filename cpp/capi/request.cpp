@@ -104,8 +104,7 @@ const char *dynamo_request_error_json(dynamo_request_t *request) {
 }
 
 const char *dynamo_request_id(dynamo_request_t *request) {
-    return value_of<const char *>(nullptr,
-                                  [&] { return Held<Request>(request)->id().c_str(); });
+    return value_of<const char *>(nullptr, [&] { return Held<Request>(request)->id().c_str(); });
 }
 
 void dynamo_request_destroy(dynamo_request_t *request) {

@@ -53,9 +53,9 @@ int32_t dynamo_response_usage(const dynamo_response_t *response, dynamo_usage_t 
         Held<Response> held(response);
         const std::size_t size = capi::not_null(usage, "usage")->struct_size;
         if (size < offsetof(dynamo_usage_t, cached_tokens)) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                          "usage->struct_size is " + std::to_string(size) +
-                              "; set it to sizeof(dynamo_usage_t)");
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "usage->struct_size is " +
+                                                             std::to_string(size) +
+                                                             "; set it to sizeof(dynamo_usage_t)");
         }
         dynamo_usage_t filled{};
         filled.struct_size = size;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/runtime.hpp"
 
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "capi/arguments.hpp"
@@ -52,4 +53,6 @@ char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
     });
 }
 
-const char *dynamo_config_schema(void) { return Config::schema(); }
+const char *dynamo_config_schema(void) {
+    return Config::schema();
+}

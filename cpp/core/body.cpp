@@ -2,6 +2,7 @@
 #include "core/body.hpp"
 
 #include <array>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/error.hpp"
@@ -14,11 +15,21 @@ using json::Json;
 
 // Keys of OpenAI's API reference, and below them the extensions that vLLM, SGLang and Dynamo share.
 // Ranges are OpenAI's.
-constexpr Key any(const char *name) { return {name, Type::any, ""}; }
-constexpr Key boolean(const char *name) { return or_null({name, Type::boolean, ""}); }
-constexpr Key text(const char *name) { return or_null({name, Type::string, ""}); }
-constexpr Key array(const char *name) { return or_null({name, Type::array, ""}); }
-constexpr Key object(const char *name) { return or_null({name, Type::object, ""}); }
+constexpr Key any(const char *name) {
+    return {name, Type::any, ""};
+}
+constexpr Key boolean(const char *name) {
+    return or_null({name, Type::boolean, ""});
+}
+constexpr Key text(const char *name) {
+    return or_null({name, Type::string, ""});
+}
+constexpr Key array(const char *name) {
+    return or_null({name, Type::array, ""});
+}
+constexpr Key object(const char *name) {
+    return or_null({name, Type::object, ""});
+}
 constexpr Key count(const char *name, double least, double most = 4294967295.0) {
     return or_null({name, Type::integer, "", least, most});
 }
@@ -26,14 +37,13 @@ constexpr Key number(const char *name, double least, double most) {
     return or_null({name, Type::number, "", least, most});
 }
 
-#define DYNAMO_SAMPLING_KEYS                                                                    \
-    text("model"), number("frequency_penalty", -2, 2), number("presence_penalty", -2, 2),       \
-        object("logit_bias"), count("max_tokens", 0), count("n", 1, 128), any("seed"),          \
-        or_null({"stop", Type::string_or_array, ""}), boolean("stream"),                      \
-        object("stream_options"), number("temperature", 0, 2), number("top_p", 0, 1),           \
-        text("user"), count("top_k", -1), number("min_p", 0, 1),                                \
-        number("repetition_penalty", 0, 100), count("min_tokens", 0), boolean("ignore_eos"),    \
-        array("stop_token_ids"), boolean("skip_special_tokens"),                                \
+#define DYNAMO_SAMPLING_KEYS                                                                       \
+    text("model"), number("frequency_penalty", -2, 2), number("presence_penalty", -2, 2),          \
+        object("logit_bias"), count("max_tokens", 0), count("n", 1, 128), any("seed"),             \
+        or_null({"stop", Type::string_or_array, ""}), boolean("stream"), object("stream_options"), \
+        number("temperature", 0, 2), number("top_p", 0, 1), text("user"), count("top_k", -1),      \
+        number("min_p", 0, 1), number("repetition_penalty", 0, 100), count("min_tokens", 0),       \
+        boolean("ignore_eos"), array("stop_token_ids"), boolean("skip_special_tokens"),            \
         boolean("include_stop_str_in_output"), any("priority"), object("nvext"), any("adapter")
 
 constexpr std::array chat_keys = {
@@ -66,12 +76,9 @@ constexpr std::array chat_keys = {
 };
 
 constexpr std::array completion_keys = {
-    DYNAMO_SAMPLING_KEYS,
-    Key{"prompt", Type::string_or_array, ""},
-    count("logprobs", 0, 20),
-    count("best_of", 1, 128),
-    boolean("echo"),
-    text("suffix"),
+    DYNAMO_SAMPLING_KEYS,      Key{"prompt", Type::string_or_array, ""},
+    count("logprobs", 0, 20),  count("best_of", 1, 128),
+    boolean("echo"),           text("suffix"),
     object("response_format"),
 };
 
@@ -130,8 +137,7 @@ Body Body::parse(std::string_view text) {
                 hint = "; did you mean \"" + near + "\" by \"" + name + "\"?";
             }
         }
-        reject(std::string("the request needs ") +
-               (kinds == 0 ? "one of " : "only one of ") +
+        reject(std::string("the request needs ") + (kinds == 0 ? "one of " : "only one of ") +
                "\"messages\" (chat), \"prompt\" (completion) and \"input\" (embedding)" + hint);
     }
     Body body;

@@ -13,9 +13,9 @@ enum class BodyKind { chat, completion, embedding };
 struct Body {
     std::string text;  // the whole object, for the engine
     BodyKind kind = BodyKind::chat;
-    std::string model;     // "" if not given
-    bool stream = true;    // false: one response with everything
-    std::uint32_t n = 1;   // choices
+    std::string model;    // "" if not given
+    bool stream = true;   // false: one response with everything
+    std::uint32_t n = 1;  // choices
 
     // Throws Failure with INVALID_JSON or INVALID_REQUEST.
     static Body parse(std::string_view text);

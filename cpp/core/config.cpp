@@ -2,6 +2,7 @@
 #include "core/config.hpp"
 
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 #include "core/schema.hpp"
@@ -15,15 +16,18 @@ constexpr std::array stream_keys = {
         "many were not received yet. Default 4096, the size at which a Python engine that never "
         "suspends loses nothing to waiting.",
         1, 1 << 30},
-    one_of("block|fail", {"when_full", Type::string,
-        "What happens at the bound: \"block\" (default) makes the engine wait, \"fail\" ends the "
-        "request with DYNAMO_ERROR_SLOW_CONSUMER."}),
+    one_of(
+        "block|fail",
+        {"when_full", Type::string,
+         "What happens at the bound: \"block\" (default) makes the engine wait, \"fail\" ends the "
+         "request with DYNAMO_ERROR_SLOW_CONSUMER."}),
 };
 
 constexpr std::array python_keys = {
     Key{"executable", Type::string,
         "Interpreter whose environment Python engines run in, when the program does not run Python "
-        "itself. Default: environment variable DYNAMO_LLM_PYTHON, else the environment this library "
+        "itself. Default: environment variable DYNAMO_LLM_PYTHON, else the environment this "
+        "library "
         "is installed in, else VIRTUAL_ENV, else python3 on PATH (docs/embedding.md)."},
     Key{"path", Type::array, "Folders that are added to sys.path, as strings."},
 };

@@ -53,8 +53,12 @@ Dispatcher &instance() {
 
 }  // namespace
 
-void start() { instance(); }
+void start() {
+    instance();
+}
 
-void post(std::shared_ptr<Request> request) { instance().post(std::move(request)); }
+void post(std::shared_ptr<Request> request) {
+    instance().post(std::move(request));
+}
 
 }  // namespace dynamo::dispatcher

@@ -45,8 +45,8 @@ std::shared_ptr<EngineType> resolve(const Config &config) {
             }
         } catch (const Failure &failure) {
             Error error = failure.error();
-            error.message = "the engine \"" + config.engine + "\" is none of those without Python (" +
-                            join(known) + ")" +
+            error.message = "the engine \"" + config.engine +
+                            "\" is none of those without Python (" + join(known) + ")" +
                             (near.empty() ? "" : "; did you mean \"" + near + "\"?") + "; and " +
                             error.message;
             throw Failure(std::move(error));
@@ -69,7 +69,8 @@ std::shared_ptr<Engine> Engine::start(const Config &config) {
     return engine;
 }
 
-// Turns what a callback of the engine returned, and said with dynamo_engine_error(), into a Failure.
+// Turns what a callback of the engine returned, and said with dynamo_engine_error(), into a
+// Failure.
 void Engine::check(std::int32_t status, const char *function) const {
     if (status >= 0) {
         return;
@@ -116,9 +117,10 @@ void add(const char *name, const dynamo_engine_t *functions, void *user,
         throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
     };
     const std::string text = name == nullptr ? "" : name;
-    const bool is_name = !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-        return std::isalnum(c) || c == '-' || c == '_';
-    });
+    const bool is_name =
+        !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+            return std::isalnum(c) || c == '-' || c == '_';
+        });
     if (!is_name) {
         reject("an engine's name must be letters, digits, '-' and '_', not \"" + text + "\"");
     }
@@ -164,7 +166,9 @@ void remove(const char *name) {
     registry().types.erase(found);
 }
 
-void set_fallback(Fallback fallback) noexcept { the_fallback = fallback; }
+void set_fallback(Fallback fallback) noexcept {
+    the_fallback = fallback;
+}
 
 std::vector<std::string> names() {
     const std::lock_guard lock(registry().mutex);

@@ -12,7 +12,10 @@ struct Name {
     const char *name;
 };
 
-#define DYNAMO_NAME(status) Name{status, #status}
+#define DYNAMO_NAME(status) \
+    Name {                  \
+        status, #status     \
+    }
 constexpr std::array names = {
     DYNAMO_NAME(DYNAMO_OK),
     DYNAMO_NAME(DYNAMO_END),
@@ -67,7 +70,9 @@ thread_local bool last_is_gone = false;
 thread_local std::int32_t last_status = DYNAMO_OK;
 thread_local Last last;
 
-Last::~Last() { last_is_gone = true; }
+Last::~Last() {
+    last_is_gone = true;
+}
 
 constexpr const char *out_of_memory = "out of memory";
 
@@ -115,7 +120,9 @@ std::string Error::json() const {
 
 namespace last_error {
 
-void set(std::int32_t status) noexcept { last_status = status; }
+void set(std::int32_t status) noexcept {
+    last_status = status;
+}
 
 void set(const Error &error) noexcept {
     last_status = error.status;
@@ -139,7 +146,9 @@ void set_out_of_memory() noexcept {
     }
 }
 
-std::int32_t status() noexcept { return last_status; }
+std::int32_t status() noexcept {
+    return last_status;
+}
 
 const char *message() noexcept {
     if (last_status >= 0) {

@@ -47,8 +47,8 @@ std::int32_t status_of_name(const std::string &name) noexcept;
 
 // This thread's last error.
 namespace last_error {
-void set(std::int32_t status) noexcept;        // no message: success, END, PENDING
-void set(const Error &error) noexcept;         // keeps the status even if memory is out
+void set(std::int32_t status) noexcept;  // no message: success, END, PENDING
+void set(const Error &error) noexcept;   // keeps the status even if memory is out
 void set_out_of_memory() noexcept;
 std::int32_t status() noexcept;
 const char *message() noexcept;

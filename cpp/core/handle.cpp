@@ -112,7 +112,9 @@ class Table {
 constinit Table the_table;
 static_assert(std::is_trivially_destructible_v<std::atomic<Slot *>>);
 
-Table &table() { return the_table; }
+Table &table() {
+    return the_table;
+}
 
 const char *name(HandleKind kind) {
     switch (kind) {
@@ -129,7 +131,8 @@ const char *name(HandleKind kind) {
 }
 
 [[noreturn]] void reject(HandleKind kind, const std::string &why) {
-    throw Failure(DYNAMO_ERROR_INVALID_HANDLE, std::string("not a valid ") + name(kind) + ": " + why);
+    throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
+                  std::string("not a valid ") + name(kind) + ": " + why);
 }
 
 std::uint32_t index_of(std::uintptr_t handle) {
@@ -140,7 +143,9 @@ std::uint32_t generation_of(std::uintptr_t handle) {
     return static_cast<std::uint32_t>(handle >> 32);
 }
 
-HandleKind kind_of(std::uintptr_t handle) { return static_cast<HandleKind>((handle >> 1) & 7); }
+HandleKind kind_of(std::uintptr_t handle) {
+    return static_cast<HandleKind>((handle >> 1) & 7);
+}
 
 void release(Slot *slot) noexcept {
     const std::uint64_t before = slot->state.fetch_sub(1, std::memory_order_acq_rel);
@@ -161,8 +166,7 @@ std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) {
     Slot *const slot = table().take();
     slot->kind.store(kind, std::memory_order_relaxed);
     slot->object = std::move(object);
-    const std::uint32_t generation =
-        Slot::generation(slot->state.load(std::memory_order_relaxed));
+    const std::uint32_t generation = Slot::generation(slot->state.load(std::memory_order_relaxed));
     slot->state.store(std::uint64_t{generation} << 32 | 1, std::memory_order_release);
     return std::uintptr_t{generation} << 32 | std::uintptr_t{slot->index} << 4 |
            std::uintptr_t{static_cast<std::uint8_t>(kind)} << 1 | 1;
@@ -213,9 +217,8 @@ bool close(std::uintptr_t handle, HandleKind kind) noexcept {
             slot->kind.load(std::memory_order_relaxed) != kind) {
             return false;
         }
-    } while (!slot->state.compare_exchange_weak(state, state | Slot::closed_bit,
-                                                std::memory_order_acq_rel,
-                                                std::memory_order_acquire));
+    } while (!slot->state.compare_exchange_weak(
+        state, state | Slot::closed_bit, std::memory_order_acq_rel, std::memory_order_acquire));
     release(slot);
     return true;
 }

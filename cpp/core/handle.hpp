@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a C caller holds in place of a pointer.
 //
-// A handle is a number in the clothes of a pointer: slot, generation and kind, with the lowest bit set,
-// so that it can never be mistaken for memory. Each use looks the slot up and compares the generation;
-// a stale, foreign or wrong-type handle is an error and never a read of freed memory. Slots are reused
-// and never given back.
+// A handle is a number in the clothes of a pointer: slot, generation and kind, with the lowest bit
+// set, so that it can never be mistaken for memory. Each use looks the slot up and compares the
+// generation; a stale, foreign or wrong-type handle is an error and never a read of freed memory.
+// Slots are reused and never given back.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +41,8 @@ class Hold {
 std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object);
 Hold hold(std::uintptr_t handle, HandleKind kind);  // throws Failure with INVALID_HANDLE
 
-// Makes a handle stale; the object goes when the last Hold does. False if it was stale already, so of
-// several threads one wins.
+// Makes a handle stale; the object goes when the last Hold does. False if it was stale already, so
+// of several threads one wins.
 bool close(std::uintptr_t handle, HandleKind kind) noexcept;
 
 inline bool looks_like_handle(const void *pointer) noexcept {

@@ -2,6 +2,7 @@
 #include "core/json.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 #include "core/utf8.hpp"
@@ -30,9 +31,9 @@ std::string reason(const std::string &what) {
 Json parse_object(std::string_view text, const char *what, std::int32_t wrong_type) {
     const auto check_depth = [&](int depth, Json::parse_event_t, Json &) {
         if (depth > max_depth) {
-            throw Failure(DYNAMO_ERROR_INVALID_JSON,
-                          std::string("the ") + what + " is nested deeper than " +
-                              std::to_string(max_depth) + " levels");
+            throw Failure(DYNAMO_ERROR_INVALID_JSON, std::string("the ") + what +
+                                                         " is nested deeper than " +
+                                                         std::to_string(max_depth) + " levels");
         }
         return true;
     };
@@ -40,9 +41,9 @@ Json parse_object(std::string_view text, const char *what, std::int32_t wrong_ty
     try {
         value = Json::parse(text, check_depth);
     } catch (const Json::parse_error &error) {
-        throw Failure(DYNAMO_ERROR_INVALID_JSON, std::string("the ") + what + " is no JSON: " +
-                                                     position(text, error.byte) + ": " +
-                                                     reason(error.what()));
+        throw Failure(DYNAMO_ERROR_INVALID_JSON, std::string("the ") + what +
+                                                     " is no JSON: " + position(text, error.byte) +
+                                                     ": " + reason(error.what()));
     } catch (const Json::out_of_range &error) {
         throw Failure(DYNAMO_ERROR_INVALID_JSON,
                       std::string("the ") + what + " has a number out of range: " + error.what());

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON that came from outside.
+// JSON that came from outside. The type itself is only declared here, for it takes long to compile:
+// who uses its members includes <nlohmann/json.hpp>.
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,8 @@ using OrderedJson = nlohmann::ordered_json;
 // Deepest nesting that is read; far beyond any real body, and shallow enough for every stack.
 inline constexpr int max_depth = 128;
 
-// Parses an object. Throws Failure with INVALID_JSON and the position, or with `wrong_type` if it is
-// JSON but no object. `what` names the text in messages: "configuration".
+// Parses an object. Throws Failure with INVALID_JSON and the position, or with `wrong_type` if it
+// is JSON but no object. `what` names the text in messages: "configuration".
 Json parse_object(std::string_view text, const char *what, std::int32_t wrong_type);
 
 // "a string", "an array": for messages.

@@ -12,6 +12,7 @@ namespace {
 // Counted, so that a record under way keeps its receiver: the release callback runs when the last
 // one is done, and nobody ever waits.
 struct Sink {
+    std::int32_t level = DYNAMO_LOG_WARNING;
     dynamo_log_callback_t callback = nullptr;
     void *user = nullptr;
     dynamo_release_callback_t release = nullptr;
@@ -46,6 +47,7 @@ const char *level_name(std::int32_t level) {
 void set_callback(std::int32_t level, dynamo_log_callback_t callback, void *user,
                   dynamo_release_callback_t release) {
     auto sink = std::make_shared<Sink>();
+    sink->level = level;
     sink->callback = callback;
     sink->user = user;
     sink->release = release;
@@ -57,7 +59,9 @@ void set_callback(std::int32_t level, dynamo_log_callback_t callback, void *user
     // The old sink goes here, outside the lock.
 }
 
-std::int32_t level() noexcept { return least.load(std::memory_order_relaxed); }
+std::int32_t level() noexcept {
+    return least.load(std::memory_order_relaxed);
+}
 
 void write(std::int32_t level, const char *logger, const char *message) noexcept {
     if (level < least.load(std::memory_order_relaxed) || level >= DYNAMO_LOG_OFF || is_logging) {
@@ -67,6 +71,9 @@ void write(std::int32_t level, const char *logger, const char *message) noexcept
     {
         const std::lock_guard lock(state().mutex);
         sink = state().sink;
+    }
+    if (level < sink->level) {
+        return;  // the callback was changed since `least` was looked at, which only saves the lock
     }
     is_logging = true;
     if (sink->callback != nullptr) {

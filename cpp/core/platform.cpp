@@ -80,8 +80,8 @@ Notifier::~Notifier() {
 
 void Notifier::set() noexcept {
     if (!is_set_) {
-        // Eight bytes serve an eventfd and a pipe alike. With one token outstanding at most, neither
-        // can be full.
+        // Eight bytes serve an eventfd and a pipe alike. With one token outstanding at most,
+        // neither can be full.
         const std::uint64_t one = 1;
         is_set_ = ::write(write_fd_, &one, sizeof one) == sizeof one;
     }
@@ -143,7 +143,9 @@ void name_this_thread(const char *) {}
 
 #endif
 
-bool is_forked_child() noexcept { return forked.load(std::memory_order_relaxed); }
+bool is_forked_child() noexcept {
+    return forked.load(std::memory_order_relaxed);
+}
 
 void start_thread(const char *name, std::function<void()> function) {
     guard_fork();

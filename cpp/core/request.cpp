@@ -95,7 +95,8 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
         if (phase_ != Phase::created) {
             reject_state("the request was sent before; a request is one run, create another");
         }
-        // Asked under the lock: who ends the request after this finds the runtime, and counts there.
+        // Asked under the lock: who ends the request after this finds the runtime, and counts
+        // there.
         was_cancelled = stream_.is_end_claimed();
         if (!was_cancelled) {
             runtime->admit(shared_from_this());
@@ -111,8 +112,8 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
     stream_.prepare(runtime->stream_limits(), std::move(head), body_.n);
     dynamo_stream_t *engine_handle = nullptr;
     try {
-        engine_handle = open_handle(
-            std::make_shared<EngineStream>(EngineStream{shared_from_this()}));
+        engine_handle =
+            open_handle(std::make_shared<EngineStream>(EngineStream{shared_from_this()}));
         {
             const std::lock_guard lock(mutex_);
             engine_handle_ = engine_handle;
@@ -184,7 +185,9 @@ std::shared_ptr<Runtime> Request::require_receivable() const {
     return runtime_;
 }
 
-void Request::cancel(const char *why) { end(cancelled(why)); }
+void Request::cancel(const char *why) {
+    end(cancelled(why));
+}
 
 void Request::abandon() {
     abandoned_ = true;
@@ -212,7 +215,9 @@ const std::string *Request::error() {
     return &error_;
 }
 
-const std::string *Request::error_json() { return error() == nullptr ? nullptr : &error_json_; }
+const std::string *Request::error_json() {
+    return error() == nullptr ? nullptr : &error_json_;
+}
 
 Error Request::full_error() const {
     // Where the end was claimed but not published yet, it can only be a cancel before sending.
@@ -324,7 +329,9 @@ void Request::dismiss_if_due(std::unique_lock<std::mutex> &lock) {
 
 // ------------------------------------------------------------------------- events of the stream
 
-void Request::on_ready() { dispatcher::post(shared_from_this()); }
+void Request::on_ready() {
+    dispatcher::post(shared_from_this());
+}
 
 void Request::on_space() {
     if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
@@ -375,8 +382,9 @@ void Request::arm_deadlines() {
             }
             Error error;
             error.status = DYNAMO_ERROR_DEADLINE_EXCEEDED;
-            error.message = std::string("the deadline ") + which + " passed: " +
-                            std::to_string(milliseconds) + " ms after the request was sent";
+            error.message = std::string("the deadline ") + which +
+                            " passed: " + std::to_string(milliseconds) +
+                            " ms after the request was sent";
             request->end(error);
         });
     };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One run: what a caller holds and what an engine works on.
 //
-// It has two lives. The caller's ends with the stream's terminal event: the answer's end, an error, a
-// cancel, a deadline. The engine's ends when the engine lets go of its stream handle. Each may end
-// first.
+// It has two lives. The caller's ends with the stream's terminal event: the answer's end, an error,
+// a cancel, a deadline. The engine's ends when the engine lets go of its stream handle. Each may
+// end first.
 #pragma once
 
 #include <atomic>

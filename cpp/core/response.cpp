@@ -2,6 +2,7 @@
 #include "core/response.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace dynamo {
 namespace {
@@ -21,10 +22,11 @@ void merge_delta(Json &into, const Json &delta) {
             merge_delta(target, value);
         } else if (target.is_array() && value.is_array()) {
             for (const Json &item : value) {
-                const auto same = std::find_if(target.begin(), target.end(), [&](const Json &other) {
-                    return item.is_object() && other.is_object() && item.contains("index") &&
-                           other.contains("index") && item["index"] == other["index"];
-                });
+                const auto same =
+                    std::find_if(target.begin(), target.end(), [&](const Json &other) {
+                        return item.is_object() && other.is_object() && item.contains("index") &&
+                               other.contains("index") && item["index"] == other["index"];
+                    });
                 if (same == target.end()) {
                     target.push_back(item);
                 } else {
@@ -50,6 +52,9 @@ void append_lists(Json &into, const Json &more) {
 }
 
 }  // namespace
+
+Response::Response() = default;
+Response::~Response() = default;
 
 void Response::add_delta(Json more) {
     if (delta == nullptr) {
@@ -107,8 +112,8 @@ OrderedJson Response::build() const {
     choice["finish_reason"] =
         finish_reason.empty() ? OrderedJson(nullptr) : OrderedJson(finish_reason);
 
-    const char *kind = !is_chat ? "text_completion"
-                                : (head->stream ? "chat.completion.chunk" : "chat.completion");
+    const char *kind =
+        !is_chat ? "text_completion" : (head->stream ? "chat.completion.chunk" : "chat.completion");
     OrderedJson object = {
         {"id", (is_chat ? "chatcmpl-" : "cmpl-") + head->id},
         {"object", kind},

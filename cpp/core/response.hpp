@@ -33,6 +33,9 @@ struct Usage {
 
 class Response {
   public:
+    Response();
+    ~Response();
+
     std::shared_ptr<const ResponseHead> head;
     std::uint32_t index = 0;
     bool is_first = false;  // of its choice
@@ -41,7 +44,7 @@ class Response {
     std::size_t tokens = 0;  // may be more than there are ids
     std::string finish_reason;
     std::optional<Usage> usage;
-    std::unique_ptr<json::Json> delta;     // more keys of the delta, or of an embedding
+    std::unique_ptr<json::Json> delta;  // more keys of the delta, or of an embedding
     std::unique_ptr<json::Json> logprobs;
 
     // Add what an engine said as JSON objects.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/runtime.hpp"
 
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/log.hpp"
@@ -48,8 +49,8 @@ void Runtime::dismiss(Request *request, std::uint64_t pushed, std::uint64_t full
     }
 }
 
-// The engine's stop function may block, and the last request may end in the engine's own thread, so it
-// gets a thread of its own.
+// The engine's stop function may block, and the last request may end in the engine's own thread, so
+// it gets a thread of its own.
 void Runtime::stop_engine_if_idle(std::unique_lock<std::mutex> &) {
     if (!closed_ || !in_flight_.empty() || engine_state_ != EngineState::running) {
         return;
@@ -79,19 +80,19 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
     std::unique_lock lock(mutex_);
     closed_ = true;
     const auto idle = [this] { return in_flight_.empty() && publications_ == 0; };
-    bool drained = true;
     if (until) {
-        drained = changed_.wait_until(lock, *until, idle);
+        changed_.wait_until(lock, *until, idle);
     } else {
         changed_.wait(lock, idle);
     }
     std::string trouble;
-    if (!drained) {
+    if (!in_flight_.empty()) {
         std::vector<std::shared_ptr<Request>> left;
         for (const auto &[key, request] : in_flight_) {
             left.push_back(request);
         }
-        trouble = std::to_string(left.size()) + " request(s) had not ended in time and were cancelled";
+        trouble =
+            std::to_string(left.size()) + " request(s) had not ended in time and were cancelled";
         lock.unlock();
         for (const auto &request : left) {
             request->cancel("the runtime was shut down");
@@ -99,6 +100,8 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
         left.clear();
         lock.lock();
     }
+    // An end that is on its way arrives by itself, and soon.
+    changed_.wait(lock, [this] { return publications_ == 0; });
     stop_engine_if_idle(lock);
     if (!wait_until_stopped(lock, Clock::now() + patience)) {
         trouble += trouble.empty() ? "" : "; ";
@@ -111,7 +114,8 @@ void Runtime::abandon() {
     std::unique_lock lock(mutex_);
     closed_ = true;
     stop_engine_if_idle(lock);
-    if (engine_state_ == EngineState::stopping && !wait_until_stopped(lock, Clock::now() + patience)) {
+    if (engine_state_ == EngineState::stopping &&
+        !wait_until_stopped(lock, Clock::now() + patience)) {
         log::write(DYNAMO_LOG_WARNING, "dynamo_llm.runtime",
                    ("the engine \"" + engine_->name() + "\" has not stopped yet").c_str());
     }

@@ -24,7 +24,8 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     // Throws Failure.
     static std::shared_ptr<Runtime> create(const Config &config);
 
-    // Waits, cancels what is left, stops the engine. Empty if all went by itself, else what did not.
+    // Waits, cancels what is left, stops the engine. Empty if all went by itself, else what did
+    // not.
     std::string shutdown(std::optional<Clock::time_point> until);
 
     // The caller destroyed the handle.
@@ -65,7 +66,7 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
-    bool closed_ = false;     // takes no more requests
+    bool closed_ = false;  // takes no more requests
     enum class EngineState { running, stopping, stopped } engine_state_ = EngineState::running;
     int publications_ = 0;
     std::unordered_map<Request *, std::shared_ptr<Request>> in_flight_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/error.hpp"
@@ -109,7 +110,8 @@ void check_value(const Json &value, const Key &key, std::int32_t status, const c
         const auto choices = split_choices(key.choices);
         if (std::find(choices.begin(), choices.end(), value.get_ref<const std::string &>()) ==
             choices.end()) {
-            throw Failure(status, subject + "one of " + join(choices) + ", not " + json::dump(value));
+            throw Failure(status,
+                          subject + "one of " + join(choices) + ", not " + json::dump(value));
         }
     }
     if (value.is_object() && !key.members.empty()) {
@@ -117,10 +119,11 @@ void check_value(const Json &value, const Key &key, std::int32_t status, const c
     }
 }
 
-// Edits that turn one name into another: insertions, deletions, replacements, and swaps of neighbours
-// (optimal string alignment).
+// Edits that turn one name into another: insertions, deletions, replacements, and swaps of
+// neighbours (optimal string alignment).
 std::size_t distance(std::string_view a, std::string_view b) {
-    std::vector<std::vector<std::size_t>> cost(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+    std::vector<std::vector<std::size_t>> cost(a.size() + 1,
+                                               std::vector<std::size_t>(b.size() + 1));
     for (std::size_t i = 0; i <= a.size(); ++i) {
         for (std::size_t j = 0; j <= b.size(); ++j) {
             if (i == 0 || j == 0) {
@@ -169,8 +172,8 @@ void check(const Json &object, std::span<const Key> keys, std::int32_t status, c
                 names.emplace_back(key.name);
             }
             const std::string near = nearest(name, names);
-            throw Failure(status, "unknown key \"" + where + as_utf8(name.substr(0, 100)) + "\" in the " +
-                                      what +
+            throw Failure(status, "unknown key \"" + where + as_utf8(name.substr(0, 100)) +
+                                      "\" in the " + what +
                                       (near.empty() ? "; known keys: " + join(names)
                                                     : "; did you mean \"" + where + near + "\"?"));
         }
@@ -205,7 +208,8 @@ OrderedJson to_schema(std::span<const Key> keys) {
         }
         properties[key.name] = std::move(property);
     }
-    return {{"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", false}};
+    return {
+        {"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", false}};
 }
 
 std::string nearest(std::string_view name, std::span<const std::string> candidates) {

@@ -52,8 +52,8 @@ constexpr Key or_null(Key key) {
     return key;
 }
 
-// Throws Failure with `status` for an unknown key (naming the nearest known one), a wrong type, or a
-// value out of range. `where` is the path for messages: "" or "stream.".
+// Throws Failure with `status` for an unknown key (naming the nearest known one), a wrong type, or
+// a value out of range. `where` is the path for messages: "" or "stream.".
 void check(const json::Json &object, std::span<const Key> keys, std::int32_t status,
            const char *what, const std::string &where = "");
 

@@ -2,6 +2,7 @@
 #include "core/stream.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace dynamo {
@@ -34,7 +35,8 @@ Stream::Choice &Stream::choice(std::uint32_t index) {
 }
 
 // The response at the end of the queue that more of this choice can be added to. A body that does
-// not stream gathers each choice in one response; else only the last response is open, to keep order.
+// not stream gathers each choice in one response; else only the last response is open, to keep
+// order.
 Response &Stream::open_response(std::uint32_t index) {
     if (queue_ == nullptr) {
         queue_ = std::make_unique<std::deque<std::unique_ptr<Response>>>();
@@ -64,7 +66,8 @@ bool Stream::is_readable() const {
     if (ended_) {
         return true;
     }
-    return queue_ != nullptr && head_->stream && (queue_->size() > 1 || !queue_->front()->is_empty());
+    return queue_ != nullptr && head_->stream &&
+           (queue_->size() > 1 || !queue_->front()->is_empty());
 }
 
 // A code point that has not come whole must be let in: there is nothing to take before that.
@@ -98,11 +101,12 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     std::optional<json::Json> delta;
     std::optional<json::Json> logprobs;
     if (chunk.delta_json != nullptr) {
-        delta = json::parse_object(chunk.delta_json, "chunk's delta", DYNAMO_ERROR_INVALID_ARGUMENT);
+        delta =
+            json::parse_object(chunk.delta_json, "chunk's delta", DYNAMO_ERROR_INVALID_ARGUMENT);
     }
     if (chunk.logprobs_json != nullptr) {
-        logprobs =
-            json::parse_object(chunk.logprobs_json, "chunk's logprobs", DYNAMO_ERROR_INVALID_ARGUMENT);
+        logprobs = json::parse_object(chunk.logprobs_json, "chunk's logprobs",
+                                      DYNAMO_ERROR_INVALID_ARGUMENT);
     }
     std::unique_lock lock(mutex_);
     if (claimed_) {
@@ -121,6 +125,9 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
             return Pushed::full;
         }
         claimed_ = true;
+        if (writers_waiting_ > 0) {
+            writable_.notify_all();
+        }
         return Pushed::overflow;
     }
     Choice &its_choice = choice(chunk.index);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bounded queue between an engine and a caller: the heart of the library.
 //
-// The engine's side fills a Response that lies open at the end of the queue; the caller's side takes
-// whole Responses. So a token costs an append, and a caller who is late gets everything at once. Both
-// sides only ever hold the mutex for a few moves. Memory is taken when something comes.
+// The engine's side fills a Response that lies open at the end of the queue; the caller's side
+// takes whole Responses. So a token costs an append, and a caller who is late gets everything at
+// once. Both sides only ever hold the mutex for a few moves. Memory is taken when something comes.
 #pragma once
 
 #include <chrono>
@@ -58,9 +58,9 @@ class Stream {
 
     // --- the engine's side ---
     Pushed push(const dynamo_chunk_t &chunk);  // throws Failure with INVALID_ARGUMENT
-    // A stream ends in two steps, so that whoever sees the end finds everything about it done. First
-    // somebody claims the end (true for one of them): nothing more is pushed from then on. Then the
-    // same one publishes it: now the caller's side sees it.
+    // A stream ends in two steps, so that whoever sees the end finds everything about it done.
+    // First somebody claims the end (true for one of them): nothing more is pushed from then on.
+    // Then the same one publishes it: now the caller's side sees it.
     bool claim_end();
     void publish_finish(const char *reason, const std::optional<Usage> &usage);
     void publish_error(const Error &error);

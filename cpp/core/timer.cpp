@@ -81,6 +81,8 @@ Id at(Clock::time_point when, std::function<void()> function) {
     return timer().at(when, std::move(function));
 }
 
-void cancel(Id id) noexcept { timer().cancel(id); }
+void cancel(Id id) noexcept {
+    timer().cancel(id);
+}
 
 }  // namespace dynamo::timer

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "embed/ask.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include "core/error.hpp"
 #include "core/json.hpp"
 #include "embed/platform.hpp"
@@ -9,8 +11,8 @@ namespace dynamo::embed {
 namespace {
 
 // Isolated (-I), so that no variable of the host's environment has a say. INSTSONAME is the static
-// library where Python was built without a shared one, as Debian's executable is; the shared one may be
-// there all the same.
+// library where Python was built without a shared one, as Debian's executable is; the shared one
+// may be there all the same.
 constexpr const char *question = R"(
 import importlib.util, json, os, sys, sysconfig
 get = sysconfig.get_config_var
@@ -47,7 +49,8 @@ std::string last_line(const std::string &text) {
         return {};
     }
     const std::size_t begin = text.rfind('\n', end);
-    return text.substr(begin == text.npos ? 0 : begin + 1, end - (begin == text.npos ? 0 : begin + 1) + 1);
+    return text.substr(begin == text.npos ? 0 : begin + 1,
+                       end - (begin == text.npos ? 0 : begin + 1) + 1);
 }
 
 }  // namespace
@@ -66,7 +69,8 @@ Interpreter ask(const std::string &executable) {
     const std::string line = last_line(output.text);
     const json::Json answer = json::Json::parse(line, nullptr, false);
     if (!answer.is_object() || !answer.contains("library_folders")) {
-        reject("is no working Python; it said: " + (line.empty() ? "nothing" : line.substr(0, 300)));
+        reject("is no working Python; it said: " +
+               (line.empty() ? "nothing" : line.substr(0, 300)));
     }
     Interpreter interpreter;
     interpreter.executable = executable;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The line between the library and the Python module that it opens: one C function, no C++ types, no
- * exceptions. */
+/* The line between the library and the Python module that it opens: one C function, no C++ types,
+ * no exceptions. */
 #pragma once
 
 #include <stddef.h>
@@ -10,15 +10,15 @@
 
 struct dynamo_bridge_options {
     size_t struct_size;
-    /* Absolute path of the interpreter whose environment Python code gets; NULL if this process runs
-     * Python already. */
+    /* Absolute path of the interpreter whose environment Python code gets; NULL if this process
+     * runs Python already. */
     const char *executable;
     /* Folder of the Python package `dynamo_llm`. */
     const char *package_dir;
 };
 
-/* Starts or joins Python, starts the loop thread, and registers the engine "python" through the table.
- * Called once at a time. Returns a status; an error is in api->dynamo_last_error(). */
+/* Starts or joins Python, starts the loop thread, and registers the engine "python" through the
+ * table. Called once at a time. Returns a status; an error is in api->dynamo_last_error(). */
 typedef int32_t (*dynamo_bridge_start_t)(const struct dynamo_api *api,
                                          const struct dynamo_bridge_options *options);
 

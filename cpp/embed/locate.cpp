@@ -89,7 +89,8 @@ std::string own_interpreter() {
             continue;
         }
         const fs::path bin = at.parent_path().parent_path() / "bin";
-        for (const std::string &executable : {name, std::string("python3"), std::string("python")}) {
+        for (const std::string &executable :
+             {name, std::string("python3"), std::string("python")}) {
             if (platform::is_executable((bin / executable).string())) {
                 return (bin / executable).string();
             }
@@ -115,8 +116,8 @@ std::string shared_library_of(const Interpreter &interpreter) {
     }
     const std::string package = "libpython" + interpreter.version();
     reject("is Python " + interpreter.version() + " without its shared library " +
-           interpreter.library_name + " (looked in " + looked + "); install the package " + package +
-           " (Debian, Ubuntu: apt install " + package +
+           interpreter.library_name + " (looked in " + looked + "); install the package " +
+           package + " (Debian, Ubuntu: apt install " + package +
            "; Fedora: dnf install python3-libs), or build Python with --enable-shared");
 }
 
@@ -207,7 +208,8 @@ Location locate(const std::string &wanted) {
                            .c_str());
             return location;
         } catch (const Failure &failure) {
-            tried += "\n  - " + candidate.origin + ": " + candidate.executable + " " + failure.what();
+            tried +=
+                "\n  - " + candidate.origin + ": " + candidate.executable + " " + failure.what();
         }
     }
     reject(
@@ -231,10 +233,10 @@ Location locate_for_running(const std::string &version) {
     }
     const std::string versions = versions_in(packages);
     reject("this program runs Python " + version + ", but " +
-           (packages.empty() ? "the package dynamo_llm was not found near " + platform::own_path()
-                             : "the package dynamo_llm in " + packages.front().string() +
-                                   " is built for " +
-                                   (versions.empty() ? "no version of Python" : "Python " + versions)));
+           (packages.empty()
+                ? "the package dynamo_llm was not found near " + platform::own_path()
+                : "the package dynamo_llm in " + packages.front().string() + " is built for " +
+                      (versions.empty() ? "no version of Python" : "Python " + versions)));
 }
 
 }  // namespace dynamo::embed

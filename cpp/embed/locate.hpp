@@ -13,8 +13,8 @@ struct Location {
     std::string bridge;       // its module `_core` for this version of Python
 };
 
-// For a program that does not run Python. `wanted` is the configuration's "python.executable" or "".
-// Throws Failure with PYTHON_UNAVAILABLE that says where it looked and what to do.
+// For a program that does not run Python. `wanted` is the configuration's "python.executable" or
+// "". Throws Failure with PYTHON_UNAVAILABLE that says where it looked and what to do.
 Location locate(const std::string &wanted);
 
 // For a program that runs Python of a version ("3.11").

@@ -12,17 +12,31 @@
 
 // Embedding on Windows waits for someone who can test it; the native engines work there.
 namespace dynamo::embed::platform {
-void *global_symbol(const char *) noexcept { return nullptr; }
+void *global_symbol(const char *) noexcept {
+    return nullptr;
+}
 void *open_library(const std::string &path, Visibility) {
     throw Failure(DYNAMO_ERROR_NOT_SUPPORTED, "Python engines do not run on Windows yet: " + path,
                   "embed");
 }
-void *symbol(void *, const char *) noexcept { return nullptr; }
-bool promote_loaded_python() { return false; }
-std::string own_path() { return {}; }
-Output run(const std::vector<std::string> &, std::chrono::milliseconds) { return {}; }
-std::vector<std::string> search_path() { return {}; }
-bool is_executable(const std::string &) noexcept { return false; }
+void *symbol(void *, const char *) noexcept {
+    return nullptr;
+}
+bool promote_loaded_python() {
+    return false;
+}
+std::string own_path() {
+    return {};
+}
+Output run(const std::vector<std::string> &, std::chrono::milliseconds) {
+    return {};
+}
+std::vector<std::string> search_path() {
+    return {};
+}
+bool is_executable(const std::string &) noexcept {
+    return false;
+}
 }  // namespace dynamo::embed::platform
 
 #else
@@ -42,7 +56,9 @@ extern char **environ;
 
 namespace dynamo::embed::platform {
 
-void *global_symbol(const char *name) noexcept { return ::dlsym(RTLD_DEFAULT, name); }
+void *global_symbol(const char *name) noexcept {
+    return ::dlsym(RTLD_DEFAULT, name);
+}
 
 void *open_library(const std::string &path, Visibility visibility) {
     const int scope = visibility == Visibility::global ? RTLD_GLOBAL : RTLD_LOCAL;
@@ -55,7 +71,9 @@ void *open_library(const std::string &path, Visibility visibility) {
     return library;
 }
 
-void *symbol(void *library, const char *name) noexcept { return ::dlsym(library, name); }
+void *symbol(void *library, const char *name) noexcept {
+    return ::dlsym(library, name);
+}
 
 bool promote_loaded_python() {
 #if defined(__linux__)
@@ -65,7 +83,8 @@ bool promote_loaded_python() {
             const char *const slash = std::strrchr(info->dlpi_name, '/');
             const char *const name = slash == nullptr ? info->dlpi_name : slash + 1;
             // libpython3.so is only a stub for the stable ABI.
-            if (std::strncmp(name, "libpython3.", 11) == 0 && std::strncmp(name, "libpython3.so", 13) != 0) {
+            if (std::strncmp(name, "libpython3.", 11) == 0 &&
+                std::strncmp(name, "libpython3.so", 13) != 0) {
                 *static_cast<std::string *>(found) = info->dlpi_name;
                 return 1;
             }

@@ -16,8 +16,8 @@ enum class Visibility { local, global };
 void *open_library(const std::string &path, Visibility visibility);
 void *symbol(void *library, const char *name) noexcept;
 
-// Makes the names of a CPython library visible that something else loaded for itself; false if there is
-// none. Without it a second CPython would be loaded beside it.
+// Makes the names of a CPython library visible that something else loaded for itself; false if
+// there is none. Without it a second CPython would be loaded beside it.
 bool promote_loaded_python();
 
 // The file that this code is in: the shared library, or the program it is linked into.

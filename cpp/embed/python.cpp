@@ -14,7 +14,9 @@ namespace {
 
 constexpr const char *engine_name = "python";
 
-const dynamo_api the_api = {sizeof(dynamo_api), DYNAMO_LLM_VERSION_STRING,
+const dynamo_api the_api = {
+    sizeof(dynamo_api),
+    DYNAMO_LLM_VERSION_STRING,
 #include "api_table.inc"
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds CPython, starts or joins it, and opens the bridge: the Python module `dynamo_llm._core`, which
-// registers itself as the engine "python". Nothing here includes Python.h.
+// Finds CPython, starts or joins it, and opens the bridge: the Python module `dynamo_llm._core`,
+// which registers itself as the engine "python". Nothing here includes Python.h.
 #pragma once
 
 #include <string>

@@ -2,6 +2,7 @@
 // "echo": streams the prompt back, a word a token. Deterministic and without Python: for tests, for
 // trying out an integration, and as the floor of benchmarks.
 #include <array>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/schema.hpp"
@@ -47,10 +48,10 @@ class EchoPlay : public Play {
                 return finish(stream);
             }
             if (engine_.tokens_per_second > 0) {
-                const auto due = start_ + std::chrono::duration_cast<Clock::duration>(
-                                              std::chrono::duration<double>(
-                                                  static_cast<double>(said_) /
-                                                  engine_.tokens_per_second));
+                const auto due =
+                    start_ +
+                    std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                        static_cast<double>(said_) / engine_.tokens_per_second));
                 if (Clock::now() < due) {
                     return {Next::at, due};
                 }
@@ -136,8 +137,9 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
 
 const dynamo_engine_t &echo() {
     using Callbacks = PlayerCallbacks<Echo>;
-    static const dynamo_engine_t functions = {sizeof(dynamo_engine_t), start,           generate,
-                                              Callbacks::cancel,       Callbacks::space, Callbacks::stop};
+    static const dynamo_engine_t functions = {
+        sizeof(dynamo_engine_t), start,          generate, Callbacks::cancel,
+        Callbacks::space,        Callbacks::stop};
     return functions;
 }
 

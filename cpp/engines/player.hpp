@@ -28,14 +28,15 @@ class Play {
         Next next;
         Clock::time_point when{};  // for Next::at
     };
-    // Pushes some of the answer. `done` means that it finished or failed the stream; `never`, that only
-    // a cancel will end it.
+    // Pushes some of the answer. `done` means that it finished or failed the stream; `never`, that
+    // only a cancel will end it.
     virtual Step step(dynamo_stream_t *stream) = 0;
 };
 
 class Player {
   public:
-    // Its thread shares it, so that whoever stops it may drop it at once. Throws Failure with SYSTEM.
+    // Its thread shares it, so that whoever stops it may drop it at once. Throws Failure with
+    // SYSTEM.
     static std::shared_ptr<Player> create(const char *thread_name);
 
     void play(dynamo_stream_t *stream, std::unique_ptr<Play> play);

@@ -2,6 +2,7 @@
 #include "engines/prompt.hpp"
 
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 
@@ -30,7 +31,9 @@ std::string text_of(const Json &content) {
     return text;
 }
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
 
 }  // namespace
 
@@ -41,8 +44,8 @@ Prompt Prompt::of(const Json &body, const char *engine) {
                       std::string("the engine \"") + engine + "\" makes no embeddings");
     }
     if (const auto n = body.find("n"); n != body.end() && n->is_number() && *n != 1) {
-        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
-                      std::string("the engine \"") + engine + "\" gives one choice; \"n\" must be 1");
+        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED, std::string("the engine \"") + engine +
+                                                      "\" gives one choice; \"n\" must be 1");
     }
     if (const auto messages = body.find("messages"); messages != body.end()) {
         for (const Json &message : *messages) {
@@ -53,8 +56,8 @@ Prompt Prompt::of(const Json &body, const char *engine) {
     } else if (const Json &given = body.at("prompt"); given.is_string()) {
         prompt.text = given.get<std::string>();
     } else {
-        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
-                      std::string("the engine \"") + engine + "\" takes \"prompt\" as a string only");
+        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED, std::string("the engine \"") + engine +
+                                                      "\" takes \"prompt\" as a string only");
     }
     for (const char *key : {"max_tokens", "max_completion_tokens"}) {
         if (const auto limit = body.find(key); limit != body.end() && limit->is_number()) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // "scripted": plays a script, for the cases that no real engine produces on demand.
 //
-// The script is the array "options.script"; without it, the prompt of each request is its script. Each
-// entry is an object with one of:
+// The script is the array "options.script"; without it, the prompt of each request is its script.
+// Each entry is an object with one of:
 //   {"text": "...", "repeat": 3}            push a text (as often as said), one token each
-//   {"bytes": "f09f", "repeat": 1}          push raw bytes, in hexadecimal: split or broken code points
+//   {"bytes": "f09f", "repeat": 1}          push raw bytes, in hexadecimal: split or broken code
+//   points
 //   {"token_ids": [1, 2], "text": "..."}    push ids with a text
 //   {"delta": {...}} or {"logprobs": {...}} push more of a choice
 //   {"delay_ms": 20}                        wait
@@ -14,6 +15,7 @@
 //   {"finish": "length"}                    end the answer
 // An answer whose script runs out ends with "stop". "options.start_error" fails the start instead.
 #include <array>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/schema.hpp"
@@ -77,7 +79,8 @@ std::string from_hex(const std::string &text) {
         if (c >= 'a' && c <= 'f') {
             return c - 'a' + 10;
         }
-        reject("\"bytes\" of a script must be pairs of the digits 0-9 and a-f, not \"" + text + "\"");
+        reject("\"bytes\" of a script must be pairs of the digits 0-9 and a-f, not \"" + text +
+               "\"");
     };
     if (text.size() % 2 != 0) {
         reject("\"bytes\" of a script must be pairs of digits, not \"" + text + "\"");
@@ -253,9 +256,9 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
             try {
                 script = parse_script(Json::parse(prompt.text));
             } catch (const Json::exception &error) {
-                throw Failure(DYNAMO_ERROR_INVALID_REQUEST,
-                              std::string("the prompt is the script, but is no JSON: ") +
-                                  error.what());
+                throw Failure(
+                    DYNAMO_ERROR_INVALID_REQUEST,
+                    std::string("the prompt is the script, but is no JSON: ") + error.what());
             } catch (const Failure &failure) {
                 throw Failure(DYNAMO_ERROR_INVALID_REQUEST, failure.what());
             }
@@ -271,8 +274,9 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
 
 const dynamo_engine_t &scripted() {
     using Callbacks = PlayerCallbacks<Scripted>;
-    static const dynamo_engine_t functions = {sizeof(dynamo_engine_t), start,           generate,
-                                              Callbacks::cancel,       Callbacks::space, Callbacks::stop};
+    static const dynamo_engine_t functions = {
+        sizeof(dynamo_engine_t), start,          generate, Callbacks::cancel,
+        Callbacks::space,        Callbacks::stop};
     return functions;
 }
 

@@ -32,7 +32,9 @@ std::string &problem() {
 
 }  // namespace
 
-const char *built_version() noexcept { return DYNAMO_LLM_VERSION_STRING; }
+const char *built_version() noexcept {
+    return DYNAMO_LLM_VERSION_STRING;
+}
 
 bool adopt(const dynamo_api &api) noexcept {
     if (the_api.dynamo_runtime_create != nullptr) {
@@ -69,12 +71,12 @@ const char *load_installed_library() {
     dynamo_api api{};
     api.struct_size = sizeof api;
     api.version = DYNAMO_LLM_VERSION_STRING;
-#define DYNAMO_API_NAME(name)                                                     \
-    api.name = reinterpret_cast<decltype(api.name)>(::dlsym(library, #name));     \
-    if (api.name == nullptr) {                                                    \
-        problem() = std::string(library_name) + " in " + folder + " has no " #name \
-                    "; it is not the one that was installed with this package";    \
-        return problem().c_str();                                                 \
+#define DYNAMO_API_NAME(name)                                                                    \
+    api.name = reinterpret_cast<decltype(api.name)>(::dlsym(library, #name));                    \
+    if (api.name == nullptr) {                                                                   \
+        problem() = std::string(library_name) + " in " + folder +                                \
+                    " has no " #name "; it is not the one that was installed with this package"; \
+        return problem().c_str();                                                                \
     }
 #include "api_names.inc"
 #undef DYNAMO_API_NAME
@@ -85,8 +87,9 @@ const char *load_installed_library() {
 #else
 
 const char *load_installed_library() {
-    return the_api.dynamo_runtime_create != nullptr ? nullptr
-                                                    : "loading the library on Windows is not done yet";
+    return the_api.dynamo_runtime_create != nullptr
+               ? nullptr
+               : "loading the library on Windows is not done yet";
 }
 
 #endif

@@ -67,7 +67,8 @@ std::uint32_t to_uint32(PyObject *value) {
 }
 
 void read_token_ids(PyObject *value, std::vector<std::uint32_t> &ids) {
-    nb::object sequence = nb::steal(PySequence_Fast(value, "\"token_ids\" of a chunk must be a sequence"));
+    nb::object sequence =
+        nb::steal(PySequence_Fast(value, "\"token_ids\" of a chunk must be a sequence"));
     if (!sequence.is_valid()) {
         nb::raise_python_error();
     }
@@ -119,7 +120,11 @@ std::int32_t push(dynamo_stream_t *stream, nb::handle dict) {
         logprobs = to_json(more);
         chunk.logprobs_json = logprobs.c_str();
     }
-    return dynamo_stream_push(stream, &chunk);
+    const std::int32_t status = dynamo_stream_push(stream, &chunk);
+    if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {
+        throw nb::value_error(dynamo_last_error());
+    }
+    return status;
 }
 
 dynamo_usage_t usage_of(nb::handle usage) {

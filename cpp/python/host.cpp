@@ -89,7 +89,9 @@ Outcome post_and_wait(Command command) {
     return outcome;
 }
 
-std::uint64_t number_of(void *instance) { return reinterpret_cast<std::uintptr_t>(instance); }
+std::uint64_t number_of(void *instance) {
+    return reinterpret_cast<std::uintptr_t>(instance);
+}
 
 std::int32_t start(void *, const char *config_json, void **instance) {
     Command command{Command::Kind::start};
@@ -161,7 +163,9 @@ void report_start(std::uint64_t instance, std::int32_t status, std::string messa
     }
 }
 
-void report_stop(std::uint64_t instance) { report_start(instance, DYNAMO_OK, {}, {}); }
+void report_stop(std::uint64_t instance) {
+    report_start(instance, DYNAMO_OK, {}, {});
+}
 
 void close() {
     const std::lock_guard lock(state().mutex);

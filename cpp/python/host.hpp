@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine "python": hands what callers want to the loop thread, without the GIL.
 //
-// Commands go into a queue, and one write to a file descriptor wakes the loop, only if it is not awake
-// for the queue already. The loop takes all commands at once and works on them in Python
+// Commands go into a queue, and one write to a file descriptor wakes the loop, only if it is not
+// awake for the queue already. The loop takes all commands at once and works on them in Python
 // (dynamo_llm/runtime/host.py).
 #pragma once
 

@@ -53,8 +53,8 @@ std::string text_of(PyObject *object) {
     return bytes == nullptr ? "" : bytes;
 }
 
-// What a call of runtime/start.py gave: an empty string, or a JSON object with message and detail. It
-// catches its own exceptions; this one is for when even that file cannot be run.
+// What a call of runtime/start.py gave: an empty string, or a JSON object with message and detail.
+// It catches its own exceptions; this one is for when even that file cannot be run.
 std::string pending_exception() {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
@@ -65,8 +65,8 @@ std::string pending_exception() {
     return std::string(name) + ": " + text_of(value);
 }
 
-// Imports the package `dynamo_llm` from its folder, whether or not sys.path leads there, and returns its
-// module runtime.host.
+// Imports the package `dynamo_llm` from its folder, whether or not sys.path leads there, and
+// returns its module runtime.host.
 constexpr const char *import_host = R"(
 import importlib, importlib.util, os, sys
 loaded = sys.modules.get("dynamo_llm")
@@ -110,7 +110,8 @@ bool call(PyObject *host, const char *function) {
     return static_cast<bool>(result);
 }
 
-// ------------------------------------------------------------------------- a program without Python
+// ------------------------------------------------------------------------- a program without
+// Python
 
 // Between the thread that wants Python and the loop thread that starts it.
 struct Start {
@@ -142,7 +143,8 @@ std::string initialize(const std::string &executable) {
         config.buffered_stdio = 1;
         config.site_import = 1;
         config.pathconfig_warnings = 0;
-        // From its path CPython finds the virtual environment, and subprocesses find the interpreter.
+        // From its path CPython finds the virtual environment, and subprocesses find the
+        // interpreter.
         status = PyConfig_SetBytesString(&config, &config.program_name, executable.c_str());
         if (!PyStatus_Exception(status)) {
             status = Py_InitializeFromConfig(&config);
@@ -169,8 +171,9 @@ void *loop_thread_main(void *argument) {
     auto *start = static_cast<Start *>(argument);
     loop_thread = ::pthread_self();
     own_pid = ::getpid();
-    // With SIGPIPE at its default, writing to a closed socket would end the host. Threads that Python
-    // starts inherit this mask. No other signal is blocked: subprocesses inherit the mask, too.
+    // With SIGPIPE at its default, writing to a closed socket would end the host. Threads that
+    // Python starts inherit this mask. No other signal is blocked: subprocesses inherit the mask,
+    // too.
     sigset_t pipe_signal;
     sigemptyset(&pipe_signal);
     sigaddset(&pipe_signal, SIGPIPE);
@@ -183,7 +186,8 @@ void *loop_thread_main(void *argument) {
     PyObject *host = nullptr;
     if (problem.empty()) {
         // Importing `signal` installs Python's own handler where the disposition is the default.
-        if ((interrupt_before.sa_flags & SA_SIGINFO) == 0 && interrupt_before.sa_handler == SIG_DFL) {
+        if ((interrupt_before.sa_flags & SA_SIGINFO) == 0 &&
+            interrupt_before.sa_handler == SIG_DFL) {
             PyRun_SimpleString("import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)");
         }
         host = import_host_module(start->package_dir.c_str());
@@ -207,8 +211,8 @@ void *loop_thread_main(void *argument) {
         }
         host::close();
     }
-    // The thread that initialised Python must live as long as Python does (threading.main_thread() and
-    // the C level must agree), and Python is never finalised: other threads may be inside it.
+    // The thread that initialised Python must live as long as Python does (threading.main_thread()
+    // and the C level must agree), and Python is never finalised: other threads may be inside it.
     if (Py_IsInitialized() != 0) {
         PyEval_SaveThread();
     }
@@ -246,7 +250,8 @@ std::int32_t start_python(const dynamo_bridge_options &options) {
                                  : fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE, start.problem);
 }
 
-// ------------------------------------------------------------------------- a program that runs Python
+// ------------------------------------------------------------------------- a program that runs
+// Python
 
 std::int32_t join_python(const dynamo_bridge_options &options) {
     std::string problem;
@@ -269,22 +274,22 @@ std::int32_t join_python(const dynamo_bridge_options &options) {
 extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_start(
     const dynamo_api *api, const dynamo_bridge_options *options) {
     using namespace dynamo::python;
-    const bool fits = api->struct_size == sizeof *api &&
-                      std::strcmp(api->version, built_version()) == 0;
+    const bool fits =
+        api->struct_size == sizeof *api && std::strcmp(api->version, built_version()) == 0;
     if (!fits) {
         return api->dynamo_engine_error(
             DYNAMO_ERROR_VERSION_MISMATCH,
-            (std::string("the library is version ") + api->version + ", but the Python package in " +
-             options->package_dir + " was built with version " + built_version() +
-             "; install both from one release")
+            (std::string("the library is version ") + api->version +
+             ", but the Python package in " + options->package_dir + " was built with version " +
+             built_version() + "; install both from one release")
                 .c_str(),
             nullptr);
     }
     if (!adopt(*api)) {
-        return api->dynamo_engine_error(
-            DYNAMO_ERROR_VERSION_MISMATCH,
-            "this process has two copies of libdynamo_llm_capi, and Python engines belong to the other",
-            nullptr);
+        return api->dynamo_engine_error(DYNAMO_ERROR_VERSION_MISMATCH,
+                                        "this process has two copies of libdynamo_llm_capi, and "
+                                        "Python engines belong to the other",
+                                        nullptr);
     }
     const std::int32_t status =
         options->executable == nullptr ? join_python(*options) : start_python(*options);

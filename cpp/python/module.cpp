@@ -43,7 +43,9 @@ nb::dict all_statuses() {
     return statuses;
 }
 
-const char *text_or_null(const std::string &text) { return text.empty() ? nullptr : text.c_str(); }
+const char *text_or_null(const std::string &text) {
+    return text.empty() ? nullptr : text.c_str();
+}
 
 }  // namespace
 

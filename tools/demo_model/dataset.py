@@ -92,6 +92,9 @@ HELD_OUT_TEMPLATES = (
     "Tell me what {n} means.",
 )
 
+# The terms a newcomer asks for first, and those whose words occur in many other names.
+FREQUENT = ("KV cache", "prefill", "decode", "time to first token", "NVIDIA Dynamo", "token")
+
 PAIR_TEMPLATES = (
     "What is the difference between {a} and {b}?",
     "{a} vs {b}",
@@ -443,12 +446,12 @@ class Dataset:
         """Return every entry once (more often if it has many names), in random order."""
         items: list[tuple[str, Term | Pair | Talk | None]] = []
         for term in self.terms:
-            extra = 0.25 * (len(term.names) - 1)
+            extra = 0.25 * (len(term.names) - 1) + 4 * (term.names[0].text in FREQUENT)
             items += [("term", term)] * (1 + int(extra) + (rng.random() < extra % 1))
         items += [("pair", pair) for pair in self.pairs]
         for talk in self.talks:
-            items += [("talk", talk)] * max(1, len(talk.questions) // 8)
-        items += [("off", None)] * max(1, int(0.45 * len(items)))
+            items += [("talk", talk)] * max(1, len(talk.questions) // 5)
+        items += [("off", None)] * max(1, int(0.4 * len(items)))
         rng.shuffle(items)
         return items
 
@@ -456,7 +459,7 @@ class Dataset:
         """Yield training conversations for ever."""
         queue: list[tuple[str, Term | Pair | Talk | None]] = []
         while True:
-            count = rng.choices((1, 2, 3, 4, 5, 6, 7), (60, 17, 12, 4, 3, 2, 2))[0]
+            count = rng.choices(range(1, 13), (58, 16, 11, 4, 3, 2, 1, 1, 1, 1, 1, 1))[0]
             messages: list[Message] = []
             if rng.random() < 0.2:
                 messages.append(Message("system", rng.choice(SYSTEM_PROMPTS)))

@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=OUTPUT)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--share", type=float, default=1.0, help="share of the prompts to check")
     parser.add_argument("--errors", type=int, default=0, help="wrong answers to show a category")
     parser.add_argument("--mistralrs", nargs="*", default=[], help="data types, such as F32 Auto")
     parser.add_argument("--count", type=int, default=80, help="prompts to compare with mistral.rs")
@@ -255,6 +256,8 @@ def main() -> None:
     data = Dataset.load()
     model, tokenizer = load(args.model)
     samples = make_samples(data, random.Random(args.seed))
+    if args.share < 1:
+        samples = random.Random(args.seed).sample(samples, int(args.share * len(samples)))
     if not args.only_mistralrs:
         right: dict[str, list[bool]] = defaultdict(list)
         shown: dict[str, int] = defaultdict(int)
@@ -263,7 +266,7 @@ def main() -> None:
             if not good and shown[sample.category] < args.errors:
                 shown[sample.category] += 1
                 print(f"{sample.category}: {sample.messages[-2].content!r}")
-                print(f"    {answer(model, tokenizer, sample.messages[:-1])!r}")
+                print(f"    {answer(model, tokenizer, sample.messages[:-1])!r}", flush=True)
         print("| Category | Prompts | Right |\n|---|---:|---:|")
         for category in sorted(right):
             results = right[category]

@@ -14,7 +14,7 @@ import torch
 from chat import ASSISTANT, BEGIN, CHAT_TEMPLATE, END, SPECIAL_TOKENS, Message, render
 from dataset import HERE, Dataset
 from model import Llama, LlamaConfig
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -150,9 +150,15 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 def train(
-    model: Llama, data: Dataset, tokenizer: Tokenizer, seed: int, steps: int, tokens: int
+    model: Llama,
+    data: Dataset,
+    tokenizer: Tokenizer,
+    seed: int,
+    steps: int,
+    tokens: int,
+    peak: float = 1.0,
 ) -> None:
-    """Train ``model`` for ``steps`` steps."""
+    """Train ``model`` for ``steps`` steps; ``peak`` scales the learning rates."""
     matrices = [p for name, p in model.named_parameters() if "proj" in name]
     others = [p for name, p in model.named_parameters() if "proj" not in name]
     muon = Muon(matrices)
@@ -167,13 +173,13 @@ def train(
         loss = F.cross_entropy(logits, targets[rows, columns])
         loss.backward()
         share = step / steps
-        rate = min(1.0, (step + 1) / 30) * min(1.0, (1 - share) / 0.6)
+        rate = peak * min(1.0, (step + 1) / 30) * min(1.0, (1 - share) / 0.6)
         muon.step(0.02 * rate)
         for group in adam.param_groups:
             group["lr"] = 4e-3 * rate
         adam.step()
         adam.zero_grad(set_to_none=True)
-        if step % 50 == 0 or step == steps - 1:
+        if step % 25 == 0 or step == steps - 1:
             seconds = time.monotonic() - started
             print(f"step {step:5d}  loss {loss.item():.4f}  {seconds:6.1f} s", flush=True)
 
@@ -227,16 +233,24 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="tokens in a batch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocab", type=int, default=LlamaConfig.vocab_size)
+    parser.add_argument("--init", type=Path, help="model to go on from, at a lower learning rate")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     data = Dataset.load()
-    tokenizer = make_tokenizer(data, args.vocab)
+    if args.init:
+        tokenizer = Tokenizer.from_file(str(args.init / "tokenizer.json"))
+    else:
+        tokenizer = make_tokenizer(data, args.vocab)
     model = Llama(LlamaConfig(vocab_size=tokenizer.get_vocab_size()))
+    if args.init:
+        weights = load_file(args.init / "model.safetensors")
+        model.load_state_dict({name: weight.float() for name, weight in weights.items()})
     count = sum(p.numel() for p in model.parameters())
     print(f"{len(data.terms)} terms, {tokenizer.get_vocab_size()} tokens, {count:,} parameters")
-    train(model, data, tokenizer, args.seed, args.steps, args.tokens)
+    peak = 0.7 if args.init else 1.0
+    train(model, data, tokenizer, args.seed, args.steps, args.tokens, peak)
     save(model, tokenizer, args.output, torch.bfloat16)
     size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
     print(f"wrote {args.output} ({size:,} bytes)")

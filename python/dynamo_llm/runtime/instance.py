@@ -25,18 +25,26 @@ _OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
 _default_threads = 32
 
 
+def as_text(text: str) -> str:
+    """A text without lone surrogates, which are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def describe(error: BaseException) -> tuple[int, str, str]:
-    """Status, message and details (JSON) that a caller gets for an exception."""
+    """Status, message and details (JSON) that a caller gets for an exception. Does not raise."""
+    kind = type(error)
+    try:
+        text = str(error)
+    except Exception:
+        text = "(an exception that cannot say what it is)"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(error, DynamoError):
         status = error.status
-        message = str(error)
     else:
         status = _OUT_OF_MEMORY if isinstance(error, MemoryError) else _ENGINE_FAILED
-        message = f"{type(error).__name__}: {error}"
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return status, message, json.dumps({"python": {"type": name, "traceback": trace}})
+        text = f"{name}: {text}"
+    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    return status, as_text(text), json.dumps({"python": {"type": name, "traceback": as_text(trace)}})
 
 
 class Instance:
@@ -89,7 +97,13 @@ class Instance:
         """Answer a request in a task of its own."""
         task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text))
         self._tasks[stream] = task
-        task.add_done_callback(lambda _: self._tasks.pop(stream, None))
+
+        def done(task: asyncio.Task[None]) -> None:
+            del self._tasks[stream]
+            if task.cancelled():  # before it ran at all
+                _core.stream_fail(stream, *describe(asyncio.CancelledError()))
+
+        task.add_done_callback(done)
 
     def cancel(self, stream: int) -> None:
         """The caller has gone."""
@@ -103,24 +117,24 @@ class Instance:
 
     async def _run(self, stream: int, request_id: str, text: str) -> None:
         try:
-            assert self._engine is not None
-            request = EngineRequest(request_id, json.loads(text), partial(_core.stream_is_cancelled, stream))
-            answer = self._engine.generate(request)
-            if hasattr(answer, "__aiter__"):
-                usage = await self._push_async(stream, cast(AsyncIterator[Chunk], answer))
-            elif hasattr(answer, "__iter__"):
-                usage = await self._push_in_thread(stream, answer)
-            else:
-                raise TypeError(
-                    f"generate() of {type(self._engine).__qualname__} must be a generator, "
-                    f"not return {type(answer).__qualname__}"
-                )
-        except asyncio.CancelledError:
-            _core.stream_finish(stream, "", None)
-        except BaseException as error:  # SystemExit, too: the host's process is not the engine's
-            _core.stream_fail(stream, *describe(error))
-        else:
+            usage = await self._answer(stream, request_id, text)
             _core.stream_finish(stream, "", cast("dict[str, Any] | None", usage))
+        except BaseException as error:  # SystemExit, too: the host's process is not the engine's
+            # After a cancel nobody hears of it. An engine may also raise CancelledError by itself.
+            _core.stream_fail(stream, *describe(error))
+
+    async def _answer(self, stream: int, request_id: str, text: str) -> Usage | None:
+        assert self._engine is not None
+        request = EngineRequest(request_id, json.loads(text), partial(_core.stream_is_cancelled, stream))
+        answer = self._engine.generate(request)
+        if hasattr(answer, "__aiter__"):
+            return await self._push_async(stream, cast(AsyncIterator[Chunk], answer))
+        if hasattr(answer, "__iter__"):
+            return await self._push_in_thread(stream, answer)
+        raise TypeError(
+            f"generate() of {type(self._engine).__qualname__} must be a generator, "
+            f"not return {type(answer).__qualname__}"
+        )
 
     async def _push_async(self, stream: int, answer: AsyncIterator[Chunk]) -> Usage | None:
         usage: Usage | None = None
@@ -160,13 +174,14 @@ class Instance:
             return usage
 
         assert self._threads is not None
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        job = self._threads.submit(work)
+        future = asyncio.wrap_future(job)
         # A cancel does not stop a thread; it sees it when it pushes. The engine's side of the request
         # lasts until then.
         while not future.done():
             try:
-                await asyncio.shield(future)
+                await asyncio.wait([future])
             except asyncio.CancelledError:
-                if future.cancel():
+                if job.cancel():
                     raise
         return future.result()

@@ -17,7 +17,8 @@ class CoreHandler(logging.Handler):
         """Write one record, with its traceback if it has one."""
         try:
             level = next(i for i in range(4, -1, -1) if record.levelno >= _python_levels[i] or i == 0)
-            _core.log(level, record.name, self.format(record))
+            text = self.format(record).encode("utf-8", "backslashreplace").decode("utf-8")
+            _core.log(level, record.name, text)
         except Exception:  # logging must not raise
             self.handleError(record)
 
