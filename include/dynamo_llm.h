@@ -305,9 +305,9 @@ DYNAMO_LLM_API int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_
  *      "tokens": {"pushed": n, "received": n},
  *      "streams": {"full": n}}
  *
- * in_flight counts what the engine has not let go of yet; ended, cancelled and failed count
- * terminal events; streams.full how often an engine found a stream full. Ownership: the caller owns
- * the string; dynamo_free() it.
+ * in_flight counts what the engine has not let go of yet; ended, cancelled and failed count terminal
+ * events; streams.full how often an engine found a stream full.
+ * Ownership: the caller owns the string; dynamo_free() it.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
@@ -419,8 +419,8 @@ DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t ti
 
 /**
  * Ends a request with DYNAMO_ERROR_CANCELLED. At once for the caller: what had come before can
- * still be received, nothing more comes; the engine is told. Harmless after the end, and again.
- * Before dynamo_request_send() it makes sending fail with DYNAMO_ERROR_CANCELLED.
+ * still be received, nothing more comes; the engine is told. Harmless after the end, and again. Before
+ * dynamo_request_send() it makes sending fail with DYNAMO_ERROR_CANCELLED.
  *
  * @return DYNAMO_OK or INVALID_HANDLE
  */
@@ -433,8 +433,8 @@ DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
  *
  * Ownership: the request's; closed by dynamo_request_destroy(), so take it out of the event loop
  *            first.
- * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback),
- * SYSTEM, NOT_SUPPORTED (platforms without descriptors)
+ * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback), SYSTEM,
+ *         NOT_SUPPORTED (platforms without descriptors)
  */
 DYNAMO_LLM_API int dynamo_request_fd(dynamo_request_t *request);
 
@@ -469,9 +469,8 @@ DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
 
 /* ------------------------------------------------------------------------------------------- */
 /** @name Response
- * Everything that had come of one choice of the answer when it was received. A response is
- * immutable and outlives its request. What these functions return lives until the response is
- * freed. */
+ * Everything that had come of one choice of the answer when it was received. A response is immutable
+ * and outlives its request. What these functions return lives until the response is freed. */
 /** @{ */
 
 /** Token counts of a request, in tokens. */

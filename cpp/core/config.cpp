@@ -26,9 +26,8 @@ constexpr std::array stream_keys = {
 constexpr std::array python_keys = {
     Key{"executable", Type::string,
         "Interpreter whose environment Python engines run in, when the program does not run Python "
-        "itself. Default: environment variable DYNAMO_LLM_PYTHON, else the environment this "
-        "library "
-        "is installed in, else VIRTUAL_ENV, else python3 on PATH (docs/embedding.md)."},
+        "itself. Default: environment variable DYNAMO_LLM_PYTHON, else the environment that this "
+        "library is installed in, else VIRTUAL_ENV, else python3 on PATH (docs/embedding.md)."},
     Key{"path", Type::array, "Folders that are added to sys.path, as strings."},
 };
 

@@ -67,20 +67,21 @@ Interpreter ask(const std::string &executable) {
         reject("did not answer within 20 seconds");
     }
     const std::string line = last_line(output.text);
-    const json::Json answer = json::Json::parse(line, nullptr, false);
-    if (!answer.is_object() || !answer.contains("library_folders")) {
+    Interpreter interpreter;
+    interpreter.executable = executable;
+    try {
+        const json::Json answer = json::Json::parse(line);
+        interpreter.major = answer.at("major");
+        interpreter.minor = answer.at("minor");
+        interpreter.is_cpython = answer.at("implementation") == "cpython";
+        interpreter.is_free_threaded = answer.at("free_threaded");
+        interpreter.library_folders = answer.at("library_folders").get<std::vector<std::string>>();
+        interpreter.library_name = answer.at("library_name");
+        interpreter.package_dir = answer.at("package");
+    } catch (const json::Json::exception &) {
         reject("is no working Python; it said: " +
                (line.empty() ? "nothing" : line.substr(0, 300)));
     }
-    Interpreter interpreter;
-    interpreter.executable = executable;
-    interpreter.major = answer.value("major", 0);
-    interpreter.minor = answer.value("minor", 0);
-    interpreter.is_cpython = answer.value("implementation", "") == "cpython";
-    interpreter.is_free_threaded = answer.value("free_threaded", false);
-    interpreter.library_folders = answer["library_folders"].get<std::vector<std::string>>();
-    interpreter.library_name = answer.value("library_name", "");
-    interpreter.package_dir = answer.value("package", "");
     return interpreter;
 }
 

@@ -56,13 +56,16 @@ std::string text_of(PyObject *object) {
 // What a call of runtime/start.py gave: an empty string, or a JSON object with message and detail.
 // It catches its own exceptions; this one is for when even that file cannot be run.
 std::string pending_exception() {
+#if PY_VERSION_HEX >= 0x030C0000
+    const Object error(PyErr_GetRaisedException());
+#else
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
-    const Object owned_type(type), owned_value(value), owned_trace(trace);
-    const char *const name =
-        type == nullptr ? "error" : reinterpret_cast<PyTypeObject *>(type)->tp_name;
-    return std::string(name) + ": " + text_of(value);
+    const Object owned_type(type), error(value), owned_trace(trace);
+#endif
+    return error ? std::string(Py_TYPE(error.get())->tp_name) + ": " + text_of(error.get())
+                 : "no reason given";
 }
 
 // Imports the package `dynamo_llm` from its folder, whether or not sys.path leads there, and

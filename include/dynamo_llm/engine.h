@@ -3,18 +3,18 @@
  * @file dynamo_llm/engine.h
  * @brief The engine interface: how something that generates tokens joins the library.
  *
- * An engine is a struct of callbacks, registered under a name. dynamo_runtime_create() with that
- * name starts an instance of it; each request then comes with a stream, into which the engine
- * pushes chunks from any thread until it finishes or fails the stream. The library's own engines,
- * and its Python host, use nothing but this header.
+ * An engine is a struct of callbacks, registered under a name. dynamo_runtime_create() with that name
+ * starts an instance of it; each request then comes with a stream, into which the engine pushes
+ * chunks from any thread until it finishes or fails the stream. The library's own engines, and its
+ * Python host, use nothing but this header.
  *
  * The rules of dynamo_llm.h hold here too. The life of a stream, as an engine sees it:
  *
  *   generate(stream) -> dynamo_stream_push() ... -> dynamo_stream_finish() or dynamo_stream_fail()
  *
  * The engine must call one of the last two exactly once for each stream it accepted, also after
- * cancel(): until then the request counts as in flight and the instance is not stopped. After it
- * the stream handle is stale.
+ * cancel(): until then the request counts as in flight and the instance is not stopped. After it the
+ * stream handle is stale.
  */
 #ifndef DYNAMO_LLM_ENGINE_H
 #define DYNAMO_LLM_ENGINE_H
@@ -58,8 +58,8 @@ typedef struct dynamo_engine_t {
      * @param stream        where the answer goes
      * @param request_id    as dynamo_request_id()
      * @param request_json  the OpenAI body, checked; lives as long as the call
-     * @return DYNAMO_OK, or dynamo_engine_error(...): then the request was not taken, and the
-     * stream handle is stale
+     * @return DYNAMO_OK, or dynamo_engine_error(...): then the request was not taken, and the stream
+     *         handle is stale
      */
     int32_t (*generate)(void *instance, dynamo_stream_t *stream, const char *request_id,
                         const char *request_json);
@@ -112,8 +112,7 @@ DYNAMO_LLM_API int32_t dynamo_engine_error(int32_t status, const char *message,
 typedef struct dynamo_chunk_t {
     /** sizeof(dynamo_chunk_t) as the engine was built. */
     size_t struct_size;
-    /** Bytes of UTF-8; a code point may be split over chunks, the library joins it. NULL if none.
-     */
+    /** Bytes of UTF-8; a code point may be split over chunks, the library joins it. NULL if none. */
     const char *text;
     size_t text_length;
     /** Token ids of these tokens, as many as token_count; NULL if the engine has none. */
@@ -135,8 +134,8 @@ typedef struct dynamo_chunk_t {
  * Pushes a chunk. Copies it.
  *
  * @return DYNAMO_OK; DYNAMO_PENDING: the stream is full, nothing was taken, push it again after
- *         space() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the
- * caller's side, finish the stream; INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ *         space() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's
+ *         side, finish the stream; INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk);
 
