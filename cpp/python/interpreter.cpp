@@ -53,8 +53,7 @@ std::string text_of(PyObject *object) {
     return bytes == nullptr ? "" : bytes;
 }
 
-// What a call of runtime/start.py gave: an empty string, or a JSON object with message and detail.
-// It catches its own exceptions; this one is for when even that file cannot be run.
+// Takes the exception that is set, as "ImportError: ...".
 std::string pending_exception() {
 #if PY_VERSION_HEX >= 0x030C0000
     const Object error(PyErr_GetRaisedException());
