@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/json.hpp"
+#include "core/utf8.hpp"
 #include "embed/platform.hpp"
 
 namespace dynamo::embed {
@@ -80,7 +81,7 @@ Interpreter ask(const std::string &executable) {
         interpreter.package_dir = answer.at("package");
     } catch (const json::Json::exception &) {
         reject("is no working Python; it said: " +
-               (line.empty() ? "nothing" : line.substr(0, 300)));
+               (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
     }
     return interpreter;
 }

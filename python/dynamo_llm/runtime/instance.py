@@ -18,6 +18,7 @@ from dynamo_llm.runtime.engine import Chunk, Engine, EngineConfig, EngineRequest
 _OK = _core.STATUSES["DYNAMO_OK"]
 _PENDING = _core.STATUSES["DYNAMO_PENDING"]
 _ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
+_CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 _OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
 
 #: Requests that an engine of plain generators answers at once; more wait. An attribute
@@ -73,9 +74,11 @@ class Instance:
         )
 
     async def stop(self) -> None:
-        """Free the engine."""
+        """Free the engine. Requests are in flight only if Python shuts down under them."""
         if self._tasks:
-            for task in self._tasks.values():
+            for stream, task in self._tasks.items():
+                # A thread that is in there notices, for its stream is gone when it pushes.
+                _core.stream_fail(stream, _CLOSED, "Python in this process is shutting down", "")
                 task.cancel()
             await asyncio.wait(self._tasks.values())
         if self._engine is not None:

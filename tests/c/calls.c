@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "calls.h"
+
+#include "check.h"
+
+static int32_t after(int result_says_failure) {
+    CHECK(result_says_failure);
+    return dynamo_last_status();
+}
+
+static void never(void *user, dynamo_request_t *request, dynamo_response_t *response,
+                  int32_t status) {
+    (void)user, (void)request, (void)response, (void)status;
+    CHECK(!"called for a request that is none");
+}
+
+static int32_t runtime_shutdown(void *h) {
+    return dynamo_runtime_shutdown(h, 0);
+}
+static int32_t runtime_statistics(void *h) {
+    return after(dynamo_runtime_statistics(h) == NULL);
+}
+static int32_t runtime_destroy(void *h) {
+    return dynamo_runtime_destroy(h), after(1);
+}
+static int32_t request_send(void *h) {
+    return dynamo_request_send(h, NULL);
+}
+
+static int32_t request_set_deadlines(void *h) {
+    return dynamo_request_set_deadlines(h, 1, 1);
+}
+static int32_t request_set_callback(void *h) {
+    return dynamo_request_set_callback(h, never, NULL, NULL);
+}
+static int32_t request_recv(void *h) {
+    return after(dynamo_request_recv(h) == NULL);
+}
+static int32_t request_next(void *h) {
+    dynamo_response_t *response = (dynamo_response_t *)h;
+    const int32_t status = dynamo_request_next(h, -1, &response);
+    CHECK(response == NULL);
+    return status;
+}
+static int32_t request_cancel(void *h) {
+    return dynamo_request_cancel(h);
+}
+static int32_t request_fd(void *h) {
+    return after(dynamo_request_fd(h) == -1);
+}
+static int32_t request_status(void *h) {
+    return dynamo_request_status(h);
+}
+static int32_t request_error(void *h) {
+    return after(dynamo_request_error(h) == NULL);
+}
+static int32_t request_error_json(void *h) {
+    return after(dynamo_request_error_json(h) == NULL);
+}
+static int32_t request_id(void *h) {
+    return after(dynamo_request_id(h) == NULL);
+}
+static int32_t request_destroy(void *h) {
+    return dynamo_request_destroy(h), after(1);
+}
+
+static int32_t response_text(void *h) {
+    size_t length = 9;
+    return after(dynamo_response_text(h, &length) == NULL && length == 0);
+}
+static int32_t response_token_ids(void *h) {
+    size_t count = 9;
+    return after(dynamo_response_token_ids(h, &count) == NULL && count == 0);
+}
+static int32_t response_index(void *h) {
+    return after(dynamo_response_index(h) == 0);
+}
+static int32_t response_finish_reason(void *h) {
+    return after(dynamo_response_finish_reason(h) == NULL);
+}
+static int32_t response_usage(void *h) {
+    dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
+    return dynamo_response_usage(h, &usage);
+}
+static int32_t response_json(void *h) {
+    return after(dynamo_response_json(h) == NULL);
+}
+static int32_t response_free(void *h) {
+    return dynamo_free(h), after(1);
+}
+
+static int32_t stream_push(void *h) {
+    const dynamo_chunk_t chunk = {sizeof chunk, "x", 1, NULL, 0, 0, NULL, NULL, NULL};
+    return dynamo_stream_push(h, &chunk);
+}
+static int32_t stream_wait(void *h) {
+    return dynamo_stream_wait(h, -1);
+}
+static int32_t stream_is_cancelled(void *h) {
+    return dynamo_stream_is_cancelled(h);
+}
+static int32_t stream_finish(void *h) {
+    return dynamo_stream_finish(h, NULL, NULL);
+}
+static int32_t stream_fail(void *h) {
+    return dynamo_stream_fail(h, DYNAMO_ERROR_ENGINE_FAILED, "x", NULL);
+}
+
+const struct call calls[] = {
+    {"dynamo_runtime_shutdown", RUNTIME, 0, runtime_shutdown},
+    {"dynamo_runtime_statistics", RUNTIME, 0, runtime_statistics},
+    {"dynamo_runtime_destroy", RUNTIME, 1, runtime_destroy},
+    {"dynamo_request_send", RUNTIME, 0, request_send},
+    {"dynamo_request_set_deadlines", REQUEST, 0, request_set_deadlines},
+    {"dynamo_request_set_callback", REQUEST, 0, request_set_callback},
+    {"dynamo_request_recv", REQUEST, 0, request_recv},
+    {"dynamo_request_next", REQUEST, 0, request_next},
+    {"dynamo_request_cancel", REQUEST, 0, request_cancel},
+    {"dynamo_request_fd", REQUEST, 0, request_fd},
+    {"dynamo_request_status", REQUEST, 0, request_status},
+    {"dynamo_request_error", REQUEST, 0, request_error},
+    {"dynamo_request_error_json", REQUEST, 0, request_error_json},
+    {"dynamo_request_id", REQUEST, 0, request_id},
+    {"dynamo_request_destroy", REQUEST, 1, request_destroy},
+    {"dynamo_response_text", RESPONSE, 0, response_text},
+    {"dynamo_response_token_ids", RESPONSE, 0, response_token_ids},
+    {"dynamo_response_index", RESPONSE, 0, response_index},
+    {"dynamo_response_finish_reason", RESPONSE, 0, response_finish_reason},
+    {"dynamo_response_usage", RESPONSE, 0, response_usage},
+    {"dynamo_response_json", RESPONSE, 0, response_json},
+    {"dynamo_free", RESPONSE, 1, response_free},
+    {"dynamo_stream_push", STREAM, 0, stream_push},
+    {"dynamo_stream_wait", STREAM, 0, stream_wait},
+    {"dynamo_stream_is_cancelled", STREAM, 0, stream_is_cancelled},
+    {"dynamo_stream_finish", STREAM, 0, stream_finish},
+    {"dynamo_stream_fail", STREAM, 0, stream_fail},
+};
+const size_t call_count = sizeof calls / sizeof calls[0];

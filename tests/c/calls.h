@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every function that takes a handle, in one table, to be called with handles that are wrong. */
+#ifndef CALLS_H
+#define CALLS_H
+
+#include "dynamo_llm/engine.h"
+
+enum kind { RUNTIME, REQUEST, RESPONSE, STREAM };
+
+struct call {
+    const char *name;
+    enum kind kind;
+    int null_is_fine;
+    int32_t (*call)(void *handle); /* gives the status; checks that the result says failure too */
+};
+
+extern const struct call calls[];
+extern const size_t call_count;
+
+#endif

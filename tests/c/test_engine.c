@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An engine of the host's own, through the same interface as the library's. */
+#include "dynamo_llm/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "support.h"
+
+/* ---------------------------------------------------------------------- an engine to play with */
+
+typedef struct lab {
+    counter starts;
+    counter generates;
+    counter cancels;
+    counter spaces;
+    counter stops;
+    counter releases;
+    counter in_flight;       /* streams that were not given up yet */
+    dynamo_stream_t *stream; /* of the latest request */
+    int32_t refuse_with;     /* a status that start() or generate() fails with */
+    int refuse_silently;
+    char config[256];
+    char body[256];
+} lab;
+
+static int32_t lab_start(void *user, const char *config, void **instance) {
+    lab *here = user;
+    snprintf(here->config, sizeof here->config, "%s", config);
+    if (here->refuse_with < 0) {
+        return dynamo_engine_error(here->refuse_with, "will not start", NULL);
+    }
+    add(&here->starts, 1);
+    *instance = here;
+    return DYNAMO_OK;
+}
+
+static int32_t lab_generate(void *instance, dynamo_stream_t *stream, const char *id,
+                            const char *body) {
+    lab *here = instance;
+    CHECK(strncmp(id, "req-", 4) == 0);
+    snprintf(here->body, sizeof here->body, "%s", body);
+    add(&here->generates, 1);
+    here->stream = stream;
+    if (here->refuse_with < 0) {
+        return here->refuse_silently
+                   ? here->refuse_with
+                   : dynamo_engine_error(here->refuse_with, "not now", "{\"queue\": 7}");
+    }
+    add(&here->in_flight, 1);
+    return DYNAMO_OK;
+}
+
+static void lab_cancel(void *instance, dynamo_stream_t *stream) {
+    lab *here = instance;
+    add(&here->cancels, 1);
+    if (here->stream == stream) {
+        add(&here->in_flight, -1);
+        dynamo_stream_finish(stream, NULL, NULL);
+    }
+}
+
+static void lab_space(void *instance, dynamo_stream_t *stream) {
+    (void)stream;
+    add(&((lab *)instance)->spaces, 1);
+}
+
+static void lab_stop(void *instance) {
+    lab *here = instance;
+    CHECK(get(&here->in_flight) == 0);
+    CHECK(get(&here->releases) == 0);
+    add(&here->stops, 1);
+}
+
+static void lab_release(void *user) {
+    add(&((lab *)user)->releases, 1);
+}
+
+static const dynamo_engine_t lab_engine = {sizeof lab_engine, lab_start, lab_generate,
+                                           lab_cancel,        lab_space, lab_stop};
+
+static dynamo_runtime_t *open_lab(lab *here, const char *config) {
+    memset(here, 0, sizeof *here);
+    CHECK_STATUS(dynamo_engine_register("lab", &lab_engine, here, lab_release), DYNAMO_OK);
+    return start(config);
+}
+
+static void close_lab(lab *here, dynamo_runtime_t *runtime) {
+    CHECK_STATUS(dynamo_engine_unregister("lab"), DYNAMO_OK);
+    CHECK(get(&here->releases) == 0); /* an instance is still there */
+    CHECK_STATUS(dynamo_runtime_shutdown(runtime, -1), DYNAMO_OK);
+    CHECK(get(&here->starts) == get(&here->stops));
+    CHECK(get(&here->releases) == 1);
+    dynamo_runtime_destroy(runtime);
+    CHECK(get(&here->stops) == 1 && get(&here->releases) == 1);
+}
+
+static dynamo_chunk_t text_chunk(const char *text) {
+    dynamo_chunk_t chunk;
+    memset(&chunk, 0, sizeof chunk);
+    chunk.struct_size = sizeof chunk;
+    chunk.text = text;
+    chunk.text_length = strlen(text);
+    return chunk;
+}
+
+static void finish(lab *here, const char *reason, const dynamo_usage_t *usage) {
+    add(&here->in_flight, -1);
+    CHECK_STATUS(dynamo_stream_finish(here->stream, reason, usage), DYNAMO_OK);
+}
+
+/* --------------------------------------------------------------------------------------- tests */
+
+static void a_request_from_its_start_to_its_end(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab', 'options': {'own': [1]}}");
+    CHECK_CONTAINS(here.config, "\"own\": [1]");
+    dynamo_request_t *request = sent(runtime, ask("{'prompt': 'hi', 'seed': 3}"));
+    CHECK_TEXT(here.body, "{\"prompt\": \"hi\", \"seed\": 3}");
+    dynamo_chunk_t chunk = text_chunk("ab");
+    CHECK_STATUS(dynamo_stream_is_cancelled(here.stream), 0);
+    CHECK_STATUS(dynamo_stream_wait(here.stream, -1), DYNAMO_OK);
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+    CHECK_STATUS(dynamo_stream_push(here.stream, NULL), DYNAMO_ERROR_INVALID_ARGUMENT);
+    chunk.struct_size = 8;
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_INVALID_ARGUMENT);
+    chunk.struct_size = sizeof chunk;
+    chunk.index = 1;
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_INVALID_ARGUMENT);
+    chunk.index = 0;
+    chunk.delta_json = "[]";
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_INVALID_ARGUMENT);
+    chunk.delta_json = NULL;
+    chunk.finish_reason = "length";
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+    dynamo_usage_t usage = {sizeof usage, 5, 2, 1};
+    finish(&here, "stop", &usage); /* a chunk has said why already */
+    answer whole = receive_all(request);
+    CHECK_TEXT(whole.text, "abab");
+    CHECK_TEXT(whole.finish_reason, "length");
+    CHECK(whole.usage.prompt_tokens == 5 && whole.usage.cached_tokens == 1);
+    answer_free(&whole);
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(dynamo_stream_finish(here.stream, NULL, NULL), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(dynamo_stream_is_cancelled(here.stream), DYNAMO_ERROR_INVALID_HANDLE);
+    close_lab(&here, runtime);
+    dynamo_request_destroy(request); /* long after its engine has gone */
+}
+
+typedef struct work {
+    dynamo_stream_t *stream;
+    lab *here;
+} work;
+
+static void *push_a_thousand(void *argument) {
+    work *todo = argument;
+    for (uint32_t i = 0; i < 1000; ++i) {
+        dynamo_chunk_t chunk = text_chunk("x");
+        chunk.token_ids = &i;
+        chunk.token_count = 1;
+        int32_t status;
+        while ((status = dynamo_stream_push(todo->stream, &chunk)) == DYNAMO_PENDING) {
+            CHECK(dynamo_stream_wait(todo->stream, 0) != DYNAMO_ERROR_INVALID_HANDLE);
+            CHECK_STATUS(dynamo_stream_wait(todo->stream, -1), DYNAMO_OK);
+        }
+        CHECK_STATUS(status, DYNAMO_OK);
+    }
+    finish(todo->here, NULL, NULL);
+    return NULL;
+}
+
+static void an_engine_with_a_thread_for_each_request(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab', 'stream': {'capacity': 10}}");
+    dynamo_request_t *request = sent(runtime, say("x"));
+    work todo = {here.stream, &here};
+    pthread_t thread = spawn(push_a_thousand, &todo);
+    EVENTUALLY(statistic(runtime, "full") > 0);
+    CHECK(statistic(runtime, "pushed") == 10);
+    answer whole = receive_all(request);
+    CHECK_STATUS(whole.status, DYNAMO_END);
+    CHECK(whole.token_count == 1000 && whole.largest <= 10 && get(&here.spaces) > 0);
+    answer_free(&whole);
+    join(thread);
+    dynamo_request_destroy(request);
+    close_lab(&here, runtime);
+}
+
+static void *wait_for_space(void *argument) {
+    work *todo = argument;
+    add(&todo->here->spaces, 1);
+    const int32_t status = dynamo_stream_wait(todo->stream, -1);
+    CHECK(status == DYNAMO_ERROR_CANCELLED || status == DYNAMO_ERROR_INVALID_HANDLE);
+    return NULL;
+}
+
+static void waiting_for_space_ends_with_the_request(void) {
+    for (int how = 0; how < 3; ++how) {
+        lab here;
+        dynamo_runtime_t *runtime = open_lab(
+            &here, how == 2 ? "{'engine': 'lab', 'stream': {'capacity': 1, 'when_full': 'fail'}}"
+                            : "{'engine': 'lab', 'stream': {'capacity': 1}}");
+        dynamo_request_t *request = sent(runtime, say("x"));
+        dynamo_chunk_t chunk = text_chunk("x");
+        CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+        CHECK_STATUS(dynamo_stream_wait(here.stream, 0), DYNAMO_PENDING);
+        CHECK_STATUS(dynamo_stream_wait(here.stream, 5), DYNAMO_PENDING);
+        CHECK_STATUS(dynamo_stream_wait(here.stream, -2), DYNAMO_ERROR_INVALID_ARGUMENT);
+        work todo = {here.stream, &here};
+        pthread_t thread = spawn(wait_for_space, &todo);
+        EVENTUALLY(get(&here.spaces) == 1);
+        usleep(2000); /* mostly it waits by now; either way is fine */
+        if (how == 0) {
+            CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+            CHECK(get(&here.cancels) == 1);
+        } else if (how == 1) {
+            finish(&here, NULL, NULL); /* by another thread of the engine */
+        } else {
+            CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_CANCELLED);
+            CHECK(dynamo_stream_is_cancelled(here.stream) == 1);
+        }
+        join(thread);
+        if (how == 2) {
+            finish(&here, NULL, NULL);
+        }
+        dynamo_request_destroy(request);
+        close_lab(&here, runtime);
+    }
+}
+
+static void an_error_with_details(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab'}");
+    dynamo_request_t *request = sent(runtime, say("x"));
+    dynamo_chunk_t chunk = text_chunk("part");
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+    add(&here.in_flight, -1);
+    CHECK_STATUS(dynamo_stream_fail(here.stream, DYNAMO_ERROR_UNAVAILABLE, "worker lost",
+                                    "{\"python\": {\"type\": \"OSError\"}}"),
+                 DYNAMO_OK);
+    check_answer(request, "part", DYNAMO_ERROR_UNAVAILABLE);
+    request = sent(runtime, say("x"));
+    add(&here.in_flight, -1);
+    CHECK_STATUS(dynamo_stream_fail(here.stream, DYNAMO_OK, NULL, "no JSON"),
+                 DYNAMO_ERROR_INVALID_ARGUMENT);
+    answer whole = receive_all(request);
+    CHECK_STATUS(whole.status, DYNAMO_ERROR_INTERNAL);
+    answer_free(&whole);
+    CHECK_CONTAINS(dynamo_last_error_json(), "\"layer\":\"engine\",\"engine\":\"lab\"");
+    CHECK_CONTAINS(dynamo_last_error_json(), "no JSON");
+    dynamo_request_destroy(request);
+    close_lab(&here, runtime);
+}
+
+static void an_engine_that_refuses(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab'}");
+    dynamo_request_t *request = say("x");
+    here.refuse_with = DYNAMO_ERROR_OVERLOADED;
+    CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_OVERLOADED);
+    CHECK_TEXT(dynamo_last_error(), "not now");
+    CHECK_CONTAINS(dynamo_last_error_json(), "\"queue\":7");
+    CHECK_STATUS(dynamo_stream_finish(here.stream, NULL, NULL), DYNAMO_ERROR_INVALID_HANDLE);
+    here.refuse_silently = 1;
+    CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_OVERLOADED);
+    CHECK_CONTAINS(dynamo_last_error(), "said no more");
+    CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
+    CHECK(statistic(runtime, "in_flight") == 0 && statistic(runtime, "sent") == 0);
+    here.refuse_with = 0;
+    sent(runtime, request);
+    finish(&here, NULL, NULL);
+    check_answer(request, "", DYNAMO_END);
+    close_lab(&here, runtime);
+
+    memset(&here, 0, sizeof here);
+    here.refuse_with = DYNAMO_ERROR_MODEL_NOT_FOUND;
+    CHECK_STATUS(dynamo_engine_register("lab", &lab_engine, &here, lab_release), DYNAMO_OK);
+    CHECK(dynamo_runtime_create("{\"engine\": \"lab\"}") == NULL);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_MODEL_NOT_FOUND);
+    CHECK_TEXT(dynamo_last_error(), "will not start");
+    CHECK_STATUS(dynamo_engine_unregister("lab"), DYNAMO_OK);
+    CHECK(get(&here.releases) == 1 && get(&here.stops) == 0);
+}
+
+static void several_choices(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab'}");
+    for (int streaming = 0; streaming < 2; ++streaming) {
+        dynamo_request_t *request =
+            sent(runtime, ask(streaming ? "{'prompt': 'x', 'n': 3}"
+                                        : "{'prompt': 'x', 'n': 3, 'stream': false}"));
+        static const char *const parts[] = {"a0", "b1", "a2", "c0", "d1", "e1"};
+        for (int i = 0; i < 6; ++i) {
+            char text[2] = {parts[i][0], '\0'};
+            dynamo_chunk_t chunk = text_chunk(text);
+            chunk.index = (uint32_t)(parts[i][1] - '0');
+            chunk.finish_reason = i == 3 ? "length" : NULL;
+            CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+        }
+        dynamo_chunk_t chunk = text_chunk("\xe2"); /* choice 1 breaks off in a code point */
+        chunk.index = 1;
+        CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+        dynamo_usage_t usage = {sizeof usage, 1, 6, 0};
+        finish(&here, "stop", &usage);
+        answer choices[3];
+        memset(choices, 0, sizeof choices);
+        dynamo_response_t *response;
+        int responses = 0;
+        int with_usage = 0;
+        while ((response = dynamo_request_recv(request)) != NULL) {
+            const uint32_t index = dynamo_response_index(response);
+            CHECK(index < 3);
+            add_response(&choices[index], response);
+            ++responses;
+        }
+        static const char *const texts[] = {"ac", "bde\xef\xbf\xbd", "a"};
+        static const char *const reasons[] = {"length", "stop", "stop"};
+        for (int i = 0; i < 3; ++i) {
+            CHECK_TEXT(choices[i].text, texts[i]);
+            CHECK_TEXT(choices[i].finish_reason, reasons[i]);
+            with_usage += choices[i].has_usage;
+            answer_free(&choices[i]);
+        }
+        CHECK(with_usage == 1 && (streaming || responses == 3));
+        dynamo_request_destroy(request);
+    }
+    close_lab(&here, runtime);
+}
+
+static void registrations_that_are_wrong(void) {
+    lab here = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, NULL, 0, 0, "", ""};
+    static const char *const names[] = {NULL, "", "a b", "a:b", "\xc3\xa9", "echo", "scripted"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
+        CHECK_STATUS(dynamo_engine_register(names[i], &lab_engine, &here, lab_release),
+                     DYNAMO_ERROR_INVALID_ARGUMENT);
+    }
+    CHECK_CONTAINS(dynamo_last_error(), "\"scripted\" is registered already");
+    CHECK_STATUS(dynamo_engine_register("lab", NULL, &here, lab_release),
+                 DYNAMO_ERROR_INVALID_ARGUMENT);
+    static const char *const missing[] = {"start", "generate", "cancel", "stop", "struct_size"};
+    for (int i = 0; i < 5; ++i) {
+        dynamo_engine_t broken = lab_engine;
+        broken.start = i == 0 ? NULL : broken.start;
+        broken.generate = i == 1 ? NULL : broken.generate;
+        broken.cancel = i == 2 ? NULL : broken.cancel;
+        broken.stop = i == 3 ? NULL : broken.stop;
+        broken.struct_size = i == 4 ? offsetof(dynamo_engine_t, stop) : broken.struct_size;
+        CHECK_STATUS(dynamo_engine_register("lab", &broken, &here, lab_release),
+                     DYNAMO_ERROR_INVALID_ARGUMENT);
+        CHECK_CONTAINS(dynamo_last_error(), missing[i]);
+    }
+    CHECK_STATUS(dynamo_engine_unregister("lab"), DYNAMO_ERROR_ENGINE_NOT_FOUND);
+    CHECK_STATUS(dynamo_engine_unregister(NULL), DYNAMO_ERROR_ENGINE_NOT_FOUND);
+    CHECK(get(&here.releases) == 0);
+    CHECK_STATUS(dynamo_engine_error(3, NULL, NULL), DYNAMO_ERROR_INTERNAL);
+}
+
+/* ------------------------------------------- an engine whose requests are cancelled in generate()
+ */
+
+static dynamo_request_t *being_sent;
+static counter told;
+
+static int32_t cancelling_generate(void *instance, dynamo_stream_t *stream, const char *id,
+                                   const char *body) {
+    (void)instance, (void)id, (void)body;
+    CHECK_STATUS(dynamo_request_cancel(being_sent), DYNAMO_OK);
+    CHECK(get(&told) == 0); /* not before generate() has returned */
+    CHECK(dynamo_stream_is_cancelled(stream) == 1);
+    return DYNAMO_OK;
+}
+
+static void cancelling_cancel(void *instance, dynamo_stream_t *stream) {
+    (void)instance;
+    CHECK(add(&told, 1) == 1);
+    const dynamo_chunk_t chunk = text_chunk("x");
+    CHECK_STATUS(dynamo_stream_push(stream, &chunk), DYNAMO_ERROR_CANCELLED);
+    CHECK_STATUS(dynamo_stream_finish(stream, NULL, NULL), DYNAMO_OK);
+}
+
+static void lab_stop_only(void *instance) {
+    add(&((lab *)instance)->stops, 1);
+}
+
+static void cancelled_while_generate_runs(void) {
+    lab here;
+    memset(&here, 0, sizeof here);
+    const dynamo_engine_t engine = {sizeof engine,     lab_start, cancelling_generate,
+                                    cancelling_cancel, NULL,      lab_stop_only};
+    CHECK_STATUS(dynamo_engine_register("lab", &engine, &here, lab_release), DYNAMO_OK);
+    dynamo_runtime_t *runtime = start("{'engine': 'lab'}");
+    being_sent = say("x");
+    sent(runtime, being_sent);
+    CHECK(get(&told) == 1);
+    check_answer(being_sent, "", DYNAMO_ERROR_CANCELLED);
+    close_lab(&here, runtime);
+}
+
+int main(void) {
+    BEGIN();
+    RUN(a_request_from_its_start_to_its_end);
+    RUN(an_engine_with_a_thread_for_each_request);
+    RUN(waiting_for_space_ends_with_the_request);
+    RUN(an_error_with_details);
+    RUN(an_engine_that_refuses);
+    RUN(several_choices);
+    RUN(registrations_that_are_wrong);
+    RUN(cancelled_while_generate_runs);
+    return 0;
+}

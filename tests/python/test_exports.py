@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the installed binaries offer and need."""
+
+import re
+from pathlib import Path
+
+import dynamo_llm
+from conftest import run
+from dynamo_llm import _core, paths
+
+library = paths.lib_dir() / "libdynamo_llm_capi.so.1"
+
+
+def output(*command: str | Path) -> str:
+    result = run(command)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def declared() -> set[str]:
+    """Functions that the installed headers declare."""
+    names: set[str] = set()
+    for header in paths.include_dir().rglob("*.h"):
+        text = re.sub(r"/\*.*?\*/|^#.*?$", "", header.read_text(), flags=re.DOTALL | re.MULTILINE)
+        names |= set(re.findall(r"DYNAMO_LLM_API\s[^;(]*?(\w+)\(", text))
+    return names
+
+
+def exported(binary: Path) -> set[str]:
+    """Symbols that a binary defines for others."""
+    lines = output("nm", "-D", "--defined-only", binary).splitlines()
+    return {line.split()[-1].split("@")[0] for line in lines if " A " not in line}
+
+
+def test_exports_are_the_headers() -> None:
+    """The library exports each function of the headers and nothing else."""
+    assert len(declared()) > 40
+    assert exported(library) == declared()
+
+
+def test_exports_have_a_version() -> None:
+    """Each symbol carries the version of the ABI."""
+    lines = output("nm", "-D", "--defined-only", library).splitlines()
+    assert all(line.endswith("@@DYNAMO_LLM_1") for line in lines if " A " not in line)
+
+
+def test_needs_of_the_library() -> None:
+    """Its name says the ABI; it needs no Python."""
+    dynamic = output("readelf", "-d", library)
+    assert "Library soname: [libdynamo_llm_capi.so.1]" in dynamic
+    assert "libpython" not in dynamic
+    assert "RUNPATH" not in dynamic and "RPATH" not in dynamic
+
+
+def test_needs_of_the_module() -> None:
+    """The module of Python needs neither libpython nor the library: it joins those that run."""
+    dynamic = output("readelf", "-d", _core.__file__)
+    assert "libpython" not in dynamic
+    assert "libdynamo_llm_capi" not in dynamic
+    assert {name for name in exported(Path(_core.__file__)) if "dynamo" in name} == {"dynamo_bridge_start"}
+
+
+def test_nothing_else_is_installed() -> None:
+    """The package holds no build products but the library, its archive and the module."""
+    folder = Path(dynamo_llm.__file__).parent
+    found = {path.name for path in folder.rglob("*") if re.search(r"\.(so|a|o)(\.|$)", path.name)}
+    names = {library.name, "libdynamo_llm_capi.so", "libdynamo_llm_capi.a", Path(_core.__file__).name}
+    assert found == names

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of an engine's options."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from dynamo_llm.errors import InvalidConfigError
+from dynamo_llm.runtime import options
+
+
+@dataclass(frozen=True)
+class Options:
+    size: int = 1
+    share: float = 0.5
+    name: str = "x"
+    fast: bool = False
+    limit: int | None = None
+    kind: Literal["small", "large"] = "small"
+    extra: dict[str, Any] | None = None
+
+
+def test_defaults() -> None:
+    """What is not given has its default."""
+    assert options.read(Options, {}) == Options()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"size": 7},
+        {"share": 0.25},
+        {"share": 1},
+        {"name": ""},
+        {"fast": True},
+        {"limit": None},
+        {"limit": 3},
+        {"kind": "large"},
+        {"size": 2, "name": "y", "extra": {"a": 1}},
+    ],
+)
+def test_right_values(given: dict[str, Any]) -> None:
+    """Values of the right type are taken as they are."""
+    assert options.read(Options, given) == Options(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"size": "7"}, "an integer"),
+        ({"size": 7.0}, "an integer"),
+        ({"size": True}, "an integer"),
+        ({"size": None}, "an integer"),
+        ({"share": "half"}, "a number"),
+        ({"share": False}, "a number"),
+        ({"name": 1}, "a string"),
+        ({"fast": 1}, "true or false"),
+        ({"limit": "3"}, "an integer"),
+        ({"kind": "medium"}, "one of small, large"),
+    ],
+)
+def test_wrong_values(given: dict[str, Any], wanted: str) -> None:
+    """A value of another type is named, with what would be right."""
+    with pytest.raises(InvalidConfigError) as raised:
+        options.read(Options, given)
+    (key,) = given
+    assert f'"options.{key}"' in str(raised.value)
+    assert wanted in str(raised.value)
+
+
+def test_unknown_key_with_a_near_one() -> None:
+    """A misspelt key names the near one."""
+    with pytest.raises(InvalidConfigError, match=r'"options.siez".*did you mean "options.size"\?'):
+        options.read(Options, {"siez": 1})
+
+
+def test_unknown_key_far_from_all() -> None:
+    """A key like no other lists the known ones."""
+    with pytest.raises(InvalidConfigError, match="known: size, share, name, fast, limit, kind, extra"):
+        options.read(Options, {"qqqqqqqq": 1})
+
+
+def test_status() -> None:
+    """The error has the status that a C caller gets."""
+    assert InvalidConfigError("x").status == -5
