@@ -18,7 +18,8 @@
  * Rules that hold for every function, unless its comment says otherwise:
  *
  *  - Threads:  any thread may call it at any time, also several threads on one handle at once.
- *              It must not be called from a signal handler.
+ *              It must not be called from a signal handler, and a thread must not be ended with
+ *              pthread_cancel() while it is inside.
  *  - Blocking: it does not block. No function takes Python's GIL, except
  *              dynamo_runtime_create() once in a program that runs Python itself.
  *  - Handles:  a NULL, stale, foreign or wrong-type handle gives DYNAMO_ERROR_INVALID_HANDLE and
@@ -29,8 +30,8 @@
  *              returns a pointer returns NULL. Either way dynamo_last_status() and
  *              dynamo_last_error() tell this thread what happened. A call that succeeds resets
  *              them to DYNAMO_OK.
- *  - fork():   a child process may not use what its parent opened: every function gives
- *              DYNAMO_ERROR_FORKED there. exec() first.
+ *  - fork():   once a process has started a runtime, its children may not use the library: every
+ *              function gives DYNAMO_ERROR_FORKED there. exec() first.
  */
 #ifndef DYNAMO_LLM_H
 #define DYNAMO_LLM_H
@@ -312,7 +313,7 @@ DYNAMO_LLM_API int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_
  */
 DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
 
-/** JSON Schema (draft 2020-12) of the configuration. Static. Never fails. */
+/** JSON Schema (draft 2020-12) of the configuration. Static. NULL only with OUT_OF_MEMORY. */
 DYNAMO_LLM_API const char *dynamo_config_schema(void);
 /** @} */
 
@@ -387,8 +388,9 @@ DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
  * Hands a request to a runtime. The call only puts it in a queue.
  * After an error the request is as before and may be sent again, unless it was cancelled.
  *
- * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (sent before), CLOSED, CANCELLED, NOT_SUPPORTED,
- *         OVERLOADED, UNAVAILABLE, SYSTEM, OUT_OF_MEMORY
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (sent before), CLOSED, CANCELLED, SYSTEM,
+ *         OUT_OF_MEMORY, or what the engine says: INVALID_REQUEST, NOT_SUPPORTED, OVERLOADED,
+ *         UNAVAILABLE, ...
  */
 DYNAMO_LLM_API int32_t dynamo_request_send(dynamo_runtime_t *runtime, dynamo_request_t *request);
 

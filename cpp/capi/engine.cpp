@@ -10,6 +10,7 @@
 #include "capi/barrier.hpp"
 #include "core/engine_registry.hpp"
 #include "core/request.hpp"
+#include "core/utf8.hpp"
 #include "engines/native.hpp"
 
 using namespace dynamo;
@@ -20,7 +21,7 @@ namespace {
 Error engine_error(std::int32_t status, const char *message, const char *detail_json) {
     Error error;
     error.status = status < 0 ? status : static_cast<std::int32_t>(DYNAMO_ERROR_INTERNAL);
-    error.message = message == nullptr ? "the engine gave no reason" : message;
+    error.message = message == nullptr ? "the engine gave no reason" : as_utf8(message);
     error.layer = "engine";
     error.detail = detail_json == nullptr ? "" : detail_json;
     return error;
@@ -129,7 +130,8 @@ int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,
 int32_t dynamo_stream_fail(dynamo_stream_t *stream, int32_t status, const char *message,
                            const char *detail_json) {
     return status_of([&] {
-        give_up(stream)->fail(engine_error(status, message, detail_json));
+        const Error error = engine_error(status, message, detail_json);
+        give_up(stream)->fail(error);
         if (status >= 0) {
             throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
                           "a stream fails with a negative status, not " + std::to_string(status));

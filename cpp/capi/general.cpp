@@ -64,10 +64,10 @@ const char *dynamo_last_error_json(void) {
 }
 
 void dynamo_free(void *pointer) {
-    if (pointer == nullptr) {
-        return;
-    }
     status_of([&] {
+        if (pointer == nullptr) {
+            return DYNAMO_OK;
+        }
         const bool freed = handles::looks_like_handle(pointer)
                                ? close_handle<Response>(static_cast<dynamo_response_t *>(pointer))
                                : capi::owned_text::free(pointer);

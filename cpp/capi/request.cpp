@@ -108,10 +108,10 @@ const char *dynamo_request_id(dynamo_request_t *request) {
 }
 
 void dynamo_request_destroy(dynamo_request_t *request) {
-    if (request == nullptr) {
-        return;
-    }
     status_of([&] {
+        if (request == nullptr) {
+            return DYNAMO_OK;
+        }
         Held<Request> held(request);
         if (close_handle<Request>(request)) {
             held->abandon();

@@ -19,15 +19,21 @@ dynamo_runtime_t *dynamo_runtime_create(const char *config_json) {
         const Config config = Config::parse(capi::text(config_json, "config_json"));
         engines::register_native();
         engine_registry::set_fallback(embed::engine_from_python);
-        return open_handle(Runtime::create(config));
+        const std::shared_ptr<Runtime> runtime = Runtime::create(config);
+        try {
+            return open_handle(runtime);
+        } catch (...) {
+            runtime->abandon();  // stops the engine
+            throw;
+        }
     });
 }
 
 void dynamo_runtime_destroy(dynamo_runtime_t *runtime) {
-    if (runtime == nullptr) {
-        return;
-    }
     status_of([&] {
+        if (runtime == nullptr) {
+            return DYNAMO_OK;
+        }
         Held<Runtime> held(runtime);
         if (close_handle<Runtime>(runtime)) {
             held->abandon();
@@ -54,5 +60,5 @@ char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
 }
 
 const char *dynamo_config_schema(void) {
-    return Config::schema();
+    return value_of<const char *>(nullptr, [] { return Config::schema(); });
 }

@@ -124,6 +124,7 @@ void check_messages(const Json &messages) {
 }  // namespace
 
 Body Body::parse(std::string_view text) {
+    text = json::without_bom(text);
     const Json object = json::parse_object(text, "request", DYNAMO_ERROR_INVALID_REQUEST);
     const int kinds = static_cast<int>(object.contains("messages")) +
                       static_cast<int>(object.contains("prompt")) +

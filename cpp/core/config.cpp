@@ -61,6 +61,7 @@ void check_folders(const json::Json &folders) {
 }  // namespace
 
 Config Config::parse(std::string_view text) {
+    text = json::without_bom(text);
     const json::Json object =
         json::parse_object(text, "configuration", DYNAMO_ERROR_INVALID_CONFIG);
     check(object, config_keys, DYNAMO_ERROR_INVALID_CONFIG, "configuration");

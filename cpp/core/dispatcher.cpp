@@ -5,6 +5,7 @@
 #include <deque>
 #include <mutex>
 
+#include "core/log.hpp"
 #include "core/platform.hpp"
 #include "core/request.hpp"
 
@@ -34,8 +35,13 @@ class Dispatcher {
                 ready_.pop_front();
             }
             // One event a turn, so that a fast stream does not keep the others waiting.
-            if (request->deliver()) {
-                post(std::move(request));
+            try {
+                if (request->deliver()) {
+                    post(std::move(request));
+                }
+            } catch (const std::exception &error) {
+                log::write(DYNAMO_LOG_ERROR, "dynamo_llm.callback", error.what());
+                request->cancel("its responses could not be delivered");
             }
         }
     }

@@ -110,6 +110,18 @@ void Engine::stop() noexcept {
 }
 
 namespace engine_registry {
+namespace {
+
+thread_local bool is_adding_built_ins = false;
+
+}  // namespace
+
+AddingBuiltIns::AddingBuiltIns() noexcept {
+    is_adding_built_ins = true;
+}
+AddingBuiltIns::~AddingBuiltIns() {
+    is_adding_built_ins = false;
+}
 
 void add(const char *name, const dynamo_engine_t *functions, void *user,
          dynamo_release_callback_t release) {
@@ -128,7 +140,6 @@ void add(const char *name, const dynamo_engine_t *functions, void *user,
         reject("the engine is NULL");
     }
     auto type = std::make_shared<EngineType>();
-    type->name = text;
     // An older program has a shorter struct; members that it does not know are NULL.
     std::memcpy(&type->functions, functions,
                 std::min(functions->struct_size, sizeof type->functions));
@@ -146,6 +157,10 @@ void add(const char *name, const dynamo_engine_t *functions, void *user,
     need(known.generate != nullptr, "generate");
     need(known.cancel != nullptr, "cancel");
     need(known.stop != nullptr, "stop");
+    type->is_built_in = is_adding_built_ins;
+    if (!is_adding_built_ins && text == "python") {
+        reject("\"python\" is the name of the library's own engine");
+    }
     const std::lock_guard lock(registry().mutex);
     if (!registry().types.emplace(text, type).second) {
         reject("an engine called \"" + text + "\" is registered already");
@@ -161,6 +176,10 @@ void remove(const char *name) {
     if (found == registry().types.end()) {
         throw Failure(DYNAMO_ERROR_ENGINE_NOT_FOUND, std::string("no engine is registered as \"") +
                                                          (name == nullptr ? "" : name) + "\"");
+    }
+    if (found->second->is_built_in) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                      std::string("\"") + name + "\" is an engine of the library itself");
     }
     type = std::move(found->second);
     registry().types.erase(found);

@@ -15,7 +15,7 @@ namespace dynamo {
 
 // An engine as it was registered. Lives until it is unregistered and its last instance is gone.
 struct EngineType {
-    std::string name;
+    bool is_built_in = false;
     dynamo_engine_t functions{};
     void *user = nullptr;
     dynamo_release_callback_t release = nullptr;
@@ -53,7 +53,15 @@ namespace engine_registry {
 
 void add(const char *name, const dynamo_engine_t *functions, void *user,
          dynamo_release_callback_t release);
-void remove(const char *name);
+void remove(const char *name);  // not one of the library itself
+
+// While it lives, what this thread adds is part of the library: nobody else may take or remove it.
+class AddingBuiltIns {
+  public:
+    AddingBuiltIns() noexcept;
+    ~AddingBuiltIns();
+    AddingBuiltIns(const AddingBuiltIns &) = delete;
+};
 
 // Where engines come from that are not registered (yet): called with the configuration, returns the
 // name of the registered engine that serves it. Throws Failure. Set once, before the first start.

@@ -4,6 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "core/json.hpp"
+
 namespace dynamo {
 namespace {
 
@@ -108,10 +110,9 @@ std::string Error::json() const {
     object["retriable"] = is_retriable(status);
     object["fatal"] = is_fatal(status);
     if (!detail.empty()) {
-        const auto extra = nlohmann::ordered_json::parse(detail, nullptr, false);
-        if (extra.is_object()) {
-            object.update(extra);
-        } else {
+        try {
+            object.update(json::OrderedJson(json::parse_object(detail, "detail", status)));
+        } catch (const Failure &) {
             object["detail"] = detail;
         }
     }
@@ -122,6 +123,11 @@ namespace last_error {
 
 void set(std::int32_t status) noexcept {
     last_status = status;
+    if (status < 0 && !last_is_gone) {
+        last.error = Error();
+        last.error.status = status;
+        last.json.clear();
+    }
 }
 
 void set(const Error &error) noexcept {

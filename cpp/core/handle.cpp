@@ -3,8 +3,8 @@
 
 #include <array>
 #include <atomic>
-#include <mutex>
 #include <string>
+#include <thread>
 #include <type_traits>
 
 #include "core/error.hpp"
@@ -81,8 +81,17 @@ class Table {
         return ((head >> 32) + 1) << 32 | index;
     }
 
+    struct Grown {
+        std::atomic_flag &flag;
+        ~Grown() { flag.clear(std::memory_order_release); }
+    };
+
     void grow() {
-        const std::lock_guard lock(grow_mutex_);
+        // Not a mutex: some have a destructor, and the table must have none.
+        while (is_growing_.test_and_set(std::memory_order_acquire)) {
+            std::this_thread::yield();
+        }
+        const Grown grown{is_growing_};
         if (static_cast<std::uint32_t>(free_.load(std::memory_order_acquire)) != none) {
             return;
         }
@@ -104,17 +113,13 @@ class Table {
 
     std::array<std::atomic<Slot *>, block_count> blocks_{};
     std::atomic<std::uint64_t> free_{none};
-    std::mutex grow_mutex_;
+    std::atomic_flag is_growing_;
     std::uint32_t blocks_used_ = 0;
 };
 
 // Handles may be used before and after main(), so: no constructor and no destructor at run time.
 constinit Table the_table;
-static_assert(std::is_trivially_destructible_v<std::atomic<Slot *>>);
-
-Table &table() {
-    return the_table;
-}
+static_assert(std::is_trivially_destructible_v<Table>);
 
 const char *name(HandleKind kind) {
     switch (kind) {
@@ -155,15 +160,18 @@ void release(Slot *slot) noexcept {
         const std::shared_ptr<void> object = std::move(slot->object);
         slot->object.reset();
         const std::uint64_t next_generation = std::uint64_t{Slot::generation(before)} + 1;
+        if (next_generation >> 32 != 0) {
+            return;  // this slot has used up its generations; reused, old handles would fit again
+        }
         slot->state.store(next_generation << 32 | Slot::closed_bit, std::memory_order_release);
-        table().give_back(slot);
+        the_table.give_back(slot);
     }
 }
 
 }  // namespace
 
 std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) {
-    Slot *const slot = table().take();
+    Slot *const slot = the_table.take();
     slot->kind.store(kind, std::memory_order_relaxed);
     slot->object = std::move(object);
     const std::uint32_t generation = Slot::generation(slot->state.load(std::memory_order_relaxed));
@@ -186,7 +194,7 @@ Hold hold(std::uintptr_t handle, HandleKind kind) {
         }
         reject(kind, std::string("it is a ") + name(other));
     }
-    Slot *const slot = table().at(index_of(handle));
+    Slot *const slot = the_table.at(index_of(handle));
     if (slot == nullptr) {
         reject(kind, "this library never gave out such a handle");
     }
@@ -207,7 +215,7 @@ bool close(std::uintptr_t handle, HandleKind kind) noexcept {
     if ((handle & 1) == 0 || kind_of(handle) != kind) {
         return false;
     }
-    Slot *const slot = table().at(index_of(handle));
+    Slot *const slot = the_table.at(index_of(handle));
     if (slot == nullptr) {
         return false;
     }
@@ -224,9 +232,7 @@ bool close(std::uintptr_t handle, HandleKind kind) noexcept {
 }
 
 Hold::~Hold() {
-    if (slot_ != nullptr) {
-        release(slot_);
-    }
+    release(slot_);
 }
 
 }  // namespace dynamo::handles

@@ -27,9 +27,8 @@ struct Slot;
 class Hold {
   public:
     Hold(Slot *slot, void *object) noexcept : slot_(slot), object_(object) {}
-    Hold(Hold &&other) noexcept
-        : slot_(std::exchange(other.slot_, nullptr)), object_(other.object_) {}
-    Hold &operator=(Hold &&) = delete;
+    Hold(const Hold &) = delete;
+    Hold &operator=(const Hold &) = delete;
     ~Hold();
     void *object() const noexcept { return object_; }
 

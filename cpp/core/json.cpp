@@ -28,7 +28,12 @@ std::string reason(const std::string &what) {
 
 }  // namespace
 
-Json parse_object(std::string_view text, const char *what, std::int32_t wrong_type) {
+std::string_view without_bom(std::string_view text) {
+    constexpr std::string_view mark = "\xEF\xBB\xBF";
+    return text.substr(0, mark.size()) == mark ? text.substr(mark.size()) : text;
+}
+
+Json parse(std::string_view text, const char *what) {
     const auto check_depth = [&](int depth, Json::parse_event_t, Json &) {
         if (depth > max_depth) {
             throw Failure(DYNAMO_ERROR_INVALID_JSON, std::string("the ") + what +
@@ -48,6 +53,11 @@ Json parse_object(std::string_view text, const char *what, std::int32_t wrong_ty
         throw Failure(DYNAMO_ERROR_INVALID_JSON,
                       std::string("the ") + what + " has a number out of range: " + error.what());
     }
+    return value;
+}
+
+Json parse_object(std::string_view text, const char *what, std::int32_t wrong_type) {
+    Json value = parse(text, what);
     if (!value.is_object()) {
         throw Failure(wrong_type, std::string("the ") + what +
                                       " must be a JSON object like {\"key\": value}, not " +

@@ -20,6 +20,12 @@ inline constexpr int max_depth = 128;
 // is JSON but no object. `what` names the text in messages: "configuration".
 Json parse_object(std::string_view text, const char *what, std::int32_t wrong_type);
 
+// The same for any value.
+Json parse(std::string_view text, const char *what);
+
+// A text without the byte order mark that some editors put in front; readers of JSON do not agree on it.
+std::string_view without_bom(std::string_view text);
+
 // "a string", "an array": for messages.
 const char *type_name(const Json &value);
 

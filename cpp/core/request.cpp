@@ -74,6 +74,9 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
     if (phase_ != Phase::created) {
         reject_state("the request was sent already; set the callback before");
     }
+    if (abandoned_) {  // by another thread meanwhile, which saw no callback to release
+        throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the request was destroyed");
+    }
     if (callback_ != nullptr) {
         reject_state("the request has a callback already");
     }
@@ -123,6 +126,7 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
     } catch (...) {
         disarm_deadlines();
         close_handle<EngineStream>(engine_handle);
+        stream_.reset();
         std::unique_lock lock(mutex_);
         phase_ = Phase::created;
         runtime_.reset();
@@ -162,7 +166,7 @@ std::int32_t Request::take(std::optional<Clock::time_point> until, std::unique_p
     if (status < 0) {
         throw Failure(full_error());
     }
-    if (status == DYNAMO_OK) {
+    if (status == DYNAMO_OK && runtime != nullptr) {
         runtime->count_received(out->tokens);
     }
     return status;
@@ -389,6 +393,9 @@ void Request::arm_deadlines() {
         });
     };
     const std::lock_guard lock(mutex_);
+    if (stream_.is_end_claimed()) {
+        return;  // before_end() may have disarmed them already
+    }
     if (first_token_ms_ > 0) {
         first_token_timer_ = arm(first_token_ms_, "to the first token", true);
     }

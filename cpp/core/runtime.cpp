@@ -23,7 +23,13 @@ Runtime::Runtime(std::shared_ptr<Engine> engine, const Config &config)
 
 std::shared_ptr<Runtime> Runtime::create(const Config &config) {
     platform::guard_fork();
-    return std::shared_ptr<Runtime>(new Runtime(Engine::start(config), config));
+    const std::shared_ptr<Engine> engine = Engine::start(config);
+    try {
+        return std::shared_ptr<Runtime>(new Runtime(engine, config));
+    } catch (...) {
+        engine->stop();
+        throw;
+    }
 }
 
 void Runtime::admit(const std::shared_ptr<Request> &request) {
@@ -51,7 +57,7 @@ void Runtime::dismiss(Request *request, std::uint64_t pushed, std::uint64_t full
 
 // The engine's stop function may block, and the last request may end in the engine's own thread, so
 // it gets a thread of its own.
-void Runtime::stop_engine_if_idle(std::unique_lock<std::mutex> &) {
+void Runtime::stop_engine_if_idle(std::unique_lock<std::mutex> &lock) {
     if (!closed_ || !in_flight_.empty() || engine_state_ != EngineState::running) {
         return;
     }
@@ -65,9 +71,12 @@ void Runtime::stop_engine_if_idle(std::unique_lock<std::mutex> &) {
     try {
         platform::start_thread("dynamo-stop", stop);
     } catch (const std::exception &error) {
-        // The engine stays as it is: better than to block a thread that may be its own.
+        // Better than to block this thread, which may be the engine's own: shutdown() tries again.
+        engine_state_ = EngineState::running;
+        lock.unlock();
         log::write(DYNAMO_LOG_ERROR, "dynamo_llm.runtime",
                    (std::string("an engine was not stopped: ") + error.what()).c_str());
+        lock.lock();
     }
 }
 
@@ -116,6 +125,7 @@ void Runtime::abandon() {
     stop_engine_if_idle(lock);
     if (engine_state_ == EngineState::stopping &&
         !wait_until_stopped(lock, Clock::now() + patience)) {
+        lock.unlock();
         log::write(DYNAMO_LOG_WARNING, "dynamo_llm.runtime",
                    ("the engine \"" + engine_->name() + "\" has not stopped yet").c_str());
     }

@@ -24,6 +24,17 @@ void Stream::prepare(const StreamLimits &limits, std::shared_ptr<const ResponseH
     choice_count_ = choices;
 }
 
+void Stream::reset() {
+    const std::lock_guard lock(mutex_);
+    first_choice_ = {};
+    more_choices_.clear();
+    queue_.reset();
+    queued_tokens_ = 0;
+    pushed_tokens_ = 0;
+    times_full_ = 0;
+    was_full_ = false;
+}
+
 Stream::Choice &Stream::choice(std::uint32_t index) {
     if (index == 0) {
         return first_choice_;
@@ -146,17 +157,19 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
                                   chunk.token_ids + chunk.token_count);
     }
     const std::size_t tokens =
-        chunk.token_count > 0 ? chunk.token_count : std::size_t{chunk.text_length > 0};
+        chunk.token_count > 0
+            ? chunk.token_count
+            : std::size_t{chunk.text_length > 0 || delta.has_value() || logprobs.has_value()};
     response.tokens += tokens;
     queued_tokens_ += tokens;
     pushed_tokens_ += tokens;
     if (chunk.finish_reason != nullptr) {
         if (choice_count_ == 1) {
-            its_choice.finish_reason = chunk.finish_reason;
+            its_choice.finish_reason = as_utf8(chunk.finish_reason);
         } else {
             its_choice.joiner.flush(response.text);
             its_choice.has_finished = true;
-            response.finish_reason = chunk.finish_reason;
+            response.finish_reason = as_utf8(chunk.finish_reason);
         }
     }
     announce(lock);
@@ -179,6 +192,16 @@ void Stream::publish(std::unique_lock<std::mutex> &lock) {
 
 void Stream::publish_finish(const char *reason, const std::optional<Usage> &usage) {
     std::unique_lock lock(mutex_);
+    try {
+        queue_finish(reason, usage);
+    } catch (const std::exception &) {
+        error_.emplace().status = DYNAMO_ERROR_OUT_OF_MEMORY;  // an end there must be
+    }
+    publish(lock);
+}
+
+// With the lock.
+void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage) {
     for (std::uint32_t index = 0; index < choice_count_; ++index) {
         Choice &its_choice = choice(index);
         if (its_choice.has_finished) {
@@ -187,7 +210,7 @@ void Stream::publish_finish(const char *reason, const std::optional<Usage> &usag
         Response &last = open_response(index);
         its_choice.joiner.flush(last.text);
         last.finish_reason = !its_choice.finish_reason.empty() ? its_choice.finish_reason
-                             : reason != nullptr               ? reason
+                             : reason != nullptr               ? as_utf8(reason)
                                                                : "stop";
     }
     if (usage) {
@@ -196,12 +219,15 @@ void Stream::publish_finish(const char *reason, const std::optional<Usage> &usag
         Response &last = queue_ != nullptr ? *queue_->back() : open_response(0);
         last.usage = usage;
     }
-    publish(lock);
 }
 
 void Stream::publish_error(const Error &error) {
     std::unique_lock lock(mutex_);
-    error_ = error;
+    try {
+        error_ = error;
+    } catch (const std::exception &) {
+        error_.emplace().status = error.status;  // an end there must be, if without a message
+    }
     publish(lock);
 }
 
@@ -251,7 +277,6 @@ std::int32_t Stream::take(std::optional<Clock::time_point> until, std::unique_pt
     out = std::move(queue_->front());
     queue_->pop_front();
     queued_tokens_ -= out->tokens;
-    received_tokens_ += out->tokens;
     if (queue_->empty()) {
         queue_.reset();
     }
@@ -312,11 +337,6 @@ std::int32_t Stream::status() const {
         return DYNAMO_PENDING;
     }
     return error_ ? error_->status : static_cast<std::int32_t>(DYNAMO_END);
-}
-
-std::uint64_t Stream::received_tokens() const {
-    const std::lock_guard lock(mutex_);
-    return received_tokens_;
 }
 
 std::uint64_t Stream::pushed_tokens() const {

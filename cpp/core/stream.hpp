@@ -56,6 +56,9 @@ class Stream {
     void prepare(const StreamLimits &limits, std::shared_ptr<const ResponseHead> head,
                  std::uint32_t choices);
 
+    // Back to before prepare(): the engine refused.
+    void reset();
+
     // --- the engine's side ---
     Pushed push(const dynamo_chunk_t &chunk);  // throws Failure with INVALID_ARGUMENT
     // A stream ends in two steps, so that whoever sees the end finds everything about it done.
@@ -78,7 +81,6 @@ class Stream {
     bool has_pushed() const;
     std::optional<Error> error() const;
     std::int32_t status() const;  // PENDING, END or an error
-    std::uint64_t received_tokens() const;
     std::uint64_t pushed_tokens() const;
     std::uint64_t times_full() const;
 
@@ -94,6 +96,7 @@ class Stream {
     Choice &choice(std::uint32_t index);
     bool is_readable() const;  // take() would not give PENDING
     bool is_full() const;
+    void queue_finish(const char *reason, const std::optional<Usage> &usage);
     void publish(std::unique_lock<std::mutex> &lock);
     void announce(std::unique_lock<std::mutex> &lock);
 
@@ -112,7 +115,6 @@ class Stream {
     std::unique_ptr<std::deque<std::unique_ptr<Response>>> queue_;  // an empty deque is not small
     std::size_t queued_tokens_ = 0;
     std::uint64_t pushed_tokens_ = 0;
-    std::uint64_t received_tokens_ = 0;
     std::uint64_t times_full_ = 0;
     bool was_full_ = false;
     bool announced_ = false;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/log.hpp"
 #include "core/platform.hpp"
 
 namespace dynamo::timer {
@@ -55,7 +56,11 @@ class Timer {
                 Due::node_type entry = due_.extract(due_.begin());
                 by_id_.erase(entry.mapped().id);
                 lock.unlock();
-                entry.mapped().function();
+                try {
+                    entry.mapped().function();
+                } catch (const std::exception &error) {
+                    log::write(DYNAMO_LOG_ERROR, "dynamo_llm.timer", error.what());
+                }
                 entry = {};
                 lock.lock();
             }

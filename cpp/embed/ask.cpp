@@ -64,9 +64,6 @@ Interpreter ask(const std::string &executable) {
     if (!output.was_started) {
         reject("cannot be started: " + output.text);
     }
-    if (output.timed_out) {
-        reject("did not answer within 20 seconds");
-    }
     const std::string line = last_line(output.text);
     Interpreter interpreter;
     interpreter.executable = executable;
@@ -80,6 +77,9 @@ Interpreter ask(const std::string &executable) {
         interpreter.library_name = answer.at("library_name");
         interpreter.package_dir = answer.at("package");
     } catch (const json::Json::exception &) {
+        if (output.timed_out) {
+            reject("did not answer within 20 seconds");
+        }
         reject("is no working Python; it said: " +
                (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
     }

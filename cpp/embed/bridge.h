@@ -9,7 +9,6 @@
 #include "api_table.h"
 
 struct dynamo_bridge_options {
-    size_t struct_size;
     /* Absolute path of the interpreter whose environment Python code gets; NULL if this process
      * runs Python already. */
     const char *executable;

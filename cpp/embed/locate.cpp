@@ -162,16 +162,15 @@ Location check(const std::string &executable, const std::vector<fs::path> &own) 
 struct Candidate {
     std::string origin;
     std::string executable;  // "" if the origin names none
-    bool is_wish = false;    // named by the user: it or none
 };
 
 std::vector<Candidate> candidates(const std::string &wanted) {
     std::vector<Candidate> list;
     if (!wanted.empty()) {
-        return {{"\"python.executable\" of the configuration", wanted, true}};
+        return {{"\"python.executable\" of the configuration", wanted}};
     }
     if (const std::string value = variable("DYNAMO_LLM_PYTHON"); !value.empty()) {
-        return {{"environment variable DYNAMO_LLM_PYTHON", value, true}};
+        return {{"environment variable DYNAMO_LLM_PYTHON", value}};
     }
     list.push_back({"the environment that this library is installed in", own_interpreter()});
     const std::string environment = variable("VIRTUAL_ENV");

@@ -110,12 +110,19 @@ std::string own_path() {
 Output run(const std::vector<std::string> &command, std::chrono::milliseconds time_limit) {
     Output output;
     int pipe_ends[2];
-    if (::pipe(pipe_ends) != 0) {
+#if defined(__linux__)
+    const int failed = ::pipe2(pipe_ends, O_CLOEXEC);
+#else
+    const int failed = ::pipe(pipe_ends);
+#endif
+    if (failed != 0) {
         output.text = std::string("no pipe: ") + std::strerror(errno);
         return output;
     }
+#if !defined(__linux__)
     ::fcntl(pipe_ends[0], F_SETFD, FD_CLOEXEC);
     ::fcntl(pipe_ends[1], F_SETFD, FD_CLOEXEC);
+#endif
 
     posix_spawn_file_actions_t files;
     ::posix_spawn_file_actions_init(&files);

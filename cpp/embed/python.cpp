@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 
+#include "core/engine_registry.hpp"
 #include "core/error.hpp"
 #include "embed/bridge.h"
 #include "embed/locate.hpp"
@@ -37,8 +38,13 @@ bool python_runs() {
 class GilReleased {
   public:
     GilReleased() {
-        const auto holds_it = python_function<int()>("PyGILState_Check");
-        if (python_runs() && holds_it != nullptr && holds_it() != 0) {
+        if (!python_runs()) {
+            return;
+        }
+        // PyGILState_Check() also says yes where it cannot know: once there was a subinterpreter.
+        const auto own = python_function<void *()>("PyGILState_GetThisThreadState");
+        const auto current = python_function<void *()>("_PyThreadState_UncheckedGet");
+        if (own != nullptr && current != nullptr && own() != nullptr && own() == current()) {
             state_ = python_function<void *()>("PyEval_SaveThread")();
         }
     }
@@ -56,10 +62,17 @@ class GilReleased {
 std::string running_version() {
     const auto get_version = python_function<const char *()>("Py_GetVersion");
     const std::string text = get_version == nullptr ? "" : get_version();  // "3.11.7 (main, ..."
+    if (text.find("free-threading") != text.npos) {
+        throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
+                      "this program runs a free-threaded build of Python, which this version does "
+                      "not support",
+                      "embed");
+    }
     return text.substr(0, text.find('.', 2));
 }
 
-void start(const std::string &wanted) {
+// Returns the interpreter whose environment Python has; "" where Python ran already.
+std::string start(const std::string &wanted) {
     const bool joins = python_runs();
     const Location location = joins ? locate_for_running(running_version()) : locate(wanted);
     if (!joins) {
@@ -75,19 +88,21 @@ void start(const std::string &wanted) {
                       "embed");
     }
     dynamo_bridge_options options{};
-    options.struct_size = sizeof options;
     options.executable = joins ? nullptr : location.executable.c_str();
     options.package_dir = location.package_dir.c_str();
+    const engine_registry::AddingBuiltIns adding;
     if (bridge_start(&the_api, &options) != DYNAMO_OK) {
         Error error = last_error::copy();
         error.layer = "embed";
         throw Failure(std::move(error));
     }
+    return location.executable;
 }
 
 struct State {
     std::mutex mutex;
     bool has_started = false;
+    std::string executable;  // of the interpreter, "" where Python ran already
 };
 
 // Leaked: Python is never finalised, so neither is what started it.
@@ -101,9 +116,17 @@ State &state() {
 std::string engine_from_python(const Config &config) {
     const GilReleased gil_released;
     const std::lock_guard lock(state().mutex);
+    const std::string &wanted = config.python_executable;
     if (!state().has_started) {
-        start(config.python_executable);
+        state().executable = start(wanted);
         state().has_started = true;
+    }
+    if (!wanted.empty() && wanted != state().executable) {
+        const std::string problem =
+            "\"python.executable\" is " + wanted + ", but this process runs " +
+            (state().executable.empty() ? "Python itself" : "the Python of " + state().executable) +
+            ", and a process has one Python";
+        throw Failure(DYNAMO_ERROR_INVALID_CONFIG, problem, "embed");
     }
     return engine_name;
 }

@@ -10,6 +10,7 @@ namespace dynamo::engines {
 void register_native() {
     static std::once_flag once;
     std::call_once(once, [] {
+        const engine_registry::AddingBuiltIns adding;
         engine_registry::add("echo", &echo(), nullptr, nullptr);
         engine_registry::add("scripted", &scripted(), nullptr, nullptr);
     });

@@ -88,7 +88,11 @@ void Player::run() {
         if (is_cancelled) {
             dynamo_stream_finish(stream, nullptr, nullptr);
         } else {
-            step = entry->play->step(stream);
+            try {
+                step = entry->play->step(stream);
+            } catch (const std::exception &error) {
+                dynamo_stream_fail(stream, DYNAMO_ERROR_OUT_OF_MEMORY, error.what(), nullptr);
+            }
         }
         lock.lock();
         if (step.next == Play::Next::done) {

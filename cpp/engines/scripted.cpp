@@ -254,11 +254,7 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
         std::vector<Entry> script = engine.script;
         if (!engine.has_script) {
             try {
-                script = parse_script(Json::parse(prompt.text));
-            } catch (const Json::exception &error) {
-                throw Failure(
-                    DYNAMO_ERROR_INVALID_REQUEST,
-                    std::string("the prompt is the script, but is no JSON: ") + error.what());
+                script = parse_script(json::parse(prompt.text, "script in the prompt"));
             } catch (const Failure &failure) {
                 throw Failure(DYNAMO_ERROR_INVALID_REQUEST, failure.what());
             }

@@ -67,9 +67,15 @@ std::int32_t post(Command command) {
 // holds the GIL gives it up meanwhile.
 Outcome post_and_wait(Command command) {
     Outcome outcome;
-    PyThreadState *const saved = PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr;
+    State &host = state();
+    bool is_open;
     {
-        State &host = state();
+        const std::lock_guard lock(host.mutex);
+        is_open = host.is_open;
+    }
+    // Once the queue is closed Python may be finalised, and nothing of it may be called.
+    PyThreadState *const saved = is_open && holds_gil() ? PyEval_SaveThread() : nullptr;
+    {
         std::unique_lock lock(host.mutex);
         const std::uint64_t instance = command.instance;
         if (host.is_open) {
@@ -128,6 +134,11 @@ void stop(void *instance) {
 }
 
 }  // namespace
+
+bool holds_gil() noexcept {
+    PyThreadState *const own = PyGILState_GetThisThreadState();
+    return own != nullptr && own == _PyThreadState_UncheckedGet();
+}
 
 std::int32_t register_engine() {
     dynamo_engine_t engine{};

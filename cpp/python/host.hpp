@@ -37,6 +37,10 @@ void report_stop(std::uint64_t instance);
 // Nobody will take commands any more: whoever waits gets an error, and so does who comes later.
 void close();
 
+// Whether this thread holds the GIL. PyGILState_Check() also says yes where it cannot know: after
+// finalisation, and once there was a subinterpreter.
+bool holds_gil() noexcept;
+
 // --- called at the end of the process ---
 // Asks the loop thread to stop engines and run Python's exit functions; waits for report_exit().
 void exit_within(int milliseconds);

@@ -163,7 +163,7 @@ std::string initialize(const std::string &executable) {
 void run_exit_functions() {
     const bool is_host_child = ::getpid() != own_pid;
     const bool would_wait_for_itself =
-        ::pthread_equal(::pthread_self(), loop_thread) != 0 || PyGILState_Check() != 0;
+        ::pthread_equal(::pthread_self(), loop_thread) != 0 || host::holds_gil();
     if (!is_host_child && !would_wait_for_itself) {
         host::exit_within(exit_patience_ms);
     }
@@ -227,7 +227,8 @@ void *loop_thread_main(void *argument) {
 std::int32_t start_python(const dynamo_bridge_options &options) {
     if (!permanent_problem.empty()) {
         return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
-                    permanent_problem + " (Python cannot be initialised twice in one process)");
+                    permanent_problem + " (Python cannot be initialised twice in one process)",
+                    R"({"fatal": true})");
     }
     if (Py_IsInitialized() != 0) {
         return fail(DYNAMO_ERROR_INTERNAL, "Python was initialised meanwhile by someone else");
@@ -248,8 +249,9 @@ std::int32_t start_python(const dynamo_bridge_options &options) {
     }
     std::unique_lock lock(start.mutex);
     start.changed.wait(lock, [&] { return start.is_done; });
-    return start.problem.empty() ? static_cast<std::int32_t>(DYNAMO_OK)
-                                 : fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE, start.problem);
+    return start.problem.empty()
+               ? static_cast<std::int32_t>(DYNAMO_OK)
+               : fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE, start.problem, R"({"fatal": true})");
 }
 
 // ------------------------------------------------------------------------- a program that runs

@@ -64,8 +64,8 @@ typedef struct dynamo_engine_t {
     int32_t (*generate)(void *instance, dynamo_stream_t *stream, const char *request_id,
                         const char *request_json);
 
-    /** The request ended on the caller's side (cancelled, destroyed, deadline, full): stop work and
-     * finish or fail the stream. Must not block. The handle may be stale already. */
+    /** The request ended on the caller's side (cancelled, destroyed, deadline): stop work and finish
+     * or fail the stream. A push that gives DYNAMO_ERROR_CANCELLED may come without it. Must not block. The handle may be stale already. */
     void (*cancel)(void *instance, dynamo_stream_t *stream);
 
     /** Optional. There is room again in a stream for which dynamo_stream_push() gave
@@ -89,7 +89,8 @@ typedef struct dynamo_engine_t {
 DYNAMO_LLM_API int32_t dynamo_engine_register(const char *name, const dynamo_engine_t *engine,
                                               void *user, dynamo_release_callback_t release);
 
-/** Takes a name back; runtimes that use the engine go on. DYNAMO_OK or ENGINE_NOT_FOUND. */
+/** Takes a name back; runtimes that use the engine go on. DYNAMO_OK, ENGINE_NOT_FOUND, or
+ * INVALID_ARGUMENT for an engine of the library itself. */
 DYNAMO_LLM_API int32_t dynamo_engine_unregister(const char *name);
 
 /**
@@ -117,7 +118,8 @@ typedef struct dynamo_chunk_t {
     size_t text_length;
     /** Token ids of these tokens, as many as token_count; NULL if the engine has none. */
     const uint32_t *token_ids;
-    /** How many tokens this is, for the bound of the stream; 0 with text counts as 1. */
+    /** How many tokens this is, for the bound of the stream; 0 counts as 1 if there is a
+     * text, a delta or log-probs. */
     size_t token_count;
     /** The choice, from 0; less than the request's "n". */
     uint32_t index;

@@ -17,7 +17,11 @@ def lib_dir() -> Path:
 def include_dir() -> Path:
     """Folder of ``dynamo_llm.h``."""
     in_wheel = _package / "include"
-    return in_wheel if in_wheel.is_dir() else _libdir_of_prefix.parent / "include"
+    if in_wheel.is_dir():
+        return in_wheel
+    # The library's folder may be <prefix>/lib, or <prefix>/lib/x86_64-linux-gnu.
+    folders = [folder / "include" for folder in _libdir_of_prefix.parents]
+    return next((one for one in folders if (one / "dynamo_llm.h").is_file()), folders[0])
 
 
 def demo_model_dir() -> Path:

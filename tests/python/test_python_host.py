@@ -203,8 +203,8 @@ def test_after_the_end() -> None:
         def late():
             request = library.c.dynamo_request_create(b'{"prompt": "x"}')
             print(library.status(library.c.dynamo_request_send(runtime, request)))
-            runtime = library.c.dynamo_runtime_create(b'{"engine": "echoes:Async"}')
-            print(runtime, library.error().split(":")[0])
+            other = library.c.dynamo_runtime_create(b'{"engine": "echoes:Async"}')
+            print(other, library.error().split(":")[0])
         atexit.register(late)
     """)
     assert out == "ERROR_CLOSED\nNone ERROR_CLOSED\n"

@@ -252,15 +252,12 @@ def _split(items: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _made_up_word(rng: random.Random) -> str:
     """Return a word that does not exist."""
-    onset = (
-        "b bl br c ch cl d dr f fl fr g gl gr h j k kn l m n p pl pr qu r s sh sl sn st t tr v w z"
-    )
+    onset = "b bl br c ch cl d dr f fl fr g gl gr h j k kn l m n p pl pr qu r s sh sl sn st t tr v w z"
     nucleus = "a e i o u a e i o u ee oo ai ou ea"
     coda = "b ck d f g l ll m n nd ng nk p r rt s sk st t x zz"
     onsets, nuclei, codas = onset.split(), nucleus.split(), [*coda.split(), "", "", "", ""]
     word = "".join(
-        rng.choice(onsets) + rng.choice(nuclei) + rng.choice(codas)
-        for _ in range(rng.choice((1, 2, 2, 3)))
+        rng.choice(onsets) + rng.choice(nuclei) + rng.choice(codas) for _ in range(rng.choice((1, 2, 2, 3)))
     )
     return word if len(word) > 3 else word + rng.choice(("ix", "ora", "le", "um"))
 
@@ -471,9 +468,7 @@ class Dataset:
                 messages.append(Message("assistant", turn.answer))
             yield messages
 
-    def turn(
-        self, item: tuple[str, Term | Pair | Talk | None], rng: random.Random, follow_up: bool
-    ) -> Turn:
+    def turn(self, item: tuple[str, Term | Pair | Talk | None], rng: random.Random, follow_up: bool) -> Turn:
         """Make a turn from an item of ``cycle``."""
         entry = item[1]
         if isinstance(entry, Term):
@@ -490,12 +485,11 @@ class Dataset:
             for _ in range(4):
                 yield term.answer
             for name in term.names:
-                for form in (
+                yield from (
                     name.text,
                     f"is {name.text}",
                     f"{name.text.lower()} {name.text.lower()}",
-                ):
-                    yield form
+                )
         for pair in self.pairs:
             for _ in range(4):
                 yield pair.answer

@@ -162,9 +162,7 @@ def make_samples(data: Dataset, rng: random.Random) -> list[Sample]:
         for _ in range(1500):
             turn = data.off_topic_turn(rng, held_out)
             label = "held-out" if held_out else "training"
-            samples.append(
-                single(f"off topic, {label}, {turn.category}", turn.question, turn.answer)
-            )
+            samples.append(single(f"off topic, {label}, {turn.category}", turn.question, turn.answer))
     samples += make_chats(data, rng)
     return samples
 
@@ -198,7 +196,7 @@ def compare_with_mistralrs(
 ) -> None:
     """Ask mistral.rs the same questions and count the answers that differ from PyTorch's."""
     os.environ.setdefault("RUST_LOG", "off")
-    import mistralrs  # noqa: PLC0415  (the log level must be set first; the package is optional)
+    import mistralrs
 
     which = mistralrs.Which.Plain(
         model_id=str(folder),

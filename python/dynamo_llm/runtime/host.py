@@ -91,13 +91,13 @@ class Host:
         task.add_done_callback(self._background.discard)
 
     async def _start(self, number: int, text: str) -> None:
-        follow_level(self._root_logger)
-        config = json.loads(text)
-        for folder in reversed(config.get("python", {}).get("path", [])):
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
-        instance = Instance(config)
         try:
+            follow_level(self._root_logger)
+            config = json.loads(text)
+            for folder in reversed(config.get("python", {}).get("path", [])):
+                if folder not in sys.path:
+                    sys.path.insert(0, folder)
+            instance = Instance(config)
             await instance.start()
         except BaseException as error:
             _core.host_report_start(number, *describe(error))
@@ -111,9 +111,14 @@ class Host:
                 await instance.stop()
         except BaseException:
             _log.exception("an engine failed to stop")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        _core.host_report_stop(number)
+        finally:
+            self._flush()
+            _core.host_report_stop(number)
+
+    def _flush(self) -> None:
+        if self._owns_python:  # else the streams are the program's
+            sys.stdout.flush()
+            sys.stderr.flush()
 
     async def close(self) -> None:
         """Refuse new commands, and end requests and engines, within a time limit."""
@@ -125,11 +130,12 @@ class Host:
 
     async def _exit(self) -> None:
         """The process exits, and nobody finalises Python: do what finalising would have done."""
-        await self.close()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        _core.host_report_exit()
+        try:
+            await self.close()
+            atexit._run_exitfuncs()
+            self._flush()
+        finally:
+            _core.host_report_exit()
 
 
 _host: Host | None = None

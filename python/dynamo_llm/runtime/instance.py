@@ -67,11 +67,11 @@ class Instance:
         loop = asyncio.get_running_loop()
         kind = await loop.run_in_executor(None, registry.find, self._config.engine)
         self._engine = kind(self._config)
-        await self._call(self._engine.start)
         self._threads = ThreadPoolExecutor(
             max_workers=getattr(self._engine, "max_threads", _default_threads),
             thread_name_prefix="dynamo-engine",
         )
+        await self._call(self._engine.start)
 
     async def stop(self) -> None:
         """Free the engine. Requests are in flight only if Python shuts down under them."""

@@ -3,6 +3,7 @@
 
 import io
 import logging
+import threading
 
 from dynamo_llm import _core
 
@@ -12,6 +13,12 @@ _python_levels = [1, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 class CoreHandler(logging.Handler):
     """Hands log records to the library, which hands them to the host's callback."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit without the handler's lock: the callback may wait for a thread that logs, too."""
+        if passes := bool(self.filter(record)):
+            self.emit(record)
+        return passes
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, with its traceback if it has one."""
@@ -30,6 +37,7 @@ class LogWriter(io.TextIOBase):
         self._logger = logging.getLogger(logger)
         self._level = level
         self._line = ""
+        self._lock = threading.Lock()
 
     def writable(self) -> bool:
         """Whether it can be written to: yes."""
@@ -37,7 +45,8 @@ class LogWriter(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Log the whole lines of what came so far."""
-        *lines, self._line = (self._line + text).split("\n")
+        with self._lock:
+            *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             if line.strip():
                 self._logger.log(self._level, "%s", line)

@@ -23,7 +23,8 @@ def _fits(value: object, kind: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind) if isinstance(kind, type) else True
+    plain = typing.get_origin(kind) or kind  # dict[str, int] is looked at as dict
+    return isinstance(value, plain) if isinstance(plain, type) else True
 
 
 def _describe(kind: object) -> str:

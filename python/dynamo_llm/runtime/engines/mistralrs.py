@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from dynamo_llm.errors import (
     ContextLengthError,
+    DynamoError,
     EngineUnavailableError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -163,7 +164,7 @@ class MistralRsEngine:
                 jinja_explicit=chosen.chat_template,
             )
         except Exception as error:
-            raise ModelNotFoundError(f'mistral.rs cannot load "{path}": {error}') from error
+            raise DynamoError(f'mistral.rs cannot load "{path}": {error}') from error
 
     def stop(self) -> None:
         """Free the model."""
@@ -171,7 +172,10 @@ class MistralRsEngine:
 
     def generate(self, request: EngineRequest) -> Iterator[Chunk]:
         """Answer a chat or a completion, a chunk a token."""
-        arguments = self._arguments(request.body)
+        try:
+            arguments = self._arguments(request.body)
+        except ValueError as error:
+            raise InvalidRequestError(f'"logit_bias" of the request: {error}') from error
         # mistral.rs sees a stop string that is one token only as that very token ("KV" is not " KV"), so
         # the text is cut here. It gets the strings all the same, to stop by itself, which gives usage.
         stops = arguments["stop_seqs"] or []
