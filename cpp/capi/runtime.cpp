@@ -60,5 +60,10 @@ char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
 }
 
 const char *dynamo_config_schema(void) {
-    return value_of<const char *>(nullptr, [] { return Config::schema(); });
+    try {
+        return Config::schema();
+    } catch (...) {
+        capi::remember_current_exception();
+        return nullptr;
+    }
 }

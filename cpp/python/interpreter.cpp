@@ -172,6 +172,9 @@ void run_exit_functions() {
 void *loop_thread_main(void *argument) {
     auto *start = static_cast<Start *>(argument);
     loop_thread = ::pthread_self();
+#if defined(__linux__)
+    ::pthread_setname_np(loop_thread, "dynamo-python");
+#endif
     own_pid = ::getpid();
     // With SIGPIPE at its default, writing to a closed socket would end the host. Threads that
     // Python starts inherit this mask. No other signal is blocked: subprocesses inherit the mask,

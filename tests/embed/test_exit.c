@@ -43,7 +43,7 @@ static void another_thread_exits(void) {
     dynamo_runtime_t *runtime = demo();
     streaming(runtime);
     streaming(start_engine("leaving:Endless", ""));
-    spawn(call_exit, NULL);
+    pthread_detach(spawn(call_exit, NULL));
     for (;;) {
         pause();
     }
@@ -70,7 +70,7 @@ static void *start_and_never_come_back(void *unused) {
 
 static void an_engine_starts(void) {
     dynamo_runtime_t *runtime = start_engine("echoes:Async", "");
-    spawn(start_and_never_come_back, NULL);
+    pthread_detach(spawn(start_and_never_come_back, NULL));
     check_says(runtime, "a", "a ");
 }
 
