@@ -24,6 +24,8 @@ from dynamo_llm.runtime.log import CoreHandler, LogWriter, follow_level
 # The order of host::Command::Kind (cpp/python/host.hpp).
 _START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT = range(6)
 
+_CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
+
 #: Seconds that requests and engines get to end when Python shuts down.
 _exit_patience = 2.0
 
@@ -72,12 +74,15 @@ class Host:
                     _core.stream_fail(stream, *describe(error))
 
     def _on_command(self, kind: int, number: int, stream: int, request_id: str, text: str) -> None:
-        if kind == _GENERATE:
-            self._instances[number].generate(stream, request_id, text)
-        elif kind == _CANCEL:
-            self._instances[number].cancel(stream)
-        elif kind == _SPACE:
-            self._instances[number].space(stream)
+        instance = self._instances.get(number)  # None: it was stopped, or Python shuts down
+        if kind == _GENERATE and instance is None:
+            _core.stream_fail(stream, _CLOSED, "the engine was stopped", "")
+        elif kind == _GENERATE and instance is not None:
+            instance.generate(stream, request_id, text)
+        elif kind == _CANCEL and instance is not None:
+            instance.cancel(stream)
+        elif kind == _SPACE and instance is not None:
+            instance.space(stream)
         elif kind == _START:
             self._spawn(self._start(number, text))
         elif kind == _STOP:
