@@ -114,10 +114,10 @@ class Host:
         try:
             if instance := self._instances.pop(number, None):
                 await instance.stop()
+            self._flush()
         except BaseException:
             _log.exception("an engine failed to stop")
         finally:
-            self._flush()
             _core.host_report_stop(number)
 
     def _flush(self) -> None:
