@@ -441,6 +441,30 @@ DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
 DYNAMO_LLM_API int dynamo_request_fd(dynamo_request_t *request);
 
 /**
+ * Tells that it is worth calling dynamo_request_next() again.
+ *
+ * @param user  as given to dynamo_request_notify()
+ */
+typedef void (*dynamo_ready_callback_t)(void *user);
+
+/**
+ * Asks for one call, as soon as dynamo_request_next() with time-out 0 would not give
+ * DYNAMO_PENDING: perhaps at once, and at the latest when the request ends or is destroyed. For
+ * coroutines and event loops that cannot wait on a descriptor: the stream stays bounded, and no
+ * thread waits. The call comes from the library's callback thread, under the rules of
+ * dynamo_response_callback_t. If another thread received meanwhile, there may be nothing left.
+ *
+ * @param callback  called exactly once for each call of this function that gives DYNAMO_OK
+ * @param user      passed to the callback as it is
+ * Ownership: user stays the caller's until the callback returned.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (not sent, has
+ *         a callback, or a call asked for earlier is still to come), SYSTEM; on an error the
+ *         callback is not called
+ */
+DYNAMO_LLM_API int32_t dynamo_request_notify(dynamo_request_t *request,
+                                             dynamo_ready_callback_t callback, void *user);
+
+/**
  * How a request stands: DYNAMO_PENDING before its end, DYNAMO_END or the error that ended it after,
  * whether or not everything was received. INVALID_HANDLE if it is no request.
  */

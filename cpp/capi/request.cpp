@@ -80,6 +80,14 @@ int dynamo_request_fd(dynamo_request_t *request) {
     return value_of(-1, [&] { return Held<Request>(request)->fd(); });
 }
 
+int32_t dynamo_request_notify(dynamo_request_t *request, dynamo_ready_callback_t callback,
+                              void *user) {
+    return status_of([&] {
+        Held<Request>(request)->notify(callback, user);
+        return DYNAMO_OK;
+    });
+}
+
 int32_t dynamo_request_status(dynamo_request_t *request) {
     std::int32_t status = DYNAMO_PENDING;
     const std::int32_t outcome = status_of([&] {

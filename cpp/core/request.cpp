@@ -154,7 +154,7 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
     }
     end_engine_call();
     if (callback_ != nullptr) {
-        stream_.tell_owner_when_ready();
+        stream_.tell_owner(Stream::Telling::always);
     }
 }
 
@@ -175,6 +175,23 @@ std::int32_t Request::take(std::optional<Clock::time_point> until, std::unique_p
 int Request::fd() {
     require_receivable();
     return stream_.fd();
+}
+
+void Request::notify(dynamo_ready_callback_t callback, void *user) {
+    if (callback == nullptr) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "the callback is NULL");
+    }
+    require_receivable();
+    dispatcher::start();
+    {
+        const std::lock_guard lock(mutex_);
+        if (ready_callback_ != nullptr) {
+            reject_state("the call that was asked for earlier has not come yet");
+        }
+        ready_callback_ = callback;
+        ready_user_ = user;
+    }
+    stream_.tell_owner(Stream::Telling::once);
 }
 
 std::shared_ptr<Runtime> Request::require_receivable() const {
@@ -345,6 +362,14 @@ void Request::on_space() {
 }
 
 bool Request::deliver() {
+    if (callback_ == nullptr) {
+        std::unique_lock lock(mutex_);
+        const auto callback = std::exchange(ready_callback_, nullptr);
+        void *const user = ready_user_;
+        lock.unlock();
+        callback(user);
+        return false;
+    }
     if (callback_done_) {
         return false;
     }

@@ -32,6 +32,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void send(const std::shared_ptr<Runtime> &runtime);
     std::int32_t take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out);
     int fd();
+    void notify(dynamo_ready_callback_t callback, void *user);
     void cancel(const char *why);
     void abandon();  // the caller destroyed the handle
     std::int32_t status() const { return stream_.status(); }
@@ -55,7 +56,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     std::uint64_t times_full() const { return stream_.times_full(); }
 
     // --- the dispatcher's side ---
-    // Calls the callback with one event. True if there may be more.
+    // Calls the callback with one event, or the one of notify(). True if there may be more.
     bool deliver();
 
   private:
@@ -100,6 +101,8 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     dynamo_response_callback_t callback_ = nullptr;
     void *callback_user_ = nullptr;
     dynamo_release_callback_t callback_release_ = nullptr;
+    dynamo_ready_callback_t ready_callback_ = nullptr;  // until it is called
+    void *ready_user_ = nullptr;
     std::atomic<bool> abandoned_{false};
     std::atomic<bool> callback_done_{false};
 };

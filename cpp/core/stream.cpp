@@ -101,8 +101,12 @@ void Stream::announce(std::unique_lock<std::mutex> &lock) {
     if (notifier_ != nullptr) {
         notifier_->set();
     }
-    if (tells_owner_ && !announced_) {
-        announced_ = true;
+    if (telling_ != Telling::never && !announced_) {
+        if (telling_ == Telling::once) {
+            telling_ = Telling::never;
+        } else {
+            announced_ = true;
+        }
         lock.unlock();
         owner_.on_ready();
     }
@@ -310,9 +314,9 @@ int Stream::fd() {
     return notifier_->fd();
 }
 
-void Stream::tell_owner_when_ready() {
+void Stream::tell_owner(Telling telling) {
     std::unique_lock lock(mutex_);
-    tells_owner_ = true;
+    telling_ = telling;
     announce(lock);
 }
 

@@ -38,7 +38,7 @@ struct StreamLimits {
 // What a stream tells the request that it is part of. Called without locks, from either side.
 class StreamOwner {
   public:
-    virtual void on_ready() = 0;  // take() has something; once until take() gave PENDING
+    virtual void on_ready() = 0;  // take() has something; as tell_owner() asked for
     virtual void on_space() = 0;  // a stream that was full has room again
 
   protected:
@@ -74,7 +74,9 @@ class Stream {
     // DYNAMO_OK with a response, PENDING, END, or the status of the error that ended the stream.
     std::int32_t take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out);
     int fd();
-    void tell_owner_when_ready();
+    // Always: each time that there is something again after take() gave PENDING.
+    enum class Telling { never, once, always };
+    void tell_owner(Telling telling);
 
     bool is_end_claimed() const;
     Error overflow_error() const;
@@ -123,7 +125,7 @@ class Stream {
     bool ended_ = false;  // published
     std::optional<Error> error_;
     std::unique_ptr<platform::Notifier> notifier_;
-    bool tells_owner_ = false;
+    Telling telling_ = Telling::never;
     StreamOwner &owner_;
 };
 

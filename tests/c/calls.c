@@ -48,6 +48,13 @@ static int32_t request_cancel(void *h) {
 static int32_t request_fd(void *h) {
     return after(dynamo_request_fd(h) == -1);
 }
+static void never_ready(void *user) {
+    (void)user;
+    CHECK(!"called");
+}
+static int32_t request_notify(void *h) {
+    return dynamo_request_notify(h, never_ready, NULL);
+}
 static int32_t request_status(void *h) {
     return dynamo_request_status(h);
 }
@@ -117,6 +124,7 @@ const struct call calls[] = {
     {"dynamo_request_next", REQUEST, 0, request_next},
     {"dynamo_request_cancel", REQUEST, 0, request_cancel},
     {"dynamo_request_fd", REQUEST, 0, request_fd},
+    {"dynamo_request_notify", REQUEST, 0, request_notify},
     {"dynamo_request_status", REQUEST, 0, request_status},
     {"dynamo_request_error", REQUEST, 0, request_error},
     {"dynamo_request_error_json", REQUEST, 0, request_error_json},
