@@ -1,0 +1,970 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * @file dynamo_llm.hpp
+ * @brief LLM inference from C++: dynamo_llm.h with ownership, ranges, coroutines and errors.
+ *
+ * The whole of it:
+ *
+ *     dynamo_llm::Runtime runtime;
+ *     for (auto &response : runtime.send(dynamo_llm::Chat("What is a KV cache?"))) {
+ *         std::cout << response.text() << std::flush;
+ *     }
+ *
+ * Header-only, on dynamo_llm.h alone: copy it beside an installed C library, and link that. C++17;
+ * with C++20 also coroutines (AsyncRequest), std::stop_token and ranges.
+ *
+ *  - Cost:     a Runtime, Request or Response is one C handle, and its functions are calls of the
+ *              C functions: nothing is allocated or copied on the way, unless a comment says so.
+ *  - Errors:   an error is thrown as Error, with the whole story of the C interface. Where
+ *              exceptions are off, or DYNAMO_LLM_NO_EXCEPTIONS is defined, functions that can fail
+ *              return a Result instead (Returned<T> is the one or the other), and objects are made
+ *              with create() functions, which exist in both modes. Such a Result must be looked at.
+ *              Running out of memory in the C++ library itself is not caught.
+ *  - Threads:  as in C, any thread may call any const function on an object that others use; as
+ *              with every C++ object, no other may use it while it is assigned, moved from or
+ *              destroyed. (What shall be destroyed while others wait: cancel() it first.)
+ *  - Blocking: as in C: next(), recv() and iteration wait for the answer, creating a Runtime for
+ *              the model; the rest returns at once.
+ *  - Views:    std::string_view and TokenIds point into the object they came from.
+ */
+#ifndef DYNAMO_LLM_HPP
+#define DYNAMO_LLM_HPP
+
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <initializer_list>
+#include <iterator>
+#include <locale>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "dynamo_llm.h"
+
+#if defined(__has_include)
+#if __has_include(<version>)
+#include <version>
+#endif
+#endif
+
+#if defined(__cpp_impl_coroutine) && defined(__cpp_lib_coroutine)
+#define DYNAMO_LLM_HAS_COROUTINES 1
+#include <atomic>
+#include <coroutine>
+#include <mutex>
+#endif
+#if defined(__cpp_lib_jthread)
+#define DYNAMO_LLM_HAS_STOP_TOKEN 1
+#include <stop_token>
+#endif
+
+#if !defined(DYNAMO_LLM_NO_EXCEPTIONS) && !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
+#define DYNAMO_LLM_NO_EXCEPTIONS
+#endif
+
+namespace dynamo_llm {
+// Files with and without exceptions may meet in one program: their types have other names.
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+inline namespace returning {
+#else
+inline namespace throwing {
+#endif
+
+// ----------------------------------------------------------------------------------------- errors
+
+/** What went wrong. Copyable; independent of the object that failed. */
+class Error : public std::exception {
+  public:
+    Error(std::int32_t status, std::string message, std::string json)
+        : status_(status), message_(std::move(message)), json_(std::move(json)) {}
+
+    /** The error of this thread's latest C call; call it before another. */
+    static Error last() {
+        return {dynamo_last_status(), dynamo_last_error(), dynamo_last_error_json()};
+    }
+
+    /** A dynamo_status_t; negative. */
+    std::int32_t status() const noexcept { return status_; }
+    /** Its name, "DYNAMO_ERROR_CANCELLED". Static. */
+    const char *status_name() const noexcept { return dynamo_status_name(status_); }
+    /** What is wrong and what would be right. */
+    const char *what() const noexcept override { return message_.c_str(); }
+    const std::string &message() const noexcept { return message_; }
+    /** All details, the object that dynamo_last_error_json() describes. */
+    const std::string &json() const noexcept { return json_; }
+
+  private:
+    std::int32_t status_;
+    std::string message_;
+    std::string json_;
+};
+
+/** A value or the Error that came in its place; the part of std::expected that is needed here. */
+template <class T>
+class [[nodiscard]] Result {
+  public:
+    Result(T value) : either_(std::in_place_index<0>, std::move(value)) {}
+    Result(Error error) : either_(std::in_place_index<1>, std::move(error)) {}
+
+    bool has_value() const noexcept { return either_.index() == 0; }
+    explicit operator bool() const noexcept { return has_value(); }
+    /** The value; the program ends (std::abort()) if there is none, so ask first. */
+    T &value() & { return *require(std::get_if<0>(&either_)); }
+    const T &value() const & { return *require(std::get_if<0>(&either_)); }
+    T &&value() && { return std::move(value()); }
+    T &operator*() & { return value(); }
+    const T &operator*() const & { return value(); }
+    T &&operator*() && { return std::move(*this).value(); }
+    T *operator->() { return &value(); }
+    const T *operator->() const { return &value(); }
+    /** The error; the program ends if there is a value instead. */
+    const Error &error() const { return *require(std::get_if<1>(&either_)); }
+
+  private:
+    template <class P>
+    static P *require(P *pointer) {
+        if (pointer == nullptr) {
+            std::abort();
+        }
+        return pointer;
+    }
+
+    std::variant<T, Error> either_;
+};
+
+/** Success or an Error. */
+template <>
+class [[nodiscard]] Result<void> {
+  public:
+    Result() = default;
+    Result(Error error) : error_(std::move(error)) {}
+
+    bool has_value() const noexcept { return !error_.has_value(); }
+    explicit operator bool() const noexcept { return has_value(); }
+    /** The error; the program ends if there is none. */
+    const Error &error() const {
+        if (!error_) {
+            std::abort();
+        }
+        return *error_;
+    }
+
+  private:
+    std::optional<Error> error_;
+};
+
+/** What a function that can fail returns: T, or where exceptions are off Result<T>. */
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+template <class T>
+using Returned = Result<T>;
+#else
+template <class T>
+using Returned = T;
+#endif
+
+namespace detail {
+
+// The error in the place of a value.
+template <class T>
+Returned<T> failed(Error error) {
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+    return error;
+#else
+    throw error;
+#endif
+}
+
+inline Returned<void> done(std::int32_t status) {
+    if (status < 0) {
+        return failed<void>(Error::last());
+    }
+    return Returned<void>();
+}
+
+// C takes a text up to its first NUL: what comes after must not get lost silently.
+inline std::optional<Error> check_text(const std::string &text, const char *name) {
+    const std::size_t at = text.find('\0');
+    if (at == std::string::npos) {
+        return std::nullopt;
+    }
+    std::string message = std::string(name) + " has a NUL byte at position " + std::to_string(at) +
+                          ", where a text ends; inside a JSON string it is escaped";
+    std::string json =
+        "{\"status\": -1, \"name\": \"DYNAMO_ERROR_INVALID_ARGUMENT\", "
+        "\"message\": \"" +
+        message + "\", \"layer\": \"core\", \"retriable\": false, \"fatal\": false}";
+    return Error(DYNAMO_ERROR_INVALID_ARGUMENT, std::move(message), std::move(json));
+}
+
+inline std::string_view view(const char *text) noexcept {
+    return text == nullptr ? std::string_view() : std::string_view(text);
+}
+
+// Whole milliseconds, rounded up: a wait is never shorter than asked for. Negative is for ever.
+template <class Rep, class Period>
+std::int64_t milliseconds(std::chrono::duration<Rep, Period> duration) {
+    if (duration < duration.zero()) {
+        return -1;
+    }
+    const std::chrono::duration<double, std::milli> exact = duration;
+    return exact.count() > 9e15 ? -1 : static_cast<std::int64_t>(std::ceil(exact.count()));
+}
+
+template <class T>
+struct Free {
+    void operator()(T *pointer) const noexcept { dynamo_free(pointer); }
+};
+struct DestroyRequest {
+    void operator()(dynamo_request_t *request) const noexcept { dynamo_request_destroy(request); }
+};
+struct DestroyRuntime {
+    void operator()(dynamo_runtime_t *runtime) const noexcept { dynamo_runtime_destroy(runtime); }
+};
+
+}  // namespace detail
+
+/** A time-out or deadline that never comes. */
+inline constexpr std::chrono::milliseconds forever{-1};
+
+// ------------------------------------------------------------------------------------------- JSON
+
+/**
+ * A JSON value being written: what the builders take. Made of bool, numbers, texts (UTF-8), and with
+ * array() and object() of others; raw() takes JSON text as it is.
+ */
+class Json {
+  public:
+    Json(std::nullptr_t) : text_("null") {}
+    Json(const char *text) { append_string(detail::view(text)); }
+    Json(std::string_view text) { append_string(text); }
+    Json(const std::string &text) { append_string(text); }
+    template <class Number, std::enable_if_t<std::is_arithmetic_v<Number>, int> = 0>
+    Json(Number value) {
+        if constexpr (std::is_same_v<Number, bool>) {
+            text_ = value ? "true" : "false";
+        } else if constexpr (std::is_integral_v<Number>) {
+            text_ = std::to_string(value);
+        } else {
+            append_float(static_cast<double>(value));
+        }
+    }
+    template <class Element>
+    Json(const std::vector<Element> &values) : text_("[") {
+        for (const auto &value : values) {
+            text_ += (text_.size() > 1 ? ", " : "") + Json(value).text_;
+        }
+        text_ += ']';
+    }
+
+    static Json array(std::initializer_list<Json> values) { return {std::vector<Json>(values)}; }
+    static Json object(std::initializer_list<std::pair<std::string_view, Json>> members) {
+        Json object = raw("{}");
+        for (const auto &[key, value] : members) {
+            object.add(key, value);
+        }
+        return object;
+    }
+    /** JSON text as it is; the library checks it when it gets it. */
+    static Json raw(std::string text) {
+        Json json(nullptr);
+        json.text_ = std::move(text);
+        return json;
+    }
+
+    /** Appends a member to an object. A key that is there already gets its last value. */
+    Json &add(std::string_view key, const Json &value) {
+        text_.pop_back();
+        if (text_.size() > 1) {
+            text_ += ", ";
+        }
+        append_string(key);
+        text_ += ": " + value.text_ + '}';
+        return *this;
+    }
+    /** Appends an element to an array. */
+    Json &push(const Json &value) {
+        text_.pop_back();
+        text_ += (text_.size() > 1 ? ", " : "") + value.text_ + ']';
+        return *this;
+    }
+
+    const std::string &text() const noexcept { return text_; }
+
+  private:
+    void append_string(std::string_view text) {
+        text_ += '"';
+        for (const char c : text) {
+            if (c == '"' || c == '\\') {
+                text_ += '\\';
+                text_ += c;
+            } else if (static_cast<unsigned char>(c) < 0x20) {
+                const char *const digits = "0123456789abcdef";
+                text_ += "\\u00";
+                text_ += digits[(c >> 4) & 15];
+                text_ += digits[c & 15];
+            } else {
+                text_ += c;
+            }
+        }
+        text_ += '"';
+    }
+    void append_float(double value) {  // to the last bit, whatever the locale; NaN is no JSON
+#if defined(__cpp_lib_to_chars)
+        char digits[32];
+        text_.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
+#else
+        std::ostringstream out;
+        out.imbue(std::locale::classic());
+        out.precision(17);
+        out << value;
+        text_ += out.str();
+#endif
+    }
+
+    std::string text_;
+};
+
+/** A runtime's configuration; dynamo_config_schema() has all keys. Defaults to the demo model. */
+class Config {
+  public:
+    /** An engine by name: "mistralrs", "echo", "scripted", "module:Class", ... */
+    Config &engine(std::string_view name) { return set("engine", name); }
+    /** Directory or file of the model. */
+    Config &model(std::string_view path) { return set("model", path); }
+    /** A setting of the engine's own. */
+    Config &option(std::string_view key, const Json &value) {
+        options_.add(key, value);
+        return *this;
+    }
+    /** Bound of a request's stream in tokens, and whether a full one makes the engine wait. */
+    Config &stream(std::size_t capacity, bool fail_when_full = false) {
+        return set("stream", Json::object({{"capacity", capacity},
+                                           {"when_full", fail_when_full ? "fail" : "block"}}));
+    }
+    /** Any key, last value wins. */
+    Config &set(std::string_view key, const Json &value) {
+        object_.add(key, value);
+        return *this;
+    }
+    std::string json() const {
+        Json whole = object_;
+        if (options_.text() != "{}") {
+            whole.add("options", options_);
+        }
+        return whole.text();
+    }
+
+  private:
+    Json object_ = Json::raw("{}");
+    Json options_ = Json::raw("{}");
+};
+
+/** What the bodies of requests have in common; see Chat, Completion and Embedding. */
+template <class Body>
+class RequestBody {
+  public:
+    Body &model(std::string_view name) { return set("model", name); }
+    /** Most tokens of the answer. */
+    Body &max_tokens(std::uint64_t tokens) { return set("max_tokens", tokens); }
+    /** 0 is greedy. */
+    Body &temperature(double value) { return set("temperature", value); }
+    Body &top_p(double value) { return set("top_p", value); }
+    Body &seed(std::int64_t value) { return set("seed", value); }
+    /** Texts that end the answer and are not part of it. */
+    Body &stop(const std::vector<std::string> &texts) { return set("stop", texts); }
+    /** Number of choices. */
+    Body &n(std::uint32_t choices) { return set("n", choices); }
+    /** False: the whole answer comes as one response. Without this it streams. */
+    Body &stream(bool value) { return set("stream", value); }
+    /** Any key, last value wins. */
+    Body &set(std::string_view key, const Json &value) {
+        object_.add(key, value);
+        return static_cast<Body &>(*this);
+    }
+    std::string json() const { return object_.text(); }
+
+  protected:
+    Json object_ = Json::raw("{}");
+};
+
+/** A chat: OpenAI's body with "messages". */
+class Chat : public RequestBody<Chat> {
+  public:
+    Chat() = default;
+    /** A question of the user. */
+    explicit Chat(std::string_view question) { user(question); }
+
+    Chat &system(std::string_view content) { return message("system", content); }
+    Chat &user(std::string_view content) { return message("user", content); }
+    Chat &assistant(std::string_view content) { return message("assistant", content); }
+    Chat &message(std::string_view role, const Json &content) {
+        return message(Json::object({{"role", role}, {"content", content}}));
+    }
+    Chat &message(const Json &whole) {
+        messages_.push(whole);
+        return *this;
+    }
+    std::string json() const { return Json(object_).add("messages", messages_).text(); }
+
+  private:
+    Json messages_ = Json::raw("[]");
+};
+
+/** A completion: OpenAI's body with "prompt". */
+class Completion : public RequestBody<Completion> {
+  public:
+    explicit Completion(std::string_view prompt) { set("prompt", prompt); }
+    /** A prompt of token ids. */
+    explicit Completion(const std::vector<std::uint32_t> &token_ids) { set("prompt", token_ids); }
+};
+
+/** An embedding: OpenAI's body with "input". */
+class Embedding : public RequestBody<Embedding> {
+  public:
+    explicit Embedding(std::string_view input) { set("input", input); }
+    explicit Embedding(const std::vector<std::string> &inputs) { set("input", inputs); }
+};
+
+// --------------------------------------------------------------------------------------- response
+
+/** Token ids inside a Response: a contiguous range, which std::span takes. */
+class TokenIds {
+  public:
+    TokenIds() = default;
+    TokenIds(const std::uint32_t *data, std::size_t size) noexcept : data_(data), size_(size) {}
+
+    const std::uint32_t *data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
+    bool empty() const noexcept { return size_ == 0; }
+    const std::uint32_t *begin() const noexcept { return data_; }
+    const std::uint32_t *end() const noexcept { return data_ + size_; }
+    std::uint32_t operator[](std::size_t index) const noexcept { return data_[index]; }
+
+  private:
+    const std::uint32_t *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/** Token counts of a request. */
+struct Usage {
+    std::uint64_t prompt_tokens = 0;
+    std::uint64_t completion_tokens = 0;
+    /** Part of prompt_tokens that came from a prefix cache. */
+    std::uint64_t cached_tokens = 0;
+};
+
+/** Everything that had come of one choice when it was received. Move-only; empty when moved from:
+ * then it has no text, no tokens and no reason. */
+class Response {
+  public:
+    Response() = default;
+    /** Takes a handle of the C interface over. */
+    explicit Response(dynamo_response_t *owned) noexcept : handle_(owned) {}
+
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    dynamo_response_t *get() const noexcept { return handle_.get(); }
+    dynamo_response_t *release() noexcept { return handle_.release(); }
+
+    /** UTF-8; never splits a code point. */
+    std::string_view text() const noexcept {
+        std::size_t length = 0;
+        const char *const text = dynamo_response_text(get(), &length);
+        return text == nullptr ? std::string_view() : std::string_view(text, length);
+    }
+    /** Empty if the engine gives none. */
+    TokenIds token_ids() const noexcept {
+        std::size_t count = 0;
+        const std::uint32_t *const ids = dynamo_response_token_ids(get(), &count);
+        return ids == nullptr ? TokenIds() : TokenIds(ids, count);
+    }
+    /** Number of the choice, from 0. */
+    std::uint32_t index() const noexcept { return dynamo_response_index(get()); }
+    /** "stop", "length", ... in the last response of a choice, else empty. */
+    std::string_view finish_reason() const noexcept {
+        return detail::view(dynamo_response_finish_reason(get()));
+    }
+    /** In the last response, if the engine counts. */
+    std::optional<Usage> usage() const noexcept {
+        dynamo_usage_t counts{};
+        counts.struct_size = sizeof counts;
+        if (dynamo_response_usage(get(), &counts) != DYNAMO_OK) {
+            return std::nullopt;
+        }
+        return Usage{counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens};
+    }
+    /** OpenAI's JSON; built at the first call. Errors: INVALID_HANDLE, OUT_OF_MEMORY. */
+    Returned<std::string_view> json() const {
+        const char *const text = dynamo_response_json(get());
+        if (text == nullptr) {
+            return detail::failed<std::string_view>(Error::last());
+        }
+        return std::string_view(text);
+    }
+
+  private:
+    std::unique_ptr<dynamo_response_t, detail::Free<dynamo_response_t>> handle_;
+};
+
+// ---------------------------------------------------------------------------------------- request
+
+/** What Request::next() or a callback gives: a response, or why there is none. */
+struct Received {
+    /** DYNAMO_OK with a response; else DYNAMO_PENDING, DYNAMO_END or the error that ended it. */
+    std::int32_t status = DYNAMO_PENDING;
+    Response response;
+
+    explicit operator bool() const noexcept { return status == DYNAMO_OK; }
+    bool is_pending() const noexcept { return status == DYNAMO_PENDING; }
+    /** Whether it was the last one: the end, or an error. */
+    bool has_ended() const noexcept { return status != DYNAMO_OK && status != DYNAMO_PENDING; }
+};
+
+/** One run, from its body to its terminal event. Move-only; destroying it cancels it. */
+class Request {
+  public:
+    Request() = default;
+    /** Takes a handle of the C interface over. */
+    explicit Request(dynamo_request_t *owned) noexcept : handle_(owned) {}
+
+    /** Of OpenAI's JSON. Errors: INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST. */
+    static Returned<Request> create(const std::string &json) {
+        if (auto error = detail::check_text(json, "request_json")) {
+            return detail::failed<Request>(std::move(*error));
+        }
+        dynamo_request_t *const handle = dynamo_request_create(json.c_str());
+        if (handle == nullptr) {
+            return detail::failed<Request>(Error::last());
+        }
+        return Request(handle);
+    }
+    /** Of a Chat, Completion or Embedding. */
+    template <class Body, class = decltype(std::declval<const Body &>().json())>
+    static Returned<Request> create(const Body &body) {
+        return create(body.json());
+    }
+#if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
+    explicit Request(const std::string &json) : Request(create(json)) {}
+    template <class Body, class = decltype(std::declval<const Body &>().json())>
+    explicit Request(const Body &body) : Request(create(body)) {}
+#endif
+
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    dynamo_request_t *get() const noexcept { return handle_.get(); }
+    dynamo_request_t *release() noexcept { return handle_.release(); }
+
+    /** Before sending: limits counted from then on, to the first token and to the end. Errors:
+     * INVALID_ARGUMENT (0), INVALID_STATE (sent). */
+    template <class First, class Total = std::chrono::milliseconds>
+    Returned<void> set_deadlines(First first_token, Total total = forever) {
+        return detail::done(dynamo_request_set_deadlines(get(), detail::milliseconds(first_token),
+                                                         detail::milliseconds(total)));
+    }
+
+    /**
+     * Before sending: has events delivered to a function `void(Received)` from the library's
+     * callback thread, in place of next(). It is copied or moved into the heap, once, and destroyed
+     * after the terminal event. If it throws, the request is cancelled.
+     * Errors: INVALID_STATE (sent, or has one).
+     */
+    template <class Function>
+    Returned<void> set_callback(Function &&function) {
+        using Kept = std::decay_t<Function>;
+        auto kept = std::make_unique<Kept>(std::forward<Function>(function));
+        const std::int32_t status = dynamo_request_set_callback(
+            get(),
+            [](void *user, dynamo_request_t *request, dynamo_response_t *response,
+               std::int32_t outcome) {
+                Received received{outcome, Response(response)};
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+                (void)request;
+                (*static_cast<Kept *>(user))(std::move(received));
+#else
+                try {
+                    (*static_cast<Kept *>(user))(std::move(received));
+                } catch (...) {  // must not pass through C
+                    dynamo_request_cancel(request);
+                }
+#endif
+            },
+            kept.get(), [](void *user) { delete static_cast<Kept *>(user); });
+        if (status == DYNAMO_OK) {
+            kept.release();
+        }
+        return detail::done(status);
+    }
+
+    /** Waits for more of the answer. Never throws: the outcome is in the result, an error's story
+     * in error(). */
+    template <class Rep, class Period>
+    Received next(std::chrono::duration<Rep, Period> timeout) const noexcept {
+        dynamo_response_t *response = nullptr;
+        const std::int32_t status =
+            dynamo_request_next(get(), detail::milliseconds(timeout), &response);
+        return {status, Response(response)};
+    }
+    Received next() const noexcept { return next(forever); }
+    /** What is there already. */
+    Received poll() const noexcept { return next(std::chrono::milliseconds(0)); }
+
+    /** Waits for more of the answer; an empty Response after the end. Errors: what ended the
+     * request; INVALID_HANDLE, INVALID_STATE (not sent, or has a callback). */
+    Returned<Response> recv() const {
+        Received received = next();
+        if (received.status < 0) {
+            return detail::failed<Response>(Error::last());
+        }
+        return std::move(received.response);
+    }
+
+    /** Any thread, any time, again. The terminal event is then DYNAMO_ERROR_CANCELLED. */
+    void cancel() const noexcept { dynamo_request_cancel(get()); }
+
+    /** Readable while poll() would give something; for poll(2) and event loops. Lives as long as
+     * the request. Errors: INVALID_HANDLE, INVALID_STATE, SYSTEM, NOT_SUPPORTED. */
+    Returned<int> fd() const {
+        const int descriptor = dynamo_request_fd(get());
+        if (descriptor < 0) {
+            return detail::failed<int>(Error::last());
+        }
+        return descriptor;
+    }
+
+    /** DYNAMO_PENDING before the end, then DYNAMO_END or the error that ended it. */
+    std::int32_t status() const noexcept { return dynamo_request_status(get()); }
+    /** The error that ended it, if one did. */
+    std::optional<Error> error() const {
+        const char *const message = dynamo_request_error(get());
+        if (message == nullptr) {
+            return std::nullopt;
+        }
+        return Error(status(), message, dynamo_request_error_json(get()));
+    }
+    /** "req-" and 16 hexadecimal digits; lives as long as the request. Empty if there is none. */
+    std::string_view id() const noexcept { return detail::view(dynamo_request_id(get())); }
+
+    /**
+     * The responses as a range: `for (auto &response : request)`. A step waits for the next one and
+     * frees the one before. With exceptions an error is thrown by the step that meets it; without
+     * them the loop ends, and error() tells.
+     */
+    class Iterator {
+      public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = Response;
+        using difference_type = std::ptrdiff_t;
+        using pointer = Response *;
+        using reference = Response &;
+
+        Iterator() = default;
+        explicit Iterator(const Request &request) : request_(&request) { ++*this; }
+
+        Response &operator*() const noexcept { return response_; }
+        Response *operator->() const noexcept { return &response_; }
+        Iterator &operator++() {
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+            response_ = std::move(request_->next().response);
+#else
+            response_ = request_->recv();
+#endif
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+
+        /** What an iterator is compared with. */
+        struct End {};
+        friend bool operator==(const Iterator &it, End) noexcept { return !it.response_; }
+        friend bool operator!=(const Iterator &it, End) noexcept { return bool(it.response_); }
+        friend bool operator==(End, const Iterator &it) noexcept { return !it.response_; }
+        friend bool operator!=(End, const Iterator &it) noexcept { return bool(it.response_); }
+
+      private:
+        const Request *request_ = nullptr;
+        mutable Response response_;  // the iterator owns what it points at, as the C caller does
+    };
+    Iterator begin() const { return Iterator(*this); }
+    Iterator::End end() const noexcept { return {}; }
+
+#if defined(DYNAMO_LLM_HAS_STOP_TOKEN)
+    /** Cancels a request; safe after its end, and after it was destroyed. */
+    class Canceller {
+      public:
+        explicit Canceller(dynamo_request_t *request) noexcept : request_(request) {}
+        void operator()() const noexcept { dynamo_request_cancel(request_); }
+
+      private:
+        dynamo_request_t *request_;
+    };
+    /** Cancels the request when a stop is asked for, as long as the result lives. */
+    [[nodiscard]] std::stop_callback<Canceller> cancel_on(std::stop_token token) const {
+        return std::stop_callback<Canceller>(std::move(token), Canceller(get()));
+    }
+#endif
+
+  private:
+    std::unique_ptr<dynamo_request_t, detail::DestroyRequest> handle_;
+};
+
+// ---------------------------------------------------------------------------------------- runtime
+
+/** An engine with a model, ready for requests. Move-only. Destroying it leaves requests in flight
+ * to their end. */
+class Runtime {
+  public:
+    /**
+     * Starts an engine and waits until its model is loaded.
+     * Errors: those of dynamo_runtime_create(); VERSION_MISMATCH, if this header and the library do
+     * not fit together.
+     */
+    static Returned<Runtime> create(const std::string &config_json = "{}") {
+        if (auto error = detail::check_text(config_json, "config_json")) {
+            return detail::failed<Runtime>(std::move(*error));
+        }
+        if (DYNAMO_LLM_VERSION_CHECK() != DYNAMO_OK) {
+            return detail::failed<Runtime>(Error::last());
+        }
+        dynamo_runtime_t *const handle = dynamo_runtime_create(config_json.c_str());
+        if (handle == nullptr) {
+            return detail::failed<Runtime>(Error::last());
+        }
+        return Runtime(handle);
+    }
+    static Returned<Runtime> create(const Config &config) { return create(config.json()); }
+#if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
+    Runtime() : Runtime(create()) {}
+    explicit Runtime(const std::string &config_json) : Runtime(create(config_json)) {}
+    explicit Runtime(const Config &config) : Runtime(create(config)) {}
+#endif
+    /** Takes a handle of the C interface over. */
+    explicit Runtime(dynamo_runtime_t *owned) noexcept : handle_(owned) {}
+    explicit Runtime(std::nullptr_t) noexcept {}
+
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    dynamo_runtime_t *get() const noexcept { return handle_.get(); }
+    dynamo_runtime_t *release() noexcept { return handle_.release(); }
+
+    /** Sends a request. Errors: those of dynamo_request_send(); after one it can be sent again. */
+    Returned<void> send(Request &request) const {
+        return detail::done(dynamo_request_send(get(), request.get()));
+    }
+    /** Makes a request of a Chat, Completion or Embedding, or of JSON, and sends it. */
+    template <class Body>
+    Returned<Request> send(const Body &body) const {
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+        Result<Request> request = Request::create(body);
+        if (request) {
+            if (Result<void> sent = send(*request); !sent) {
+                return sent.error();
+            }
+        }
+        return request;
+#else
+        Request request = Request::create(body);
+        send(request);
+        return request;
+#endif
+    }
+
+    /** Takes no more requests, waits for those in flight, then cancels what is left and stops.
+     * Errors: DEADLINE_EXCEEDED, if some were cancelled or the engine has not stopped yet. */
+    template <class Rep, class Period>
+    Returned<void> shutdown(std::chrono::duration<Rep, Period> timeout) const {
+        return detail::done(dynamo_runtime_shutdown(get(), detail::milliseconds(timeout)));
+    }
+
+    /** Counters, the JSON object that dynamo_runtime_statistics() describes. */
+    Returned<std::string> statistics() const {
+        const std::unique_ptr<char, detail::Free<char>> text(dynamo_runtime_statistics(get()));
+        if (text == nullptr) {
+            return detail::failed<std::string>(Error::last());
+        }
+        return std::string(text.get());
+    }
+
+  private:
+    std::unique_ptr<dynamo_runtime_t, detail::DestroyRuntime> handle_;
+};
+
+// ---------------------------------------------------------------------------------------- logging
+
+/**
+ * Sets where log records go, for the whole process: a function `void(int32_t level,
+ * std::string_view logger, std::string_view message)`, called from any thread, several at once. It
+ * must not throw. It is moved into the heap, once, and destroyed when another was set.
+ */
+template <class Function>
+Returned<void> set_log(dynamo_log_level_t level, Function &&function) {
+    using Kept = std::decay_t<Function>;
+    auto kept = std::make_unique<Kept>(std::forward<Function>(function));
+    const std::int32_t status = dynamo_log_set_callback(
+        level,
+        [](void *user, std::int32_t record_level, const char *logger, const char *message) {
+            (*static_cast<Kept *>(user))(record_level, detail::view(logger), detail::view(message));
+        },
+        kept.get(), [](void *user) { delete static_cast<Kept *>(user); });
+    if (status == DYNAMO_OK) {
+        kept.release();
+    }
+    return detail::done(status);
+}
+
+/** Log records of at least a level go to stderr again; DYNAMO_LOG_OFF for none. */
+inline Returned<void> set_log(dynamo_log_level_t level) {
+    return detail::done(dynamo_log_set_callback(level, nullptr, nullptr, nullptr));
+}
+
+// ------------------------------------------------------------------------------------- coroutines
+
+#if defined(DYNAMO_LLM_HAS_COROUTINES)
+
+/** Resumes a coroutine at once, in the library's callback thread: for coroutines that only pass
+ * things on. While one runs, others wait. */
+struct InlineExecutor {
+    void operator()(std::coroutine_handle<> coroutine) const { coroutine.resume(); }
+};
+
+/**
+ * A request for coroutines: `while (auto received = co_await request.next())`.
+ *
+ * Where the coroutine goes on is up to the executor: a function `void(std::coroutine_handle<>)`
+ * that has resume() called on it, in the program's own loop or pool. It is called from the library's
+ * callback thread, so it should only post. No thread waits, and the stream stays bounded. The
+ * executor is kept in the heap, once; a step allocates nothing.
+ *
+ * One coroutine at a time may wait. A coroutine that waits may be destroyed: the executor is then not
+ * called any more (a resumption that it was handed already is the program's to drop).
+ */
+template <class Executor>
+class AsyncRequest {
+  public:
+    /** A request that was sent, and has no callback. */
+    AsyncRequest(Request request, Executor executor)
+        : request_(std::move(request)), state_(new State(std::move(executor))) {}
+    AsyncRequest(AsyncRequest &&other) noexcept
+        : request_(std::move(other.request_)), state_(std::exchange(other.state_, nullptr)) {}
+    AsyncRequest &operator=(AsyncRequest &&other) noexcept {
+        std::swap(request_, other.request_);
+        std::swap(state_, other.state_);
+        return *this;
+    }
+    ~AsyncRequest() {
+        if (state_ != nullptr) {
+            state_->give_up();
+        }
+    }
+
+    /** The request itself, to cancel it or ask how it stands. */
+    const Request &request() const noexcept { return request_; }
+
+    class Next;
+    /** Awaitable; gives a Received that is never pending. It does not throw. */
+    [[nodiscard]] Next next() noexcept { return Next(request_, *state_); }
+
+  private:
+    struct State {
+        explicit State(Executor to) : executor(std::move(to)) {}
+
+        void give_up() noexcept {
+            if (holders.fetch_sub(1) == 1) {
+                delete this;
+            }
+        }
+
+        Executor executor;
+        std::atomic<int> holders{1};
+        std::mutex mutex;
+        std::coroutine_handle<> waiting;
+    };
+
+  public:
+    class Next {
+      public:
+        Next(const Request &request, State &state) noexcept : request_(request), state_(state) {}
+        Next(const Next &) = delete;
+        Next &operator=(const Next &) = delete;
+        ~Next() {
+            if (is_waiting_) {
+                const std::lock_guard lock(state_.mutex);
+                state_.waiting = nullptr;
+            }
+        }
+
+        bool await_ready() noexcept {
+            received_ = request_.poll();
+            return !received_.is_pending();
+        }
+        bool await_suspend(std::coroutine_handle<> coroutine) noexcept {
+            {
+                const std::lock_guard lock(state_.mutex);
+                state_.waiting = coroutine;
+            }
+            is_waiting_ = true;
+            state_.holders.fetch_add(1);
+            const std::int32_t status = dynamo_request_notify(request_.get(), &Next::wake, &state_);
+            // From here on, after success, this object may be gone: the coroutine may run.
+            if (status == DYNAMO_OK) {
+                return true;
+            }
+            state_.holders.fetch_sub(1);
+            state_.waiting = nullptr;
+            is_waiting_ = false;
+            received_.status = status;
+            return false;
+        }
+        Received await_resume() noexcept {
+            if (is_waiting_) {
+                is_waiting_ = false;
+                received_ = request_.poll();
+                if (received_.is_pending()) {  // another thread was quicker: wait here
+                    received_ = request_.next();
+                }
+            }
+            return std::move(received_);
+        }
+
+      private:
+        static void wake(void *user) {
+            State *const state = static_cast<State *>(user);
+            std::coroutine_handle<> coroutine;
+            {
+                const std::lock_guard lock(state->mutex);
+                coroutine = std::exchange(state->waiting, nullptr);
+            }
+            if (coroutine) {
+                state->executor(coroutine);
+            }
+            state->give_up();
+        }
+
+        const Request &request_;
+        State &state_;
+        Received received_;
+        bool is_waiting_ = false;
+    };
+
+  private:
+    Request request_;
+    State *state_;
+};
+
+template <class Executor>
+AsyncRequest(Request, Executor) -> AsyncRequest<Executor>;
+
+#endif  // DYNAMO_LLM_HAS_COROUTINES
+
+}  // namespace returning or throwing
+}  // namespace dynamo_llm
+
+#endif  // DYNAMO_LLM_HPP
