@@ -25,11 +25,15 @@ else()
     ARCHIVE DESTINATION "${install_libdir}"
     RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 endif()
-install(FILES "${PROJECT_SOURCE_DIR}/include/dynamo_llm.h" DESTINATION "${install_includedir}")
+install(FILES "${PROJECT_SOURCE_DIR}/include/dynamo_llm.h" "${PROJECT_SOURCE_DIR}/include/dynamo_llm.hpp"
+  DESTINATION "${install_includedir}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/dynamo_llm" DESTINATION "${install_includedir}")
 
 if(DYNAMO_LLM_PYTHON)
   install(TARGETS dynamo_llm_python LIBRARY DESTINATION "${install_packagedir}")
+  if(TARGET dynamo_llm_stub)
+    install(FILES "${package_dir}/_core.pyi" DESTINATION "${install_packagedir}")
+  endif()
   if(NOT SKBUILD)  # there scikit-build-core takes the Python files itself
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/python/dynamo_llm/" DESTINATION "${install_packagedir}"
       PATTERN "__pycache__" EXCLUDE)

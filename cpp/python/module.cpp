@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Python module `dynamo_llm._core`: what the runtime in Python needs of the library.
+// The Python module `dynamo_llm._core`: what programs in Python call (client.cpp), and what the runtime
+// in Python needs of the library.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
@@ -9,6 +10,7 @@
 
 #include "python/api.hpp"
 #include "python/chunk.hpp"
+#include "python/client.hpp"
 #include "python/host.hpp"
 
 namespace nb = nanobind;
@@ -53,7 +55,9 @@ NB_MODULE(_core, m) {
     if (const char *const problem = load_installed_library()) {
         throw nb::import_error(problem);
     }
-    m.doc() = "Binding of libdynamo_llm_capi for the Python runtime. Not for users.";
+    m.doc() = "Binding of libdynamo_llm_capi. Not for users: they import dynamo_llm.";
+    nb::set_leak_warnings(false);  // what is alive when a program ends is no concern of its stderr
+    bind_client(m);
     m.attr("VERSION") = dynamo_version_string();
     m.attr("STATUSES") = all_statuses();
 
