@@ -1,53 +1,75 @@
-/* Streams an answer, token by token: chat ["question" ["configuration"]] */
+/* Streams an answer, token by token: chat ["question" ["configuration"]]
+ *
+ *     gcc -o chat chat.c $(dynamo-llm config --cflags --libs)
+ *     ./chat "What is a KV cache?"
+ *     ./chat "one two three" '{"engine": "echo", "options": {"tokens_per_second": 2}}'
+ *
+ * Ctrl-C cancels the answer, a second Ctrl-C ends the program at once. */
 #include <dynamo_llm.h>
-#include <stdio.h>
-#include <string.h>
+#include <signal.h>
 
-static int fail(const char *what) {
-    fprintf(stderr, "%s: %s\n", what, dynamo_last_error());
+#include "question.h"
+
+static volatile sig_atomic_t interrupted;
+
+/* No function of the library may be called here. */
+static void interrupt(int number) {
+    interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+static int fail(const char *what, const char *message) {
+    fprintf(stderr, "%s: %s\n", what, message);
     return 1;
 }
 
-/* Writes a text as the inside of a JSON string: up to six bytes for each. */
-static void escape(char *out, const char *text) {
-    *out = '\0';
-    for (; *text != '\0'; ++text) {
-        const unsigned char c = (unsigned char)*text;
-        out += sprintf(out, c < 0x20 || c == '"' || c == '\\' ? "\\u%04x" : "%c", c);
-    }
-}
-
 int main(int argc, char **argv) {
-    const char *question = argc > 1 ? argv[1] : "What is a KV cache?";
-    char escaped[6 * 1000 + 1], body[sizeof escaped + 100];
-    if (strlen(question) > 1000)
-        return fprintf(stderr, "a question of at most 1000 bytes, please\n"), 2;
-    escape(escaped, question);
-    sprintf(body, "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}]}", escaped);
-
+    char *body = chat_body(argc > 1 ? argv[1] : "What is a KV cache?");
+    if (body == NULL)
+        return fail("cannot ask", "out of memory");
     dynamo_runtime_t *runtime = dynamo_runtime_create(argc > 2 ? argv[2] : "{}");
     if (runtime == NULL)
-        return fail("cannot start");
+        return fail("cannot start", dynamo_last_error());
     dynamo_request_t *request = dynamo_request_create(body);
+    free(body);
     if (request == NULL)
-        return fail("bad request");
+        return fail("bad request", dynamo_last_error());
+    signal(SIGINT, interrupt);
     if (dynamo_request_send(runtime, request) != DYNAMO_OK)
-        return fail("cannot send");
+        return fail("cannot send", dynamo_last_error());
 
     dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
+    char finish[32] = "";
     dynamo_response_t *response;
-    while ((response = dynamo_request_recv(request)) != NULL) {
+    int32_t status;
+    /* Looks ten times a second for Ctrl-C; dynamo_request_recv() would wait as long as it takes. */
+    while ((status = dynamo_request_next(request, 100, &response)) == DYNAMO_OK ||
+           status == DYNAMO_PENDING) {
+        if (interrupted)
+            dynamo_request_cancel(request);
+        if (status == DYNAMO_PENDING)
+            continue;
         fputs(dynamo_response_text(response, NULL), stdout);
         fflush(stdout);
+        const char *reason = dynamo_response_finish_reason(response);
+        if (reason != NULL)
+            snprintf(finish, sizeof finish, "%s", reason);
         dynamo_response_usage(response, &usage);
         dynamo_free(response);
     }
-    if (dynamo_last_status() != DYNAMO_END)
-        return fail("failed");
-    printf("\n(%llu prompt tokens, %llu tokens of answer)\n",
-           (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.completion_tokens);
-
+    int result = 0;
+    puts("");
+    if (status == DYNAMO_END) {
+        printf("(%s; %llu tokens of prompt, %llu of answer)\n", finish,
+               (unsigned long long)usage.prompt_tokens,
+               (unsigned long long)usage.completion_tokens);
+    } else if (status == DYNAMO_ERROR_CANCELLED) {
+        puts("(cancelled)");
+        result = 130;
+    } else {
+        result = fail("failed", dynamo_request_error(request));
+    }
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);
-    return 0;
+    return result;
 }

@@ -1,0 +1,26 @@
+/* A question as the body of a chat, in JSON. */
+#ifndef QUESTION_H
+#define QUESTION_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The caller owns the result; free() it. NULL if there is no memory. */
+static char *chat_body(const char *question) {
+    static const char before[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"";
+    static const char after[] = "\"}]}";
+    /* In JSON a byte takes up to six. */
+    char *body = malloc(sizeof before + 6 * strlen(question) + sizeof after);
+    if (body == NULL)
+        return NULL;
+    char *out = body + sprintf(body, "%s", before);
+    for (; *question != '\0'; ++question) {
+        const unsigned char c = (unsigned char)*question;
+        out += sprintf(out, c < 0x20 || c == '"' || c == '\\' ? "\\u%04x" : "%c", c);
+    }
+    strcpy(out, after);
+    return body;
+}
+
+#endif
