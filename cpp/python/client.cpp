@@ -11,6 +11,8 @@
 #include <string>
 #include <utility>
 
+#include "python/gil.hpp"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 using std::chrono::milliseconds;
@@ -28,7 +30,7 @@ struct Held {
     Held(const Held &) = delete;
     Held &operator=(const Held &) = delete;
     ~Held() {
-        const nb::gil_scoped_release released;
+        const Released released;
         object = Object(nullptr);
     }
 
@@ -52,7 +54,7 @@ void translate(const std::exception_ptr &pointer, void *) {
         std::rethrow_exception(pointer);
     } catch (const dynamo_llm::Error &error) {
         try {
-            raise(error);
+            to_the_end([&] { raise(error); });
         } catch (nb::python_error &instead) {
             instead.restore();
         }
@@ -66,7 +68,7 @@ bool is_main_thread() {
 }
 
 // Waits without the GIL. In the main thread signal handlers run meanwhile; if one raises, as Ctrl-C
-// does, the request is cancelled. A negative time is for ever.
+// does, that ends the wait and nothing is lost. A negative time is for ever.
 dynamo_llm::Received next(const Request &request, milliseconds timeout) {
     const bool has_signals = is_main_thread();
     const auto start = std::chrono::steady_clock::now();
@@ -82,19 +84,19 @@ dynamo_llm::Received next(const Request &request, milliseconds timeout) {
         }
         dynamo_llm::Received received;
         {
-            const nb::gil_scoped_release released;
+            const Released released;
             received = request.object.next(wait);
             if (received.status < 0) {
                 throw dynamo_llm::Error::last();
             }
         }
-        if (has_signals && PyErr_CheckSignals() != 0) {
-            nb::python_error interrupted;
-            const nb::gil_scoped_release released;
-            request.object.cancel();
-            throw interrupted;
+        if (!received.is_pending()) {
+            return received;
         }
-        if (!received.is_pending() || is_last) {
+        if (has_signals && PyErr_CheckSignals() != 0) {
+            throw nb::python_error();
+        }
+        if (is_last) {
             return received;
         }
     }
@@ -164,7 +166,8 @@ void bind_client(nb::module_ &m) {
         .def(
             "json",
             [](const Response &self) {
-                return nb::module_::import_("json").attr("loads")(nb::str(self.json().data()));
+                const nb::str text(self.json().data());
+                return to_the_end([&] { return nb::module_::import_("json").attr("loads")(text); });
             },
             nb::sig("def json(self) -> dict[str, typing.Any]"),
             "OpenAI's object: a chat.completion.chunk, text_completion, ...")
@@ -203,7 +206,7 @@ void bind_client(nb::module_ &m) {
         .def(
             "cancel",
             [](const Request &self) {
-                const nb::gil_scoped_release released;
+                const Released released;
                 self.object.cancel();
             },
             "End the request, from any thread, at any time; receiving then raises CancelledError.")
@@ -225,7 +228,7 @@ void bind_client(nb::module_ &m) {
             [](Runtime *self, const std::string &config_json) {
                 dynamo_llm::Runtime runtime(nullptr);
                 {
-                    const nb::gil_scoped_release released;
+                    const Released released;
                     runtime = dynamo_llm::Runtime(config_json);
                 }
                 new (self) Runtime(std::move(runtime));
@@ -234,14 +237,14 @@ void bind_client(nb::module_ &m) {
         .def(
             "send",
             [](const Runtime &self, Request &request) {
-                const nb::gil_scoped_release released;
+                const Released released;
                 self.object.send(request.object);
             },
             "request"_a, "Hand a request over. Does not wait for the engine.")
         .def(
             "shutdown",
             [](const Runtime &self, std::int64_t timeout_ms) {
-                const nb::gil_scoped_release released;
+                const Released released;
                 self.object.shutdown(milliseconds(timeout_ms));
             },
             "timeout_ms"_a, "Wait for requests in flight, cancel what is left, stop the engine.")

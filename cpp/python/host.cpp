@@ -10,6 +10,8 @@
 
 #include <unistd.h>
 
+#include "python/gil.hpp"
+
 namespace dynamo::python::host {
 namespace {
 
@@ -90,7 +92,7 @@ Outcome post_and_wait(Command command) {
         }
     }
     if (saved != nullptr) {
-        PyEval_RestoreThread(saved);
+        to_the_end([saved] { PyEval_RestoreThread(saved); });
     }
     return outcome;
 }

@@ -17,6 +17,7 @@
 
 #include "embed/bridge.h"
 #include "python/api.hpp"
+#include "python/gil.hpp"
 #include "python/host.hpp"
 
 namespace dynamo::python {
@@ -262,7 +263,7 @@ std::int32_t start_python(const dynamo_bridge_options &options) {
 
 std::int32_t join_python(const dynamo_bridge_options &options) {
     std::string problem;
-    const PyGILState_STATE gil = PyGILState_Ensure();
+    const PyGILState_STATE gil = to_the_end([] { return PyGILState_Ensure(); });
     {
         const Object host(import_host_module(options.package_dir));
         if (!host || !call(host.get(), "open_in_python_program")) {

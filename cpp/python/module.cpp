@@ -11,6 +11,7 @@
 #include "python/api.hpp"
 #include "python/chunk.hpp"
 #include "python/client.hpp"
+#include "python/gil.hpp"
 #include "python/host.hpp"
 
 namespace nb = nanobind;
@@ -81,7 +82,7 @@ NB_MODULE(_core, m) {
     m.def(
         "stream_wait",
         [](std::uintptr_t stream, std::int64_t timeout_ms) {
-            nb::gil_scoped_release released;
+            const Released released;
             return dynamo_stream_wait(stream_of(stream), timeout_ms);
         },
         "stream"_a, "timeout_ms"_a, "Wait, without the GIL, until a full stream has room.");
@@ -110,7 +111,7 @@ NB_MODULE(_core, m) {
     m.def(
         "log",
         [](std::int32_t level, const std::string &logger, const std::string &message) {
-            nb::gil_scoped_release released;  // the callback may wait for someone who needs it
+            const Released released;  // the callback may wait for someone who needs it
             dynamo_log_write(level, logger.c_str(), message.c_str());
         },
         "level"_a, "logger"_a, "message"_a, "Log a record the library's way.");

@@ -37,7 +37,7 @@ class DynamoError(Exception):
     @property
     def status(self) -> int:
         """The status' number in the C interface; negative."""
-        status: int = self.details.get("status", STATUSES[self.status_name])
+        status: int = self.details["status"] if "status" in self.details else STATUSES[self.status_name]
         return status
 
     @property

@@ -77,7 +77,12 @@ class Request(Generic[Result]):
         :raises TimeoutError: nothing came in that time; the request goes on.
         :raises DynamoError: what ended the request.
         """
-        status, response = self._core.receive(milliseconds(timeout, "timeout"))
+        wait = milliseconds(timeout, "timeout")
+        try:
+            status, response = self._core.receive(wait)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
         if status not in (_OK, _END):
             raise TimeoutError(f"nothing of the answer came in {timeout} seconds")
         return response

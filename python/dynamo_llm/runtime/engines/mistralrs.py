@@ -19,7 +19,7 @@ from dynamo_llm.errors import (
 )
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
+from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, Usage
 from dynamo_llm.runtime.stop import StopStrings
 
 
@@ -180,18 +180,34 @@ class MistralRsEngine:
         # the text is cut here. It gets the strings all the same, to stop by itself, which gives usage.
         stops = arguments["stop_seqs"] or []
         arguments["stop_seqs"] = [form for stop in stops for form in (stop, " " + stop)] or None
-        filters = [StopStrings(stops) for _ in range(arguments["n_choices"])]
+        # Several choices are several requests: a stream of mistral.rs with more than one ends with the
+        # first that does, and counts the tokens of one.
+        choices = range(request.body.get("n") or 1)
+        filters = [StopStrings(stops) for _ in choices]
+        usages: dict[int, Usage] = {}
         try:
             with self._send_lock:
-                chunks = self._runner.send_chat_completion_request(
-                    self._mistralrs.ChatCompletionRequest(**arguments)
-                )
-            for chunk in chunks:
-                for choice in chunk.choices:
-                    if not filters[choice.index].has_matched:
-                        yield self._chunk(choice, chunk.usage, filters[choice.index])
-                if all(one.has_matched for one in filters):
-                    break
+                streams = {
+                    index: iter(
+                        self._runner.send_chat_completion_request(
+                            self._mistralrs.ChatCompletionRequest(**arguments)
+                        )
+                    )
+                    for index in choices
+                }
+            while streams:
+                for index, stream in list(streams.items()):
+                    chunk = next(stream, None)
+                    if chunk is None or filters[index].has_matched:
+                        del streams[index]
+                        continue
+                    for choice in chunk.choices:
+                        result = self._chunk(index, choice, filters[index])
+                        if chunk.usage is not None:
+                            usages[index] = _usage(chunk.usage)
+                            if len(usages) == len(choices):
+                                result["usage"] = _sum(list(usages.values()))
+                        yield result
         except ValueError as error:
             if "sequence length" in str(error):
                 raise ContextLengthError(str(error)) from error
@@ -222,7 +238,7 @@ class MistralRsEngine:
             "model": "default",
             "stream": True,
             "max_tokens": given.get("max_completion_tokens", given.get("max_tokens")),
-            "n_choices": given.get("n", 1),
+            "n_choices": 1,
             "stop_seqs": [stop] if isinstance(stop, str) else stop,
             "logit_bias": {int(key): bias for key, bias in given.get("logit_bias", {}).items()} or None,
             "logprobs": bool(given.get("logprobs", False)),
@@ -231,20 +247,25 @@ class MistralRsEngine:
         }
 
     @staticmethod
-    def _chunk(choice: Any, usage: Any, stops: StopStrings) -> Chunk:
+    def _chunk(index: int, choice: Any, stops: StopStrings) -> Chunk:
         text = stops.feed(choice.delta.content or "")
         reason = "stop" if stops.has_matched else choice.finish_reason
-        result: Chunk = {"index": choice.index, "text": text + stops.flush() if reason else text}
+        result: Chunk = {"index": index, "text": text + stops.flush() if reason else text}
         if reason:
             result["finish_reason"] = reason
         if choice.logprobs is not None and not stops.has_matched:
             result["logprobs"] = {"content": [_logprob(choice.logprobs)]}
-        if usage is not None:
-            result["usage"] = {
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-            }
         return result
+
+
+def _usage(given: Any) -> Usage:
+    return {"prompt_tokens": given.prompt_tokens, "completion_tokens": given.completion_tokens}
+
+
+def _sum(choices: list[Usage]) -> Usage:
+    """The usage of a request of several choices: its prompt counts once."""
+    completion = sum(usage["completion_tokens"] for usage in choices)
+    return {"prompt_tokens": choices[0]["prompt_tokens"], "completion_tokens": completion}
 
 
 def _logprob(given: Any) -> dict[str, Any]:

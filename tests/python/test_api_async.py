@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests in coroutines."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import dynamo_llm
+import pytest
+from conftest import engine
+from dynamo_llm import Runtime
+
+from dynamo_llm._core import STATUSES
+
+STALL = [{"text": "first"}, {"stall": True}]
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine, a minute at most."""
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+def scripted(*script: dict[str, Any]) -> Runtime:
+    return Runtime(engine="scripted", options={"script": list(script)})
+
+
+def test_streams_and_results() -> None:
+    """Both ways to take an answer, in a loop, with a runtime that was opened there."""
+
+    async def main() -> None:
+        async with await Runtime.open({"engine": "echo"}, options={"tokens_per_second": 200}) as runtime:
+            texts = [response.text async for response in runtime.complete("one two three")]
+            assert "".join(texts) == "one two three" and len(texts) > 1
+            assert (await runtime.complete("four")).text == "four"
+        with pytest.raises(dynamo_llm.ClosedError):
+            runtime.complete("x")
+
+    run(main())
+
+
+def test_many_streams_in_one_thread() -> None:
+    """A loop takes many streams at once without a thread of its own for any."""
+
+    async def main(runtime: Runtime) -> None:
+        before = threading.active_count()
+        peak = before
+
+        async def ask(number: int) -> str:
+            nonlocal peak
+            text = ""
+            async for response in runtime.complete(f"{number} a b c"):
+                text += response.text
+                peak = max(peak, threading.active_count())
+            return text
+
+        answers = await asyncio.gather(*[ask(number) for number in range(200)])
+        assert answers == [f"{number} a b c" for number in range(200)]
+        assert peak == before
+
+    with Runtime(engine="echo", options={"tokens_per_second": 100}) as runtime:
+        run(main(runtime))
+
+
+def test_errors() -> None:
+    """What ends a request is raised where it is awaited, after what had come."""
+
+    async def main() -> None:
+        error = {"status": "OVERLOADED", "message": "busy"}
+        with scripted({"text": "a"}, {"delay_ms": 5}, {"error": error}) as runtime:
+            with pytest.raises(dynamo_llm.OverloadedError, match="busy"):
+                await runtime.complete("x")
+            texts = []
+            with pytest.raises(dynamo_llm.OverloadedError):
+                async for response in runtime.complete("x"):
+                    texts.append(response.text)
+            assert texts == ["a"]
+            with pytest.raises(dynamo_llm.DeadlineExceededError):
+                async with await Runtime.open(engine="scripted") as stalled:
+                    await stalled.complete('[{"stall": true}]', timeout=0.02)
+        with pytest.raises(dynamo_llm.EngineNotFoundError):
+            await Runtime.open(engine="no-such")
+
+    run(main())
+
+
+def test_two_tasks_share_a_request() -> None:
+    """Each response goes to one of them, and both see the end."""
+
+    async def main() -> None:
+        with scripted(*[{"text": "x"}, {"delay_ms": 1}] * 40) as runtime:
+            request = runtime.complete("x")
+
+            async def take() -> str:
+                return "".join([response.text async for response in request])
+
+            parts = await asyncio.gather(take(), take(), take())
+            assert "".join(parts) == "x" * 40
+
+    run(main())
+
+
+def test_a_task_that_is_cancelled() -> None:
+    """Cancelling an iteration leaves the request as it is; cancelling ``await request`` cancels it."""
+
+    async def main() -> None:
+        with scripted(*STALL) as runtime:
+            request = runtime.complete("x")
+            assert (await anext_of(request)).text == "first"
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext_of(request), 0.02)
+            assert request.status == STATUSES["DYNAMO_PENDING"]
+            waiting = asyncio.ensure_future(anext_of(request))
+            await asyncio.sleep(0)
+            request.cancel()
+            with pytest.raises(dynamo_llm.CancelledError):
+                await waiting
+
+            request = runtime.complete("x")
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(request, 0.02)
+            assert request.status == STATUSES["DYNAMO_ERROR_CANCELLED"]
+
+    async def anext_of(request: Any) -> Any:
+        return await request.__anext__()
+
+    run(main())
+
+
+def test_two_loops() -> None:
+    """One runtime serves loops in several threads, and a request may be taken by either."""
+    with Runtime(engine="echo", options={"tokens_per_second": 300}) as runtime:
+        shared = runtime.complete(" ".join("x" * 60))
+        parts: list[str] = []
+        own: list[str] = []
+
+        async def main() -> None:
+            async for response in shared:
+                parts.append(response.text)
+            own.append((await runtime.complete("mine")).text)
+
+        threads = [threading.Thread(target=run, args=(main(),)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert "".join(parts).replace(" ", "") == "x" * 60 and own == ["mine"] * 2
+
+
+def test_the_programs_loop_goes_on() -> None:
+    """The loop of the program turns while a model loads, while an engine prefills and while it decodes; so
+    does another thread."""
+
+    async def main() -> None:
+        ticks = {"loop": 0, "thread": 0}
+        done = threading.Event()
+
+        async def tick() -> None:
+            while not done.is_set():
+                await asyncio.sleep(0.0005)
+                ticks["loop"] += 1
+
+        def tick_in_thread() -> None:
+            while not done.wait(0.0005):
+                ticks["thread"] += 1
+
+        ticker = asyncio.ensure_future(tick())
+        thread = threading.Thread(target=tick_in_thread)
+        thread.start()
+
+        async def went_on(work: Any) -> Any:
+            before = dict(ticks)
+            result = await work
+            assert all(ticks[name] > before[name] for name in ticks), (before, ticks)
+            return result
+
+        try:
+            runtime = await went_on(Runtime.open())
+            prompt = "What is a KV cache? " * 20
+            request = runtime.chat(prompt)
+            await went_on(request.__anext__())  # prefill
+            await went_on(asyncio.ensure_future(request._result()))  # decode
+            async with await went_on(Runtime.open(engine("stalling:Threaded"))) as stalling:
+                request = stalling.complete("")
+                asyncio.get_running_loop().call_later(0.05, request.cancel)
+                with pytest.raises(dynamo_llm.CancelledError):
+                    await went_on(request.__anext__())
+        finally:
+            done.set()
+            await ticker
+            thread.join()
+
+    run(main())

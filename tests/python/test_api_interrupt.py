@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C in programs in Python, each in a process of its own."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from conftest import engines_dir
+
+STALLED = 'dynamo_llm.Runtime(engine="scripted", options={"script": [{"text": "a"}, {"stall": True}]})'
+
+HEAD = """
+    import asyncio, signal, sys, threading, time
+    import dynamo_llm
+
+    def say_when_it_waits(where):
+        # Says "waiting" once the main thread is in that function, and had the time to get to its bottom.
+        def functions(frame):
+            return [frame.f_code.co_name, *functions(frame.f_back)] if frame else []
+        def watch(main=threading.main_thread().ident):
+            while where not in functions(sys._current_frames()[main]):
+                time.sleep(0.01)
+            time.sleep(0.1)
+            print("waiting")
+        threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+def interrupt(code: str) -> tuple[int, str, str]:
+    """Run a program, and press Ctrl-C once it says "waiting"; exit code, stdout, stderr."""
+    program = textwrap.dedent(HEAD) + textwrap.dedent(code)
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(engines_dir), "PATH": str(Path(sys.executable).parent)},
+    )
+    try:
+        assert process.stdout is not None
+        out = ""
+        while "waiting" not in (line := process.stdout.readline()):
+            assert line, process.communicate(timeout=60)[1]
+            out += line
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate(timeout=60)
+        return process.returncode, out + rest, err
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_while_it_waits() -> None:
+    """Ctrl-C ends the wait and cancels the request; the runtime goes on."""
+    assert interrupt(f"""
+        runtime = {STALLED}
+        request = runtime.complete("x")
+        next(request)
+        try:
+            say_when_it_waits("receive")
+            request.result()
+        except KeyboardInterrupt:
+            print("interrupted")
+        print(request.status, next(runtime.complete("x")).text)
+    """) == (0, "interrupted\n-12 a\n", "")
+
+
+def test_a_handler_of_the_program() -> None:
+    """A handler that does not raise leaves the request alone, and runs while it waits."""
+    assert interrupt(f"""
+        request = {STALLED}.complete("x")
+        def handler(*_):
+            print("handled")
+            threading.Timer(0.01, request.cancel).start()
+        signal.signal(signal.SIGINT, handler)
+        next(request)
+        try:
+            say_when_it_waits("receive")
+            next(request)
+        except dynamo_llm.CancelledError:
+            print("cancelled")
+    """) == (0, "handled\ncancelled\n", "")
+
+
+def test_while_a_model_loads() -> None:
+    """Ctrl-C leaves a load that hangs, and the program can go on and end."""
+    assert interrupt("""
+        from stalling import GatedStart
+        try:
+            say_when_it_waits("join")
+            dynamo_llm.Runtime(engine="stalling:GatedStart")
+        except KeyboardInterrupt:
+            print("interrupted")
+        GatedStart.gate.set()
+        print(dynamo_llm.Runtime(engine="echo").complete("x").result().text)
+    """) == (0, "interrupted\nx\n", "")
+
+
+def test_while_it_shuts_down() -> None:
+    """Ctrl-C leaves a shutdown that waits for a request."""
+    assert interrupt(f"""
+        runtime = {STALLED}
+        request = runtime.complete("x")
+        try:
+            say_when_it_waits("join")
+            runtime.shutdown()
+        except KeyboardInterrupt:
+            print("interrupted")
+        request.cancel()
+    """) == (0, "interrupted\n", "")
+
+
+def test_in_a_coroutine() -> None:
+    """Ctrl-C ends asyncio.run(), and the request with it."""
+    code, out, err = interrupt(f"""
+        runtime = {STALLED}
+        async def main():
+            async for response in runtime.complete("x"):
+                print("waiting")
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        runtime.shutdown()  # would wait for ever if the request went on
+        print(runtime.statistics()["requests"]["cancelled"])
+    """)
+    assert (code, out, err) == (0, "interrupted\n1\n", "")
+
+
+def test_uncaught() -> None:
+    """A program that does not care ends as every Python program does."""
+    code, out, err = interrupt(f"""
+        with {STALLED} as runtime:
+            for response in runtime.complete("x"):
+                print("waiting")
+    """)
+    assert (code, out) == (-signal.SIGINT, "")
+    assert err.rstrip().endswith("KeyboardInterrupt")
