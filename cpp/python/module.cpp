@@ -65,6 +65,7 @@ NB_MODULE(_core, m) {
     m.def("host_open", &host::open, "wake_fd"_a,
           "Open the command queue; wakes are written to the descriptor, eight bytes each.");
     m.def("host_take", &take_commands,
+          nb::sig("def host_take() -> list[tuple[int, int, int, str, str]]"),
           "All commands since the last call: (kind, instance, stream, request_id, json).");
     m.def("host_report_start", &host::report_start, "instance"_a, "status"_a, "message"_a,
           "detail"_a, "Tell the caller that waits how starting an engine came out.");

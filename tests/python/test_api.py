@@ -14,7 +14,6 @@ import dynamo_llm
 import pytest
 from conftest import engine, run
 from dynamo_llm import Completion, Response, Runtime, Usage
-
 from dynamo_llm._core import STATUSES
 
 question = "What is a KV cache?"

@@ -10,7 +10,6 @@ import dynamo_llm
 import pytest
 from conftest import engine
 from dynamo_llm import Runtime
-
 from dynamo_llm._core import STATUSES
 
 STALL = [{"text": "first"}, {"stall": True}]

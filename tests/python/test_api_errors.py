@@ -6,7 +6,6 @@ import pickle
 import dynamo_llm
 import pytest
 from dynamo_llm import DynamoError, Runtime, errors
-
 from dynamo_llm._core import STATUSES
 
 names = sorted(name for name, number in STATUSES.items() if number < 0)

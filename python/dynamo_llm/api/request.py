@@ -63,8 +63,10 @@ class Request(Generic[Result]):
 
     @property
     def status(self) -> int:
-        """2 (``DYNAMO_PENDING``) before the end, then 1 (``DYNAMO_END``) or the error's status, whether or not
-        everything was received."""
+        """2 (``DYNAMO_PENDING``) before the end, then 1 (``DYNAMO_END``) or the error's status.
+
+        Whether or not everything was received.
+        """
         return self._core.status
 
     def receive(self, timeout: float | None = None) -> Response | None:
@@ -140,7 +142,7 @@ class Request(Generic[Result]):
             raise
 
     def __await__(self) -> Generator[Any, None, Result]:
-        """``await request``: :meth:`result`, without blocking the loop. Cancelling that cancels the request."""
+        """``await request``: :meth:`result`, without blocking the loop; cancelled, it cancels the request."""
         return self._result().__await__()
 
     def cancel(self) -> None:

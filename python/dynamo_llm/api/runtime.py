@@ -2,6 +2,7 @@
 """An engine with a model, ready for requests."""
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ class Runtime:
         timeout: float | None = None,
         first_token_timeout: float | None = None,
     ) -> Request[Any]:
-        """Send an OpenAI body as it is: a chat (``messages``), completion (``prompt``) or embedding (``input``).
+        """Send an OpenAI body as it is: of a chat, completion or embedding.
 
         Its :meth:`~dynamo_llm.Request.result` is a :class:`Completion`, or :class:`Embeddings`.
         """
@@ -146,10 +147,8 @@ class Runtime:
 
     def close(self) -> None:
         """Cancel what is in flight and stop the engine. Blocks, without the GIL, at most for 10 seconds."""
-        try:
+        with contextlib.suppress(DeadlineExceededError):  # that it cancelled requests is what was asked for
             self.shutdown(0)
-        except DeadlineExceededError:
-            pass  # that requests were cancelled is what was asked for
 
     def statistics(self) -> dict[str, Any]:
         """Counters since the runtime was created, as ``dynamo_runtime_statistics()`` describes them."""
