@@ -69,7 +69,7 @@ def test_another_thread_goes_on(prepare: Callable[[], Callable[[], Any]], in_mai
             thread.start()
             thread.join()
         # With the GIL held it would be a few, those before and after the wait.
-        assert ticks - before > 20
+        assert ticks - before > 5
     finally:
         done.set()
         ticker.join()
