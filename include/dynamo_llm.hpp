@@ -15,6 +15,7 @@
  *
  *  - Cost:     a Runtime, Request or Response is one C handle, and its functions are calls of the
  *              C functions: nothing is allocated or copied on the way, unless a comment says so.
+ *              Texts that C wants NUL-terminated are taken as std::string.
  *  - Errors:   an error is thrown as Error, with the whole story of the C interface. Where
  *              exceptions are off, or DYNAMO_LLM_NO_EXCEPTIONS is defined, functions that can fail
  *              return a Result instead (Returned<T> is the one or the other), and objects are made
@@ -25,7 +26,12 @@
  *              destroyed. (What shall be destroyed while others wait: cancel() it first.)
  *  - Blocking: as in C: next(), recv() and iteration wait for the answer, creating a Runtime for
  *              the model; the rest returns at once.
+ *  - Times:    any std::chrono duration, rounded up to milliseconds. As in the standard library a
+ *              negative one has passed already; forever is for ever.
  *  - Views:    std::string_view and TokenIds point into the object they came from.
+ *
+ * What has nothing to own is not wrapped: dynamo_version_string(), dynamo_abi_version(),
+ * dynamo_config_schema() and the like are called as they are, and so is all of engine.h.
  */
 #ifndef DYNAMO_LLM_HPP
 #define DYNAMO_LLM_HPP
@@ -62,7 +68,6 @@
 
 #if defined(__cpp_impl_coroutine) && defined(__cpp_lib_coroutine)
 #define DYNAMO_LLM_HAS_COROUTINES 1
-#include <atomic>
 #include <coroutine>
 #include <mutex>
 #endif
@@ -105,8 +110,15 @@ class Error : public std::exception {
     const std::string &message() const noexcept { return message_; }
     /** All details, the object that dynamo_last_error_json() describes. */
     const std::string &json() const noexcept { return json_; }
+    /** The same call may succeed later. */
+    bool is_retriable() const noexcept { return has("\"retriable\":true"); }
+    /** The runtime, or Python in this process, will not recover. */
+    bool is_fatal() const noexcept { return has("\"fatal\":true"); }
 
   private:
+    // Inside a JSON string the quotes would be escaped, so only a member looks like this.
+    bool has(const char *member) const noexcept { return json_.find(member) != std::string::npos; }
+
     std::int32_t status_;
     std::string message_;
     std::string json_;
@@ -124,10 +136,10 @@ class [[nodiscard]] Result {
     /** The value; the program ends (std::abort()) if there is none, so ask first. */
     T &value() & { return *require(std::get_if<0>(&either_)); }
     const T &value() const & { return *require(std::get_if<0>(&either_)); }
-    T &&value() && { return std::move(value()); }
+    T value() && { return std::move(value()); }  // no reference: `for (... : *runtime.send(x))`
     T &operator*() & { return value(); }
     const T &operator*() const & { return value(); }
-    T &&operator*() && { return std::move(*this).value(); }
+    T operator*() && { return std::move(*this).value(); }
     T *operator->() { return &value(); }
     const T *operator->() const { return &value(); }
     /** The error; the program ends if there is a value instead. */
@@ -202,10 +214,8 @@ inline std::optional<Error> check_text(const std::string &text, const char *name
     }
     std::string message = std::string(name) + " has a NUL byte at position " + std::to_string(at) +
                           ", where a text ends; inside a JSON string it is escaped";
-    std::string json =
-        "{\"status\": -1, \"name\": \"DYNAMO_ERROR_INVALID_ARGUMENT\", "
-        "\"message\": \"" +
-        message + "\", \"layer\": \"core\", \"retriable\": false, \"fatal\": false}";
+    std::string json = R"({"status":-1,"name":"DYNAMO_ERROR_INVALID_ARGUMENT","message":")" +
+                       message + R"(","layer":"core","retriable":false,"fatal":false})";
     return Error(DYNAMO_ERROR_INVALID_ARGUMENT, std::move(message), std::move(json));
 }
 
@@ -213,14 +223,14 @@ inline std::string_view view(const char *text) noexcept {
     return text == nullptr ? std::string_view() : std::string_view(text);
 }
 
-// Whole milliseconds, rounded up: a wait is never shorter than asked for. Negative is for ever.
+// Whole milliseconds, rounded up: a wait is never shorter than asked for. -1 is C's for ever.
 template <class Rep, class Period>
-std::int64_t milliseconds(std::chrono::duration<Rep, Period> duration) {
-    if (duration < duration.zero()) {
-        return -1;
+std::int64_t milliseconds(std::chrono::duration<Rep, Period> duration) noexcept {
+    const double exact = std::chrono::duration<double, std::milli>(duration).count();
+    if (exact <= 0) {
+        return 0;
     }
-    const std::chrono::duration<double, std::milli> exact = duration;
-    return exact.count() > 9e15 ? -1 : static_cast<std::int64_t>(std::ceil(exact.count()));
+    return exact < 9e15 ? static_cast<std::int64_t>(std::ceil(exact)) : -1;  // -1 for NaN, too
 }
 
 template <class T>
@@ -237,7 +247,7 @@ struct DestroyRuntime {
 }  // namespace detail
 
 /** A time-out or deadline that never comes. */
-inline constexpr std::chrono::milliseconds forever{-1};
+inline constexpr std::chrono::milliseconds forever = std::chrono::milliseconds::max();
 
 // ------------------------------------------------------------------------------------------- JSON
 
@@ -277,7 +287,8 @@ class Json {
         }
         return object;
     }
-    /** JSON text as it is; the library checks it when it gets it. */
+    /** JSON text as it is. Only the library looks at it, when it gets it: whatever is no JSON, NaN and
+     * infinity too, and texts that are not UTF-8, are DYNAMO_ERROR_INVALID_JSON there. */
     static Json raw(std::string text) {
         Json json(nullptr);
         json.text_ = std::move(text);
@@ -286,24 +297,33 @@ class Json {
 
     /** Appends a member to an object. A key that is there already gets its last value. */
     Json &add(std::string_view key, const Json &value) {
-        text_.pop_back();
-        if (text_.size() > 1) {
-            text_ += ", ";
-        }
+        reopen('{', '}');
         append_string(key);
         text_ += ": " + value.text_ + '}';
         return *this;
     }
     /** Appends an element to an array. */
     Json &push(const Json &value) {
-        text_.pop_back();
-        text_ += (text_.size() > 1 ? ", " : "") + value.text_ + ']';
+        reopen('[', ']');
+        text_ += value.text_ + ']';
         return *this;
     }
 
     const std::string &text() const noexcept { return text_; }
 
   private:
+    // Takes the last bracket off, for one more. What has none becomes no JSON, so the library tells.
+    void reopen(char first, char last) {
+        const auto trim = [this] { text_.erase(text_.find_last_not_of(" \t\r\n") + 1); };
+        trim();
+        if (!text_.empty() && text_.back() == last) {
+            text_.pop_back();
+            trim();
+        }
+        if (text_.empty() || text_.back() != first) {
+            text_ += ", ";
+        }
+    }
     void append_string(std::string_view text) {
         text_ += '"';
         for (const char c : text) {
@@ -321,7 +341,7 @@ class Json {
         }
         text_ += '"';
     }
-    void append_float(double value) {  // to the last bit, whatever the locale; NaN is no JSON
+    void append_float(double value) {  // to the last bit, whatever the locale
 #if defined(__cpp_lib_to_chars)
         char digits[32];
         text_.append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
@@ -356,7 +376,11 @@ class Config {
     }
     /** Any key, last value wins. */
     Config &set(std::string_view key, const Json &value) {
-        object_.add(key, value);
+        if (key == "options") {
+            options_ = value;
+        } else {
+            object_.add(key, value);
+        }
         return *this;
     }
     std::string json() const {
@@ -417,6 +441,14 @@ class Chat : public RequestBody<Chat> {
         messages_.push(whole);
         return *this;
     }
+    /** Any key, last value wins; "messages" are those so far. */
+    Chat &set(std::string_view key, const Json &value) {
+        if (key == "messages") {
+            messages_ = value;
+            return *this;
+        }
+        return RequestBody::set(key, value);
+    }
     std::string json() const { return Json(object_).add("messages", messages_).text(); }
 
   private:
@@ -429,6 +461,8 @@ class Completion : public RequestBody<Completion> {
     explicit Completion(std::string_view prompt) { set("prompt", prompt); }
     /** A prompt of token ids. */
     explicit Completion(const std::vector<std::uint32_t> &token_ids) { set("prompt", token_ids); }
+    explicit Completion(std::initializer_list<std::uint32_t> token_ids)
+        : Completion(std::vector<std::uint32_t>(token_ids)) {}
 };
 
 /** An embedding: OpenAI's body with "input". */
@@ -436,6 +470,8 @@ class Embedding : public RequestBody<Embedding> {
   public:
     explicit Embedding(std::string_view input) { set("input", input); }
     explicit Embedding(const std::vector<std::string> &inputs) { set("input", inputs); }
+    explicit Embedding(std::initializer_list<std::string> inputs)
+        : Embedding(std::vector<std::string>(inputs)) {}
 };
 
 // --------------------------------------------------------------------------------------- response
@@ -540,7 +576,7 @@ class Request {
     explicit Request(dynamo_request_t *owned) noexcept : handle_(owned) {}
 
     /** Of OpenAI's JSON. Errors: INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST. */
-    static Returned<Request> create(const std::string &json) {
+    [[nodiscard]] static Returned<Request> create(const std::string &json) {
         if (auto error = detail::check_text(json, "request_json")) {
             return detail::failed<Request>(std::move(*error));
         }
@@ -552,7 +588,7 @@ class Request {
     }
     /** Of a Chat, Completion or Embedding. */
     template <class Body, class = decltype(std::declval<const Body &>().json())>
-    static Returned<Request> create(const Body &body) {
+    [[nodiscard]] static Returned<Request> create(const Body &body) {
         return create(body.json());
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
@@ -576,7 +612,8 @@ class Request {
     /**
      * Before sending: has events delivered to a function `void(Received)` from the library's
      * callback thread, in place of next(). It is copied or moved into the heap, once, and destroyed
-     * after the terminal event. If it throws, the request is cancelled.
+     * after the terminal event. If it throws, the request is cancelled; where exceptions are off it
+     * must not.
      * Errors: INVALID_STATE (sent, or has one).
      */
     template <class Function>
@@ -656,29 +693,31 @@ class Request {
     std::string_view id() const noexcept { return detail::view(dynamo_request_id(get())); }
 
     /**
-     * The responses as a range: `for (auto &response : request)`. A step waits for the next one and
-     * frees the one before. With exceptions an error is thrown by the step that meets it; without
-     * them the loop ends, and error() tells.
+     * The responses as a range: `for (auto &response : request)`; in C++20 an input_range. begin()
+     * and each step wait for the next one; a step frees the one before. With exceptions an error is
+     * thrown by the step that meets it; without them the loop ends, and status() is DYNAMO_END only
+     * after the whole answer.
      */
     class Iterator {
       public:
-        using iterator_category = std::input_iterator_tag;
+        // Move-only, so an iterator of C++20 and none of C++17's.
+        using iterator_concept = std::input_iterator_tag;
         using value_type = Response;
         using difference_type = std::ptrdiff_t;
-        using pointer = Response *;
-        using reference = Response &;
 
         Iterator() = default;
-        explicit Iterator(const Request &request) : request_(&request) { ++*this; }
+        explicit Iterator(dynamo_request_t *request) : request_(request) { ++*this; }
 
         Response &operator*() const noexcept { return response_; }
         Response *operator->() const noexcept { return &response_; }
         Iterator &operator++() {
-#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
-            response_ = std::move(request_->next().response);
-#else
-            response_ = request_->recv();
+            dynamo_response_t *const next = dynamo_request_recv(request_);
+#if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
+            if (next == nullptr && dynamo_last_status() < 0) {
+                detail::failed<void>(Error::last());
+            }
 #endif
+            response_ = Response(next);
             return *this;
         }
         void operator++(int) { ++*this; }
@@ -691,10 +730,10 @@ class Request {
         friend bool operator!=(End, const Iterator &it) noexcept { return bool(it.response_); }
 
       private:
-        const Request *request_ = nullptr;
+        dynamo_request_t *request_ = nullptr;  // stays what it is if the Request is moved
         mutable Response response_;  // the iterator owns what it points at, as the C caller does
     };
-    Iterator begin() const { return Iterator(*this); }
+    Iterator begin() const { return Iterator(get()); }
     Iterator::End end() const noexcept { return {}; }
 
 #if defined(DYNAMO_LLM_HAS_STOP_TOKEN)
@@ -728,7 +767,7 @@ class Runtime {
      * Errors: those of dynamo_runtime_create(); VERSION_MISMATCH, if this header and the library do
      * not fit together.
      */
-    static Returned<Runtime> create(const std::string &config_json = "{}") {
+    [[nodiscard]] static Returned<Runtime> create(const std::string &config_json = "{}") {
         if (auto error = detail::check_text(config_json, "config_json")) {
             return detail::failed<Runtime>(std::move(*error));
         }
@@ -741,7 +780,9 @@ class Runtime {
         }
         return Runtime(handle);
     }
-    static Returned<Runtime> create(const Config &config) { return create(config.json()); }
+    [[nodiscard]] static Returned<Runtime> create(const Config &config) {
+        return create(config.json());
+    }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     Runtime() : Runtime(create()) {}
     explicit Runtime(const std::string &config_json) : Runtime(create(config_json)) {}
@@ -761,7 +802,7 @@ class Runtime {
     }
     /** Makes a request of a Chat, Completion or Embedding, or of JSON, and sends it. */
     template <class Body>
-    Returned<Request> send(const Body &body) const {
+    [[nodiscard]] Returned<Request> send(const Body &body) const {
 #if defined(DYNAMO_LLM_NO_EXCEPTIONS)
         Result<Request> request = Request::create(body);
         if (request) {
@@ -802,7 +843,7 @@ class Runtime {
 /**
  * Sets where log records go, for the whole process: a function `void(int32_t level,
  * std::string_view logger, std::string_view message)`, called from any thread, several at once. It
- * must not throw. It is moved into the heap, once, and destroyed when another was set.
+ * must not throw. It is copied or moved into the heap, once, and destroyed when another was set.
  */
 template <class Function>
 Returned<void> set_log(dynamo_log_level_t level, Function &&function) {
@@ -810,7 +851,8 @@ Returned<void> set_log(dynamo_log_level_t level, Function &&function) {
     auto kept = std::make_unique<Kept>(std::forward<Function>(function));
     const std::int32_t status = dynamo_log_set_callback(
         level,
-        [](void *user, std::int32_t record_level, const char *logger, const char *message) {
+        [](void *user, std::int32_t record_level, const char *logger,
+           const char *message) noexcept {
             (*static_cast<Kept *>(user))(record_level, detail::view(logger), detail::view(message));
         },
         kept.get(), [](void *user) { delete static_cast<Kept *>(user); });
@@ -840,123 +882,146 @@ struct InlineExecutor {
  *
  * Where the coroutine goes on is up to the executor: a function `void(std::coroutine_handle<>)`
  * that has resume() called on it, in the program's own loop or pool. It is called from the library's
- * callback thread, so it should only post. No thread waits, and the stream stays bounded. The
- * executor is kept in the heap, once; a step allocates nothing.
+ * callback thread, so it should only post, and it must not throw: a coroutine would be lost. No
+ * thread waits, and the stream stays bounded. The executor is kept in the heap, once; a step
+ * allocates nothing.
  *
- * One coroutine at a time may wait. A coroutine that waits may be destroyed: the executor is then not
- * called any more (a resumption that it was handed already is the program's to drop).
+ * A coroutine that waits is resumed exactly once, whatever happens: also when the request is cancelled
+ * or the AsyncRequest destroyed (with DYNAMO_ERROR_CANCELLED). Unless it is destroyed itself: then
+ * the executor is not called any more once destroy() returned (a resumption that it was handed before
+ * is the program's to drop), and the next coroutine misses nothing. destroy() may have to wait for a
+ * call of the executor, so it must not hold a lock that the executor takes.
+ *
+ * One coroutine at a time may wait; a second one gets DYNAMO_ERROR_INVALID_STATE. Nothing else may
+ * receive from the request.
  */
 template <class Executor>
 class AsyncRequest {
   public:
+    class Next;
+
     /** A request that was sent, and has no callback. */
     AsyncRequest(Request request, Executor executor)
-        : request_(std::move(request)), state_(new State(std::move(executor))) {}
-    AsyncRequest(AsyncRequest &&other) noexcept
-        : request_(std::move(other.request_)), state_(std::exchange(other.state_, nullptr)) {}
-    AsyncRequest &operator=(AsyncRequest &&other) noexcept {
-        std::swap(request_, other.request_);
-        std::swap(state_, other.state_);
-        return *this;
-    }
-    ~AsyncRequest() {
-        if (state_ != nullptr) {
-            state_->give_up();
-        }
-    }
+        : state_(std::make_shared<State>(request.get(), std::move(executor))),
+          request_(std::move(request)) {}
 
     /** The request itself, to cancel it or ask how it stands. */
     const Request &request() const noexcept { return request_; }
 
-    class Next;
     /** Awaitable; gives a Received that is never pending. It does not throw. */
-    [[nodiscard]] Next next() noexcept { return Next(request_, *state_); }
+    [[nodiscard]] Next next() const noexcept { return Next(state_); }
 
   private:
-    struct State {
-        explicit State(Executor to) : executor(std::move(to)) {}
+    // What the library's callback thread needs: lives as long as anybody uses it.
+    struct State : std::enable_shared_from_this<State> {
+        State(dynamo_request_t *of, Executor to) : request(of), executor(std::move(to)) {}
 
-        void give_up() noexcept {
-            if (holders.fetch_sub(1) == 1) {
-                delete this;
+        // All with the mutex held. wait() says whether it suspends; if not, `received` has the reason.
+        bool wait(Next *next) noexcept {
+            const std::int32_t status = asked == nullptr ? ask() : DYNAMO_OK;
+            if (status != DYNAMO_OK) {
+                received.status = status;
+                return false;
             }
+            waiting = next;
+            return true;
+        }
+        std::int32_t ask() noexcept {
+            asked = this->shared_from_this();
+            const std::int32_t status = dynamo_request_notify(request, &State::wake, this);
+            if (status != DYNAMO_OK) {
+                asked = nullptr;
+            }
+            return status;
+        }
+        void poll() noexcept {
+            dynamo_response_t *response = nullptr;
+            received.status = dynamo_request_next(request, 0, &response);
+            received.response = Response(response);
+        }
+        static void wake(void *user) noexcept {
+            const std::shared_ptr<State> state = static_cast<State *>(user)->shared_from_this();
+            const std::lock_guard<std::recursive_mutex> lock(state->mutex);
+            state->asked = nullptr;
+            if (state->waiting == nullptr) {
+                return;  // it was destroyed meanwhile; the next one finds what there is
+            }
+            state->poll();
+            if (state->received.status == DYNAMO_ERROR_INVALID_HANDLE) {
+                state->received.status = DYNAMO_ERROR_CANCELLED;  // as C gives it to who waits
+            }
+            if (state->received.is_pending()) {
+                state->received.status = state->ask();
+                if (state->received.status == DYNAMO_OK) {
+                    state->received.status = DYNAMO_PENDING;
+                    return;
+                }
+            }
+            state->executor(state->waiting->coroutine_);
         }
 
+        dynamo_request_t *const request;
         Executor executor;
-        std::atomic<int> holders{1};
-        std::mutex mutex;
-        std::coroutine_handle<> waiting;
+        // Recursive, for executors that resume at once. Held while the executor is called, so that
+        // who destroys a coroutine knows that it will not be resumed.
+        std::recursive_mutex mutex;
+        Next *waiting = nullptr;       // suspended, or woken and not resumed yet
+        Received received;             // what it was woken for; pending if there is nothing
+        std::shared_ptr<State> asked;  // itself, while a call of wake() is to come
     };
 
   public:
     class Next {
       public:
-        Next(const Request &request, State &state) noexcept : request_(request), state_(state) {}
+        explicit Next(std::shared_ptr<State> state) noexcept : state_(std::move(state)) {}
         Next(const Next &) = delete;
         Next &operator=(const Next &) = delete;
         ~Next() {
-            if (is_waiting_) {
-                const std::lock_guard lock(state_.mutex);
-                state_.waiting = nullptr;
+            const std::lock_guard<std::recursive_mutex> lock(state_->mutex);
+            if (state_->waiting == this) {
+                state_->waiting = nullptr;
             }
         }
 
         bool await_ready() noexcept {
-            received_ = request_.poll();
-            return !received_.is_pending();
-        }
-        bool await_suspend(std::coroutine_handle<> coroutine) noexcept {
-            {
-                const std::lock_guard lock(state_.mutex);
-                state_.waiting = coroutine;
-            }
-            is_waiting_ = true;
-            state_.holders.fetch_add(1);
-            const std::int32_t status = dynamo_request_notify(request_.get(), &Next::wake, &state_);
-            // From here on, after success, this object may be gone: the coroutine may run.
-            if (status == DYNAMO_OK) {
+            const std::lock_guard<std::recursive_mutex> lock(state_->mutex);
+            if (state_->waiting != nullptr) {
+                is_second_ = true;
                 return true;
             }
-            state_.holders.fetch_sub(1);
-            state_.waiting = nullptr;
-            is_waiting_ = false;
-            received_.status = status;
-            return false;
+            if (state_->received.is_pending()) {
+                state_->poll();
+            }
+            return !state_->received.is_pending();
+        }
+        // Not inlined: once the mutex is free the coroutine may run, and end, in another thread, and
+        // some compilers keep what is inlined here in its frame.
+        [[gnu::noinline]] bool await_suspend(std::coroutine_handle<> coroutine) noexcept {
+            const std::shared_ptr<State> state = state_;  // outlives the lock
+            const std::lock_guard<std::recursive_mutex> lock(state->mutex);
+            coroutine_ = coroutine;
+            return state->wait(this);
         }
         Received await_resume() noexcept {
-            if (is_waiting_) {
-                is_waiting_ = false;
-                received_ = request_.poll();
-                if (received_.is_pending()) {  // another thread was quicker: wait here
-                    received_ = request_.next();
-                }
+            if (is_second_) {
+                return {DYNAMO_ERROR_INVALID_STATE, Response()};
             }
-            return std::move(received_);
+            const std::lock_guard<std::recursive_mutex> lock(state_->mutex);
+            state_->waiting = nullptr;
+            return std::exchange(state_->received, Received());
         }
 
       private:
-        static void wake(void *user) {
-            State *const state = static_cast<State *>(user);
-            std::coroutine_handle<> coroutine;
-            {
-                const std::lock_guard lock(state->mutex);
-                coroutine = std::exchange(state->waiting, nullptr);
-            }
-            if (coroutine) {
-                state->executor(coroutine);
-            }
-            state->give_up();
-        }
+        friend State;
 
-        const Request &request_;
-        State &state_;
-        Received received_;
-        bool is_waiting_ = false;
+        const std::shared_ptr<State> state_;
+        std::coroutine_handle<> coroutine_;
+        bool is_second_ = false;
     };
 
   private:
+    std::shared_ptr<State> state_;
     Request request_;
-    State *state_;
 };
 
 template <class Executor>

@@ -67,8 +67,13 @@ bool is_main_thread() {
     return PyThread_get_thread_ident() == main_thread;
 }
 
+// Python's -1 is for ever.
+milliseconds time_of(std::int64_t timeout_ms) {
+    return timeout_ms < 0 ? dynamo_llm::forever : milliseconds(timeout_ms);
+}
+
 // Waits without the GIL. In the main thread signal handlers run meanwhile; if one raises, as Ctrl-C
-// does, that ends the wait and nothing is lost. A negative time is for ever.
+// does, that ends the wait and nothing is lost.
 dynamo_llm::Received next(const Request &request, milliseconds timeout) {
     const bool has_signals = is_main_thread();
     const auto start = std::chrono::steady_clock::now();
@@ -78,7 +83,7 @@ dynamo_llm::Received next(const Request &request, milliseconds timeout) {
         if (has_signals) {
             const auto passed =
                 std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start);
-            const milliseconds left = timeout.count() < 0 ? milliseconds::max() : timeout - passed;
+            const milliseconds left = timeout - passed;
             is_last = left <= signal_interval;
             wait = is_last ? std::max(left, milliseconds(0)) : signal_interval;
         }
@@ -186,14 +191,14 @@ void bind_client(nb::module_ &m) {
         .def(
             "set_deadlines",
             [](Request &self, std::int64_t first_token_ms, std::int64_t total_ms) {
-                self.object.set_deadlines(milliseconds(first_token_ms), milliseconds(total_ms));
+                self.object.set_deadlines(time_of(first_token_ms), time_of(total_ms));
             },
             "first_token_ms"_a, "total_ms"_a,
             "Before sending: limits in milliseconds, -1 for none.")
         .def(
             "receive",
             [](const Request &self, std::int64_t timeout_ms) {
-                dynamo_llm::Received received = next(self, milliseconds(timeout_ms));
+                dynamo_llm::Received received = next(self, time_of(timeout_ms));
                 nb::object response = nb::none();
                 if (received) {
                     response = nb::cast(std::move(received.response));
@@ -245,7 +250,7 @@ void bind_client(nb::module_ &m) {
             "shutdown",
             [](const Runtime &self, std::int64_t timeout_ms) {
                 const Released released;
-                self.object.shutdown(milliseconds(timeout_ms));
+                self.object.shutdown(time_of(timeout_ms));
             },
             "timeout_ms"_a, "Wait for requests in flight, cancel what is left, stop the engine.")
         .def(

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Uses every template of the wrapper once, for compilers to say what they think of it.
+#include "dynamo_llm.hpp"
+
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS) == defined(__cpp_exceptions)
+#error "the header misjudges whether exceptions are on"
+#endif
+
+namespace {
+
+using namespace dynamo_llm;
+
+template <class T>
+T value(Result<T> result) {
+    return std::move(result).value();
+}
+template <class T>
+T value(T &&plain) {
+    return std::move(plain);
+}
+
+[[maybe_unused]] std::size_t use_everything() {
+    const Runtime runtime = value(Runtime::create(
+        Config().engine("echo").model("m").option("a", 0.5f).stream(8).set("python", nullptr)));
+    (void)runtime.statistics();
+    (void)runtime.shutdown(std::chrono::minutes(1));
+    Request request = value(Request::create(Chat("a").top_p(0.5).stop({"a", "b"}).n(2)));
+    (void)request.set_deadlines(std::chrono::seconds(1), std::chrono::duration<double>(1.5));
+    (void)request.set_callback([](const Received &) {});
+    (void)runtime.send(request);
+    (void)value(runtime.send(Embedding({"a", "b"}))).fd();
+    (void)value(runtime.send(Completion({1, 2}))).next(std::chrono::nanoseconds(1)).has_ended();
+    std::size_t size = 0;
+    for (const Response &response : request) {
+        size +=
+            response.text().size() + response.token_ids().size() + value(response.json()).size();
+        size += response.usage().value_or(Usage()).cached_tokens;
+    }
+    if (const std::optional<Error> error = request.error()) {
+        size += error->message().size() + (error->is_fatal() ? 1 : 0);
+    }
+    (void)set_log(DYNAMO_LOG_INFO, [](std::int32_t, std::string_view, std::string_view) {});
+    (void)set_log(DYNAMO_LOG_OFF);
+    size +=
+        Json::array({1, 'a', 2.5, "b", std::vector<bool>{true}, nullptr}).push(1u).text().size();
+    size += Json::object({{"a", Json::raw("1")}}).add("b", std::string("c")).text().size();
+    return size;
+}
+
+#if defined(DYNAMO_LLM_HAS_STOP_TOKEN)
+[[maybe_unused]] void use_stop_token(const Request &request, std::stop_token token) {
+    const auto bound = request.cancel_on(std::move(token));
+}
+#endif
+
+#if defined(DYNAMO_LLM_HAS_COROUTINES)
+struct Task {
+    struct promise_type {
+        Task get_return_object() { return {}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() noexcept {}
+        void unhandled_exception() noexcept {}
+    };
+};
+[[maybe_unused]] Task use_coroutine(Request sent) {
+    AsyncRequest request(std::move(sent), InlineExecutor());
+    while (auto received = co_await request.next()) {
+    }
+}
+#endif
+
+}  // namespace
