@@ -61,9 +61,13 @@ extern "C" {
  * was built against an older header could break (docs/abi.md). */
 /** @{ */
 
+/** Version of this header; a new one may break programs. */
 #define DYNAMO_LLM_VERSION_MAJOR 1
+/** Version of this header; a new one adds. */
 #define DYNAMO_LLM_VERSION_MINOR 0
+/** Version of this header; a new one repairs. */
 #define DYNAMO_LLM_VERSION_PATCH 0
+/** Version of this header, "MAJOR.MINOR.PATCH". */
 #define DYNAMO_LLM_VERSION_STRING "1.0.0"
 /** Version of the binary interface that this header describes. */
 #define DYNAMO_LLM_ABI_VERSION 1
@@ -97,7 +101,9 @@ DYNAMO_LLM_API int32_t dynamo_version_check(uint32_t header_abi, const char *hea
  * later versions may add some, so treat an unknown negative number as an error. */
 /** @{ */
 
+/** What came of a call, or of a request. */
 typedef enum dynamo_status_t {
+    /** It worked. */
     DYNAMO_OK = 0,
     /** The stream ended well and everything in it was received. */
     DYNAMO_END = 1,
@@ -142,6 +148,7 @@ typedef enum dynamo_status_t {
     DYNAMO_ERROR_CLOSED = -18,
     /** The process was forked after the library was used; only the parent may go on. */
     DYNAMO_ERROR_FORKED = -19,
+    /** No memory was left. */
     DYNAMO_ERROR_OUT_OF_MEMORY = -20,
     /** The engine or this platform cannot do that. */
     DYNAMO_ERROR_NOT_SUPPORTED = -21,
@@ -210,6 +217,7 @@ typedef void (*dynamo_release_callback_t)(void *user);
  * warnings and errors go to stderr, a line each. Nothing ever goes to stdout. */
 /** @{ */
 
+/** How important a log record is. */
 typedef enum dynamo_log_level_t {
     DYNAMO_LOG_TRACE = 0,
     DYNAMO_LOG_DEBUG = 1,
@@ -503,7 +511,9 @@ DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
 typedef struct dynamo_usage_t {
     /** sizeof(dynamo_usage_t), set by the caller: the library fills no more than that. */
     size_t struct_size;
+    /** Tokens of the prompt. */
     uint64_t prompt_tokens;
+    /** Tokens of the answer, all choices together. */
     uint64_t completion_tokens;
     /** Part of prompt_tokens that came from a prefix cache. */
     uint64_t cached_tokens;
