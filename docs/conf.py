@@ -20,7 +20,11 @@ release = version = re.search(r'#define DYNAMO_LLM_VERSION_STRING "(.*)"', heade
 xml = here.parent / "build" / "docs" / "doxygen"
 xml.mkdir(parents=True, exist_ok=True)
 doxygen = subprocess.run(
-    ["doxygen", "Doxyfile"], cwd=here, env={**os.environ, "DOXYGEN_OUTPUT": str(xml)}, check=False, timeout=120
+    ["doxygen", "Doxyfile"],
+    cwd=here,
+    env={**os.environ, "DOXYGEN_OUTPUT": str(xml)},
+    check=False,
+    timeout=120,
 )
 if doxygen.returncode != 0:
     raise SystemExit("doxygen found fault with the comments of the headers: see above")

@@ -485,7 +485,11 @@ DYNAMO_LLM_API int32_t dynamo_request_status(dynamo_request_t *request);
  */
 DYNAMO_LLM_API const char *dynamo_request_error(dynamo_request_t *request);
 
-/** The same as a JSON object, see dynamo_last_error_json(). Same ownership and result. */
+/**
+ * The same as a JSON object, see dynamo_last_error_json().
+ * Ownership: the request's; valid until it is destroyed.
+ * @return the text, or NULL: no error so far (last status DYNAMO_OK), or INVALID_HANDLE
+ */
 DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
 
 /**
@@ -522,6 +526,7 @@ typedef struct dynamo_usage_t {
 /**
  * The text, "" if there is none. It never splits a code point; bytes of an engine that are no UTF-8
  * come as U+FFFD.
+ * Ownership: the response's; valid until it is freed.
  * @param length  gets the length in bytes without the NUL; may be NULL
  * @return the text, or NULL: INVALID_HANDLE
  */
@@ -529,6 +534,7 @@ DYNAMO_LLM_API const char *dynamo_response_text(const dynamo_response_t *respons
 
 /**
  * The token ids, if the engine gives them.
+ * Ownership: the response's; valid until it is freed.
  * @param count  gets their number; may be NULL
  * @return the first one, or NULL: none (last status DYNAMO_OK), or INVALID_HANDLE
  */
@@ -541,6 +547,7 @@ DYNAMO_LLM_API uint32_t dynamo_response_index(const dynamo_response_t *response)
 
 /**
  * Why the choice ended: "stop", "length", "tool_calls", "content_filter".
+ * Ownership: the response's; valid until it is freed.
  * @return the text, or NULL: this is not its last response (last status DYNAMO_OK), or
  *         INVALID_HANDLE
  */
@@ -557,6 +564,7 @@ DYNAMO_LLM_API int32_t dynamo_response_usage(const dynamo_response_t *response,
 /**
  * The response as OpenAI's JSON: a chat.completion.chunk or text_completion; with "stream": false
  * a chat.completion or text_completion; for embeddings a list. Built at the first call.
+ * Ownership: the response's; valid until it is freed.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);
