@@ -113,12 +113,12 @@ tables = {
 def written(page: str, text: str) -> str:
     """The text of a page with its tables as they should be."""
     for make in tables[page]:
-        begin, end = f"<!-- begin {make.__name__}: tables.py -->\n", f"\n<!-- end {make.__name__} -->"
+        begin, end = f"<!-- begin {make.__name__}: tables.py -->\n", f"<!-- end {make.__name__} -->"
         before, found, rest = text.partition(begin)
         _, end_found, after = rest.partition(end)
         if not (found and end_found):
             raise SystemExit(f"docs/{page} lacks the lines\n{begin}{end}")
-        text = f"{before}{begin}\n{make()}\n{end}{after}"
+        text = f"{before}{begin}\n{make()}\n\n{end}{after}"
     return text
 
 
