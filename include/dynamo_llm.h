@@ -61,9 +61,13 @@ extern "C" {
  * was built against an older header could break (docs/abi.md). */
 /** @{ */
 
+/** Version of this header; a new one may break programs. */
 #define DYNAMO_LLM_VERSION_MAJOR 1
+/** Version of this header; a new one adds. */
 #define DYNAMO_LLM_VERSION_MINOR 0
+/** Version of this header; a new one repairs. */
 #define DYNAMO_LLM_VERSION_PATCH 0
+/** Version of this header, "MAJOR.MINOR.PATCH". */
 #define DYNAMO_LLM_VERSION_STRING "1.0.0"
 /** Version of the binary interface that this header describes. */
 #define DYNAMO_LLM_ABI_VERSION 1
@@ -97,7 +101,9 @@ DYNAMO_LLM_API int32_t dynamo_version_check(uint32_t header_abi, const char *hea
  * later versions may add some, so treat an unknown negative number as an error. */
 /** @{ */
 
+/** What came of a call, or of a request. */
 typedef enum dynamo_status_t {
+    /** It worked. */
     DYNAMO_OK = 0,
     /** The stream ended well and everything in it was received. */
     DYNAMO_END = 1,
@@ -142,6 +148,7 @@ typedef enum dynamo_status_t {
     DYNAMO_ERROR_CLOSED = -18,
     /** The process was forked after the library was used; only the parent may go on. */
     DYNAMO_ERROR_FORKED = -19,
+    /** No memory was left. */
     DYNAMO_ERROR_OUT_OF_MEMORY = -20,
     /** The engine or this platform cannot do that. */
     DYNAMO_ERROR_NOT_SUPPORTED = -21,
@@ -210,6 +217,7 @@ typedef void (*dynamo_release_callback_t)(void *user);
  * warnings and errors go to stderr, a line each. Nothing ever goes to stdout. */
 /** @{ */
 
+/** How important a log record is. */
 typedef enum dynamo_log_level_t {
     DYNAMO_LOG_TRACE = 0,
     DYNAMO_LOG_DEBUG = 1,
@@ -477,7 +485,11 @@ DYNAMO_LLM_API int32_t dynamo_request_status(dynamo_request_t *request);
  */
 DYNAMO_LLM_API const char *dynamo_request_error(dynamo_request_t *request);
 
-/** The same as a JSON object, see dynamo_last_error_json(). Same ownership and result. */
+/**
+ * The same as a JSON object, see dynamo_last_error_json().
+ * Ownership: the request's; valid until it is destroyed.
+ * @return the text, or NULL: no error so far (last status DYNAMO_OK), or INVALID_HANDLE
+ */
 DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
 
 /**
@@ -503,7 +515,9 @@ DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
 typedef struct dynamo_usage_t {
     /** sizeof(dynamo_usage_t), set by the caller: the library fills no more than that. */
     size_t struct_size;
+    /** Tokens of the prompt. */
     uint64_t prompt_tokens;
+    /** Tokens of the answer, all choices together. */
     uint64_t completion_tokens;
     /** Part of prompt_tokens that came from a prefix cache. */
     uint64_t cached_tokens;
@@ -512,6 +526,7 @@ typedef struct dynamo_usage_t {
 /**
  * The text, "" if there is none. It never splits a code point; bytes of an engine that are no UTF-8
  * come as U+FFFD.
+ * Ownership: the response's; valid until it is freed.
  * @param length  gets the length in bytes without the NUL; may be NULL
  * @return the text, or NULL: INVALID_HANDLE
  */
@@ -519,6 +534,7 @@ DYNAMO_LLM_API const char *dynamo_response_text(const dynamo_response_t *respons
 
 /**
  * The token ids, if the engine gives them.
+ * Ownership: the response's; valid until it is freed.
  * @param count  gets their number; may be NULL
  * @return the first one, or NULL: none (last status DYNAMO_OK), or INVALID_HANDLE
  */
@@ -531,6 +547,7 @@ DYNAMO_LLM_API uint32_t dynamo_response_index(const dynamo_response_t *response)
 
 /**
  * Why the choice ended: "stop", "length", "tool_calls", "content_filter".
+ * Ownership: the response's; valid until it is freed.
  * @return the text, or NULL: this is not its last response (last status DYNAMO_OK), or
  *         INVALID_HANDLE
  */
@@ -547,6 +564,7 @@ DYNAMO_LLM_API int32_t dynamo_response_usage(const dynamo_response_t *response,
 /**
  * The response as OpenAI's JSON: a chat.completion.chunk or text_completion; with "stream": false
  * a chat.completion or text_completion; for embeddings a list. Built at the first call.
+ * Ownership: the response's; valid until it is freed.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);

@@ -67,11 +67,13 @@
 #endif
 
 #if defined(__cpp_impl_coroutine) && defined(__cpp_lib_coroutine)
+/** Defined where there is AsyncRequest. */
 #define DYNAMO_LLM_HAS_COROUTINES 1
 #include <coroutine>
 #include <mutex>
 #endif
 #if defined(__cpp_lib_jthread)
+/** Defined where there is Request::cancel_on(). */
 #define DYNAMO_LLM_HAS_STOP_TOKEN 1
 #include <stop_token>
 #endif
@@ -93,6 +95,7 @@ inline namespace throwing {
 /** What went wrong. Copyable; independent of the object that failed. */
 class Error : public std::exception {
   public:
+    /** @param json  the object that dynamo_last_error_json() describes */
     Error(std::int32_t status, std::string message, std::string json)
         : status_(status), message_(std::move(message)), json_(std::move(json)) {}
 
@@ -107,6 +110,7 @@ class Error : public std::exception {
     const char *status_name() const noexcept { return dynamo_status_name(status_); }
     /** What is wrong and what would be right. */
     const char *what() const noexcept override { return message_.c_str(); }
+    /** The same as what(). */
     const std::string &message() const noexcept { return message_; }
     /** All details, the object that dynamo_last_error_json() describes. */
     const std::string &json() const noexcept { return json_; }
@@ -128,19 +132,30 @@ class Error : public std::exception {
 template <class T>
 class [[nodiscard]] Result {
   public:
+    /** With a value. */
     Result(T value) : either_(std::in_place_index<0>, std::move(value)) {}
+    /** With an error. */
     Result(Error error) : either_(std::in_place_index<1>, std::move(error)) {}
 
+    /** Whether there is no error. */
     bool has_value() const noexcept { return either_.index() == 0; }
+    /** The same. */
     explicit operator bool() const noexcept { return has_value(); }
     /** The value; the program ends (std::abort()) if there is none, so ask first. */
     T &value() & { return *require(std::get_if<0>(&either_)); }
+    /** The same. */
     const T &value() const & { return *require(std::get_if<0>(&either_)); }
+    /** The same, as a copy that was moved. */
     T value() && { return std::move(value()); }  // no reference: `for (... : *runtime.send(x))`
+    /** As value(). */
     T &operator*() & { return value(); }
+    /** As value(). */
     const T &operator*() const & { return value(); }
+    /** As value(). */
     T operator*() && { return std::move(*this).value(); }
+    /** As value(). */
     T *operator->() { return &value(); }
+    /** As value(). */
     const T *operator->() const { return &value(); }
     /** The error; the program ends if there is a value instead. */
     const Error &error() const { return *require(std::get_if<1>(&either_)); }
@@ -162,9 +177,12 @@ template <>
 class [[nodiscard]] Result<void> {
   public:
     Result() = default;
+    /** With an error. */
     Result(Error error) : error_(std::move(error)) {}
 
+    /** Whether there is no error. */
     bool has_value() const noexcept { return !error_.has_value(); }
+    /** The same. */
     explicit operator bool() const noexcept { return has_value(); }
     /** The error; the program ends if there is none. */
     const Error &error() const {
@@ -257,10 +275,15 @@ inline constexpr std::chrono::milliseconds forever = std::chrono::milliseconds::
  */
 class Json {
   public:
+    /** null */
     Json(std::nullptr_t) : text_("null") {}
+    /** A string; "" for NULL. */
     Json(const char *text) { append_string(detail::view(text)); }
+    /** A string. */
     Json(std::string_view text) { append_string(text); }
+    /** A string. */
     Json(const std::string &text) { append_string(text); }
+    /** true, false, or a number. */
     template <class Number, std::enable_if_t<std::is_arithmetic_v<Number>, int> = 0>
     Json(Number value) {
         if constexpr (std::is_same_v<Number, bool>) {
@@ -271,6 +294,7 @@ class Json {
             append_float(static_cast<double>(value));
         }
     }
+    /** An array. */
     template <class Element>
     Json(const std::vector<Element> &values) : text_("[") {
         for (const auto &value : values) {
@@ -279,7 +303,9 @@ class Json {
         text_ += ']';
     }
 
+    /** An array of values of different types. */
     static Json array(std::initializer_list<Json> values) { return {std::vector<Json>(values)}; }
+    /** An object. */
     static Json object(std::initializer_list<std::pair<std::string_view, Json>> members) {
         Json object = raw("{}");
         for (const auto &[key, value] : members) {
@@ -309,6 +335,7 @@ class Json {
         return *this;
     }
 
+    /** The JSON text. */
     const std::string &text() const noexcept { return text_; }
 
   private:
@@ -383,6 +410,7 @@ class Config {
         }
         return *this;
     }
+    /** The whole configuration. */
     std::string json() const {
         Json whole = object_;
         if (options_.text() != "{}") {
@@ -400,12 +428,15 @@ class Config {
 template <class Body>
 class RequestBody {
   public:
+    /** Name of a model, for engines that serve several. */
     Body &model(std::string_view name) { return set("model", name); }
     /** Most tokens of the answer. */
     Body &max_tokens(std::uint64_t tokens) { return set("max_tokens", tokens); }
     /** 0 is greedy. */
     Body &temperature(double value) { return set("temperature", value); }
+    /** Samples from the likeliest tokens, whose probabilities add up to this. */
     Body &top_p(double value) { return set("top_p", value); }
+    /** Seed of the sampler. */
     Body &seed(std::int64_t value) { return set("seed", value); }
     /** Texts that end the answer and are not part of it. */
     Body &stop(const std::vector<std::string> &texts) { return set("stop", texts); }
@@ -418,9 +449,11 @@ class RequestBody {
         object_.add(key, value);
         return static_cast<Body &>(*this);
     }
+    /** The body. */
     std::string json() const { return object_.text(); }
 
   protected:
+    /** What has been set. */
     Json object_ = Json::raw("{}");
 };
 
@@ -431,12 +464,17 @@ class Chat : public RequestBody<Chat> {
     /** A question of the user. */
     explicit Chat(std::string_view question) { user(question); }
 
+    /** A message with the role "system". */
     Chat &system(std::string_view content) { return message("system", content); }
+    /** A message of the user. */
     Chat &user(std::string_view content) { return message("user", content); }
+    /** A message of the model, from earlier in the chat. */
     Chat &assistant(std::string_view content) { return message("assistant", content); }
+    /** A message with any role; its content is a text or OpenAI's array of parts. */
     Chat &message(std::string_view role, const Json &content) {
         return message(Json::object({{"role", role}, {"content", content}}));
     }
+    /** A message as a whole object, for keys such as "tool_call_id". */
     Chat &message(const Json &whole) {
         messages_.push(whole);
         return *this;
@@ -449,6 +487,7 @@ class Chat : public RequestBody<Chat> {
         }
         return RequestBody::set(key, value);
     }
+    /** The body. */
     std::string json() const { return Json(object_).add("messages", messages_).text(); }
 
   private:
@@ -458,6 +497,7 @@ class Chat : public RequestBody<Chat> {
 /** A completion: OpenAI's body with "prompt". */
 class Completion : public RequestBody<Completion> {
   public:
+    /** A prompt, taken as it is. */
     explicit Completion(std::string_view prompt) { set("prompt", prompt); }
     /** A prompt of token ids. */
     explicit Completion(const std::vector<std::uint32_t> &token_ids) { set("prompt", token_ids); }
@@ -468,7 +508,9 @@ class Completion : public RequestBody<Completion> {
 /** An embedding: OpenAI's body with "input". */
 class Embedding : public RequestBody<Embedding> {
   public:
+    /** One text. */
     explicit Embedding(std::string_view input) { set("input", input); }
+    /** Several texts; the vectors come in their order. */
     explicit Embedding(const std::vector<std::string> &inputs) { set("input", inputs); }
     explicit Embedding(std::initializer_list<std::string> inputs)
         : Embedding(std::vector<std::string>(inputs)) {}
@@ -480,13 +522,20 @@ class Embedding : public RequestBody<Embedding> {
 class TokenIds {
   public:
     TokenIds() = default;
+    /** Does not own what it points at. */
     TokenIds(const std::uint32_t *data, std::size_t size) noexcept : data_(data), size_(size) {}
 
+    /** The first; NULL if there is none. */
     const std::uint32_t *data() const noexcept { return data_; }
+    /** How many. */
     std::size_t size() const noexcept { return size_; }
+    /** Whether there is none. */
     bool empty() const noexcept { return size_ == 0; }
+    /** The first. */
     const std::uint32_t *begin() const noexcept { return data_; }
+    /** Behind the last. */
     const std::uint32_t *end() const noexcept { return data_ + size_; }
+    /** One of them; the index is not checked. */
     std::uint32_t operator[](std::size_t index) const noexcept { return data_[index]; }
 
   private:
@@ -496,7 +545,9 @@ class TokenIds {
 
 /** Token counts of a request. */
 struct Usage {
+    /** Tokens of the prompt. */
     std::uint64_t prompt_tokens = 0;
+    /** Tokens of the answer, all choices together. */
     std::uint64_t completion_tokens = 0;
     /** Part of prompt_tokens that came from a prefix cache. */
     std::uint64_t cached_tokens = 0;
@@ -510,8 +561,11 @@ class Response {
     /** Takes a handle of the C interface over. */
     explicit Response(dynamo_response_t *owned) noexcept : handle_(owned) {}
 
+    /** Whether it holds a handle. */
     explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
     dynamo_response_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
     dynamo_response_t *release() noexcept { return handle_.release(); }
 
     /** UTF-8; never splits a code point. */
@@ -560,9 +614,12 @@ class Response {
 struct Received {
     /** DYNAMO_OK with a response; else DYNAMO_PENDING, DYNAMO_END or the error that ended it. */
     std::int32_t status = DYNAMO_PENDING;
+    /** Empty unless status is DYNAMO_OK. */
     Response response;
 
+    /** Whether there is a response. */
     explicit operator bool() const noexcept { return status == DYNAMO_OK; }
+    /** Whether nothing had come yet. */
     bool is_pending() const noexcept { return status == DYNAMO_PENDING; }
     /** Whether it was the last one: the end, or an error. */
     bool has_ended() const noexcept { return status != DYNAMO_OK && status != DYNAMO_PENDING; }
@@ -592,13 +649,18 @@ class Request {
         return create(body.json());
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
+    /** As create(). */
     explicit Request(const std::string &json) : Request(create(json)) {}
+    /** As create(). */
     template <class Body, class = decltype(std::declval<const Body &>().json())>
     explicit Request(const Body &body) : Request(create(body)) {}
 #endif
 
+    /** Whether it holds a handle. */
     explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
     dynamo_request_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
     dynamo_request_t *release() noexcept { return handle_.release(); }
 
     /** Before sending: limits counted from then on, to the first token and to the end. Errors:
@@ -652,6 +714,7 @@ class Request {
             dynamo_request_next(get(), detail::milliseconds(timeout), &response);
         return {status, Response(response)};
     }
+    /** Waits as long as it takes. */
     Received next() const noexcept { return next(forever); }
     /** What is there already. */
     Received poll() const noexcept { return next(std::chrono::milliseconds(0)); }
@@ -700,6 +763,7 @@ class Request {
      */
     class Iterator {
       public:
+        /** @cond */
         // Move-only, so an iterator of C++20 and none of C++17's.
         using iterator_concept = std::input_iterator_tag;
         using value_type = Response;
@@ -721,6 +785,7 @@ class Request {
             return *this;
         }
         void operator++(int) { ++*this; }
+        /** @endcond */
 
         /** What an iterator is compared with. */
         struct End {};
@@ -733,14 +798,18 @@ class Request {
         dynamo_request_t *request_ = nullptr;  // stays what it is if the Request is moved
         mutable Response response_;  // the iterator owns what it points at, as the C caller does
     };
+    /** Waits for the first response. */
     Iterator begin() const { return Iterator(get()); }
+    /** The end of the answer. */
     Iterator::End end() const noexcept { return {}; }
 
 #if defined(DYNAMO_LLM_HAS_STOP_TOKEN)
     /** Cancels a request; safe after its end, and after it was destroyed. */
     class Canceller {
       public:
+        /** Does not own the request. */
         explicit Canceller(dynamo_request_t *request) noexcept : request_(request) {}
+        /** Cancels it. */
         void operator()() const noexcept { dynamo_request_cancel(request_); }
 
       private:
@@ -780,20 +849,27 @@ class Runtime {
         }
         return Runtime(handle);
     }
+    /** The same, of a Config. */
     [[nodiscard]] static Returned<Runtime> create(const Config &config) {
         return create(config.json());
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     Runtime() : Runtime(create()) {}
+    /** As create(). */
     explicit Runtime(const std::string &config_json) : Runtime(create(config_json)) {}
+    /** As create(). */
     explicit Runtime(const Config &config) : Runtime(create(config)) {}
 #endif
     /** Takes a handle of the C interface over. */
     explicit Runtime(dynamo_runtime_t *owned) noexcept : handle_(owned) {}
+    /** An empty one, to be assigned to. */
     explicit Runtime(std::nullptr_t) noexcept {}
 
+    /** Whether it holds a handle. */
     explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
     dynamo_runtime_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
     dynamo_runtime_t *release() noexcept { return handle_.release(); }
 
     /** Sends a request. Errors: those of dynamo_request_send(); after one it can be sent again. */
@@ -874,6 +950,7 @@ inline Returned<void> set_log(dynamo_log_level_t level) {
 /** Resumes a coroutine at once, in the library's callback thread: for coroutines that only pass
  * things on. While one runs, others wait. */
 struct InlineExecutor {
+    /** Resumes it. */
     void operator()(std::coroutine_handle<> coroutine) const { coroutine.resume(); }
 };
 
@@ -971,8 +1048,10 @@ class AsyncRequest {
     };
 
   public:
+    /** What next() gives, to be awaited at once, by one coroutine. */
     class Next {
       public:
+        /** @cond */
         explicit Next(std::shared_ptr<State> state) noexcept : state_(std::move(state)) {}
         Next(const Next &) = delete;
         Next &operator=(const Next &) = delete;
@@ -1010,6 +1089,7 @@ class AsyncRequest {
             state_->waiting = nullptr;
             return std::exchange(state_->received, Received());
         }
+        /** @endcond */
 
       private:
         friend State;
@@ -1024,6 +1104,7 @@ class AsyncRequest {
     Request request_;
 };
 
+/** AsyncRequest(std::move(request), executor) finds the type of the executor. */
 template <class Executor>
 AsyncRequest(Request, Executor) -> AsyncRequest<Executor>;
 

@@ -115,6 +115,7 @@ typedef struct dynamo_chunk_t {
     size_t struct_size;
     /** Bytes of UTF-8; a code point may be split over chunks, the library joins it. NULL if none. */
     const char *text;
+    /** Length of text in bytes. */
     size_t text_length;
     /** Token ids of these tokens, as many as token_count; NULL if the engine has none. */
     const uint32_t *token_ids;
@@ -176,7 +177,7 @@ DYNAMO_LLM_API int32_t dynamo_stream_fail(dynamo_stream_t *stream, int32_t statu
                                           const char *message, const char *detail_json);
 /** @} */
 
-/** @name Logging */
+/** @name Records */
 /** @{ */
 
 /** Logs a record the library's way: see dynamo_log_set_callback(). NULL texts are ignored. */

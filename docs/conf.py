@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Sphinx makes the site: sphinx-build -W --keep-going -n docs build/docs/html.
+
+It needs doxygen on PATH, the extra "docs" of pyproject.toml, and the package installed; no network.
+"""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+header = (here.parent / "include" / "dynamo_llm.h").read_text()
+
+project = "dynamo-llm"
+author = "the dynamo-llm authors"
+release = version = re.search(r'#define DYNAMO_LLM_VERSION_STRING "(.*)"', header)[1]  # type: ignore[index]
+
+# The comments of the headers, read by Doxygen; a warning of it ends the build.
+xml = here.parent / "build" / "docs" / "doxygen"
+xml.mkdir(parents=True, exist_ok=True)
+doxygen = subprocess.run(
+    ["doxygen", "Doxyfile"],
+    cwd=here,
+    env={**os.environ, "DOXYGEN_OUTPUT": str(xml)},
+    check=False,
+    timeout=120,
+)
+if doxygen.returncode != 0:
+    raise SystemExit("doxygen found fault with the comments of the headers: see above")
+
+extensions = ["breathe", "myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["snippets"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+breathe_projects = {"dynamo-llm": str(xml / "xml")}
+breathe_default_project = "dynamo-llm"
+breathe_domain_by_extension = {"h": "c", "hpp": "cpp"}
+breathe_show_include = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+
+# A name that leads nowhere is a warning. These are other people's names.
+nitpick_ignore_regex = [
+    (r"c:identifier", r"u?int(8|32|64)_t|size_t"),
+    (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_llm|dynamo_[a-z_]+_t|DYNAMO_[A-Z_]+"),
+    (r"py:class", r"(collections|pathlib|typing|asyncio|types|os)\..*"),
+    # Type variables, and what docstrings mention that is not part of this reference.
+    (r"py:class", r"dynamo_llm\.api\.\w+\.(Self|Result)"),
+    (r"py:(func|attr)", r"dynamo_llm\.runtime\.options\.read|details"),
+]
+
+html_theme = "furo"
+html_title = f"dynamo-llm {release}"
+html_copy_source = False
+html_show_sphinx = False
+toc_object_entries_show_parents = "hide"
+pygments_style = "friendly"
+pygments_dark_style = "monokai"

@@ -1,0 +1,2 @@
+gcc -o first first.c $(dynamo-llm config --cflags --libs)
+./first

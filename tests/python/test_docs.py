@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation: its programs print what it says, its pages have no other code, its tables are right."""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import dynamo_llm
+import pytest
+from conftest import Completed, run, tests_dir
+
+root = tests_dir.parent
+docs = root / "docs"
+snippets = docs / "snippets"
+pages = sorted(docs.rglob("*.md"))
+page_names = [str(page.relative_to(docs)) for page in pages]
+
+#: As a user has them: dynamo-llm, python and the compilers on PATH.
+path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+
+
+def shell(script: str, folder: Path) -> Completed:
+    return run(["sh", "-e", "-c", script], {"PATH": path}, cwd=folder)
+
+
+def strict(command: str) -> str:
+    """A command that compiles, warnings being errors."""
+    return re.sub(r"^(gcc|g\+\+) ", r"\1 -Wall -Wextra -Werror ", command, flags=re.M)
+
+
+def compile_and_run(source: Path, command: str, folder: Path) -> Completed:
+    """Compile a program as its first line says, and run it."""
+    shutil.copy(source, folder)
+    result = shell(strict(command), folder)
+    assert result.returncode == 0, result.stderr
+    return run([folder / source.stem])
+
+
+def check_output(source: Path, result: Completed) -> None:
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr == ""
+    assert result.stdout == source.with_suffix(".out").read_text(), f"{source.stem}.out says otherwise"
+
+
+def programs_in(suffix: str) -> list[str]:
+    names = [str(file.relative_to(snippets)) for file in snippets.rglob(f"*.{suffix}")]
+    assert names
+    return sorted(names)
+
+
+@pytest.mark.parametrize("name", programs_in("c") + programs_in("cpp"))
+def test_compiled(name: str, tmp_path: Path) -> None:
+    """A program compiles with the command in its first line, and prints what the file beside it says."""
+    source = snippets / name
+    first_line = source.read_text().splitlines()[0]
+    command = re.fullmatch(r"(?:/\* |// )((?:gcc|g\+\+) .*?)(?: \*/)?", first_line)
+    assert command, f"the first line of {name} must be the command that compiles it"
+    check_output(source, compile_and_run(source, command[1], tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name in programs_in("py") if name != "python/shout.py"])
+def test_python(name: str) -> None:
+    """A program in Python prints what the file beside it says. (shout.py is what use_shout.py uses.)"""
+    source = snippets / name
+    check_output(source, run([sys.executable, "-W", "error", source]))
+
+
+@pytest.mark.parametrize("name", programs_in("sh"))
+def test_shell(name: str, tmp_path: Path) -> None:
+    """Commands work, where they find the programs that they are about."""
+    for folder in (snippets / "c", snippets / "cpp", snippets / "python"):
+        for file in folder.iterdir():
+            if file.is_file():
+                shutil.copy(file, tmp_path)
+    (tmp_path / "benchmarks").symlink_to(root / "benchmarks")
+    result = shell(strict((snippets / name).read_text()), tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+# ------------------------------------------------------------------------------------------- pages
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Fenced blocks: what follows the fence, and the content."""
+    return re.findall(r"^ *(?:```|~~~|:::)([^\n`]*)\n(.*?)^ *(?:```|~~~|:::)$", text, re.M | re.S)
+
+
+@pytest.mark.parametrize("name", page_names)
+def test_code_is_from_files(name: str) -> None:
+    """A page has no code of its own: it shows a file below snippets/, which other tests run."""
+    text = (docs / name).read_text()
+    for head, content in blocks(text):
+        directive = re.match(r"\{([a-z-]+)\}", head)
+        assert directive, f"{name} has code of its own; put it into a file below docs/snippets:\n{content}"
+        assert re.fullmatch(r"literalinclude|toctree|doxygen[a-z]+|eval-rst", directive[1]), directive[1]
+        if directive[1] == "literalinclude":
+            file = ((docs / name).parent / head.partition("}")[2].strip()).resolve()
+            assert file.is_file(), f"{name} shows {file}, which does not exist"
+            assert file.is_relative_to(snippets), f"{name} shows {file}, which is not below docs/snippets"
+        if directive[1] == "eval-rst":
+            assert not re.search(r"code|literal|parsed|::$", content, re.M), f"{name}: use literalinclude"
+    outside = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
+    indented = re.search(r"(?<=\n\n)(?:    |\t)[^ *\d-].*", outside)
+    assert not indented, f"{name} has indented code of its own: {indented[0] if indented else ''}"
+
+
+def test_all_snippets_are_shown() -> None:
+    """No file below snippets/ is left over."""
+    shown = "\n".join(page.read_text() for page in pages)
+    hidden = [
+        str(file.relative_to(docs))
+        for file in snippets.rglob("*.*")
+        if file.suffix != ".pyc" and str(file.relative_to(docs)) not in shown
+    ]
+    # Outputs that add nothing are compared, but not shown.
+    assert [name for name in hidden if not name.endswith(".out")] == []
+
+
+def configurations() -> list[tuple[str, str]]:
+    """What the pages and the README have of JSON in a line, and where."""
+    return [
+        (file.name, span)
+        for file in [*pages, root / "README.md"]
+        for span in re.findall(
+            r"`(\{.*?\}|\"[a-z_]+\": [^`]*)`", re.sub(r"```.*?```", "", file.read_text(), flags=re.S)
+        )
+    ]
+
+
+@pytest.mark.parametrize(("page", "text"), configurations())
+def test_configuration(page: str, text: str) -> None:
+    """JSON in a line is a configuration, part of one, an entry of a script, or a key of a request."""
+    text = text if text.startswith("{") else "{" + text + "}"
+    value = json.loads(text.replace("{...}", "{}").replace("[...]", "[]"))
+    if value.keys() <= {"stream"} and value.get("stream") in (True, False):
+        dynamo_llm.Runtime(engine="echo").request({"prompt": "", **value}).result()
+    elif value.keys() <= {"when_full", "capacity"}:
+        dynamo_llm.Runtime(engine="echo", stream=value)
+    elif not value.keys() <= dynamo_llm.config_schema()["properties"].keys():
+        dynamo_llm.Runtime(engine="scripted", options={"script": [value]})
+    else:
+        if value.keys() == {"options"}:
+            value["engine"] = "scripted"
+        if "executable" in value.get("python", {}):
+            value.setdefault("engine", "echo")  # a program in Python may not choose another Python
+        try:
+            dynamo_llm.Runtime(value).close()
+        except dynamo_llm.InvalidConfigError:
+            raise
+        except dynamo_llm.DynamoError as error:  # its names are examples; its keys and types are right
+            assert error.status_name in (
+                "DYNAMO_ERROR_MODEL_NOT_FOUND",
+                "DYNAMO_ERROR_ENGINE_NOT_FOUND",
+                "DYNAMO_ERROR_ENGINE_UNAVAILABLE",
+                "DYNAMO_ERROR_ENGINE_FAILED" if "start_error" in text else "",
+            ), error
+
+
+@pytest.mark.parametrize("page", ["configuration.md", "errors.md", "threads.md"])
+def test_tables(page: str) -> None:
+    """Tables that come from the code are up to date."""
+    tables = load(docs / "tables.py")
+    text = (docs / page).read_text()
+    assert text == tables.written(page, text), "run: python docs/tables.py"
+
+
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ------------------------------------------------------------------------------------------ headers
+
+
+def test_functions_say_what_callers_must_know() -> None:
+    """A comment says who owns a pointer that is handed out, how long a wait is, and how failure looks."""
+    tables = load(docs / "tables.py")
+    functions = list(tables.functions())
+    assert len(functions) > 35
+    faults = []
+    declarations = "".join(header.read_text() for header in tables.headers)
+    for name, comment, result in functions:
+        parameters = re.search(rf"{name}\(([^;]*)\);", declarations)
+        assert parameters is not None
+        if "*" in result and not tables.owner(comment):
+            faults.append(f'{name} hands out a pointer; say whose: "Ownership: ..." or "Static."')
+        if re.search(r"timeout_ms\b", parameters[1]) and not tables.waits(comment):
+            faults.append(f'{name} has a time-out; say "Blocking: ..."')
+        if result != "void" and not re.search(
+            r"@return|Never fails|NULL only|DYNAMO_|INVALID_|status", comment, re.I
+        ):
+            faults.append(f'{name} may fail; say how: "@return ..." or "Never fails."')
+    assert faults == []
+
+
+# ------------------------------------------------------------------------------------------- README
+
+readme = (root / "README.md").read_text()
+
+#: Commands of the README that other steps of scripts/test run, or that take what only a user has.
+run_elsewhere = {
+    "pip install .",
+    "cmake -B build -G Ninja -DDYNAMO_LLM_PYTHON=OFF "
+    "&& cmake --build build && cmake --install build --prefix P",
+}
+
+
+@pytest.mark.parametrize(("language", "content"), blocks(readme))
+def test_readme(language: str, content: str, tmp_path: Path) -> None:
+    """The README's programs compile, run, and print something; its commands exist."""
+    if language in ("c", "cpp"):
+        source = tmp_path / f"app.{language}"
+        source.write_text(content)
+        compiler = {"c": "gcc", "cpp": "g++ -std=c++17"}[language]
+        build = tmp_path / "build"
+        build.mkdir()
+        command = f"{compiler} -o app {source.name} $(dynamo-llm config --cflags --libs)"
+        result = compile_and_run(source, command, build)
+    elif language == "python":
+        (tmp_path / "app.py").write_text(content)
+        result = run([sys.executable, tmp_path / "app.py"])
+    elif language == "sh":
+        for line in content.splitlines():
+            words = shlex.split(line, comments=True)
+            if not words or " ".join(words) in run_elsewhere:
+                continue
+            if words[0] in ("gcc", "g++"):
+                assert words[-1] == "--libs)", line  # as the programs above are compiled
+            else:
+                assert (root / words[0]).is_file(), f"{words[0]} is not in the repository"
+        return
+    else:
+        assert language in ("", "text"), f"say how to check {language}"
+        return
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert len(result.stdout.strip()) > 10
+
+
+def test_readme_links() -> None:
+    """Links of the README lead to files."""
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", readme):
+        assert (root / target).exists(), target
