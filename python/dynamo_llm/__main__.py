@@ -17,7 +17,12 @@ def _folder_option(name: str, folder: Callable[[], Path], what: str) -> click.Op
             context.exit()
 
     return click.Option(
-        [name], is_flag=True, is_eager=True, expose_value=False, callback=show, help=f"Print the folder of {what}."
+        [name],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help=f"Print the folder of {what}.",
     )
 
 

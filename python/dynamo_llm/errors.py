@@ -185,7 +185,8 @@ class VersionMismatchError(DynamoError):
 
 class SystemFailedError(DynamoError):
     """The operating system refused: no threads, no file descriptors. (The status' name is SYSTEM; Python
-    has a SystemError of its own.)"""
+    has a SystemError of its own.)
+    """
 
     status_name = "DYNAMO_ERROR_SYSTEM"
 

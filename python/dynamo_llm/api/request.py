@@ -64,7 +64,8 @@ class Request(Generic[Result]):
     @property
     def status(self) -> int:
         """2 (``DYNAMO_PENDING``) before the end, then 1 (``DYNAMO_END``) or the error's status, whether or not
-        everything was received."""
+        everything was received.
+        """
         return self._core.status
 
     def receive(self, timeout: float | None = None) -> Response | None:

@@ -124,7 +124,8 @@ _identifying = ("id", "type", "role", "name", "index", "object", "finish_reason"
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
     """OpenAI's rule for putting deltas together: texts and lists are joined, lists of numbered items by
-    their ``index``."""
+    their ``index``.
+    """
     for key, value in more.items():
         known = into.get(key)
         if value is None and known is not None:
