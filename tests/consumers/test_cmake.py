@@ -77,7 +77,7 @@ def test_wrong_wishes(prefix: Path, option: str, message: str, tmp_path: Path) -
 
 
 def test_subproject(tmp_path: Path) -> None:
-    """A parent in C gets both libraries, and no tests, no kind of build, no Python, no installation of ours."""
+    """A parent in C gets both libraries, and no tests, kind of build, Python or installation of ours."""
     build = tmp_path / "build"
     options = [f"-DDYNAMO_LLM_SOURCE={source_dir}", f"-DPython_EXECUTABLE={sys.executable}"]
     configure_and_build(consumers_dir / "subproject", build, *options, env={"CCACHE_BASEDIR": str(tmp_path)})

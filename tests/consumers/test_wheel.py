@@ -31,12 +31,12 @@ sdk = {
 def contents(wheel: Path) -> dict[str, int]:
     """Names of the files of a wheel, with their check sums, without the list of itself."""
     with zipfile.ZipFile(wheel) as archive:
-        files = {info.filename: info.CRC for info in archive.infolist()}
+        files = {info.filename: info.CRC for info in archive.infolist() if not info.is_dir()}
     return {name: crc for name, crc in files.items() if not name.endswith(("/RECORD", "/WHEEL"))}
 
 
 def test_files(wheel: Path) -> None:
-    """All that a program in C or C++ needs is in it, every Python file of the sources, and nothing outside."""
+    """All that a program in C or C++ needs is in it, every Python file of the sources, and nothing else."""
     names = {name.removeprefix("dynamo_llm/") for name in contents(wheel)}
     names |= {"LICENSE"} if any(name.endswith("licenses/LICENSE") for name in names) else set()
     assert sdk <= names
