@@ -16,11 +16,9 @@ static PyObject *ask(PyObject *self, PyObject *prompt) {
     PyObject *answer = NULL;
     if (dynamo_request_send(runtime, request) == DYNAMO_OK) {
         dynamo_response_t *response;
-        Py_BEGIN_ALLOW_THREADS
-        response = dynamo_request_recv(request);
-        Py_END_ALLOW_THREADS
-        if (response != NULL)
-            answer = PyUnicode_FromString(dynamo_response_text(response, NULL));
+        Py_BEGIN_ALLOW_THREADS response = dynamo_request_recv(request);
+        Py_END_ALLOW_THREADS if (response != NULL) answer =
+            PyUnicode_FromString(dynamo_response_text(response, NULL));
         dynamo_free(response);
     }
     if (answer == NULL && !PyErr_Occurred())
@@ -30,8 +28,10 @@ static PyObject *ask(PyObject *self, PyObject *prompt) {
     return answer;
 }
 
-static PyMethodDef methods[] = {{"ask", ask, METH_O, "The answer to a prompt."}, {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_asking", NULL, -1, methods, NULL, NULL, NULL, NULL};
+static PyMethodDef methods[] = {{"ask", ask, METH_O, "The answer to a prompt."},
+                                {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_asking", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__asking(void) {
     return PyModule_Create(&module);
