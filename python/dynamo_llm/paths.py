@@ -24,6 +24,16 @@ def include_dir() -> Path:
     return next((one for one in folders if (one / "dynamo_llm.h").is_file()), folders[0])
 
 
+def cmake_dir() -> Path:
+    """Folder of ``DynamoLLMConfig.cmake``, for ``DynamoLLM_DIR``."""
+    return lib_dir() / "cmake" / "DynamoLLM"
+
+
+def pkgconfig_dir() -> Path:
+    """Folder of ``dynamo_llm_capi.pc``, for ``PKG_CONFIG_PATH``."""
+    return lib_dir() / "pkgconfig"
+
+
 def demo_model_dir() -> Path:
     """Folder of the demo model."""
     return _package / "models" / "demo"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm config``: what a compiler needs."""
+"""``dynamo-llm config``: what a compiler and a build system need."""
 
 import shlex
 
@@ -16,6 +16,8 @@ _static_libraries = "-lstdc++ -lm -ldl -lpthread"
 @click.option("--static", is_flag=True, help="With --cflags and --libs: link the static library.")
 @click.option("--libdir", is_flag=True, help="Folder of the library.")
 @click.option("--includedir", is_flag=True, help="Folder of dynamo_llm.h.")
+@click.option("--cmakedir", is_flag=True, help="Folder of the CMake package, for DynamoLLM_DIR.")
+@click.option("--pkgconfigdir", is_flag=True, help="Folder of the pkg-config files, for PKG_CONFIG_PATH.")
 @click.option("--version", "version", is_flag=True, help="Version of the library.")
 @click.option("--schema", is_flag=True, help="JSON Schema of a runtime's configuration.")
 @click.pass_context
@@ -26,6 +28,8 @@ def config(
     static: bool,
     libdir: bool,
     includedir: bool,
+    cmakedir: bool,
+    pkgconfigdir: bool,
     version: bool,
     schema: bool,
 ) -> None:
@@ -40,7 +44,9 @@ def config(
     elif libs:
         words += [f"-L{lib}", "-ldynamo_llm_capi", f"-Wl,-rpath,{lib}"]
     lines = [shlex.join(words)] if words else []
-    lines += [lib] * libdir + [include] * includedir + [__version__] * version
+    lines += [lib] * libdir + [include] * includedir
+    lines += [str(paths.cmake_dir())] * cmakedir + [str(paths.pkgconfig_dir())] * pkgconfigdir
+    lines += [__version__] * version
     if schema:
         from dynamo_llm import _core
 

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs compilers and build systems."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+source_dir = Path(__file__).resolve().parent.parent.parent
+consumers_dir = source_dir / "tests" / "consumers"
+echo = '{"engine": "echo"}'
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def run(
+    command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Completed:
+    """Run a program; the tools of this interpreter's environment come first on its PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, "PATH": path, **(env or {})},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+def build_folder() -> Path:
+    """Folder of the CMake build whose installation is tested; it is made if it is not there."""
+    return source_dir / os.environ.get("DYNAMO_LLM_TEST_BUILD", "build/test/plain")
+
+
+def configure(project: Path, build: Path, *options: str, env: Mapping[str, str] | None = None) -> Completed:
+    """Let CMake configure a project."""
+    return run(["cmake", "-S", project, "-B", build, "-G", "Ninja", *options], env)
+
+
+def configure_and_build(
+    project: Path, build: Path, *options: str, env: Mapping[str, str] | None = None
+) -> str:
+    """Configure and build a project; what both said."""
+    result = configure(project, build, *options, env=env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    built = run(["cmake", "--build", build, "-j2", "-v"], env)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return result.stdout + built.stdout
+
+
+def answer(
+    program: Path, env: Mapping[str, str] | None = None, config: str = echo, prompt: str = "hello"
+) -> str:
+    """What a program made of ask.c or ask.cpp answers."""
+    result = run([program, config, prompt], env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

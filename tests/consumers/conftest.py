@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: the wheel in a fresh virtual environment, an install tree that was moved, and compilers."""
+
+import os
+import shutil
+import sys
+import venv
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from building import build_folder, configure_and_build, run, source_dir
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    make = f"from scikit_build_core.build import build_sdist; print(build_sdist({str(folder)!r}))"
+    result = run([sys.executable, "-c", make], cwd=source_dir)
+    assert result.returncode == 0, result.stderr
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="session")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-build-isolation", "--no-deps", "--no-index", f"-Cbuild-dir={sdist / 'build'}"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "-w", folder, sdist]
+    result = run(command, env={"CCACHE_BASEDIR": str(sdist)})
+    assert result.returncode == 0, result.stdout + result.stderr
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+def borrow(environment: Path, *names: str) -> None:
+    """Link distributions of the tests' own environment into another one, as there may be no network."""
+    (target,) = environment.glob("lib/python3*/site-packages")
+    for name in names:
+        files = metadata.files(name)
+        assert files is not None
+        for top in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+            here = Path(str(metadata.distribution(name).locate_file(top)))
+            if not (target / top).exists():
+                (target / top).symlink_to(here)
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh virtual environment with the wheel, its dependencies, and scikit-build-core."""
+    folder = tmp_path_factory.mktemp("fresh") / "environment"
+    venv.create(folder, symlinks=True)
+    borrow(folder, "click", "mistralrs", "scikit-build-core", "packaging", "pathspec")
+    if sys.version_info < (3, 11):
+        borrow(folder, "exceptiongroup", "tomli")
+    command = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"]
+    result = run([*command, "--no-index", "--no-deps", wheel])
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What cmake --install made, moved to a folder with a blank in its name."""
+    build = build_folder()
+    options = [f"-DPython_EXECUTABLE={sys.executable}", "-DDYNAMO_LLM_WERROR=ON"]
+    configure_and_build(source_dir, build, *options)
+    folder = tmp_path_factory.mktemp("prefix")
+    result = run(["cmake", "--install", build, "--prefix", folder / "before"])
+    assert result.returncode == 0, result.stderr
+    (folder / "before").rename(folder / "moved here")
+    return folder / "moved here"
+
+
+@pytest.fixture(params=["gcc", "clang"])
+def compilers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """CC and CXX of an environment."""
+    cc = request.param
+    cxx = {"gcc": "g++", "clang": "clang++"}[cc]
+    if shutil.which(cc) is None or shutil.which(cxx) is None:
+        pytest.skip(f"{cc} is not installed")
+    return {"CC": cc, "CXX": cxx, "PATH": os.environ["PATH"]}
