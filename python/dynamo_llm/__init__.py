@@ -1,11 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLM inference for C, C++ and Python on one core.
 
-This package carries the C library with its headers (see :mod:`dynamo_llm.paths` and the command
-``dynamo-llm config``), and the runtime that runs engines written for Python.
+    import dynamo_llm
+
+    with dynamo_llm.Runtime() as runtime:
+        for response in runtime.chat("What is a KV cache?"):
+            print(response.text, end="", flush=True)
+
+The package carries the C library with its headers, too: see :mod:`dynamo_llm.paths` and the command
+``dynamo-llm config``.
 """
 
-from dynamo_llm import _core
+from dynamo_llm._core import VERSION as __version__
+from dynamo_llm._core import Response, Usage
+from dynamo_llm.api.request import Request
+from dynamo_llm.api.result import Choice, Completion, Embeddings
+from dynamo_llm.api.runtime import Runtime, config_schema
+from dynamo_llm.errors import (
+    CancelledError,
+    ClosedError,
+    ContextLengthError,
+    DeadlineExceededError,
+    DynamoError,
+    EngineFailedError,
+    EngineNotFoundError,
+    EngineUnavailableError,
+    ForkedError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidConfigError,
+    InvalidHandleError,
+    InvalidJsonError,
+    InvalidRequestError,
+    InvalidStateError,
+    ModelNotFoundError,
+    NotSupportedError,
+    OutOfMemoryError,
+    OverloadedError,
+    PythonUnavailableError,
+    SlowConsumerError,
+    SystemFailedError,
+    UnavailableError,
+    VersionMismatchError,
+)
 
-__version__: str = _core.VERSION
-__all__ = ["__version__"]
+__all__ = [
+    "CancelledError",
+    "Choice",
+    "ClosedError",
+    "Completion",
+    "ContextLengthError",
+    "DeadlineExceededError",
+    "DynamoError",
+    "Embeddings",
+    "EngineFailedError",
+    "EngineNotFoundError",
+    "EngineUnavailableError",
+    "ForkedError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidConfigError",
+    "InvalidHandleError",
+    "InvalidJsonError",
+    "InvalidRequestError",
+    "InvalidStateError",
+    "ModelNotFoundError",
+    "NotSupportedError",
+    "OutOfMemoryError",
+    "OverloadedError",
+    "PythonUnavailableError",
+    "Request",
+    "Response",
+    "Runtime",
+    "SlowConsumerError",
+    "SystemFailedError",
+    "UnavailableError",
+    "Usage",
+    "VersionMismatchError",
+    "__version__",
+    "config_schema",
+]

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine with a model, ready for requests."""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dynamo_llm import _core
+from dynamo_llm.api.duration import milliseconds
+from dynamo_llm.api.interrupt import interruptible
+from dynamo_llm.api.request import Request
+from dynamo_llm.api.result import Completion, Embeddings
+from dynamo_llm.errors import DeadlineExceededError
+
+Self = TypeVar("Self", bound="Runtime")
+
+
+class Runtime:
+    """An engine with a model, ready for requests.
+
+    ``Runtime()`` is the embedded default: the demo model on mistral.rs. Creating one blocks, without the
+    GIL, until the model is loaded; in a coroutine use :meth:`open`. Any thread and any loop may use it.
+
+    What a runtime that is dropped had in flight goes on to its end; :meth:`close`, or ``with``, cancels it.
+
+    :param config: a dictionary, or its JSON; :func:`dynamo_llm.config_schema` has all keys.
+    :param engine: name: ``mistralrs`` (default), ``echo``, ``scripted``, an entry point of the group
+        ``dynamo_llm.engines``, or ``module:Class``. This and the following are keys of the
+        configuration, and override those of ``config``.
+    :param model: folder or file of the model; the engine's default if absent.
+    :param options: the engine's own settings.
+    :param stream: ``{"capacity": tokens, "when_full": "block" or "fail"}``: the bound of each stream.
+    :param python: ``{"path": [folders]}``, which are put on ``sys.path``.
+    :raises DynamoError: those of ``dynamo_runtime_create()``: :class:`~dynamo_llm.InvalidJsonError`,
+        :class:`~dynamo_llm.InvalidConfigError`, :class:`~dynamo_llm.EngineNotFoundError`,
+        :class:`~dynamo_llm.EngineUnavailableError`, :class:`~dynamo_llm.ModelNotFoundError`, ...
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | str | None = None,
+        *,
+        engine: str | None = None,
+        model: str | os.PathLike[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        stream: Mapping[str, Any] | None = None,
+        python: Mapping[str, Any] | None = None,
+    ) -> None:
+        keys = {
+            "engine": engine,
+            "model": model,
+            "options": options,
+            "stream": stream,
+            "python": python,
+        }
+        text = _config_text(config, {key: value for key, value in keys.items() if value is not None})
+        self._core = interruptible(partial(_core.Runtime, text))
+
+    @classmethod
+    async def open(cls: type[Self], config: Mapping[str, Any] | str | None = None, **keys: Any) -> Self:
+        """``Runtime(config, ...)`` for coroutines: the model loads while the caller's loop goes on."""
+        return await asyncio.to_thread(partial(cls, config, **keys))
+
+    def chat(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+        first_token_timeout: float | None = None,
+        **body: Any,
+    ) -> Request[Completion]:
+        """Send a chat. Does not wait for the answer.
+
+        :param messages: OpenAI's messages, such as ``{"role": "user", "content": "..."}``; a string is a
+            question of the user.
+        :param timeout: seconds from now until the end; then :class:`~dynamo_llm.DeadlineExceededError`.
+        :param first_token_timeout: seconds from now until something of the answer has come.
+        :param body: more keys of OpenAI's body: ``model``, ``max_tokens``, ``temperature``, ``top_p``,
+            ``seed``, ``stop``, ``n``, ``tools``, ``response_format``, ... None is as absent. With
+            ``stream=False`` the whole answer comes as one response.
+        :raises DynamoError: those of ``dynamo_request_create()`` and ``dynamo_request_send()``:
+            :class:`~dynamo_llm.InvalidRequestError`, :class:`~dynamo_llm.ClosedError`, ...
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        body = {"messages": list(messages), **body}
+        return self._send(Request(_given(body), Completion, timeout, first_token_timeout))
+
+    def complete(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        timeout: float | None = None,
+        first_token_timeout: float | None = None,
+        **body: Any,
+    ) -> Request[Completion]:
+        """Send a prompt that is taken as it is, without a chat template. Else as :meth:`chat`.
+
+        :param prompt: a text, or token ids.
+        """
+        body = {"prompt": prompt if isinstance(prompt, str) else list(prompt), **body}
+        return self._send(Request(_given(body), Completion, timeout, first_token_timeout))
+
+    def embed(
+        self, input: str | Sequence[str] | Sequence[int], *, timeout: float | None = None, **body: Any
+    ) -> Request[Embeddings]:
+        """Ask for the embedding of a text, or of several. Else as :meth:`chat`.
+
+        :param input: a text, texts, or the token ids of one.
+        :param body: more keys of OpenAI's body: ``model``, ``dimensions``, ``encoding_format``.
+        """
+        body = {"input": input if isinstance(input, str) else list(input), **body}
+        return self._send(Request(_given(body), Embeddings, timeout))
+
+    def request(
+        self,
+        body: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        first_token_timeout: float | None = None,
+    ) -> Request[Any]:
+        """Send an OpenAI body as it is: a chat (``messages``), completion (``prompt``) or embedding (``input``).
+
+        Its :meth:`~dynamo_llm.Request.result` is a :class:`Completion`, or :class:`Embeddings`.
+        """
+        result: Any = Embeddings if "input" in body else Completion
+        return self._send(Request(body, result, timeout, first_token_timeout))
+
+    def _send(self, request: Request[Any]) -> Request[Any]:
+        self._core.send(request._core)
+        return request
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Take no more requests, wait for those in flight, then stop the engine; again is fine.
+
+        Blocks, without the GIL, at most for the time-out and 10 seconds more.
+
+        :param timeout: seconds until requests in flight are cancelled; None: they may take for ever.
+        :raises DeadlineExceededError: some were cancelled, or the engine has not stopped yet.
+        """
+        interruptible(partial(self._core.shutdown, milliseconds(timeout, "timeout")))
+
+    def close(self) -> None:
+        """Cancel what is in flight and stop the engine. Blocks, without the GIL, at most for 10 seconds."""
+        try:
+            self.shutdown(0)
+        except DeadlineExceededError:
+            pass  # that requests were cancelled is what was asked for
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters since the runtime was created, as ``dynamo_runtime_statistics()`` describes them."""
+        counters: dict[str, Any] = json.loads(self._core.statistics())
+        return counters
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self: Self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def __repr__(self) -> str:
+        statistics = self.statistics()
+        return f"<Runtime {statistics['engine']}, {statistics['requests']['in_flight']} requests in flight>"
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _config_text(config: Mapping[str, Any] | str | None, keys: dict[str, Any]) -> str:
+    if isinstance(config, str):
+        try:
+            parsed = json.loads(config)
+        except ValueError:
+            return config  # the library says what is wrong
+        if not keys or not isinstance(parsed, dict):
+            return config
+        config = parsed
+    return json.dumps({**(config or {}), **keys}, default=os.fspath)
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a runtime's configuration."""
+    schema: dict[str, Any] = json.loads(_core.config_schema())
+    return schema
