@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian roots in folders: made by debootstrap, and entered in namespaces of their own.
 
-Whatever is mounted is mounted in the namespace of one command and goes with it, so that nothing is left to unmount, and a
-root that is removed holds nothing of the machine's.
+Whatever is mounted is mounted in the namespace of one command and goes with it, so that nothing is left to
+unmount, and a root that is removed holds nothing of the machine's.
 """
 
 import os
@@ -69,9 +69,14 @@ class Root:
         lines = ["set -e", f"mount --bind {root} {root}"]
         if self.confined:
             lines.append(f"mount -o remount,bind,ro {root}")
-        lines += [f"mount -t proc proc {root}/proc", f"mount -t tmpfs -o mode=1777,size=64m tmpfs {root}/dev/shm"]
-        lines += [f"mount -t tmpfs -o {shlex.quote(options or 'mode=755')} tmpfs {root}{target}"
-                  for target, _, options in (entry.partition(":") for entry in self.tmpfs)]
+        lines += [
+            f"mount -t proc proc {root}/proc",
+            f"mount -t tmpfs -o mode=1777,size=64m tmpfs {root}/dev/shm",
+        ]
+        lines += [
+            f"mount -t tmpfs -o {shlex.quote(options or 'mode=755')} tmpfs {root}{target}"
+            for target, _, options in (entry.partition(":") for entry in self.tmpfs)
+        ]
         for mount in self.mounts:
             source, target = shlex.quote(str(mount.source)), f"{root}{mount.target}"
             lines.append(f"mount --bind {source} {target}")
@@ -92,14 +97,17 @@ class Root:
 
 
 def machine(work: Path, release: str) -> tuple[list[Mount], dict[str, str]]:
-    """How this machine reaches the indexes of apt and pip: mounts and variables for a step of a build, kept by no image."""
+    """How this machine reaches the indexes of apt and pip: mounts and variables that no image keeps."""
     run = work / "run"  # outlives the steps, for what pip downloads
     (run / "pip").mkdir(parents=True, exist_ok=True)
     env = {name: os.environ[name] for name in passed_on if name in os.environ} | {"PIP_CACHE_DIR": "/run/pip"}
     if "PIP_CERT" in os.environ:
         shutil.copy(os.environ["PIP_CERT"], run / "ca.crt")
         env["PIP_CERT"] = "/run/ca.crt"
-    mounts = [Mount(run, "/run", writable=True), Mount(Path("/etc/resolv.conf").resolve(), "/etc/resolv.conf")]
+    mounts = [
+        Mount(run, "/run", writable=True),
+        Mount(Path("/etc/resolv.conf").resolve(), "/etc/resolv.conf"),
+    ]
     if mirror(release) is not None:
         mounts.append(Mount(Path("/etc/apt"), "/etc/apt"))
     return mounts, env
@@ -107,7 +115,13 @@ def machine(work: Path, release: str) -> tuple[list[Mount], dict[str, str]]:
 
 def mirror(release: str) -> str | None:
     """From where this machine has this release of Debian, if it has it."""
-    words = ("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")
+    words = (
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(CODENAME) $(COMPONENT) $(REPO_URI)",
+        "Created-By: Packages",
+    )
     if shutil.which("apt-get") is None:
         return None
     for line in quietly(words, 60).splitlines():
@@ -128,8 +142,8 @@ def base(work: Path, release: str) -> Path:
     address = mirror(release)
     quietly(["debootstrap", "--variant=minbase", release, root, *([address] if address else [])], 1500)
     # Nothing of this machine, but places to mount it; and no package starts its service.
-    for name in ("hostname", "hosts", "resolv.conf"):
-        (root / "etc" / name).write_text("")
+    for name, text in (("hostname", ""), ("hosts", "127.0.0.1 localhost\n"), ("resolv.conf", "")):
+        (root / "etc" / name).write_text(text)
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
