@@ -8,9 +8,11 @@ command that needs it, so that ``dynamo-llm config`` in a makefile costs next to
 import click
 
 from dynamo_llm import __version__
+from dynamo_llm.cli.bench import bench
 from dynamo_llm.cli.chat import chat
 from dynamo_llm.cli.config import config
 from dynamo_llm.cli.ending import Ending
+from dynamo_llm.cli.models import models
 
 
 @click.group(cls=Ending, context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +21,5 @@ def main() -> None:
     """Run LLMs from C, C++ and Python."""
 
 
-for command in (chat, config):
+for command in (bench, chat, config, models):
     main.add_command(command)

@@ -2,6 +2,7 @@
 """``dynamo-llm chat``: one question, or a conversation."""
 
 import sys
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,7 +40,7 @@ def chat(
     With "-" as PROMPT, and where input is no terminal, the prompt is read from there.
     """
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
-    messages = [{"role": "system", "content": _utf8(system, "--system")}] if system else []
+    messages = [{"role": "system", "content": settings.utf8(system, "--system")}] if system else []
     if prompt is None and sys.stdin.isatty():
         if as_json or not sys.stdout.isatty():
             raise click.UsageError("a conversation needs a terminal; give a PROMPT", context)
@@ -48,7 +49,7 @@ def chat(
         with _load(config, engine, model) as runtime:
             Conversation(runtime, messages, sampling).run()
         return
-    text = _read_stdin() if prompt in (None, "-") else _utf8(prompt or "", "PROMPT")
+    text = _read_stdin() if prompt in (None, "-") else settings.utf8(prompt or "", "PROMPT")
     if not text.strip():
         raise click.UsageError("the prompt is empty", context)
     messages.append({"role": "user", "content": text})
@@ -77,6 +78,7 @@ def say(
                 timing.note(response)
                 said.append(response.text)
                 output.write(response.text)
+        timing.end = perf_counter()
     finally:
         # What follows, be it an error, starts on a line of its own.
         if any(said) and not "".join(said[-1:]).endswith("\n"):
@@ -87,15 +89,6 @@ def say(
 def _load(config: dict[str, Any], engine: str | None, model: str | None) -> "Runtime":
     with output.spinner("Loading the model ..."):
         return settings.start(config, engine, model)
-
-
-def _utf8(text: str, name: str) -> str:
-    """Text of the command line, which Python decodes so that nothing is refused."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise click.UsageError(f"{name} is not UTF-8") from None
-    return text
 
 
 def _read_stdin() -> str:

@@ -78,7 +78,7 @@ class Conversation:
             self._note(timing.summary())
         except DynamoError as error:
             hint = "\n/clear makes room." if isinstance(error, ContextLengthError) and self._said else ""
-            self._console.print(output.printable(str(error)) + hint, style="red", soft_wrap=True)
+            self._console.print(output.printable(str(error)) + hint, style="red")
             if error.fatal:
                 raise
         finally:
@@ -87,4 +87,4 @@ class Conversation:
                 self._said = [*asked, {"role": "assistant", "content": "".join(said)}]
 
     def _note(self, text: str) -> None:
-        self._console.print(text, style="dim", soft_wrap=True)
+        self._console.print(text, style="dim")

@@ -59,3 +59,12 @@ def start(config: dict[str, Any], engine: str | None, model: str | None) -> "Run
     from dynamo_llm import Runtime
 
     return Runtime(config, engine=engine, model=model)
+
+
+def utf8(text: str, name: str) -> str:
+    """Text of the command line. Python decodes it so that nothing is refused; UTF-8 it may not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{name} is not UTF-8") from None
+    return text

@@ -16,6 +16,8 @@ class Timing:
     start: float = field(default_factory=perf_counter)
     arrivals: list[float] = field(default_factory=list)
     """When each response that carries something came. It may carry several tokens."""
+    end: float = 0.0
+    """Set by who received the end."""
     usage: "Usage | None" = None
 
     def note(self, response: "Response") -> None:
@@ -35,8 +37,8 @@ class Timing:
         return [later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
     def summary(self) -> str:
-        """A line for people; to be called at the end of the request."""
-        total = perf_counter() - self.start
+        """A line for people, at the end."""
+        total = self.end - self.start
         words = []
         if self.usage is not None:
             tokens = self.usage.completion_tokens
