@@ -11,6 +11,7 @@ from dynamo_llm import __version__
 from dynamo_llm.cli.bench import bench
 from dynamo_llm.cli.chat import chat
 from dynamo_llm.cli.config import config
+from dynamo_llm.cli.doctor import doctor
 from dynamo_llm.cli.ending import Ending
 from dynamo_llm.cli.models import models
 
@@ -21,5 +22,5 @@ def main() -> None:
     """Run LLMs from C, C++ and Python."""
 
 
-for command in (bench, chat, config, models):
+for command in (bench, chat, config, doctor, models):
     main.add_command(command)

@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder looks like a model of Hugging Face's layout; other programs have a config.json, too."""
+    """Whether a folder has Hugging Face's layout of a model; other programs have a config.json, too."""
     return (folder / "config.json").is_file() and any(
         any(folder.glob(pattern)) for pattern in ("*.safetensors*", "pytorch_model*", "tokenizer*.json")
     )

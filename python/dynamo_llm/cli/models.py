@@ -23,8 +23,8 @@ _depth = 5
 def models(folders: tuple[Path, ...], as_json: bool) -> None:
     """List models: the demo model, those below FOLDERS, and those in the Hugging Face cache.
 
-    Only headers and JSON files are read; no code and no pickle is loaded. What cannot be used is listed with the
-    reason.
+    Only headers and JSON files are read; no code and no pickle is loaded. What cannot be used is listed
+    with the reason.
     """
     found = [inspect(path) for path in _paths(folders)]
     if as_json:
