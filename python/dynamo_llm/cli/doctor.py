@@ -121,8 +121,9 @@ def _python_for_c() -> dict[str, Any]:
     if found["libpython"] is None:
         found["problem"] = (
             f"programs in C cannot run Python engines: {told['name']} is in none of "
-            f"{', '.join(told['folders'])}; install the package libpython{told['version'].rpartition('.')[0]} "
-            f"(Debian, Ubuntu), or a Python that was built with --enable-shared"
+            f"{', '.join(told['folders'])}; install the package "
+            f"libpython{told['version'].rpartition('.')[0]} (Debian, Ubuntu), or a Python that was built "
+            f"with --enable-shared"
         )
     return found
 
