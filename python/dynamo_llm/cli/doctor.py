@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dynamo-llm doctor``: what works on this machine, and why the rest does not."""
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dynamo_llm import __version__, paths
+from dynamo_llm.cli import ending, output
+
+#: Seconds for one run on an engine; a slow disk needs some to load what an engine imports.
+_patience = 120
+
+# Where a program in C finds the shared library of an interpreter: the same places as the library looks in.
+_question = """
+import json, os, sys, sysconfig
+get = sysconfig.get_config_var
+name = get("INSTSONAME") or ""
+if name.endswith(".a") or not name:
+    name = "libpython%d.%d" % sys.version_info[:2] + (".dylib" if sys.platform == "darwin" else ".so.1.0")
+folders = [get("LIBDIR"), os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64")]
+folders += [os.path.join(f, get("MULTIARCH")) for f in folders[:2] if f and get("MULTIARCH")]
+print("\\n" + json.dumps({
+    "version": "%d.%d.%d" % sys.version_info[:3],
+    "name": name,
+    "folders": [f for f in folders if f],
+}))
+"""
+
+
+@click.command()
+@output.json_option("Print the findings as JSON.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check the installation: library, Python, engines, and a run on two of them.
+
+    The exit code is 0 if the default, the demo model on mistral.rs, works.
+    """
+    with output.spinner("Trying the engines ..."):
+        findings = {
+            "library": _library(),
+            "python": _python(),
+            "python_for_c": _python_for_c(),
+            "engines": _engines(),
+            "runs": {"echo": _run("echo", '{"engine": "echo"}'), "default": _run("default", "{}")},
+        }
+    if as_json:
+        output.write_json(findings, indent=2)
+    else:
+        _show(findings)
+    if not findings["runs"]["default"]["works"]:
+        context.exit(ending.FAILED)
+
+
+def _library() -> dict[str, Any]:
+    path = next(iter(sorted(paths.lib_dir().glob("libdynamo_llm_capi.*so.*"))), None)
+    path = path or next(iter(sorted(paths.lib_dir().glob("libdynamo_llm_capi.*"))), None)
+    if path is None:
+        return {"path": str(paths.lib_dir()), "problem": "there is no libdynamo_llm_capi"}
+    found: dict[str, Any] = {"path": str(path), "package": __version__}
+    try:
+        library = ctypes.CDLL(str(path))
+        library.dynamo_version_string.restype = ctypes.c_char_p
+        library.dynamo_abi_version.restype = ctypes.c_uint32
+        found["version"] = library.dynamo_version_string().decode()
+        found["abi"] = library.dynamo_abi_version()
+    except (OSError, AttributeError) as error:
+        found["problem"] = str(error)
+    else:
+        if found["version"] != __version__:
+            found["problem"] = f"library {found['version']} and package {__version__} are not of one release"
+    return found
+
+
+def _python() -> dict[str, Any]:
+    return {
+        "executable": sys.executable,
+        "version": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "prefix": sys.prefix,
+        "base_prefix": sys.base_prefix,
+        "DYNAMO_LLM_PYTHON": os.environ.get("DYNAMO_LLM_PYTHON"),
+        "VIRTUAL_ENV": os.environ.get("VIRTUAL_ENV"),
+    }
+
+
+def _python_for_c() -> dict[str, Any]:
+    """The interpreter that a program in C gets if it links the library of this environment.
+
+    The first two places of docs/embedding.md: the second always fits, for this process runs in it.
+    """
+    named = os.environ.get("DYNAMO_LLM_PYTHON")
+    found: dict[str, Any] = {
+        "executable": named or sys.executable,
+        "because": "DYNAMO_LLM_PYTHON names it" if named else "the library is installed in its environment",
+    }
+    try:
+        answer = subprocess.run(
+            [found["executable"], "-I", "-c", _question],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            check=True,
+        )
+        told = json.loads(answer.stdout.split(b"\n")[-2])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return {**found, "problem": f"it is no working Python: {error}"}
+    files = [Path(folder) / told["name"] for folder in told["folders"]]
+    found["version"] = told["version"]
+    found["libpython"] = next((str(file) for file in files if file.exists()), None)
+    if found["libpython"] is None:
+        found["problem"] = (
+            f"programs in C cannot run Python engines: {told['name']} is in none of "
+            f"{', '.join(told['folders'])}; install the package "
+            f"libpython{told['version'].rpartition('.')[0]} (Debian, Ubuntu), or a Python that was built "
+            f"with --enable-shared"
+        )
+    return found
+
+
+def _engines() -> dict[str, Any]:
+    from dynamo_llm.errors import DynamoError
+    from dynamo_llm.runtime import registry
+
+    engines: dict[str, Any] = {}
+    for name in registry.names():
+        packages, extra = _packages_of(name)
+        missing = sorted(package for package, version in packages.items() if version is None)
+        problem = None
+        if missing:
+            what = f"'dynamo-llm[{name}]'" if extra else " ".join(missing)
+            problem = f"{', '.join(missing)} not installed; run: python -m pip install {what}"
+        elif name not in ("echo", "scripted"):  # these are the library's own and have no class
+            try:
+                registry.find(name)
+            except DynamoError as error:
+                problem = str(error)
+        engines[name] = {"packages": packages, "problem": problem}
+    return engines
+
+
+def _packages_of(engine: str) -> tuple[dict[str, str | None], bool]:
+    """The packages that an engine needs with their versions, and whether an extra of this package has them.
+
+    An engine's extra has its name; the default engine is a plain dependency of that name.
+    """
+    required = importlib.metadata.requires("dynamo-llm") or []
+    of_extra = [one for one in required if re.search(rf"extra == ['\"]{re.escape(engine)}['\"]", one)]
+    plain = [one for one in required if "extra ==" not in one]
+    names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in of_extra or plain]
+    if not of_extra:
+        names = [name for name in names if name == engine]
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions, bool(of_extra)
+
+
+def _run(name: str, config: str) -> dict[str, Any]:
+    """A run in a process of its own: an engine that crashes must not take the findings with it."""
+    command = [sys.executable, "-m", "dynamo_llm.cli", "bench", "--json", "--config", config]
+    command += ["--requests", "1", "--concurrency", "1", "--max-tokens", "8"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_patience, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"works": False, "problem": f"no answer within {_patience} seconds"}
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        told = {}
+    if done.returncode < 0:
+        problem = f"the process was ended by {signal.Signals(-done.returncode).name}"
+    elif "error" in told:
+        problem = told["error"]["message"]
+    elif told.get("errors"):
+        problem = ", ".join(told["errors"])
+    elif done.returncode != 0:
+        problem = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+    else:
+        return {
+            "works": True,
+            "load_seconds": told["load_seconds"],
+            "first_response_ms": told["time_to_first_response_ms"]["p50"],
+            "end_ms": told["time_to_end_ms"]["p50"],
+        }
+    return {"works": False, "problem": problem}
+
+
+def _rows(findings: dict[str, Any]) -> list[tuple[str, bool, str]]:
+    library, python, for_c = (findings[key] for key in ("library", "python", "python_for_c"))
+    rows = [
+        (
+            "library",
+            "problem" not in library,
+            library.get("problem") or f"{library['version']}, ABI {library['abi']}, {library['path']}",
+        ),
+        ("python", True, f"{python['version']}, {python['executable']}, prefix {python['prefix']}"),
+    ]
+    rows += [(key, True, python[key]) for key in ("DYNAMO_LLM_PYTHON", "VIRTUAL_ENV") if python[key]]
+    rows.append(
+        (
+            "python for C programs",
+            "problem" not in for_c,
+            for_c.get("problem") or f"{for_c['executable']} with {for_c['libpython']}: {for_c['because']}",
+        )
+    )
+    for name, engine in findings["engines"].items():
+        versions = ", ".join(f"{package} {version}" for package, version in engine["packages"].items())
+        rows.append(
+            (f"engine {name}", engine["problem"] is None, engine["problem"] or versions or "available")
+        )
+    for name, run in findings["runs"].items():
+        told = (
+            f"loaded in {run['load_seconds']:.2f} s, first response after {run['first_response_ms']:.1f} ms, "
+            f"end after {run['end_ms']:.1f} ms"
+            if run["works"]
+            else run["problem"]
+        )
+        rows.append((f"run on {name}", run["works"], told))
+    return rows
+
+
+def _show(findings: dict[str, Any]) -> None:
+    rows = [(name, "ok" if good else "FAILS", output.printable(told)) for name, good, told in _rows(findings)]
+    if not sys.stdout.isatty():
+        for name, state, told in rows:
+            click.echo(f"{name:22} {state:6} {told}")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, state, told in rows:
+        table.add_row(
+            Text(name), Text(state, "green" if state == "ok" else "red"), Text(told, overflow="fold")
+        )
+    output.console().print(table)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``dynamo-llm models``: the models on this machine."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dynamo_llm import paths
+from dynamo_llm.cli import output
+from dynamo_llm.cli.checkpoint import Checkpoint, inspect, is_checkpoint
+
+#: How far below a folder models are looked for.
+_depth = 5
+
+
+@click.command()
+@output.json_option("Print a list of JSON objects.")
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
+def models(folders: tuple[Path, ...], as_json: bool) -> None:
+    """List models: the demo model, those below FOLDERS, and those in the Hugging Face cache.
+
+    Only headers and JSON files are read; no code and no pickle is loaded. What cannot be used is listed
+    with the reason.
+    """
+    found = [inspect(path) for path in _paths(folders)]
+    if as_json:
+        output.write_json([_entry(one) for one in found], indent=2)
+        return
+    click.echo("\n\n".join(_text(one) for one in found))
+
+
+def _paths(folders: tuple[Path, ...]) -> list[Path]:
+    """Each once, in the order found."""
+    paths_found = [paths.demo_model_dir()]
+    for folder in folders:
+        below = list(_below(folder))
+        # Who names a folder wants to know why it is no model.
+        paths_found += below or [folder]
+    cache = _hugging_face_cache()
+    if cache.is_dir():
+        for snapshots in sorted(cache.glob("models--*/snapshots")):
+            for snapshot in sorted(path for path in snapshots.iterdir() if path.is_dir()):
+                paths_found += list(_below(snapshot)) or [snapshot]
+    return list({os.path.abspath(path): path for path in paths_found}.values())
+
+
+def _hugging_face_cache() -> Path:
+    """As the package huggingface_hub finds it."""
+    get = os.environ.get
+    home = get("HF_HOME") or os.path.join(get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Model folders and GGUF files; links to folders are not followed, so that this ends."""
+    for place, names, files in os.walk(folder):
+        at = Path(place)
+        if is_checkpoint(at):
+            yield at
+        yield from (at / name for name in sorted(files) if name.endswith(".gguf"))
+        is_deep = len(at.relative_to(folder).parts) >= _depth
+        names[:] = [] if is_deep else sorted(name for name in names if not name.startswith("."))
+
+
+def _use(checkpoint: Checkpoint) -> str | None:
+    if checkpoint.problem is not None:
+        return None
+    if checkpoint.path == paths.demo_model_dir():
+        return "dynamo-llm chat"
+    return f"dynamo-llm chat --model {shlex.quote(str(checkpoint.path.absolute()))}"
+
+
+def _entry(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "name": checkpoint.name,
+        "path": str(checkpoint.path.absolute()),
+        "format": checkpoint.format,
+        "architecture": checkpoint.architecture,
+        "context_length": checkpoint.context_length,
+        "bytes": checkpoint.bytes,
+        "problem": checkpoint.problem,
+        "use": _use(checkpoint),
+    }
+
+
+def _text(checkpoint: Checkpoint) -> str:
+    facts = [
+        checkpoint.format,
+        checkpoint.architecture,
+        checkpoint.context_length and f"context of {checkpoint.context_length} tokens",
+        checkpoint.bytes and _size(checkpoint.bytes),
+    ]
+    lines = [
+        ", ".join([checkpoint.name, *(fact for fact in facts if fact)]),
+        str(checkpoint.path.absolute()),
+        _use(checkpoint) or f"cannot be used: {checkpoint.problem}",
+    ]
+    return output.printable("\n  ".join(lines))
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

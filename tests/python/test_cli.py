@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: what it prints, and its exit codes."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Completed, patience, run
+
+COMMAND = [sys.executable, "-m", "dynamo_llm.cli"]
+slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
+failing = json.dumps([{"error": {"status": "OVERLOADED", "message": "too many"}}])
+
+
+def cli(*words: Any, **more: Any) -> Completed:
+    return run([*COMMAND, *words], **more)
+
+
+def test_chat() -> None:
+    """A question is answered on stdout, with nothing on stderr."""
+    for words in (["--engine", "echo", "hé 世界"], ["--config", ' {"engine": "echo"}', "hé 世界"]):
+        result = cli("chat", *words)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "hé 世界\n", "")
+    result = cli("chat", "What is a KV cache?", "--max-tokens", "3")
+    assert result.returncode == 0
+    assert 0 < len(result.stdout) < 30
+
+
+def test_prompt_on_stdin() -> None:
+    """ "-" reads standard input, and so does no prompt where that is no terminal."""
+    for words in (["-"], []):
+        assert cli("chat", "--engine", "echo", *words, input="one two").stdout == "one two\n"
+    result = cli("chat", "--engine", "echo", input="")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "the prompt is empty" in result.stderr
+
+
+def test_chat_json() -> None:
+    """Each line is OpenAI's chunk; an error is a line, too."""
+    chunks = [
+        json.loads(line) for line in cli("chat", "--engine", "echo", "--json", "a b").stdout.splitlines()
+    ]
+    assert "".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks) == "a b"
+    assert chunks[-1]["usage"]["completion_tokens"] == 2
+    result = cli("chat", "--engine", "scripted", "--json", failing)
+    assert (result.returncode, result.stderr) == (1, "")
+    error = json.loads(result.stdout)["error"]
+    assert (error["name"], error["message"]) == ("DYNAMO_ERROR_OVERLOADED", "too many")
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "message"),
+    [
+        ('{"engin": "echo"}', 1, 'did you mean "engine"'),
+        ('{"engine" "echo"}', 2, "line 1 column 11"),
+        ("/no/such/file", 2, 'the file "/no/such/file" cannot be read: No such file'),
+        ('{"model": "/no/such/model"}', 1, "/no/such/model"),
+    ],
+)
+def test_wrong_config(config: str, code: int, message: str) -> None:
+    """The message on stderr names what is wrong."""
+    result = cli("chat", "--config", config, "hello")
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in " ".join(result.stderr.split())
+
+
+def test_config_file(tmp_path: Path) -> None:
+    """--config takes a file; --engine is over it."""
+    file = tmp_path / "config.json"
+    file.write_text('{"engine": "nope"}')
+    assert cli("chat", "--config", file, "x").returncode == 1
+    assert cli("chat", "--config", file, "--engine", "echo", "x").stdout == "x\n"
+    file.write_text("[]")
+    assert "no JSON object" in cli("chat", "--config", file, "x").stderr
+
+
+def test_reader_that_stops() -> None:
+    """Where the reader of the output has gone, the command ends quietly."""
+    with subprocess.Popen(
+        [*COMMAND, "chat", "--config", slow, "word"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(1) == b"w"
+        process.stdout.close()
+        try:
+            assert process.wait(patience) == 141
+        finally:
+            process.kill()
+        assert process.stderr.read() == b""
+
+
+def test_config_imports_little() -> None:
+    """A makefile that asks for flags does not wait for what only a conversation needs."""
+    code = (
+        "import sys\nfrom dynamo_llm.cli import main\nmain(['config', '--cflags'], standalone_mode=False)\n"
+        "print({'rich', 'prompt_toolkit', 'mistralrs', 'dynamo_llm.runtime'} & set(sys.modules))"
+    )
+    result = run([sys.executable, "-c", code])
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "set()"), result.stderr
+
+
+def test_bench() -> None:
+    """Counts add up; requests that fail make it 1."""
+    words = ["--requests", "5", "--concurrency", "2", "--json"]
+    report = json.loads(cli("bench", "--engine", "echo", "--prompt", "a b c", *words).stdout)
+    assert (report["requests"], report["failed"], report["completion_tokens"]) == (5, 0, 15)
+    assert report["time_to_first_response_ms"]["p50"] <= report["time_to_end_ms"]["p99"]
+    failed = cli("bench", "--engine", "scripted", "--prompt", failing, *words)
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["error"]["message"] == "too many"
+
+
+def test_doctor() -> None:
+    """Here all works; without the default's package it says what to install."""
+    result = cli("doctor", "--json")
+    findings = json.loads(result.stdout)
+    assert result.returncode == 0
+    assert findings["runs"]["default"]["works"] and findings["runs"]["echo"]["works"]
+    assert findings["engines"]["mistralrs"]["packages"]["mistralrs"]
+    assert Path(findings["python_for_c"]["libpython"]).exists()
+    named = json.loads(cli("doctor", "--json", env={"DYNAMO_LLM_PYTHON": "/bin/false"}).stdout)
+    assert "no working Python" in named["python_for_c"]["problem"]
+
+
+def gguf(architecture: str, length: int) -> bytes:
+    """A GGUF header without tensors."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    words = text("tokenizer.tokens") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("bc")
+    return (
+        b"GGUF"
+        + struct.pack("<IQQ", 3, 0, 3)
+        + words
+        + (text("general.architecture") + struct.pack("<I", 8) + text(architecture))
+        + (text(f"{architecture}.context_length") + struct.pack("<II", 4, length))
+    )
+
+
+def test_models(tmp_path: Path) -> None:
+    """Models in folders and the Hugging Face cache; broken ones with the reason."""
+    good = gguf("llama", 2048)
+    (tmp_path / "good.gguf").write_bytes(good)
+    (tmp_path / "short.gguf").write_bytes(good[:40])
+    snapshot = tmp_path / "home" / "hub" / "models--org--name" / "snapshots" / "1234"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"architectures": ["A"], "max_position_embeddings": 7}')
+    (snapshot / "pytorch_model.bin").write_bytes(b"pickle")
+    result = cli("models", "--json", tmp_path, env={"HF_HOME": str(tmp_path / "home")})
+    demo, *others = json.loads(result.stdout)
+    assert (demo["format"], demo["problem"], demo["use"]) == ("safetensors", None, "dynamo-llm chat")
+    by_name = {one["name"]: one for one in others}
+    found = by_name["good.gguf"]
+    assert (found["architecture"], found["context_length"], found["bytes"]) == ("llama", 2048, len(good))
+    assert "cut off" in by_name["short.gguf"]["problem"]
+    assert "pickled" in by_name["org/name"]["problem"]
+    assert by_name["org/name"]["use"] is None

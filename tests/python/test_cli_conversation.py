@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A conversation on a pseudo-terminal."""
+
+import os
+import pty
+import select
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import patience
+
+slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
+#: Sent when a line can be typed: pasted text shall come in brackets.
+PROMPT = b"\x1b[?2004h"
+
+
+class Terminal:
+    """The command behind a terminal; keys go in, and what it shows is waited for."""
+
+    def __init__(self, *words: str) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            # Nobody here answers the question where the cursor is.
+            os.environ.update(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
+            os.execv(sys.executable, [sys.executable, "-m", "dynamo_llm.cli", "chat", *words])
+        self.shown = b""
+        self.code: int | None = None
+
+    def expect(self, text: bytes) -> None:
+        """Wait until a text is shown; what was before it is dropped."""
+        deadline = time.monotonic() + patience
+        while text not in self.shown:
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.fd], [], [], left)[0], self.shown
+            self.shown += os.read(self.fd, 4096)
+        self.shown = self.shown.partition(text)[2]
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.fd, keys)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        deadline = time.monotonic() + patience
+        while True:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                self.code = os.waitstatus_to_exitcode(status)
+                return self.code
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    self.shown += os.read(self.fd, 4096)
+                except OSError:
+                    time.sleep(0.01)  # closed by the command, which is about to end
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal("--config", slow)
+    yield opened
+    if opened.code is None:
+        os.kill(opened.pid, 9)
+        os.waitpid(opened.pid, 0)
+    os.close(opened.fd)
+
+
+def test_ctrl_c(terminal: Terminal) -> None:
+    """It stops an answer and not the program; at the prompt it leaves when pressed twice."""
+    terminal.expect(PROMPT)
+    terminal.type(b"word\r")
+    terminal.expect(b"wordword")
+    terminal.type(b"\x03")
+    terminal.expect(b"stopped")
+    terminal.expect(PROMPT)
+    terminal.type(b"\x03")
+    terminal.expect(b"Ctrl-C again leaves.")
+    terminal.expect(PROMPT)
+    terminal.type(b"\x03")
+    assert terminal.wait() == 0
+
+
+def test_commands_and_ctrl_d(terminal: Terminal) -> None:
+    """An unknown command gets the help; Ctrl-D leaves."""
+    terminal.expect(PROMPT)
+    terminal.type(b"/nope\r")
+    terminal.expect(b"There is no command /nope.")
+    terminal.expect(b"/clear")
+    terminal.expect(PROMPT)
+    terminal.type(b"/clear\r")
+    terminal.expect(b"Forgotten.")
+    terminal.expect(PROMPT)
+    terminal.type(b"\x04")
+    assert terminal.wait() == 0
