@@ -5,7 +5,7 @@
 //     mono chat.exe "What is a KV cache?"
 //     mono chat.exe "one two three" '{"engine": "echo", "options": {"tokens_per_second": 2}}'
 //
-// Ctrl-C cancels the answer.
+// Ctrl-C cancels the answer (with mono, if input and output are a terminal).
 using System;
 
 static class Program

@@ -13,6 +13,7 @@ import dynamo_llm
 
 
 def chat(question: str = "What is a KV cache?", config: str = "{}") -> None:
+    """Print an answer as it comes."""
     with dynamo_llm.Runtime(config) as runtime, runtime.chat(question) as request:
         finish = None
         for response in request:

@@ -13,6 +13,7 @@ import dynamo_llm
 
 
 async def answer(runtime: dynamo_llm.Runtime, number: int, question: str) -> None:
+    """Print the pieces of an answer as they come."""
     with runtime.chat(question) as request:
         try:
             async for response in request:
@@ -23,6 +24,7 @@ async def answer(runtime: dynamo_llm.Runtime, number: int, question: str) -> Non
 
 
 async def main(config: str, *questions: str) -> None:
+    """Ask all questions at once."""
     async with await dynamo_llm.Runtime.open(config) as runtime:
         await asyncio.gather(*(answer(runtime, number, q) for number, q in enumerate(questions, 1)))
 
