@@ -24,13 +24,16 @@ examples_dir = tests_dir.parent / "examples"
 question = "What is a KV cache?"
 node_modules = examples_dir / "node" / "node_modules"
 
-#: What each example needs, commands or files, with the Debian package that has it.
+#: What each example needs, commands or files, and where it comes from.
 toolchains = {
-    "go": {"go": "golang-go"},
-    "rust": {"cargo": "cargo"},
-    "node": {"npm": "npm", str(node_modules): "none: npm ci in examples/node makes it"},
-    "java": {"javac": "default-jdk-headless", "/usr/share/java/jna.jar": "libjna-java"},
-    "csharp": {"mcs": "mono-mcs", "mono": "mono-runtime"},
+    "go": {"go": "of Debian's package golang-go"},
+    "rust": {"cargo": "of Debian's package cargo"},
+    "node": {"npm": "of Node.js", str(node_modules): "which npm ci in examples/node makes"},
+    "java": {
+        "javac": "of Debian's package default-jdk-headless",
+        "/usr/share/java/jna.jar": "of Debian's package libjna-java",
+    },
+    "csharp": {"mcs": "of Debian's package mono-mcs", "mono": "of Debian's package mono-runtime"},
 }
 #: One answer: ["question" ["configuration"]].
 singles = [
@@ -149,9 +152,9 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program
 
     def build(name: str) -> Program:
         language = name.split("/", maxsplit=1)[0]
-        for tool, package in toolchains.get(language, {}).items():
+        for tool, origin in toolchains.get(language, {}).items():
             if shutil.which(tool, path=environment()["PATH"]) is None and not Path(tool).exists():
-                pytest.skip(f"needs {tool} (Debian package {package})")
+                pytest.skip(f"needs {tool}, {origin}")
         if name not in built:
             folder = tmp_path_factory.mktemp(language) / language
             unbuilt = shutil.ignore_patterns("target", "node_modules")
