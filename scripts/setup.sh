@@ -34,20 +34,47 @@ if not any(os.path.exists(os.path.join(p, "libpython%s.so.1.0" % version)) for p
 END
 }
 
+# Names the Debian packages of the toolchains that the examples in other languages need and that are missing, a line each.
+missing_toolchains() {
+    command -v go >/dev/null || echo golang-go
+    command -v cargo >/dev/null || echo cargo
+    command -v javac >/dev/null || echo default-jdk-headless
+    [ -e /usr/share/java/jna.jar ] || echo libjna-java
+    command -v mcs >/dev/null || echo mono-mcs
+    command -v mono >/dev/null || echo mono-runtime
+}
+
+# missing_commands NAME...: those that are not there; Debian's packages have the names of the commands.
+missing_commands() {
+    local name
+    for name in "$@"; do
+        command -v "$name" >/dev/null || echo "$name"
+    done
+}
+
+# install_system_packages [OPTIONAL...]: what is missing, and of the optional packages those that can be had.
 install_system_packages() {
-    local missing
+    local missing optional="$*" package
     missing=$(missing_packages) || exit 1
-    missing=$(echo $missing "$@")
-    [ -z "${missing// /}" ] && return
+    [ -z "${missing// /}$optional" ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing $missing"
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq
+        for package in $optional; do
+            if apt-get install -s -qq "$package" >/dev/null 2>&1; then
+                missing="$missing $package"
+            else
+                say "no package $package: what needs it is skipped"
+            fi
+        done
+        [ -z "${missing// /}" ] && return
+        say "installing" $missing
         apt-get install -y -qq --no-install-recommends $missing >/dev/null
-    else
-        die "These packages are missing: $missing
-Install them, on Debian or Ubuntu with: sudo apt-get install $missing"
+        return
     fi
+    [ -z "$optional" ] || say "not installed, so what needs it is skipped:" $optional
+    [ -z "${missing// /}" ] || die "These packages are missing:" $missing "
+Install them, on Debian or Ubuntu with: sudo apt-get install" $missing
 }
 
 # make_environment FOLDER: a virtual environment of $PYTHON; made anew if it is one of another Python.

@@ -1,29 +1,25 @@
 /* Answers to many questions through callbacks: callbacks "configuration" "question"...
  *
- *     gcc -o callbacks callbacks.c $(dynamo-llm config --cflags --libs)
+ *     gcc -o callbacks callbacks.c $(dynamo-llm config --cflags --libs) -pthread
  *     ./callbacks '{}' "What is a KV cache?" "What is prefill?" "What is decode?"
  *
  * Each piece of an answer is printed with the number of its question. The main thread sleeps until
  * all have ended, or until Ctrl-C, which cancels them. */
 #include <dynamo_llm.h>
+#include <semaphore.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include "question.h"
 
-/* What the main thread waits for: a byte for each end of an answer, and for each Ctrl-C. */
-enum { ENDED = 'e', INTERRUPTED = 'i' };
-static int events[2];
-
-static void tell(char event) {
-    if (write(events[1], &event, 1) != 1)
-        _exit(1);
-}
+/* What the main thread waits for: the end of an answer, or Ctrl-C. */
+static sem_t events;
+static volatile sig_atomic_t interrupted;
 
 /* No function of the library may be called here: the main thread does it. */
 static void interrupt(int number) {
+    interrupted = 1;
     signal(number, SIG_DFL);
-    tell(INTERRUPTED);
+    sem_post(&events);
 }
 
 typedef struct question_t {
@@ -38,70 +34,67 @@ static void receive(void *user, dynamo_request_t *request, dynamo_response_t *re
                     int32_t status) {
     question_t *question = user;
     if (response != NULL) {
-        const char *reason = dynamo_response_finish_reason(response);
         printf("%d: %s\n", question->number, dynamo_response_text(response, NULL));
-        if (reason != NULL)
-            printf("%d: (%s)\n", question->number, reason);
         dynamo_free(response);
     } else if (status == DYNAMO_ERROR_CANCELLED) {
         printf("%d: (cancelled)\n", question->number);
-    } else if (status != DYNAMO_END) {
+    } else if (status < 0) {
         fprintf(stderr, "%d: %s\n", question->number, dynamo_request_error(request));
     }
     fflush(stdout);
     question->status = status;
 }
 
-/* The last call for a question; the library does not use the pointer again. */
+/* After the last call for a question; the library does not use the pointer again. */
 static void release(void *user) {
     (void)user;
-    tell(ENDED);
+    sem_post(&events);
 }
 
-static int fail(const char *what) {
-    fprintf(stderr, "%s: %s\n", what, dynamo_last_error());
+static int fail(const char *message) {
+    fprintf(stderr, "callbacks: %s\n", message);
     return 1;
 }
 
 int main(int argc, char **argv) {
     if (argc < 3)
-        return fprintf(stderr, "usage: %s configuration question...\n", argv[0]), 2;
+        return fail("usage: callbacks configuration question...");
     const int count = argc - 2;
     question_t *questions = calloc((size_t)count, sizeof *questions);
-    if (questions == NULL || pipe(events) != 0)
-        return perror("cannot start"), 1;
+    if (questions == NULL || sem_init(&events, 0, 0) != 0)
+        return fail("out of memory");
     dynamo_runtime_t *runtime = dynamo_runtime_create(argv[1]);
     if (runtime == NULL)
-        return fail("cannot start");
+        return fail(dynamo_last_error());
     signal(SIGINT, interrupt);
 
     for (int i = 0; i < count; ++i) {
         question_t *question = &questions[i];
-        question->number = i + 1;
         char *body = chat_body(argv[i + 2]);
+        question->number = i + 1;
         question->request = dynamo_request_create(body);
         free(body);
-        if (question->request == NULL)
-            return fail("bad request");
-        if (dynamo_request_set_callback(question->request, receive, question, release) !=
-                DYNAMO_OK ||
-            dynamo_request_send(runtime, question->request) != DYNAMO_OK)
-            return fail("cannot send");
+        if (question->request == NULL ||
+            dynamo_request_set_callback(question->request, receive, question, release) < 0 ||
+            dynamo_request_send(runtime, question->request) < 0)
+            return fail(dynamo_last_error());
     }
 
     for (int left = count; left > 0;) {
-        char event;
-        if (read(events[0], &event, 1) != 1)
-            continue; /* Ctrl-C came: its byte is next. */
-        if (event == ENDED)
+        while (sem_wait(&events) != 0) {
+        } /* interrupted: again */
+        if (!interrupted) {
             --left;
-        for (int i = 0; event == INTERRUPTED && i < count; ++i)
-            dynamo_request_cancel(questions[i].request);
+            continue;
+        }
+        interrupted = 0;
+        for (int i = 0; i < count; ++i)
+            dynamo_request_cancel(questions[i].request); /* harmless after its end */
     }
 
     int result = 0;
     for (int i = 0; i < count; ++i) {
-        if (questions[i].status != DYNAMO_END)
+        if (questions[i].status < 0)
             result = questions[i].status == DYNAMO_ERROR_CANCELLED ? 130 : 1;
         dynamo_request_destroy(questions[i].request);
     }

@@ -18,27 +18,24 @@ static void interrupt(int number) {
     signal(number, SIG_DFL);
 }
 
-static int fail(const char *what, const char *message) {
-    fprintf(stderr, "%s: %s\n", what, message);
+static int fail(const char *message) {
+    fprintf(stderr, "chat: %s\n", message);
     return 1;
 }
 
 int main(int argc, char **argv) {
-    char *body = chat_body(argc > 1 ? argv[1] : "What is a KV cache?");
-    if (body == NULL)
-        return fail("cannot ask", "out of memory");
     dynamo_runtime_t *runtime = dynamo_runtime_create(argc > 2 ? argv[2] : "{}");
     if (runtime == NULL)
-        return fail("cannot start", dynamo_last_error());
+        return fail(dynamo_last_error());
+    char *body = chat_body(argc > 1 ? argv[1] : "What is a KV cache?");
     dynamo_request_t *request = dynamo_request_create(body);
     free(body);
     if (request == NULL)
-        return fail("bad request", dynamo_last_error());
+        return fail(dynamo_last_error());
     signal(SIGINT, interrupt);
     if (dynamo_request_send(runtime, request) != DYNAMO_OK)
-        return fail("cannot send", dynamo_last_error());
+        return fail(dynamo_last_error());
 
-    dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
     char finish[32] = "";
     dynamo_response_t *response;
     int32_t status;
@@ -54,20 +51,17 @@ int main(int argc, char **argv) {
         const char *reason = dynamo_response_finish_reason(response);
         if (reason != NULL)
             snprintf(finish, sizeof finish, "%s", reason);
-        dynamo_response_usage(response, &usage);
         dynamo_free(response);
     }
-    int result = 0;
     puts("");
+    int result = 0;
     if (status == DYNAMO_END) {
-        printf("(%s; %llu tokens of prompt, %llu of answer)\n", finish,
-               (unsigned long long)usage.prompt_tokens,
-               (unsigned long long)usage.completion_tokens);
+        printf("(%s)\n", finish);
     } else if (status == DYNAMO_ERROR_CANCELLED) {
         puts("(cancelled)");
         result = 130;
     } else {
-        result = fail("failed", dynamo_request_error(request));
+        result = fail(dynamo_request_error(request));
     }
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);

@@ -19,8 +19,8 @@ typedef struct question_t {
     dynamo_request_t *request;
 } question_t;
 
-static int fail(const char *what) {
-    fprintf(stderr, "%s: %s\n", what, dynamo_last_error());
+static int fail(const char *message) {
+    fprintf(stderr, "epoll: %s\n", message);
     return 1;
 }
 
@@ -29,10 +29,7 @@ static int32_t receive(const question_t *question) {
     dynamo_response_t *response;
     int32_t status;
     while ((status = dynamo_request_next(question->request, 0, &response)) == DYNAMO_OK) {
-        const char *reason = dynamo_response_finish_reason(response);
         printf("%d: %s\n", question->number, dynamo_response_text(response, NULL));
-        if (reason != NULL)
-            printf("%d: (%s)\n", question->number, reason);
         dynamo_free(response);
     }
     if (status == DYNAMO_ERROR_CANCELLED)
@@ -51,7 +48,7 @@ static int watch(int loop, int descriptor, question_t *question) {
 
 int main(int argc, char **argv) {
     if (argc < 3)
-        return fprintf(stderr, "usage: %s configuration question...\n", argv[0]), 2;
+        return fail("usage: epoll configuration question...");
     const int count = argc - 2;
     question_t *questions = calloc((size_t)count, sizeof *questions);
     /* Blocked before the library starts threads, which inherit that. */
@@ -61,26 +58,22 @@ int main(int argc, char **argv) {
     sigprocmask(SIG_BLOCK, &signals, NULL);
     const int loop = epoll_create1(EPOLL_CLOEXEC);
     const int interrupts = signalfd(-1, &signals, SFD_CLOEXEC);
-    if (questions == NULL || loop < 0 || interrupts < 0 || watch(loop, interrupts, NULL) != 0)
-        return perror("cannot start"), 1;
+    if (questions == NULL || watch(loop, interrupts, NULL) != 0)
+        return fail("cannot make the loop");
     dynamo_runtime_t *runtime = dynamo_runtime_create(argv[1]);
     if (runtime == NULL)
-        return fail("cannot start");
+        return fail(dynamo_last_error());
 
     for (int i = 0; i < count; ++i) {
+        question_t *question = &questions[i];
         char *body = chat_body(argv[i + 2]);
-        questions[i].number = i + 1;
-        questions[i].request = dynamo_request_create(body);
+        question->number = i + 1;
+        question->request = dynamo_request_create(body);
         free(body);
-        if (questions[i].request == NULL)
-            return fail("bad request");
-        if (dynamo_request_send(runtime, questions[i].request) != DYNAMO_OK)
-            return fail("cannot send");
-        const int descriptor = dynamo_request_fd(questions[i].request);
-        if (descriptor < 0)
-            return fail("cannot wait");
-        if (watch(loop, descriptor, &questions[i]) != 0)
-            return perror("cannot wait"), 1;
+        if (question->request == NULL || dynamo_request_send(runtime, question->request) < 0)
+            return fail(dynamo_last_error());
+        if (watch(loop, dynamo_request_fd(question->request), question) != 0)
+            return fail("too many descriptors");
     }
 
     int result = 0;
@@ -89,23 +82,22 @@ int main(int argc, char **argv) {
         if (epoll_wait(loop, &event, 1, -1) != 1)
             continue;
         question_t *question = event.data.ptr;
-        if (question == NULL) {
-            struct signalfd_siginfo info;
-            if (read(interrupts, &info, sizeof info) == sizeof info)
-                for (int i = 0; i < count; ++i)
-                    dynamo_request_cancel(questions[i].request); /* NULL after its end: no harm */
+        if (question == NULL) { /* once is enough: the end of each request follows */
+            epoll_ctl(loop, EPOLL_CTL_DEL, interrupts, NULL);
+            for (int i = 0; i < count; ++i)
+                dynamo_request_cancel(questions[i].request); /* harmless after its end */
             continue;
         }
         const int32_t status = receive(question);
         if (status == DYNAMO_PENDING)
             continue;
-        if (status != DYNAMO_END)
+        if (status < 0)
             result = status == DYNAMO_ERROR_CANCELLED ? 130 : 1;
         epoll_ctl(loop, EPOLL_CTL_DEL, dynamo_request_fd(question->request), NULL);
-        dynamo_request_destroy(question->request);
-        question->request = NULL;
         --left;
     }
+    for (int i = 0; i < count; ++i)
+        dynamo_request_destroy(questions[i].request);
     dynamo_runtime_destroy(runtime);
     close(interrupts);
     close(loop);
