@@ -9,6 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from sphinx.errors import ConfigError
+
 here = Path(__file__).resolve().parent
 header = (here.parent / "include" / "dynamo_llm.h").read_text()
 
@@ -27,7 +29,7 @@ doxygen = subprocess.run(
     timeout=120,
 )
 if doxygen.returncode != 0:
-    raise SystemExit("doxygen found fault with the comments of the headers: see above")
+    raise ConfigError("doxygen found fault with the comments of the headers: see above")
 
 extensions = ["breathe", "myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["snippets"]

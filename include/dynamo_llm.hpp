@@ -501,6 +501,7 @@ class Completion : public RequestBody<Completion> {
     explicit Completion(std::string_view prompt) { set("prompt", prompt); }
     /** A prompt of token ids. */
     explicit Completion(const std::vector<std::uint32_t> &token_ids) { set("prompt", token_ids); }
+    /** The same. */
     explicit Completion(std::initializer_list<std::uint32_t> token_ids)
         : Completion(std::vector<std::uint32_t>(token_ids)) {}
 };
@@ -512,6 +513,7 @@ class Embedding : public RequestBody<Embedding> {
     explicit Embedding(std::string_view input) { set("input", input); }
     /** Several texts; the vectors come in their order. */
     explicit Embedding(const std::vector<std::string> &inputs) { set("input", inputs); }
+    /** The same. */
     explicit Embedding(std::initializer_list<std::string> inputs)
         : Embedding(std::vector<std::string>(inputs)) {}
 };
