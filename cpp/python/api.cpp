@@ -80,6 +80,13 @@ const char *load_installed_library() {
     }
 #include "api_names.inc"
 #undef DYNAMO_API_NAME
+    const std::string version = api.dynamo_version_string();
+    if (version != built_version()) {
+        problem() = std::string(library_name) + " in " + folder + " is version " + version +
+                    ", but this module was built with version " + built_version() +
+                    "; install both from one release";
+        return problem().c_str();
+    }
     the_api = api;
     return nullptr;
 }

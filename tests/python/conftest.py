@@ -44,7 +44,7 @@ def run_python(code: str, env: Mapping[str, str] | None = None) -> Completed:
 
 def dynamo_config(*options: str) -> str:
     """What ``dynamo-llm config`` prints."""
-    result = run([sys.executable, "-m", "dynamo_llm.cli", "config", *options])
+    result = run([sys.executable, "-m", "dynamo_llm", "config", *options])
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

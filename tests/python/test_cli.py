@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Completed, patience, run
 
-COMMAND = [sys.executable, "-m", "dynamo_llm.cli"]
+COMMAND = [sys.executable, "-m", "dynamo_llm"]
 slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
 failing = json.dumps([{"error": {"status": "OVERLOADED", "message": "too many"}}])
 

@@ -24,7 +24,7 @@ class Terminal:
         if self.pid == 0:
             # Nobody here answers the question where the cursor is.
             os.environ.update(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
-            os.execv(sys.executable, [sys.executable, "-m", "dynamo_llm.cli", "chat", *words])
+            os.execv(sys.executable, [sys.executable, "-m", "dynamo_llm", "chat", *words])
         self.shown = b""
         self.code: int | None = None
 

@@ -83,10 +83,10 @@ def test_schema() -> None:
 def test_usage_error() -> None:
     """Without an option, and with a wrong one, it says what to do on stderr."""
     for options in ([], ["--no-such-option"]):
-        result = run([sys.executable, "-m", "dynamo_llm.cli", "config", *options])
+        result = run([sys.executable, "-m", "dynamo_llm", "config", *options])
         assert result.returncode == 2
         assert result.stdout == ""
-        assert "Usage: dynamo-llm config" in result.stderr
+        assert "Usage: python -m dynamo_llm config" in result.stderr
 
 
 def test_script_is_installed() -> None:

@@ -171,7 +171,7 @@ def _packages_of(engine: str) -> tuple[dict[str, str | None], bool]:
 
 def _run(name: str, config: str) -> dict[str, Any]:
     """A run in a process of its own: an engine that crashes must not take the findings with it."""
-    command = [sys.executable, "-m", "dynamo_llm.cli", "bench", "--json", "--config", config]
+    command = [sys.executable, "-m", "dynamo_llm", "bench", "--json", "--config", config]
     command += ["--requests", "1", "--concurrency", "1", "--max-tokens", "8"]
     try:
         done = subprocess.run(
