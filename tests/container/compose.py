@@ -23,19 +23,19 @@ class Service:
         """What it starts. An entrypoint of its own does away with the image's command."""
         entrypoint = self.says.get("entrypoint", self.stage.entrypoint)
         command = self.says.get("command", [] if "entrypoint" in self.says else self.stage.command)
-        return [*entrypoint, *command]
+        return [str(word) for word in (*entrypoint, *command)]
 
     @property
     def health(self) -> list[str]:
         """The program that tells whether it is well."""
         kind, *words = self.says["healthcheck"]["test"]
         assert kind == "CMD", f"{self.name}: {kind} would need a shell"
-        return words
+        return [str(word) for word in words]
 
     @property
     def env(self) -> dict[str, str]:
         """Its environment."""
-        return self.stage.env | self.says.get("environment", {})
+        return {**self.stage.env, **self.says.get("environment", {})}
 
 
 def parse(text: str, stages: dict[str, dockerfile.Stage]) -> tuple[dict[str, Service], dict[str, Any]]:

@@ -62,7 +62,7 @@ def test_nothing_is_left_over() -> None:
 
 @pytest.mark.parametrize("stage", images, ids=name_of)
 def test_image(stage: Stage) -> None:
-    """It runs as a user who owns nothing, without a shell in between, and has none of the tools of its build."""
+    """It runs as a user who owns nothing, without a shell in between, and without the tools of its build."""
     assert stage.user == "10001:10001"
     assert stage.entrypoint
     (installed,) = [step for step in stage.steps if not isinstance(step, Copy)]
@@ -161,7 +161,7 @@ def test_script(script: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(folder.iterdir()), ids=name_of)
 def test_no_secrets(file: Path) -> None:
-    """Nothing that an image or its history had better not hold, and no address but of this machine and of services."""
+    """No secret, which an image or its history would keep; no address but of this machine and of services."""
     text = file.read_text()
     found = re.search(r"(?i)passw(?!ords)|secret|token|api.?key|credential|BEGIN [A-Z ]*PRIVATE KEY", text)
     assert not found, f"{file.name}: {found[0] if found else ''}"
