@@ -87,6 +87,8 @@ class Root:
         if self.confined:
             keep += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         env = [f"{name}={value}" for name, value in ({"PATH": system_path} | dict(self.env)).items()]
+        # Changing the user drops what --kill-child set; without it a command that timed out would go on.
+        keep.append("--pdeathsig=KILL")
         inside = ["env", "-i", *env, "setpriv", *keep, *words]
         lines.append(f"exec chroot {root} {shlex.join(inside)}")
         return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", "\n".join(lines)]
