@@ -129,9 +129,12 @@ class Host:
         """Refuse new commands, and end requests and engines, within a time limit."""
         _core.host_close()
         instances, self._instances = list(self._instances.values()), {}
-        stops = [self.loop.create_task(instance.stop()) for instance in instances]
+        stops = [self.loop.create_task(instance.stop(self._owns_python)) for instance in instances]
         if stops:
-            await asyncio.wait(stops, timeout=_exit_patience)
+            done, _ = await asyncio.wait(stops, timeout=_exit_patience)
+            for stop in done:
+                if error := stop.exception():
+                    _log.error("an engine failed to stop", exc_info=error)
 
     async def _exit(self) -> None:
         """The process exits, and nobody finalises Python: do what finalising would have done."""

@@ -73,8 +73,11 @@ class Instance:
         )
         await self._call(self._engine.start)
 
-    async def stop(self) -> None:
-        """Free the engine. Requests are in flight only if Python shuts down under them."""
+    async def stop(self, may_use_threads: bool = True) -> None:
+        """Free the engine. Requests are in flight only if Python shuts down under them.
+
+        :param may_use_threads: False while Python shuts down: from 3.12 on it starts no thread then.
+        """
         if self._tasks:
             for stream, task in self._tasks.items():
                 # A thread that is in there notices, for its stream is gone when it pushes.
@@ -82,19 +85,19 @@ class Instance:
                 task.cancel()
             await asyncio.wait(self._tasks.values())
         if self._engine is not None:
-            await self._call(self._engine.stop)
-            self._engine = None
+            engine, self._engine = self._engine, None
+            await self._call(engine.stop, may_use_threads)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
 
     @staticmethod
-    async def _call(function: Any) -> None:
-        if inspect.iscoroutinefunction(function):
-            await function()
+    async def _call(function: Any, may_use_threads: bool = True) -> None:
+        if inspect.iscoroutinefunction(function) or not may_use_threads:
+            result = function()
         else:
             result = await asyncio.get_running_loop().run_in_executor(None, function)
-            if inspect.isawaitable(result):
-                await result
+        if inspect.isawaitable(result):
+            await result
 
     def generate(self, stream: int, request_id: str, text: str) -> None:
         """Answer a request in a task of its own."""
