@@ -31,7 +31,7 @@
  *  - Views:    std::string_view and TokenIds point into the object they came from.
  *
  * What has nothing to own is not wrapped: dynamo_version_string(), dynamo_abi_version(),
- * dynamo_config_schema() and the like are called as they are, and so is all of engine.h.
+ * dynamo_config_schema() and the like are called as they are, and so are those for authors of engines.
  */
 #ifndef DYNAMO_LLM_HPP
 #define DYNAMO_LLM_HPP

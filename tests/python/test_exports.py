@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import dynamo_llm
-from conftest import run
+from conftest import run, tests_dir
 from dynamo_llm import _core, paths
 
 library = paths.lib_dir() / "libdynamo_llm_capi.so.1"
@@ -24,6 +24,35 @@ def declared() -> set[str]:
         text = re.sub(r"/\*.*?\*/|^#.*?$", "", header.read_text(), flags=re.DOTALL | re.MULTILINE)
         names |= set(re.findall(r"DYNAMO_LLM_API\s[^;(]*?(\w+)\(", text))
     return names
+
+
+def prototypes() -> dict[str, str]:
+    """Everything that the installed headers declare as a function, with what comes before its name."""
+    found: dict[str, str] = {}
+    for header in paths.include_dir().rglob("*.h"):
+        text = re.sub(r"/\*.*?\*/|^#.*?$", "", header.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for before, name, parameters in re.findall(
+            r"^(\w[^;{}()]*?)(dynamo_\w+)\(([^;]*)\);", text, re.MULTILINE
+        ):
+            found[name] = f"{before}({parameters}"
+    return found
+
+
+def test_each_function_is_exported() -> None:
+    """No function is declared without DYNAMO_LLM_API: it would be in no library."""
+    for name, text in prototypes().items():
+        assert text.startswith("DYNAMO_LLM_API "), f"{name} is declared without DYNAMO_LLM_API"
+    assert set(prototypes()) == declared()
+
+
+def test_each_handle_is_tried() -> None:
+    """Each function whose first parameter is a handle is in the table that tries wrong ones."""
+    handle = r"\((const )?dynamo_(runtime|request|response|stream)_t \*\w+[,)]?"
+    takers = {name for name, text in prototypes().items() if re.search(handle, text)}
+    assert len(takers) > 20
+    table = (tests_dir / "c" / "calls.c").read_text()
+    missing = sorted(name for name in takers if f'{{"{name}", ' not in table)
+    assert missing == [], f"not in the table of tests/c/calls.c: {', '.join(missing)}"
 
 
 def exported(binary: Path) -> set[str]:
