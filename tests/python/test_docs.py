@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,8 @@ path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
 def shell(script: str, folder: Path) -> Completed:
-    return run(["sh", "-e", "-c", script], {"PATH": path}, cwd=folder)
+    # PAIRS: as many measurements as show that the benchmark works.
+    return run(["sh", "-e", "-c", script], {"PATH": path, "PAIRS": "20"}, cwd=folder)
 
 
 def strict(command: str) -> str:
@@ -202,6 +204,66 @@ def test_functions_say_what_callers_must_know() -> None:
         ):
             faults.append(f'{name} may fail; say how: "@return ..." or "Never fails."')
     assert faults == []
+
+
+# ---------------------------------------------------------------------------------------- reference
+
+
+def names_in_c() -> set[tuple[str, str]]:
+    """Groups of the headers for C, as doxygen.sed calls them, and what stands outside all groups."""
+    found: set[tuple[str, str]] = set()
+    for header in ("dynamo_llm.h", "dynamo_llm/engine.h"):
+        text = (root / "include" / header).read_text()
+        for name in re.findall(r"^/\*\* @name (\w+)", text, re.M):
+            found.add(("group", name.lower()))
+        outside = re.sub(r"^/\*\* @\{ \*/$.*?^/\*\* @\} \*/$", "", text, flags=re.M | re.S)
+        for name in re.findall(r"^DYNAMO_LLM_API[^;]*?(dynamo_\w+)\(", outside, re.M):
+            found.add(("function", name))
+        for name in re.findall(r"^typedef .*?(dynamo_\w+);", outside, re.M):
+            found.add(("typedef", name))
+    return found
+
+
+def names_in_cpp() -> set[tuple[str, str]]:
+    """What dynamo_llm.hpp has for its users: all outside the namespace detail."""
+    text = (root / "include" / "dynamo_llm.hpp").read_text()
+    text = re.sub(r"^namespace detail \{$.*?^\}  // namespace detail$", "", text, flags=re.M | re.S)
+    patterns = {
+        r"^(class|struct) (?:\[\[nodiscard\]\] )?(\w+)[ <][^;]*$": None,
+        r"^using (\w+) =": "typedef",
+        r"^inline constexpr .*? (\w+) = ": "variable",
+        r"^(?:inline )?Returned<\w+> (\w+)\(": "function",
+        r"^#define (DYNAMO_LLM_HAS_\w+)": "define",
+    }
+    found: set[tuple[str, str]] = set()
+    for pattern, kind in patterns.items():
+        matches = re.findall(pattern, text, re.M)
+        assert matches, f"nothing in dynamo_llm.hpp looks like {pattern}"
+        for match in matches:
+            kind_of, name = (kind, match) if kind else match
+            found.add((kind_of, name if kind_of == "define" else f"dynamo_llm::{name}"))
+    return found
+
+
+def names_in_python() -> set[tuple[str, str]]:
+    """What the package exports; its kind is up to the page."""
+    return {("", f"dynamo_llm.{name}") for name in dynamo_llm.__all__}
+
+
+@pytest.mark.parametrize("names", [names_in_c, names_in_cpp, names_in_python])
+def test_reference_is_whole(names: Callable[[], set[tuple[str, str]]]) -> None:
+    """Each group, class and name that is public is on a page of the reference."""
+    text = "\n".join(page.read_text() for page in (docs / "reference").glob("*.md"))
+    shown = set(
+        re.findall(
+            r"^```\{doxygen(group|class|struct|typedef|variable|function|define)\} ([\w:]+)", text, re.M
+        )
+    )
+    shown |= {("", name) for name in re.findall(r"^\.\. (?:py:|auto)\w+:: ([\w.]+)", text, re.M)}
+    wanted = names()
+    assert len(wanted) > 5
+    missing = sorted(" ".join(entry).strip() for entry in wanted - shown)
+    assert missing == [], f"not on a page of docs/reference: {', '.join(missing)}"
 
 
 # ------------------------------------------------------------------------------------------- README
