@@ -98,7 +98,8 @@ PyObject *import_host_module(const char *package_dir) {
         PyDict_SetItemString(globals.get(), "package_dir", folder.get()) != 0) {
         return nullptr;
     }
-    const Object done(PyRun_String(import_host, Py_file_input, globals.get(), globals.get()));
+    const Object done(to_the_end(
+        [&] { return PyRun_String(import_host, Py_file_input, globals.get(), globals.get()); }));
     if (!done) {
         return nullptr;
     }
@@ -109,7 +110,7 @@ PyObject *import_host_module(const char *package_dir) {
 
 // Calls a function of the host module without arguments.
 bool call(PyObject *host, const char *function) {
-    const Object result(PyObject_CallMethod(host, function, nullptr));
+    const Object result(to_the_end([&] { return PyObject_CallMethod(host, function, nullptr); }));
     return static_cast<bool>(result);
 }
 

@@ -138,3 +138,18 @@ def test_uncaught() -> None:
     """)
     assert (code, out) == (-signal.SIGINT, "")
     assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_the_program_ends_while_the_first_engine_starts() -> None:
+    """A program that ends while a daemon thread starts the first engine in Python ends as it wants to."""
+    for milliseconds in range(0, 40, 5):
+        program = f"""
+            import threading, time
+            import dynamo_llm
+            threading.Thread(target=dynamo_llm.Runtime, daemon=True).start()
+            time.sleep({milliseconds / 1000})
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()

@@ -25,10 +25,16 @@ def interruptible(function: Callable[[], Result]) -> Result:
             outcome.extend((False, error))
 
     thread = threading.Thread(target=work, name="dynamo-blocking", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # from Python 3.12 on none can be started while Python ends
+        return function()
     thread.join()
     is_good, result = outcome
-    if not is_good:
-        raise result
-    value: Result = result
-    return value
+    try:
+        if not is_good:
+            raise result
+        value: Result = result
+        return value
+    finally:
+        del result, outcome[:]  # the error's traceback has this frame: no cycle
