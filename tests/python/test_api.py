@@ -173,7 +173,7 @@ def test_receive() -> None:
                 request.receive(bad)
     with Runtime(engine="echo") as runtime:
         request = runtime.complete("x")
-        assert request.result().text == "x"
+        assert request.result().text == "x" and request.result() is request.result()
         assert request.receive() is None and request.receive(0) is None and list(request) == []
         assert request.status == STATUSES["DYNAMO_END"]
         assert request.id in repr(request) and "END" in repr(request)

@@ -31,7 +31,8 @@ def test_streams_and_results() -> None:
         async with await Runtime.open({"engine": "echo"}, options={"tokens_per_second": 200}) as runtime:
             texts = [response.text async for response in runtime.complete("one two three")]
             assert "".join(texts) == "one two three" and len(texts) > 1
-            assert (await runtime.complete("four")).text == "four"
+            request = runtime.complete("four")
+            assert (await request).text == "four" and await request is request.result()
         with pytest.raises(dynamo_llm.ClosedError):
             runtime.complete("x")
 

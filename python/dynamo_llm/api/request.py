@@ -45,6 +45,7 @@ class Request(Generic[Result]):
         self._core = _core.Request(json.dumps(body))
         self._result_of = result_of
         self._body = body
+        self._whole: Result | None = None
         first = milliseconds(first_token_timeout, "first_token_timeout")
         total = milliseconds(timeout, "timeout")
         if (first, total) != (FOREVER, FOREVER):
@@ -128,18 +129,22 @@ class Request(Generic[Result]):
                 del self._waiters[loop]
 
     def result(self) -> Result:
-        """The whole answer, or what is left of it. Blocks as :meth:`receive` does.
+        """The whole answer, or what is left of it; again the same. Blocks as :meth:`receive` does.
 
         :raises DynamoError: what ended the request.
         """
-        return self._result_of(list(self))
+        if self._whole is None:
+            self._whole = self._result_of(list(self))
+        return self._whole
 
     async def _result(self) -> Result:
-        try:
-            return self._result_of([response async for response in self])
-        except asyncio.CancelledError:
-            self.cancel()  # what it had taken is lost
-            raise
+        if self._whole is None:
+            try:
+                self._whole = self._result_of([response async for response in self])
+            except asyncio.CancelledError:
+                self.cancel()  # what it had taken is lost
+                raise
+        return self._whole
 
     def __await__(self) -> Generator[Any, None, Result]:
         """``await request``: :meth:`result`, without blocking the loop; cancelled, it cancels the request."""
