@@ -8,7 +8,7 @@ from typing import Any
 
 import dynamo_llm
 import pytest
-from conftest import engine
+from conftest import engine, engines_dir
 from dynamo_llm import Runtime
 from dynamo_llm._core import STATUSES
 
@@ -147,47 +147,79 @@ def test_two_loops() -> None:
     assert "".join(parts).replace(" ", "") == "x" * 60 and own == ["mine"] * 2
 
 
-def test_the_programs_loop_goes_on() -> None:
+@pytest.fixture
+def watching(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the engine that looks whether the program goes on."""
+    monkeypatch.syspath_prepend(str(engines_dir))
+    import watching
+
+    return watching
+
+
+def test_the_programs_loop_goes_on(watching: Any) -> None:
     """The loop of the program turns while a model loads, while an engine prefills and while it decodes; so
-    does another thread."""
+    does another thread. The engine fails if one of them does not."""
 
     async def main() -> None:
-        ticks = {"loop": 0, "thread": 0}
         done = threading.Event()
+        watching.turns.update(loop=0, thread=0)
 
-        async def tick() -> None:
+        async def turn() -> None:
             while not done.is_set():
                 await asyncio.sleep(0.0005)
-                ticks["loop"] += 1
+                watching.turns["loop"] += 1
 
-        def tick_in_thread() -> None:
+        def turn_in_thread() -> None:
             while not done.wait(0.0005):
-                ticks["thread"] += 1
+                watching.turns["thread"] += 1
 
-        ticker = asyncio.ensure_future(tick())
-        thread = threading.Thread(target=tick_in_thread)
+        ticker = asyncio.ensure_future(turn())
+        thread = threading.Thread(target=turn_in_thread)
         thread.start()
-
-        async def went_on(work: Any) -> Any:
-            before = dict(ticks)
-            result = await work
-            assert all(ticks[name] > before[name] for name in ticks), (before, ticks)
-            return result
-
         try:
-            runtime = await went_on(Runtime.open())
-            prompt = "What is a KV cache? " * 20
-            request = runtime.chat(prompt)
-            await went_on(request.__anext__())  # prefill
-            await went_on(asyncio.ensure_future(request._result()))  # decode
-            async with await went_on(Runtime.open(engine("stalling:Threaded"))) as stalling:
-                request = stalling.complete("")
-                asyncio.get_running_loop().call_later(0.05, request.cancel)
-                with pytest.raises(dynamo_llm.CancelledError):
-                    await went_on(request.__anext__())
+            async with await Runtime.open(engine("watching:Threaded")) as runtime:
+                texts = [response.text async for response in runtime.complete("")]
+                assert "".join(texts) == "0 1 2 "
+                assert (await runtime.complete("")).text == "0 1 2 "
         finally:
             done.set()
             await ticker
             thread.join()
+
+    run(main())
+
+
+def test_the_programs_loop_goes_on_beside_a_model() -> None:
+    """The same with a model, whose work may be over before anything turns: in one of many rounds it is not.
+    If the work held the loop, nothing could turn in any."""
+
+    async def main() -> None:
+        turns = dict.fromkeys(("load", "prefill", "decode"), 0)
+        work = ""
+
+        async def turn() -> None:
+            while True:
+                await asyncio.sleep(0)
+                if work:
+                    turns[work] += 1
+
+        ticker = asyncio.ensure_future(turn())
+        for _ in range(30):
+            await asyncio.sleep(0)
+            work = "load"
+            opening = await Runtime.open()
+            work = ""
+            async with opening as runtime:
+                request = runtime.chat("What is a KV cache? " * 20)
+                work = "prefill"
+                await request.__anext__()
+                work = "decode"
+                async for _response in request:
+                    pass
+                work = ""
+            if all(turns.values()):
+                break
+        ticker.cancel()
+        assert all(turns.values()), turns
 
     run(main())
