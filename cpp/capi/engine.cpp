@@ -41,6 +41,25 @@ std::shared_ptr<Request> give_up(dynamo_stream_t *stream) {
                   "the request ended on the caller's side; finish the stream");
 }
 
+// DYNAMO_OK, PENDING if the stream is full, or CANCELLED if it ended on the caller's side. Throws Failure.
+std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
+    Held<EngineStream> held(stream);
+    capi::not_null(chunk, "chunk");
+    if (chunk->struct_size < offsetof(dynamo_chunk_t, logprobs_json) + sizeof(char *)) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.struct_size is " +
+                                                         std::to_string(chunk->struct_size) +
+                                                         "; set it to sizeof(dynamo_chunk_t)");
+    }
+    switch (held->request->push(*chunk)) {
+        case Stream::Pushed::ok:
+            return DYNAMO_OK;
+        case Stream::Pushed::full:
+            return DYNAMO_PENDING;
+        default:
+            return DYNAMO_ERROR_CANCELLED;
+    }
+}
+
 std::optional<Usage> usage_of(const dynamo_usage_t *usage) {
     if (usage == nullptr) {
         return std::nullopt;
@@ -79,21 +98,34 @@ int32_t dynamo_engine_error(int32_t status, const char *message, const char *det
 
 int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
     return status_of([&]() -> std::int32_t {
-        Held<EngineStream> held(stream);
-        capi::not_null(chunk, "chunk");
-        if (chunk->struct_size < offsetof(dynamo_chunk_t, logprobs_json) + sizeof(char *)) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.struct_size is " +
-                                                             std::to_string(chunk->struct_size) +
-                                                             "; set it to sizeof(dynamo_chunk_t)");
+        const std::int32_t status = push(stream, chunk);
+        if (status == DYNAMO_ERROR_CANCELLED) {
+            reject_ended();
         }
-        switch (held->request->push(*chunk)) {
-            case Stream::Pushed::ok:
-                return DYNAMO_OK;
-            case Stream::Pushed::full:
-                return DYNAMO_PENDING;
-            default:
-                reject_ended();
+        return status;
+    });
+}
+
+int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t count, size_t push_size) {
+    return status_of([&]() -> std::int32_t {
+        if (count > 0) {
+            capi::not_null(pushes, "pushes");
         }
+        if (push_size < offsetof(dynamo_push_t, status) + sizeof pushes->status) {
+            throw Failure(
+                DYNAMO_ERROR_INVALID_ARGUMENT,
+                "push_size is " + std::to_string(push_size) + "; set it to sizeof(dynamo_push_t)");
+        }
+        std::int32_t result = DYNAMO_OK;
+        auto *bytes = reinterpret_cast<unsigned char *>(pushes);
+        for (std::size_t i = 0; i < count; ++i, bytes += push_size) {
+            auto &item = *reinterpret_cast<dynamo_push_t *>(bytes);
+            item.status = status_of([&] { return push(item.stream, item.chunk); });
+            if (item.status != DYNAMO_OK) {
+                result = DYNAMO_PENDING;
+            }
+        }
+        return result;
     });
 }
 

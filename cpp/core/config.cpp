@@ -38,6 +38,12 @@ constexpr std::array config_keys = {
         "Directory or file of the model. Default: the demo model that is installed with the "
         "library."},
     Key{"options", Type::object, "The engine's own settings; each engine documents its keys."},
+    one_of(
+        "auto|off",
+        {"pipeline", Type::string,
+         "What stands before an engine that takes token ids: \"auto\" (default) has chat template, "
+         "tokenizer, detokenizer and stop strings, which run in Python; with \"off\" callers send "
+         "completion bodies whose \"prompt\" is an array of token ids, and get token ids."}),
     with_members(stream_keys, {"stream", Type::object, "Bounds of the streams."}),
     with_members(python_keys, {"python", Type::object, "Which Python runs Python engines."}),
 };
@@ -69,6 +75,7 @@ Config Config::parse(std::string_view text) {
     config.text = text;
     config.engine = string_at(object, "engine", config.engine);
     config.model = string_at(object, "model", "");
+    config.has_pipeline = string_at(object, "pipeline", "auto") == "auto";
     if (config.engine.empty()) {
         throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
                       "\"engine\" of the configuration is empty; leave it out for the default");

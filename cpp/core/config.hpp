@@ -14,6 +14,7 @@ namespace dynamo {
 struct Config {
     std::string text;  // the whole object, for the engine
     std::string engine = "mistralrs";
+    bool has_pipeline = true;       // false: callers of token engines send token ids themselves
     std::string model;              // "" if the engine's default is wanted
     std::string python_executable;  // "" if it is to be looked for
     StreamLimits stream;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <nlohmann/json.hpp>
 
 #include "core/schema.hpp"
 
@@ -58,15 +59,59 @@ std::shared_ptr<EngineType> resolve(const Config &config) {
                       "Known engines: " + join(known));
 }
 
+// The engine in Python that puts the pipeline around an engine of token ids, which it reaches as a runtime
+// without one.
+Config with_pipeline(const Config &config) {
+    json::OrderedJson inner = json::OrderedJson::parse(config.text);
+    inner["pipeline"] = "off";
+    json::OrderedJson outer = {{"engine", "dynamo_llm.runtime.engines.native:NativeTokens"},
+                               {"options", {{"config", inner}}}};
+    for (const char *key : {"model", "python"}) {
+        if (inner.contains(key)) {
+            outer[key] = inner[key];
+        }
+    }
+    Config result = config;
+    result.engine = outer["engine"].get<std::string>();
+    result.text = json::dump(outer);
+    return result;
+}
+
 }  // namespace
 
 std::shared_ptr<Engine> Engine::start(const Config &config) {
-    std::shared_ptr<Engine> engine(new Engine(resolve(config), config.engine));
+    std::shared_ptr<EngineType> type = resolve(config);
+    std::string text = config.text;
+    if (type->functions.kind == DYNAMO_ENGINE_TOKENS && config.has_pipeline) {
+        const Config outer = with_pipeline(config);
+        type = resolve(outer);
+        text = outer.text;
+    }
+    std::shared_ptr<Engine> engine(new Engine(std::move(type), config.engine));
     last_error::set(DYNAMO_OK);
-    engine->check(engine->type_->functions.start(engine->type_->user, config.text.c_str(),
-                                                 &engine->instance_),
-                  "start");
+    engine->check(
+        engine->type_->functions.start(engine->type_->user, text.c_str(), &engine->instance_),
+        "start");
     return engine;
+}
+
+json::OrderedJson Engine::describe() const {
+    const auto function = type_->functions.describe;
+    const char *const text = function == nullptr ? nullptr : function(instance_);
+    if (text == nullptr) {
+        return json::OrderedJson::object();
+    }
+    try {
+        return json::parse_object(text, "description", DYNAMO_ERROR_ENGINE_FAILED);
+    } catch (const Failure &failure) {
+        Error error = failure.error();
+        error.status = DYNAMO_ERROR_ENGINE_FAILED;
+        error.message =
+            "what the engine \"" + name_ + "\" says of itself is no JSON object: " + error.message;
+        error.layer = "engine";
+        error.engine = name_;
+        throw Failure(std::move(error));
+    }
 }
 
 // Turns what a callback of the engine returned, and said with dynamo_engine_error(), into a
@@ -157,6 +202,10 @@ void add(const char *name, const dynamo_engine_t *functions, void *user,
     need(known.generate != nullptr, "generate");
     need(known.cancel != nullptr, "cancel");
     need(known.stop != nullptr, "stop");
+    if (known.kind != DYNAMO_ENGINE_TEXT && known.kind != DYNAMO_ENGINE_TOKENS) {
+        reject("engine.kind is " + std::to_string(known.kind) +
+               "; it is DYNAMO_ENGINE_TEXT or DYNAMO_ENGINE_TOKENS");
+    }
     type->is_built_in = is_adding_built_ins;
     if (!is_adding_built_ins && text == "python") {
         reject("\"python\" is the name of the library's own engine");

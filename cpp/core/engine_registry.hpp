@@ -9,6 +9,7 @@
 
 #include "core/config.hpp"
 #include "core/error.hpp"
+#include "core/json.hpp"
 #include "dynamo_llm/engine.h"
 
 namespace dynamo {
@@ -37,6 +38,8 @@ class Engine {
     void cancel(dynamo_stream_t *stream) noexcept;
     void space(dynamo_stream_t *stream) noexcept;
     void stop() noexcept;
+    // What the engine says of what it loaded: a JSON object. Throws Failure if it is none.
+    json::OrderedJson describe() const;
     const std::string &name() const noexcept { return name_; }
 
   private:

@@ -271,8 +271,17 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
 const dynamo_engine_t &scripted() {
     using Callbacks = PlayerCallbacks<Scripted>;
     static const dynamo_engine_t functions = {
-        sizeof(dynamo_engine_t), start,          generate, Callbacks::cancel,
-        Callbacks::space,        Callbacks::stop};
+        .struct_size = sizeof(dynamo_engine_t),
+        .start = start,
+        .generate = generate,
+        .cancel = Callbacks::cancel,
+        .space = Callbacks::space,
+        .stop = Callbacks::stop,
+        .kind = DYNAMO_ENGINE_TEXT,
+        .describe = [](void *) -> const char * {
+            return R"({"capabilities": ["chat", "completion"]})";
+        },
+    };
     return functions;
 }
 

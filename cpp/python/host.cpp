@@ -33,6 +33,7 @@ struct State {
     bool has_exited = false;
     std::uint64_t last_instance = 0;
     std::map<std::uint64_t, Outcome *> waiting;
+    std::map<std::uint64_t, std::string> descriptions;  // of running instances
 };
 
 // Leaked: callers may come while the process exits.
@@ -109,10 +110,14 @@ std::int32_t start(void *, const char *config_json, void **instance) {
     }
     command.json = config_json;
     const std::uint64_t number = command.instance;
-    const Outcome outcome = post_and_wait(std::move(command));
+    Outcome outcome = post_and_wait(std::move(command));
     if (outcome.status < 0) {
         return dynamo_engine_error(outcome.status, outcome.message.c_str(),
                                    outcome.detail.empty() ? nullptr : outcome.detail.c_str());
+    }
+    {
+        const std::lock_guard lock(state().mutex);
+        state().descriptions[number] = std::move(outcome.detail);
     }
     *instance = reinterpret_cast<void *>(static_cast<std::uintptr_t>(number));
     return DYNAMO_OK;
@@ -133,6 +138,14 @@ void space(void *instance, dynamo_stream_t *stream) {
 
 void stop(void *instance) {
     post_and_wait({Command::Kind::stop, number_of(instance), nullptr, {}, {}});
+    const std::lock_guard lock(state().mutex);
+    state().descriptions.erase(number_of(instance));
+}
+
+const char *describe(void *instance) {
+    const std::lock_guard lock(state().mutex);
+    const std::string &text = state().descriptions[number_of(instance)];
+    return text.empty() ? nullptr : text.c_str();
 }
 
 }  // namespace
@@ -150,6 +163,7 @@ std::int32_t register_engine() {
     engine.cancel = cancel;
     engine.space = space;
     engine.stop = stop;
+    engine.describe = describe;
     return dynamo_engine_register("python", &engine, nullptr, nullptr);
 }
 

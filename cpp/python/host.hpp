@@ -31,6 +31,7 @@ std::int32_t register_engine();
 void open(int wake_fd);
 // All commands since the last call. Call it after the descriptor was read.
 std::vector<Command> take();
+// detail: with DYNAMO_OK what the engine says of itself, else the error's details; both as JSON.
 void report_start(std::uint64_t instance, std::int32_t status, std::string message,
                   std::string detail);
 void report_stop(std::uint64_t instance);

@@ -31,6 +31,24 @@ typedef struct dynamo_stream_t dynamo_stream_t;
 /** @name Engines */
 /** @{ */
 
+/** What an engine takes and gives. */
+typedef enum dynamo_engine_kind_t {
+    /** It takes OpenAI's body as it is and pushes text. */
+    DYNAMO_ENGINE_TEXT = 0,
+    /**
+     * It takes token ids and pushes token ids. The library's pipeline (in Python: template, tokenizer,
+     * detokenizer, stop strings) stands between it and the caller; describe() must give
+     * "context_length" and "path" or "tokenizer". The engine gets completion bodies whose "prompt" is
+     * an array of token ids, one choice each, and in which these keys are worked out: "max_tokens",
+     * "min_tokens", "stop_token_ids" (with the model's EOS), "ignore_eos", "temperature" and the
+     * other sampling keys, "seed", "logprobs" (number of alternatives). Its log-probs are
+     * {"tokens": [{"logprob": -0.1, "top": [[id, logprob], ...]}, ...]}, one for each token id of
+     * the chunk. With "pipeline": "off" in the configuration there is no pipeline and no Python: the
+     * caller sends such bodies itself.
+     */
+    DYNAMO_ENGINE_TOKENS = 1
+} dynamo_engine_kind_t;
+
 /**
  * What an engine does. Pointers marked optional may be NULL. All callbacks may be called from any
  * thread, several at a time. Later versions may add members at the end.
@@ -74,6 +92,22 @@ typedef struct dynamo_engine_t {
 
     /** Stops an instance and frees it. Called once, when no request is in flight. May block. */
     void (*stop)(void *instance);
+
+    /** What the engine takes and gives: a dynamo_engine_kind_t. 0, as in a struct that ends before
+     * it, is DYNAMO_ENGINE_TEXT. */
+    int32_t kind;
+
+    /**
+     * Optional. Describes what was loaded; called once after start().
+     *
+     * @return a JSON object, all keys optional; the engine's own, valid until stop():
+     *         "path" folder or file of the model; "context_length" in tokens; "capabilities" array of
+     *         "chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema",
+     *         "regex", "grammar", "lora", "priority"; "adapters" names of LoRA adapters, which a request
+     *         may give as its "model"; "tokenizer" folder with tokenizer.json, if it is not "path";
+     *         "eos_token_ids". NULL says nothing.
+     */
+    const char *(*describe)(void *instance);
 } dynamo_engine_t;
 
 /**
@@ -141,6 +175,29 @@ typedef struct dynamo_chunk_t {
  *         side, finish the stream; INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk);
+
+/** One chunk of an engine's step: which stream gets what. */
+typedef struct dynamo_push_t {
+    /** Where it goes. */
+    dynamo_stream_t *stream;
+    /** What; as for dynamo_stream_push(). */
+    const dynamo_chunk_t *chunk;
+    /** Gets what dynamo_stream_push() would have returned. */
+    int32_t status;
+} dynamo_push_t;
+
+/**
+ * Pushes the chunks of a whole engine step over many requests, in order: dynamo_stream_push() for
+ * each, at less cost.
+ *
+ * @param pushes     an array; the status of each is set
+ * @param count      its length
+ * @param push_size  sizeof(dynamo_push_t) as the engine was built
+ * @return DYNAMO_OK if every chunk was taken; DYNAMO_PENDING if not: look at each status;
+ *         INVALID_ARGUMENT (pushes is NULL, or push_size too small; then nothing was pushed)
+ */
+DYNAMO_LLM_API int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t count,
+                                               size_t push_size);
 
 /**
  * Waits until a full stream has room: for engines with a thread for each request.

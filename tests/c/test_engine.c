@@ -76,8 +76,14 @@ static void lab_release(void *user) {
     add(&((lab *)user)->releases, 1);
 }
 
-static const dynamo_engine_t lab_engine = {sizeof lab_engine, lab_start, lab_generate,
-                                           lab_cancel,        lab_space, lab_stop};
+static const dynamo_engine_t lab_engine = {
+    .struct_size = sizeof lab_engine,
+    .start = lab_start,
+    .generate = lab_generate,
+    .cancel = lab_cancel,
+    .space = lab_space,
+    .stop = lab_stop,
+};
 
 static dynamo_runtime_t *open_lab(lab *here, const char *config) {
     memset(here, 0, sizeof *here);
@@ -385,8 +391,14 @@ static void lab_stop_only(void *instance) {
 static void cancelled_while_generate_runs(void) {
     lab here;
     memset(&here, 0, sizeof here);
-    const dynamo_engine_t engine = {sizeof engine,     lab_start, cancelling_generate,
-                                    cancelling_cancel, NULL,      lab_stop_only};
+    const dynamo_engine_t engine = {
+        .struct_size = sizeof engine,
+        .start = lab_start,
+        .generate = cancelling_generate,
+        .cancel = cancelling_cancel,
+        .space = NULL,
+        .stop = lab_stop_only,
+    };
     CHECK_STATUS(dynamo_engine_register("lab", &engine, &here, lab_release), DYNAMO_OK);
     dynamo_runtime_t *runtime = start("{'engine': 'lab'}");
     being_sent = say("x");

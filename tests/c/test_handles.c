@@ -28,8 +28,14 @@ static void keeper_cancel(void *instance, dynamo_stream_t *stream) {
 static void keeper_stop(void *instance) {
     (void)instance;
 }
-static const dynamo_engine_t keeper = {sizeof keeper, keeper_start, keeper_generate,
-                                       keeper_cancel, NULL,         keeper_stop};
+static const dynamo_engine_t keeper = {
+    .struct_size = sizeof keeper,
+    .start = keeper_start,
+    .generate = keeper_generate,
+    .cancel = keeper_cancel,
+    .space = NULL,
+    .stop = keeper_stop,
+};
 
 static void check_rejected(void *handle, int kind) {
     for (size_t i = 0; i < call_count; ++i) {

@@ -2,8 +2,8 @@
 """What an engine in Python is."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypedDict
 
 
 class Usage(TypedDict, total=False):
@@ -33,6 +33,47 @@ class Chunk(TypedDict, total=False):
     """Token counts; the last ones count."""
 
 
+class TokenLogprob(TypedDict, total=False):
+    """Log-prob of one token, natural logarithm."""
+
+    logprob: float
+    """Of the token that was chosen."""
+    top: list[tuple[int, float]]
+    """Alternatives as token id and log-prob, the likeliest first; as many as were asked for."""
+
+
+class TokenChunk(TypedDict, total=False):
+    """Some of an answer of a token engine. All keys but ``token_ids`` are optional."""
+
+    token_ids: list[int]
+    """Ids of the new tokens; a token that ended the answer (EOS, a stop token) may be among them or not."""
+    finish_reason: str | None
+    """With the last chunk: ``stop``, ``length``, ..."""
+    logprobs: list[TokenLogprob]
+    """One for each of ``token_ids``, if log-probs were asked for."""
+    usage: Usage
+    """Token counts that the engine knows better: ``cached_tokens``; the pipeline counts the others itself."""
+
+
+class ModelInfo(TypedDict, total=False):
+    """What an engine says of the model that it has loaded. All keys are optional."""
+
+    path: str
+    """Folder or file of the model."""
+    context_length: int
+    """Tokens of prompt and answer together, at most."""
+    capabilities: list[str]
+    """What requests may ask for: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
+    ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    adapters: list[str]
+    """Names of LoRA adapters, which a request may give as its ``model``."""
+    tokenizer: str
+    """Folder with ``tokenizer.json`` and ``tokenizer_config.json``; token engines need it if it is not
+    ``path``."""
+    eos_token_ids: list[int]
+    """Tokens that end an answer; token engines may leave them to the model's files."""
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """A runtime's configuration, as its engine gets it."""
@@ -43,6 +84,8 @@ class EngineConfig:
     """Path or name of the model; None for the engine's default."""
     options: dict[str, Any]
     """The engine's own settings, not checked yet: see :func:`dynamo_llm.runtime.options.read`."""
+    python: dict[str, Any] = field(default_factory=dict)
+    """The configuration's ``python``: for engines that start runtimes of their own."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +101,60 @@ class EngineRequest:
     """Whether the caller has gone. From any thread. For engines that work for long between chunks."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. None: the engine's default, which should be greedy decoding."""
+
+    temperature: float | None = None
+    """0 is greedy decoding."""
+    top_p: float | None = None
+    top_k: int | None = None
+    """None or -1: all tokens."""
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: dict[int, float] | None = None
+    """Added to the logits of tokens, by token id."""
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """One choice of a request, as a token engine gets it: everything is checked and worked out."""
+
+    id: str
+    """Unique in this process; of a request with several choices, each has its own."""
+    token_ids: list[int]
+    """The prompt; with ``max_tokens`` it fits the context length."""
+    max_tokens: int
+    """Tokens of the answer, at most; at least 1."""
+    sampling: Sampling
+    min_tokens: int = 0
+    """Until then no token of ``stop_token_ids`` may end the answer."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end the answer with ``stop``: the model's EOS (unless ``ignore_eos``) and the request's
+    own. The pipeline looks for stop strings itself, and closes the generator then."""
+    ignore_eos: bool = False
+    """For engines that know EOS by themselves: it does not end the answer."""
+    logprobs: int | None = None
+    """None: no log-probs; else how many alternatives each token gets, 0 for none."""
+    guided: dict[str, Any] | None = None
+    """Structured output, one of ``{"json": schema}``, ``{"regex": text}``, ``{"grammar": text}``,
+    ``{"choice": [texts]}``; only for engines whose capabilities say so."""
+    adapter: str | None = None
+    """LoRA adapter, one of those that the engine said it has."""
+    priority: int = 0
+    """Higher is sooner."""
+    cache_salt: str | None = None
+    """Prefixes are shared only between requests with the same one."""
+    is_cancelled: Callable[[], bool] = bool
+    """Whether the caller has gone. From any thread."""
+
+
 class Engine(Protocol):
-    """An engine: a class that is called with its :class:`EngineConfig`.
+    """An engine: a class that is called with its :class:`EngineConfig`. A *text* engine takes OpenAI's body
+    and yields text; see :class:`TokenEngine` for those that know tokens only.
 
     Exceptions reach the caller as errors: subclasses of :class:`dynamo_llm.errors.DynamoError` with their
     status, others as ``DYNAMO_ERROR_ENGINE_FAILED``, with their traceback.
@@ -80,3 +175,32 @@ class Engine(Protocol):
 
     def stop(self) -> Awaitable[None] | None:
         """Free the model. Called once, when no request is in flight; as :meth:`start`."""
+
+    # Optional: def describe(self) -> ModelInfo, called once after start().
+    # Optional: max_threads: int, how many plain generators run at once; more wait.
+
+
+class TokenEngine(Protocol):
+    """An engine that takes token ids and yields token ids. Template, tokenizer, detokenizer, stop strings,
+    log-probs of the answer, several choices and the check against the context length are the pipeline's, so
+    ``describe()`` must say where the tokenizer is and how long the context. The rest is as for
+    :class:`Engine`.
+    """
+
+    kind: Literal["tokens"]
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    def start(self) -> Awaitable[None] | None:
+        """Load the model."""
+
+    def describe(self) -> ModelInfo:
+        """What was loaded: ``path`` or ``tokenizer``, and ``context_length``, at least."""
+
+    def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk] | Iterator[TokenChunk]:
+        """Answer one choice of a request. It is closed early when a stop string came or the caller has
+        gone.
+        """
+
+    def stop(self) -> Awaitable[None] | None:
+        """Free the model."""

@@ -108,7 +108,7 @@ class Host:
             _core.host_report_start(number, *describe(error))
         else:
             self._instances[number] = instance
-            _core.host_report_start(number, 0, "", "")
+            _core.host_report_start(number, 0, "", json.dumps(instance.info))
 
     async def _stop(self, number: int) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from dynamo_llm import _core
 from dynamo_llm.errors import DynamoError
 from dynamo_llm.runtime import registry
-from dynamo_llm.runtime.engine import Chunk, Engine, EngineConfig, EngineRequest, Usage
+from dynamo_llm.runtime.engine import Chunk, Engine, EngineConfig, EngineRequest, ModelInfo, Usage
 
 _OK = _core.STATUSES["DYNAMO_OK"]
 _PENDING = _core.STATUSES["DYNAMO_PENDING"]
@@ -56,7 +56,10 @@ class Instance:
             engine=config.get("engine", "mistralrs"),
             model=config.get("model"),
             options=config.get("options", {}),
+            python=config.get("python", {}),
         )
+        self.info: ModelInfo = {}
+        """What the engine said of its model."""
         self._engine: Engine | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -72,6 +75,8 @@ class Instance:
             thread_name_prefix="dynamo-engine",
         )
         await self._call(self._engine.start)
+        if hasattr(self._engine, "describe"):
+            self.info = self._engine.describe()
 
     async def stop(self, may_use_threads: bool = True) -> None:
         """Free the engine. Requests are in flight only if Python shuts down under them.
