@@ -245,6 +245,20 @@ def test_shutdown() -> None:
     assert request.status == STATUSES["DYNAMO_ERROR_CANCELLED"]
 
 
+def test_shutdown_does_not_wait_for_garbage() -> None:
+    """A request in a reference cycle that nobody can reach any more is no reason to wait."""
+    runtime = Runtime(engine="scripted", options={"script": [{"text": "a"}, {"stall": True}]})
+    gc.disable()
+    try:
+        cycle: list[Any] = [runtime.complete("x")]
+        cycle.append(cycle)
+        del cycle
+        runtime.shutdown(100)
+    finally:
+        gc.enable()
+    assert runtime.statistics()["requests"]["cancelled"] == 1
+
+
 def test_a_request_outlives_its_runtime(demo: Runtime) -> None:
     """What was sent goes on when the runtime is dropped."""
     runtime = scripted({"delay_ms": 20}, {"text": "late"})

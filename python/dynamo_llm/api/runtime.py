@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,12 @@ class Runtime:
         :param timeout: seconds until requests in flight are cancelled; None: they may take for ever.
         :raises DeadlineExceededError: some were cancelled, or the engine has not stopped yet.
         """
-        interruptible(partial(self._core.shutdown, milliseconds(timeout, "timeout")))
+        wait = milliseconds(timeout, "timeout")
+        if self.statistics()["requests"]["in_flight"]:
+            # Nobody has them any more, and they would be waited for: requests in reference cycles, such as
+            # those of a cancelled task and its error.
+            gc.collect()
+        interruptible(partial(self._core.shutdown, wait))
 
     def close(self) -> None:
         """Cancel what is in flight and stop the engine. Blocks, without the GIL, at most for 10 seconds."""
