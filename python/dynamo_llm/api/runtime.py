@@ -145,7 +145,8 @@ class Runtime:
         :raises DeadlineExceededError: some were cancelled, or the engine has not stopped yet.
         """
         wait = milliseconds(timeout, "timeout")
-        if self.statistics()["requests"]["in_flight"]:
+        requests = self.statistics()["requests"]
+        if requests["in_flight"] or requests["queued"]:
             # Nobody has them any more, and they would be waited for: requests in reference cycles, such as
             # those of a cancelled task and its error.
             gc.collect()
@@ -160,6 +161,20 @@ class Runtime:
         """Counters since the runtime was created, as ``dynamo_runtime_statistics()`` describes them."""
         counters: dict[str, Any] = json.loads(self._core.statistics())
         return counters
+
+    def models(self) -> list[dict[str, Any]]:
+        """What it serves: OpenAI's model objects, with what the engines say of them.
+
+        Keys: ``id`` (what requests give as ``model``), ``engine``, and where known ``path``,
+        ``context_length`` in tokens, ``capabilities``, ``adapters``.
+        """
+        listed: dict[str, Any] = json.loads(self._core.models())
+        models: list[dict[str, Any]] = listed["data"]
+        return models
+
+    def metrics(self) -> str:
+        """Metrics since the runtime was created, in Prometheus' text format (version 0.0.4)."""
+        return self._core.metrics()
 
     def __enter__(self: Self) -> Self:
         return self
