@@ -138,7 +138,17 @@ def test_config_forms(tmp_path: Path) -> None:
     for bad in ("{", '{"engine"', "[]"):
         with pytest.raises((dynamo_llm.InvalidJsonError, dynamo_llm.InvalidConfigError)):
             Runtime(bad, engine="echo")
-    assert set(dynamo_llm.config_schema()["properties"]) == {"engine", "model", "options", "stream", "python"}
+    assert set(dynamo_llm.config_schema()["properties"]) == {
+        "engine",
+        "model",
+        "options",
+        "pipeline",
+        "name",
+        "models",
+        "limits",
+        "stream",
+        "python",
+    }
 
 
 def test_engines_in_python() -> None:
