@@ -85,16 +85,17 @@ def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
 
     async def on_the_loop() -> Any:
         with tracer.start_as_current_span("inner"):
-            yield {"text": "x"}
+            for chunk in ():
+                yield chunk
 
     def in_a_thread() -> Any:
         with tracer.start_as_current_span("inner"):
-            yield {"text": "x"}
+            yield from ()
 
     async def answer() -> None:
         with ThreadPoolExecutor(1) as threads, trace.span(body, "r", "e", {}):
             for each in (on_the_loop(), in_a_thread()):
-                await Pusher(0, threads).push([each])  # there is no stream 0, so it is as after a cancel
+                await Pusher(0, threads).push([each])  # nothing is pushed
 
     asyncio.run(answer())
     *inner, outer = spans.get_finished_spans()
