@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A package of others: installed beside this one, its engines are used by their names."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -22,12 +21,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_c(ask: Ask, folder: Path) -> None:
-    """By the folder in the configuration, or Python's own variable."""
+    """By the folder in the configuration."""
     python = {"path": [str(folder)]}
     assert ask.text({"engine": "thirdparty-text", "python": python}, "abc de") == "cba ed "
     assert ask.text({"engine": "thirdparty-tokens", "python": python}, " a b c") == " c b a"
-    here = {"PYTHONPATH": str(folder)}
-    assert ask.text({"engine": "thirdparty-text"}, "abc", here) == "cba "
     status, message = ask.error({"engine": "thirdparty-txt", "python": python})
     assert status == "DYNAMO_ERROR_ENGINE_NOT_FOUND"
     assert 'did you mean "thirdparty-text"?' in message
@@ -52,4 +49,4 @@ def test_it_needs_nothing_but_the_package(folder: Path) -> None:
     """It says so in its metadata: the entry points of the group, and this package."""
     (info,) = folder.glob("thirdparty_engine-*.dist-info")
     assert "Requires-Dist: dynamo-llm" in (info / "METADATA").read_text()
-    assert json.dumps("dynamo_llm.engines").strip('"') in (info / "entry_points.txt").read_text()
+    assert "[dynamo_llm.engines]" in (info / "entry_points.txt").read_text()
