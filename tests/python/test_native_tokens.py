@@ -52,13 +52,14 @@ def wait_for(library: ctypes.CDLL, what: bytes, count: int) -> None:
 def test_with_the_pipeline(library: ctypes.CDLL) -> None:
     """Texts in, texts out; the engine gets what its header says."""
     stops = library.count_of(b"stops")
-    with dynamo_llm.Runtime(engine="ctokens", model=demo_model_dir()) as runtime:
+    limits = {"max_concurrent": 1}
+    with dynamo_llm.Runtime(engine="ctokens", name="c", limits=limits) as runtime:
         answer = runtime.complete("hello 😀 you", temperature=0.5, stop_token_ids=[9]).result()
         assert (answer.text, answer.finish_reason) == ("hello 😀 you", "stop")
         assert answer.usage is not None
         assert answer.usage.json() == {"prompt_tokens": 7, "completion_tokens": 7, "cached_tokens": 2}
         body = json.loads(library.last_body())
-        assert body.pop("max_tokens") >= 57
+        assert body.pop("max_tokens") == 64 - 7
         assert body == {
             "prompt": answer.token_ids,
             "min_tokens": 0,
@@ -68,15 +69,20 @@ def test_with_the_pipeline(library: ctypes.CDLL) -> None:
         }
         short = runtime.complete("hello 😀 you", max_tokens=2).result()
         assert (short.text, short.finish_reason) == ("hell", "length")
-        with pytest.raises(dynamo_llm.ContextLengthError, match="2000"):
-            runtime.complete("x", max_tokens=2000).result()
+        with pytest.raises(dynamo_llm.ContextLengthError, match="64 tokens"):
+            runtime.complete("x", max_tokens=65).result()
+        logprobs = runtime.chat("x", logprobs=True, top_logprobs=2).result().json()["choices"][0]["logprobs"]
+        assert logprobs["content"][0]["top_logprobs"][1]["logprob"] == -1.5
+        (model,) = runtime.models()
+        assert (model["context_length"], model["adapters"]) == (64, ["blue"])
+        assert model["capabilities"] == ["chat", "completion", "logprobs", "seed", "regex"]
     wait_for(library, b"stops", stops + 1)
 
 
 def test_a_stop_string_and_a_cancel_reach_the_engine(library: ctypes.CDLL, tokenizer: Tokenizer) -> None:
     """The engine's request is cancelled when nobody wants the rest."""
     letter = tokenizer.decode([7], skip_special_tokens=True)
-    with dynamo_llm.Runtime(engine="ctokens", model=demo_model_dir()) as runtime:
+    with dynamo_llm.Runtime(engine="ctokens") as runtime:
         before = library.count_of(b"cancels")
         answer = runtime.complete([7, 5], stop=letter).result()
         assert (answer.text, answer.finish_reason) == ("", "stop")

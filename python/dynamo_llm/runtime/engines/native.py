@@ -9,6 +9,8 @@ from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
 
+_keys = ("engine", "model", "options", "pipeline", "python")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -27,7 +29,9 @@ class NativeTokens:
     kind: Literal["tokens"] = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
-        self._config = options.read(Options, config.options).config
+        given = options.read(Options, config.options).config
+        # What else there is, limits and streams, is the business of the runtime around the pipeline.
+        self._config = {key: given[key] for key in _keys if key in given}
         self._runtime: Runtime | None = None
 
     def start(self) -> None:
@@ -35,12 +39,10 @@ class NativeTokens:
         self._runtime = Runtime(self._config)
 
     def describe(self) -> ModelInfo:
-        """What the engine says of itself; where the library cannot ask it, the model's path."""
-        models = getattr(self._runtime, "models", None)
-        if models is not None and (described := models()):
-            return cast(ModelInfo, described[0])
-        model = self._config.get("model")
-        return {} if model is None else {"path": model}
+        """What the engine says of itself."""
+        assert self._runtime is not None
+        (model,) = self._runtime.models()
+        return cast(ModelInfo, {key: model[key] for key in ModelInfo.__annotations__ if key in model})
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Have the engine answer; a close cancels its request."""

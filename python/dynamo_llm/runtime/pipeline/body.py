@@ -74,6 +74,8 @@ _handled = {
     "priority",
     "nvext",
 }
+#: Keys of "nvext" that are handled here, by the core, or that say nothing about the answer.
+_nvext = ("agent_hints", "cache_salt", "annotations", "extra_fields")
 #: Characters that mean something in a regular expression.
 _special = set("\\^$.|?*+()[]{}")
 
@@ -310,7 +312,7 @@ class Reader:
         extension = given.get("nvext", {})
         hints = extension.get("agent_hints") or {}
         for key in extension:
-            if extension[key] is not None and key not in ("agent_hints", "cache_salt", "annotations"):
+            if extension[key] is not None and key not in _nvext:
                 raise NotSupportedError(
                     f'"nvext.{key}" of the request is not supported by engines of token ids'
                 )
