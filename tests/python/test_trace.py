@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import dynamo_llm
 import pytest
-from conftest import run_python
+from conftest import engine, run_python
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace")
 
@@ -75,6 +76,34 @@ def test_a_request(spans: InMemorySpanExporter) -> None:
         "gen_ai.usage.cache_read.input_tokens": 2,
         "dynamo_llm.request.id": "req-1",
     }
+
+
+@pytest.mark.parametrize("kind", ["Async", "Threaded"])
+def test_through_a_runtime(spans: InMemorySpanExporter, kind: str) -> None:
+    """A request's traceparent comes as far as the engine, and the span has what came of it."""
+    with dynamo_llm.Runtime(engine(f"tokens:{kind}", options={"say": [410, 326], "cached": 1})) as runtime:
+        runtime.complete("hello", n=2, traceparent=parent).result()
+        with pytest.raises(dynamo_llm.ContextLengthError):
+            runtime.complete("hello", max_tokens=5000, traceparent=parent).result()
+    import tokens
+
+    assert tokens.Base.requests[-1].trace == {"traceparent": parent}
+    good, bad = spans.get_finished_spans()
+    assert good.name.startswith("text_completion ")
+    assert good.attributes is not None and bad.attributes is not None
+    assert good.attributes["gen_ai.provider.name"] == f"tokens:{kind}"
+    assert good.attributes["gen_ai.usage.output_tokens"] == 4
+    assert good.attributes["gen_ai.response.finish_reasons"] == ("stop", "stop")
+    assert bad.attributes["error.type"] == "ContextLengthError"
+
+
+def test_mistralrs(spans: InMemorySpanExporter) -> None:
+    """Engines that know nothing of traces are traced, too."""
+    with dynamo_llm.Runtime() as runtime:
+        assert runtime.chat("What is a KV cache?", max_tokens=3, traceparent=parent).result().text
+    (done,) = spans.get_finished_spans()
+    assert done.attributes is not None
+    assert done.attributes["gen_ai.usage.output_tokens"] == 3
 
 
 def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
