@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Texts from tokens that come in any portions: always the text that all tokens have at once."""
 
+import asyncio
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from dynamo_llm.runtime.pipeline.folder import Folder
 from dynamo_llm.runtime.pipeline.logprobs import CompletionLogprobs
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stop import StopStrings
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Core
 
 corpus = [
@@ -225,3 +227,23 @@ def test_offsets(tmp_path: Path) -> None:
     rest = logprobs.of(ids[3:], values[3:])
     assert first["text_offset"] + rest["text_offset"] == [0, 1, 1, 1, 1, 2]
     assert first["tokens"] == ["a", "bytes:\\xf0", "bytes:\\x9f"]
+
+
+@pytest.mark.parametrize("file_adds", [True, False])
+@pytest.mark.parametrize("wanted", [True, False, None])
+def test_special_tokens_of_prompts(file_adds: bool, wanted: bool | None, tmp_path: Path) -> None:
+    """BOS begins a text once, if the tokenizer or its configuration says so; a template writes it itself."""
+    core = byte_level()
+    core.add_special_tokens([AddedToken("<s>", special=True)])
+    bos = core.token_to_id("<s>")
+    if file_adds:
+        core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
+    config = {"bos_token": "<s>", **({} if wanted is None else {"add_bos_token": wanted})}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = saved(core, tmp_path)
+    for text in ("the fox", "the fox " * 1000):
+        plain = ids_of(tokenizer, text)
+        begins = file_adds if wanted is None else wanted
+        completion = asyncio.run(tokenizer.encode(text, add_special_tokens=True))
+        assert completion == ([bos, *plain] if begins else plain)
+        assert asyncio.run(tokenizer.encode("<s>" + text, add_special_tokens=False)) == [bos, *plain]
