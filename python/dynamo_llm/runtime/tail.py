@@ -17,7 +17,7 @@ _longest_beginning = 3
 #: Tokens that may wait for the end of a character; where more do, the bytes are no UTF-8 and never will be.
 _most_pending = 32
 
-#: Tokens of context, if these will do.
+#: Tokens of context, or, as a character may begin in an earlier one, up to twice as many.
 _context = 4
 
 
@@ -64,7 +64,8 @@ class Tail:
                 pending = pending[len(pending) - kept_back :]
             return "", Tail(self.context, pending)
         border = len(tokens) - kept_back
-        return text[given:], Tail(self._new_context(decode, tokens[:border], text), tokens[border:])
+        new = tokens[len(self.context) : border]
+        return text[given:], Tail(self._new_context(decode, new, text), tokens[border:])
 
     def _whole(self, decode: Callable[[list[int]], str], tokens: list[int], is_last: bool) -> tuple[str, int]:
         """The text up to a character that is not whole yet, and how many tokens that begins in."""
@@ -79,12 +80,11 @@ class Tail:
         return (whole, 0) if new > _most_pending else ("", new)
 
     @staticmethod
-    def _new_context(decode: Callable[[list[int]], str], tokens: list[int], text: str) -> list[int]:
-        """The fewest of the last tokens that mean alone what they mean in the text."""
-        count = _context
-        while count < len(tokens):
-            alone = decode(tokens[-count:])
-            if alone and not alone.startswith(_replacement) and text.endswith(alone):
-                return tokens[-count:]
-            count *= 2
-        return tokens
+    def _new_context(decode: Callable[[list[int]], str], new: list[int], text: str) -> list[int]:
+        """The new tokens, or, of many, so few of the last ones that mean alone what they mean in the text."""
+        if len(new) > 2 * _context:
+            for count in range(_context, 2 * _context):
+                alone = decode(new[-count:])
+                if alone and not alone.startswith(_replacement) and text.endswith(alone):
+                    return new[-count:]
+        return new
