@@ -21,7 +21,8 @@
  *              It must not be called from a signal handler, and a thread must not be ended with
  *              pthread_cancel() while it is inside.
  *  - Blocking: it does not block. No function takes Python's GIL, except
- *              dynamo_runtime_create() once in a program that runs Python itself.
+ *              dynamo_runtime_create() and dynamo_tokenizer_create() once in a program that runs
+ *              Python itself.
  *  - Handles:  a NULL, stale, foreign or wrong-type handle gives DYNAMO_ERROR_INVALID_HANDLE and
  *              never a crash. Parents may be destroyed before their children.
  *  - Strings:  UTF-8, NUL-terminated. What a function takes is copied; what it returns is owned
@@ -633,7 +634,8 @@ DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);
 /* ------------------------------------------------------------------------------------------- */
 /** @name Tokenizer
  * A model's tokenizer and chat template, without the model. Python does the work, in the thread that
- * engines in Python share; the calls here wait for it without its GIL. */
+ * engines in Python share; the calls here wait for it without its GIL. So no log callback may call
+ * them: the thread that logs may be that one. */
 /** @{ */
 
 /** A tokenizer with its chat template. Opaque; counted: its detokenizers keep it alive. */
@@ -724,8 +726,8 @@ DYNAMO_LLM_API char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, cons
  * Ownership: the caller owns the text; dynamo_free() it.
  * Blocking:  until it is done, as dynamo_tokenizer_encode().
  * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST (no
- *         chat, no template, or what the template says against it), CLOSED, ENGINE_FAILED,
- *         OUT_OF_MEMORY
+ *         chat, or what the template says against it), NOT_SUPPORTED (no template, or it does not
+ *         know the tools), CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_tokenizer_apply_template(dynamo_tokenizer_t *tokenizer,
                                                      const char *chat_json, size_t *length);
