@@ -66,7 +66,7 @@ class Pusher:
 
     async def _push_one(self, answer: Answer) -> Usage | None:
         if hasattr(answer, "__aiter__"):
-            return await self._push_async(answer)
+            return await self._push_async(cast(AsyncIterator[Chunk], answer))
         return await self._push_in_thread(answer)
 
     def _push_chunk(self, chunk: Chunk) -> int:

@@ -157,7 +157,7 @@ class Reader:
             raise InvalidRequestError(
                 f'"max_tokens" of the request must be at least {least}, not {max_tokens}'
             )
-        trace = {key: given[key] for key in ("traceparent", "tracestate") if key in given}
+        trace: dict[str, str] = {key: given[key] for key in ("traceparent", "tracestate") if key in given}
         return Settings(
             is_chat="messages" in given,
             sampling=self._sampling(given),
