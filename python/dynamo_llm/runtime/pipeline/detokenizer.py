@@ -11,8 +11,11 @@ from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 _broken = "\ufffd"
 #: Tokens of the prompt that tell how the answer begins: with a space, or without.
 _context = 6
-#: A code point has at most four bytes, so after so many steps without a text none is awaited any more.
-_patience = 8
+#: A code point has at most four bytes, and so many tokens, unless special ones come between.
+_code_point = 4
+_near = 8
+#: When so many tokens have no text, what they have is none.
+_patience = 16
 
 
 class Detokenizer:
@@ -27,7 +30,6 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
         self._held: list[int] = []
-        self._steps = 0
         self._start(list(prompt[-_context:]))
 
     def _start(self, context: list[int]) -> None:
@@ -49,16 +51,14 @@ class Detokenizer:
             return self._give(0)
         if text is not None:
             self._given, self._held = self._held, []
-            self._steps = 0
             return text
-        self._steps += 1
-        if self._steps < _patience:
+        # It ends amid a code point; but those before that are whole.
+        if len(self._held) <= _code_point:
             return ""
-        # Bytes that are no text, or special tokens. The last three may yet become a code point.
-        for later in range(4):
-            if not self._decode(self._held[: len(self._held) - later]).endswith(_broken):
+        for later in range(1, _near + 1):
+            if not self._decode(self._held[:-later]).endswith(_broken):
                 return self._give(later)
-        return self._give(0)
+        return self._give(_code_point - 1) if len(self._held) > _patience else ""
 
     def flush(self) -> str:
         """What is left when the answer has ended."""
@@ -68,7 +68,6 @@ class Detokenizer:
         """Give what is held back but its last tokens, whole or not."""
         count = len(self._held) - later
         ids, self._held = self._held[:count], self._held[count:]
-        self._steps = 0
         known, text = self._decode(self._given), self._decode(self._given + ids)
         new = text[len(known) :] if text.startswith(known) else self._decode(ids)
         if new:

@@ -96,14 +96,15 @@ class Template:
             raise InvalidRequestError(
                 '"continue_final_message" of the request needs a last message with a text to continue'
             )
-        messages[-1] = {**messages[-1], "content": final + _mark}
-        text, mark, _ = self.render({**variables, "messages": messages}).rpartition(_mark)
+        # With a blank behind it the mark tells whether the template trims messages; then this one ends trimmed.
+        messages[-1] = {**messages[-1], "content": final + _mark + " "}
+        text, mark, rest = self.render({**variables, "messages": messages}).rpartition(_mark)
         if not mark:
             raise InvalidRequestError(
                 '"continue_final_message" of the request does not fit the chat template, which leaves the '
                 "last message out, or changes it"
             )
-        return text
+        return text if rest.startswith(" ") else text.rstrip()
 
 
 def _said(error: Exception) -> str:
