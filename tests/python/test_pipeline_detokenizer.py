@@ -194,7 +194,9 @@ def test_bytes_that_are_no_text(kind: str, tmp_path: Path) -> None:
     assert 2980 <= len(shown) < 3000 and set(shown) == {"\ufffd"}
     smile = ids_of(tokenizer, "😀")[-4:]
     rest = "".join(fed(detokenizer, [[one] for one in smile]))
-    assert rest.endswith("😀") and len(shown + rest) == 3001
+    # A run of bytes that has one wrong is wrong as a whole for the decoder of SentencePiece's.
+    wanted = "😀" if kind == "byte level" else "\ufffd" * 4
+    assert rest.endswith(wanted) and len(shown + rest) == 3000 + len(wanted)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ special = {"bos_token": "<s>", "eos_token": "</s>"}
 templates = {
     "chatml": (
         "{% for message in messages %}\n"
-        "    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}\n"
+        "    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}\n"
         "{% endfor %}\n"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     ),

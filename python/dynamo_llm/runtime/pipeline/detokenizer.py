@@ -30,7 +30,10 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
         self._held: list[int] = []
-        self._start(list(prompt[-_context:]))
+        count = _context
+        while count < len(prompt) and not self._decode(list(prompt[-count:])):  # special tokens only
+            count *= 8
+        self._start(list(prompt[-count:]))
 
     def _start(self, context: list[int]) -> None:
         # A context that ends amid a code point would be said again.

@@ -96,7 +96,7 @@ class Template:
             raise InvalidRequestError(
                 '"continue_final_message" of the request needs a last message with a text to continue'
             )
-        # With a blank behind it the mark tells whether the template trims messages; then this one ends trimmed.
+        # The blank behind the mark tells whether the template trims messages; then this one is trimmed, too.
         messages[-1] = {**messages[-1], "content": final + _mark + " "}
         text, mark, rest = self.render({**variables, "messages": messages}).rpartition(_mark)
         if not mark:
