@@ -46,7 +46,8 @@ constexpr Key number(const char *name, double least, double most) {
         boolean("ignore_eos"), array("stop_token_ids"), boolean("skip_special_tokens"),            \
         boolean("include_stop_str_in_output"),                                                     \
         or_null({"priority", Type::integer, "", -2147483648.0, 2147483647.0}), object("nvext"),    \
-        text("adapter"), text("traceparent"), text("tracestate")
+        text("adapter"), text("traceparent"), text("tracestate"), any("guided_json"),              \
+        text("guided_regex"), text("guided_grammar"), array("guided_choice")
 
 constexpr std::array chat_keys = {
     DYNAMO_SAMPLING_KEYS,
@@ -56,6 +57,7 @@ constexpr std::array chat_keys = {
     count("max_completion_tokens", 0),
     object("response_format"),
     array("tools"),
+    array("documents"),
     or_null({"tool_choice", Type::string_or_object, ""}),
     boolean("parallel_tool_calls"),
     text("reasoning_effort"),
@@ -71,10 +73,6 @@ constexpr std::array chat_keys = {
     text("chat_template"),
     boolean("add_generation_prompt"),
     boolean("continue_final_message"),
-    any("guided_json"),
-    text("guided_regex"),
-    text("guided_grammar"),
-    array("guided_choice"),
 };
 
 constexpr std::array completion_keys = {

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine of token ids in C, with the pipeline around it and without."""
+
+import asyncio
+import ctypes
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import dynamo_llm
+import pytest
+from conftest import compile_c, dynamo_config, patience, tests_dir
+from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime.engine import EngineConfig, Sampling, TokenRequest
+from dynamo_llm.runtime.engines.native import NativeTokens
+from dynamo_llm.runtime.pipeline.folder import Folder
+from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def library(programs: Path) -> ctypes.CDLL:
+    """tests/engines/tokens.c, registered as "ctokens"."""
+    flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC"]
+    file = compile_c(tests_dir / "engines" / "tokens.c", programs / "libtokens.so", *flags)
+    library = ctypes.CDLL(str(file))
+    library.last_body.restype = ctypes.c_char_p
+    description = {
+        "path": str(demo_model_dir()),
+        "context_length": 64,
+        "capabilities": ["logprobs", "seed", "regex"],
+        "adapters": ["blue"],
+    }
+    assert library.register_tokens(b"ctokens", json.dumps(description).encode()) == 0
+    return library
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    """The demo model's."""
+    return Tokenizer(Folder(demo_model_dir()))
+
+
+def wait_for(library: ctypes.CDLL, what: bytes, count: int) -> None:
+    """Until something has happened so often."""
+    end = time.monotonic() + patience
+    while library.count_of(what) < count:
+        assert time.monotonic() < end, f"no {count} {what!r}"
+        time.sleep(0.001)
+
+
+def test_with_the_pipeline(library: ctypes.CDLL) -> None:
+    """Texts in, texts out; the engine gets what its header says."""
+    stops = library.count_of(b"stops")
+    with dynamo_llm.Runtime(engine="ctokens", model=demo_model_dir()) as runtime:
+        answer = runtime.complete("hello 😀 you", temperature=0.5, stop_token_ids=[9]).result()
+        assert (answer.text, answer.finish_reason) == ("hello 😀 you", "stop")
+        assert answer.usage is not None
+        assert answer.usage.json() == {"prompt_tokens": 7, "completion_tokens": 7, "cached_tokens": 2}
+        body = json.loads(library.last_body())
+        assert body.pop("max_tokens") >= 57
+        assert body == {
+            "prompt": answer.token_ids,
+            "min_tokens": 0,
+            "stop_token_ids": [0, 9],
+            "ignore_eos": False,
+            "temperature": 0.5,
+        }
+        short = runtime.complete("hello 😀 you", max_tokens=2).result()
+        assert (short.text, short.finish_reason) == ("hell", "length")
+        with pytest.raises(dynamo_llm.ContextLengthError, match="2000"):
+            runtime.complete("x", max_tokens=2000).result()
+    wait_for(library, b"stops", stops + 1)
+
+
+def test_a_stop_string_and_a_cancel_reach_the_engine(library: ctypes.CDLL, tokenizer: Tokenizer) -> None:
+    """The engine's request is cancelled when nobody wants the rest."""
+    letter = tokenizer.decode([7], skip_special_tokens=True)
+    with dynamo_llm.Runtime(engine="ctokens", model=demo_model_dir()) as runtime:
+        before = library.count_of(b"cancels")
+        answer = runtime.complete([7, 5], stop=letter).result()
+        assert (answer.text, answer.finish_reason) == ("", "stop")
+        wait_for(library, b"cancels", before + 1)
+        request = runtime.complete([7, 5])
+        response = request.receive(patience)
+        assert response is not None and response.text == letter
+        request.cancel()
+        wait_for(library, b"cancels", before + 2)
+
+
+def test_without_a_pipeline(library: ctypes.CDLL) -> None:
+    """Token ids in, token ids out."""
+    with dynamo_llm.Runtime({"engine": "ctokens", "pipeline": "off"}) as runtime:
+        answer = runtime.complete([5, 6], max_tokens=8).result()
+        assert (answer.text, answer.token_ids) == ("", [5, 6])
+
+
+def test_all_of_a_request(library: ctypes.CDLL) -> None:
+    """What a request asks for is in the engine's body, under OpenAI's names; log-probs come back."""
+    request = TokenRequest(
+        id="x",
+        token_ids=[5, 6, 8],
+        max_tokens=2,
+        sampling=Sampling(temperature=0, top_p=0.5, top_k=3, seed=4, logit_bias={5: 1.5}),
+        min_tokens=1,
+        stop_token_ids=(0, 3),
+        ignore_eos=True,
+        logprobs=2,
+        guided={"regex": "a|b"},
+        adapter="blue",
+        priority=3,
+        cache_salt="salt",
+    )
+
+    async def ask() -> list[Any]:
+        engine = NativeTokens(EngineConfig("x", None, {"config": {"engine": "ctokens", "pipeline": "off"}}))
+        await asyncio.to_thread(engine.start)
+        chunks = [chunk async for chunk in engine.generate(request)]
+        await asyncio.to_thread(engine.stop)
+        return chunks
+
+    chunks = asyncio.run(ask())
+    assert [token for chunk in chunks for token in chunk["token_ids"]] == [5, 6]
+    entries = [entry for chunk in chunks for entry in chunk["logprobs"]]
+    assert entries == [{"logprob": -0.25, "top": [[5, -0.25], [6, -1.5]]}] * 2
+    assert chunks[-1]["finish_reason"] == "length"
+    assert json.loads(library.last_body()) == {
+        "prompt": [5, 6, 8],
+        "max_tokens": 2,
+        "min_tokens": 1,
+        "stop_token_ids": [0, 3],
+        "ignore_eos": True,
+        "logprobs": 2,
+        "adapter": "blue",
+        "temperature": 0,
+        "top_p": 0.5,
+        "top_k": 3,
+        "seed": 4,
+        "logit_bias": {"5": 1.5},
+        "guided_regex": "a|b",
+        "priority": 3,
+        "nvext": {"cache_salt": "salt"},
+    }
+
+
+def test_its_errors_are_the_callers(library: ctypes.CDLL) -> None:
+    """An engine that refuses is heard, whatever stands between."""
+    with (
+        dynamo_llm.Runtime({"engine": "ctokens", "pipeline": "off"}) as runtime,
+        pytest.raises(dynamo_llm.InvalidRequestError, match="no limit"),
+    ):
+        runtime.complete([5]).result()

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts from tokens that come in any portions: always the text that all tokens have at once."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
+from dynamo_llm.runtime.pipeline.folder import Folder
+from dynamo_llm.runtime.pipeline.logprobs import CompletionLogprobs
+from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from dynamo_llm.runtime.stop import StopStrings
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Core
+
+corpus = [
+    "the quick brown fox jumps over the lazy dog",
+    "Zürich 東京 hello you the then these",
+    "a b  c\n\nd",
+] * 20
+texts = [
+    "the quick 😀 fox",
+    "Zürich, 東京! 👩‍👩‍👧 family",
+    " leading space  and two",
+    "é" * 7 + "🇨🇭" * 3,
+    "plain",
+    "line\nline\n\n\ttab",
+    "\u0000 odd \u200d",
+]
+
+
+def byte_level() -> Core:
+    core = Core(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    )
+    return core
+
+
+def byte_fallback() -> Core:
+    """As SentencePiece's with bytes: Llama 2 and Mistral."""
+    words = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}}
+    for piece in ["▁", *"abcdefghijklmnopqrstuvwxyz,!.", "▁t", "▁th", "▁the", "he"]:
+        words.setdefault(piece, len(words))
+    merges = [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("h", "e")]
+    core = Core(models.BPE(words, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return core
+
+
+def metaspace() -> Core:
+    core = Core(models.Unigram())
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    core.train_from_iterator(
+        [*corpus, *texts],
+        trainers.UnigramTrainer(vocab_size=200, unk_token="<unk>", special_tokens=["<unk>"]),
+    )
+    return core
+
+
+def word_piece() -> Core:
+    core = Core(models.WordPiece(unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.decoder = decoders.WordPiece()
+    core.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]"]))
+    return core
+
+
+kinds: dict[str, Callable[[], Core]] = {
+    "byte level": byte_level,
+    "byte fallback": byte_fallback,
+    "metaspace": metaspace,
+    "word piece": word_piece,
+}
+
+
+@pytest.fixture(scope="module", params=kinds)
+def tokenizer(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """One of each kind, with special tokens."""
+    return saved(kinds[request.param](), tmp_path_factory.mktemp("tokenizer"))
+
+
+def saved(core: Core, folder: Path) -> Tokenizer:
+    core.add_special_tokens([AddedToken("<|end|>", special=True), AddedToken("<|user|>", special=True)])
+    core.save(str(folder / "tokenizer.json"))
+    return Tokenizer(Folder(folder))
+
+
+def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.core.encode(text, add_special_tokens=False).ids
+
+
+def portions(ids: list[int], random_: random.Random, most: int) -> list[list[int]]:
+    result = []
+    while ids:
+        size = random_.randint(1, most)
+        result.append(ids[:size])
+        ids = ids[size:]
+    return result
+
+
+def fed(detokenizer: Detokenizer, parts: list[list[int]]) -> list[str]:
+    return [*(detokenizer.feed(part) for part in parts), detokenizer.flush()]
+
+
+@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_any_portions(tokenizer: Tokenizer, skips: bool, seed: int) -> None:
+    """Prompt and answer together decode to what the prompt decodes to and then what came bit by bit."""
+    random_ = random.Random(seed)
+    special = [tokenizer.token_id("<|end|>"), tokenizer.token_id("<|user|>")]
+    for text in texts:
+        ids = ids_of(tokenizer, text)
+        for _ in range(random_.randint(0, 3)):
+            at = random_.randint(0, len(ids))
+            while tokenizer.decode(ids[:at], skips).endswith("\ufffd"):  # amid a code point
+                at -= 1
+            ids.insert(at, random_.choice(special))
+        for cut in {0, len(ids) // 2}:
+            prompt, answer = ids[:cut], ids[cut:]
+            # A code point that begins in the prompt is the answer's.
+            while prompt and tokenizer.decode(prompt, skips).endswith("\ufffd"):
+                answer.insert(0, prompt.pop())
+            whole = tokenizer.decode(ids, skips)
+            expected = whole[len(tokenizer.decode(prompt, skips)) :]
+            pieces = fed(Detokenizer(tokenizer, prompt, skips), portions(answer, random_, 3))
+            assert "".join(pieces) == expected
+            if "\ufffd" not in expected:
+                assert not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stop_strings_in_any_portions(tokenizer: Tokenizer, seed: int) -> None:
+    """The text ends before the stop string, or behind it, and nothing of it leaks."""
+    random_ = random.Random(seed)
+    for text in texts:
+        ids = ids_of(tokenizer, text)
+        whole = tokenizer.decode(ids, True)
+        if not whole:
+            continue  # nothing of it is in the vocabulary
+        at = random_.randrange(len(whole))
+        stop = whole[at : at + random_.randint(1, 4)]
+        for includes in (False, True):
+            stops = StopStrings([stop, "never this"], includes)
+            detokenizer = Detokenizer(tokenizer, [], True)
+            shown = ""
+            for part in portions(ids, random_, 4):
+                shown += stops.feed(detokenizer.feed(part))
+                assert whole.startswith(shown)
+            shown += stops.feed(detokenizer.flush()) + stops.flush()
+            assert stops.has_matched
+            assert shown == whole[: whole.index(stop) + (len(stop) if includes else 0)]
+
+
+def test_the_stop_string_that_is_whole_first() -> None:
+    """Of two that overlap, one chunk gives what single letters give."""
+    for text in ("xabcd", "xabxbcd", "aab"):
+        for stops in (["abcd", "bc"], ["bc", "abcd"], ["ab", "b"]):
+            results = set()
+            for size in (1, 2, 9):
+                cutter = StopStrings(stops)
+                pieces = [cutter.feed(text[at : at + size]) for at in range(0, len(text), size)]
+                results.add("".join(pieces) + cutter.flush())
+            assert len(results) == 1, (text, stops, results)
+
+
+def test_a_code_point_waits(tmp_path: Path) -> None:
+    """Nothing of an emoji is shown until its last token; then all of it."""
+    tokenizer = saved(byte_level(), tmp_path)
+    ids = ids_of(tokenizer, "😀")
+    assert len(ids) == 4
+    assert fed(Detokenizer(tokenizer, [], True), [[one] for one in ids]) == ["", "", "", "😀", ""]
+    assert fed(Detokenizer(tokenizer, [], True), [ids[:3]])[-1] == "\ufffd"
+
+
+@pytest.mark.parametrize("kind", ["byte level", "byte fallback"])
+def test_bytes_that_are_no_text(kind: str, tmp_path: Path) -> None:
+    """They are shown before long, and a text behind them comes whole; all in linear time."""
+    tokenizer = saved(kinds[kind](), tmp_path)
+    broken = ids_of(tokenizer, "😀")[1]
+    if kind == "byte fallback":
+        broken = tokenizer.token_id("<0x9F>") or 0
+    detokenizer = Detokenizer(tokenizer, [], True)
+    pieces = [detokenizer.feed([broken]) for _ in range(3000)]
+    shown = "".join(pieces)
+    assert 2980 <= len(shown) < 3000 and set(shown) == {"\ufffd"}
+    smile = ids_of(tokenizer, "😀")[-4:]
+    rest = "".join(fed(detokenizer, [[one] for one in smile]))
+    # A run of bytes that has one wrong is wrong as a whole for the decoder of SentencePiece's.
+    wanted = "😀" if kind == "byte level" else "\ufffd" * 4
+    assert rest.endswith(wanted) and len(shown + rest) == 3000 + len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "wanted"),
+    [
+        ("byte level", "é 😀", ["é".encode(), b" \xf0\x9f\x98\x80"]),
+        ("byte fallback", "the é", [b" the", b" ", "é".encode()]),
+    ],
+)
+def test_bytes_of_tokens(kind: str, text: str, wanted: list[bytes], tmp_path: Path) -> None:
+    """A token's bytes are those it stands for, also where they are no text by themselves."""
+    tokenizer = saved(kinds[kind](), tmp_path)
+    ids = ids_of(tokenizer, text)
+    assert b"".join(tokenizer.token_bytes(one) for one in ids) == b"".join(wanted)
+    assert tokenizer.token_bytes(tokenizer.token_id("<|end|>")) == b"<|end|>"
+    assert tokenizer.token_bytes(100000) == b""
+
+
+def test_offsets(tmp_path: Path) -> None:
+    """Offsets of a completion's tokens are characters of its text; bytes of an emoji begin where it does."""
+    tokenizer = saved(byte_level(), tmp_path)
+    ids = ids_of(tokenizer, "a😀b")
+    logprobs = CompletionLogprobs(tokenizer, has_top=False)
+    values: list[Any] = [{"logprob": -1.0}] * len(ids)
+    first = logprobs.of(ids[:3], values[:3])
+    rest = logprobs.of(ids[3:], values[3:])
+    assert first["text_offset"] + rest["text_offset"] == [0, 1, 1, 1, 1, 2]
+    assert first["tokens"] == ["a", "bytes:\\xf0", "bytes:\\x9f"]
