@@ -1,17 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is behind the tokenizers of the C interface: an engine whose requests are their calls."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from dynamo_llm.errors import ModelNotFoundError, NotSupportedError
+from dynamo_llm.errors import ModelNotFoundError
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
+from dynamo_llm.runtime.pipeline.folder import Folder
+from dynamo_llm.runtime.pipeline.messages import plain
+from dynamo_llm.runtime.pipeline.template import ChatTemplates
+from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.tail import Tail
 
-#: Characters, or tokens, from which on a call goes to a thread: on the loop others would wait for it.
-_much = 10_000
+#: Tokens from which on they are decoded in a thread: about a millisecond of work.
+_many = 4000
+
+
+def _folder(model: str | None) -> Folder:
+    if model is None:
+        return Folder(demo_model_dir())
+    path = Path(model).expanduser()
+    right = '"model" is a folder with tokenizer.json, or that file'
+    if not path.exists():
+        raise ModelNotFoundError(f'the model "{path}" does not exist; {right}')
+    if path.is_dir() and not (path / "tokenizer.json").is_file():
+        raise ModelNotFoundError(f'the folder "{path}" has no tokenizer.json; {right}')
+    if not path.is_dir() and path.suffix != ".json":
+        raise ModelNotFoundError(f'the file "{path}" is no tokenizer; {right}')
+    return Folder(path)
 
 
 class TokenizerEngine:
@@ -25,73 +43,72 @@ class TokenizerEngine:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
+        self._model = config.model
 
     def start(self) -> None:
         """Load the tokenizer; blocks."""
-        from tokenizers import Tokenizer
-
-        if not self._path.exists():
-            raise ModelNotFoundError(f'the model "{self._path}" does not exist')
-        self._tokenizer = Tokenizer.from_file(str(self._path / "tokenizer.json"))
+        self._folder = _folder(self._model)
+        self._tokenizer = Tokenizer(self._folder)
+        self._templates = ChatTemplates(self._folder.chat_templates, self._folder.special_tokens)
         self._special = {
-            id: token.content
-            for id, token in self._tokenizer.get_added_tokens_decoder().items()
+            token.content: id
+            for id, token in self._tokenizer.core.get_added_tokens_decoder().items()
             if token.special
         }
+        self._skipped = frozenset(self._special.values())
 
     def describe(self) -> dict[str, Any]:
         """The answer of ``dynamo_tokenizer_info()``."""
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        named = {name: self._named(name) for name in ("bos_token", "eos_token")}
+        bos, eos = named["bos_token"], named["eos_token"]
+        length = self._folder.context_length
         return {
-            "path": str(self._path),
-            "vocabulary_size": len(vocabulary),
-            "largest_token_id": max(vocabulary.values(), default=0),
-            "special_tokens": {text: id for id, text in self._special.items()},
-            "bos_token_id": 1,
-            "eos_token_ids": [0],
-            "has_chat_template": True,
-            "context_length": 1024,
+            "path": str(self._folder.path),
+            "vocabulary_size": self._tokenizer.core.get_vocab_size(with_added_tokens=True),
+            "largest_token_id": max(self._tokenizer.vocab_size - 1, 0),
+            "special_tokens": self._special,
+            **({} if bos is None else {"bos_token_id": bos}),
+            "eos_token_ids": self._folder.eos_token_ids or ([] if eos is None else [eos]),
+            "has_chat_template": bool(self._folder.chat_templates),
+            **({} if length is None else {"context_length": length}),
         }
 
+    def _named(self, name: str) -> int | None:
+        token = self._folder.special_tokens.get(name)
+        return None if token is None else self._tokenizer.token_id(token)
+
     def generate(self, request: EngineRequest) -> AsyncIterator[Chunk] | Iterator[Chunk]:
-        """Answer a call, in one chunk."""
+        """Answer a call, in one chunk. What may take long runs in a thread: on the loop others would wait."""
         body = request.body
-        command = next(name for name in self._commands if name in body)
-        work = getattr(self, f"_{command}")
-        # A template may loop for long, whatever its size.
-        if command == "chat" or len(body[command]) > _much:
-            return _in_thread(work, body)
-        return _on_loop(work, body)
+        if "encode" in body:
+            return self._encode(body["encode"], body["add_special_tokens"])
+        if "chat" in body:
+            return self._chat(body["chat"])
+        is_long = len(body.get("decode") or body.get("advance") or ()) > _many
+        return self._decode_in_thread(body) if is_long else self._decode_on_loop(body)
 
     def stop(self) -> None:
         """Free the tokenizer."""
-        del self._tokenizer
+        del self._tokenizer, self._templates
 
-    _commands = ("encode", "decode", "chat", "advance")
+    async def _encode(self, text: str, add_special_tokens: bool) -> AsyncIterator[Chunk]:
+        yield {"token_ids": await self._tokenizer.encode(text, add_special_tokens)}
 
-    def _encode(self, body: dict[str, Any]) -> Chunk:
-        encoding = self._tokenizer.encode(body["encode"], add_special_tokens=body["add_special_tokens"])
-        return {"token_ids": encoding.ids}
+    def _chat(self, body: dict[str, Any]) -> Iterator[Chunk]:
+        yield {"text": self._templates.render(body, plain(body["messages"]))}
+
+    async def _decode_on_loop(self, body: dict[str, Any]) -> AsyncIterator[Chunk]:
+        yield self._decode(body)
+
+    def _decode_in_thread(self, body: dict[str, Any]) -> Iterator[Chunk]:
+        yield self._decode(body)
 
     def _decode(self, body: dict[str, Any]) -> Chunk:
-        return {"text": self._tokenizer.decode(body["decode"], body["skip_special_tokens"])}
-
-    def _chat(self, body: dict[str, Any]) -> Chunk:
-        raise NotSupportedError("chat templates come with the pipeline")
-
-    def _advance(self, body: dict[str, Any]) -> Chunk:
         skips = body["skip_special_tokens"]
-        ids = [id for id in body["advance"] if not (skips and id in self._special)]
+        if "decode" in body:
+            return {"text": self._tokenizer.decode(body["decode"], skips)}
+        ids = [id for id in body["advance"] if not (skips and id in self._skipped)]
         text, tail = Tail.of_numbers(body["tail"]).advance(
             lambda some: self._tokenizer.decode(some, skip_special_tokens=False), ids, body["is_last"]
         )
         return {"text": text, "token_ids": tail.numbers}
-
-
-def _in_thread(work: Callable[[dict[str, Any]], Chunk], body: dict[str, Any]) -> Iterator[Chunk]:
-    yield work(body)
-
-
-async def _on_loop(work: Callable[[dict[str, Any]], Chunk], body: dict[str, Any]) -> AsyncIterator[Chunk]:
-    yield work(body)
