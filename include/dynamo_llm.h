@@ -21,7 +21,8 @@
  *              It must not be called from a signal handler, and a thread must not be ended with
  *              pthread_cancel() while it is inside.
  *  - Blocking: it does not block. No function takes Python's GIL, except
- *              dynamo_runtime_create() once in a program that runs Python itself.
+ *              dynamo_runtime_create() and dynamo_tokenizer_create() once in a program that runs
+ *              Python itself.
  *  - Handles:  a NULL, stale, foreign or wrong-type handle gives DYNAMO_ERROR_INVALID_HANDLE and
  *              never a crash. Parents may be destroyed before their children.
  *  - Strings:  UTF-8, NUL-terminated. What a function takes is copied; what it returns is owned
@@ -200,8 +201,8 @@ DYNAMO_LLM_API const char *dynamo_last_error_json(void);
 /** @{ */
 
 /**
- * Frees whatever a function of this library handed to the caller to own: responses, and strings
- * whose function says so. NULL is fine. A pointer that is not, or no longer, the caller's sets the
+ * Frees whatever a function of this library handed to the caller to own: responses, and strings and
+ * arrays whose function says so. NULL is fine. A pointer that is not, or no longer, the caller's sets the
  * last status to DYNAMO_ERROR_INVALID_HANDLE and frees nothing.
  */
 DYNAMO_LLM_API void dynamo_free(void *pointer);
@@ -628,6 +629,155 @@ DYNAMO_LLM_API int32_t dynamo_response_timing(const dynamo_response_t *response,
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Tokenizer
+ * A model's tokenizer and chat template, without the model. Python does the work, in the thread that
+ * engines in Python share; the calls here wait for it without its GIL. So no log callback may call
+ * them: the thread that logs may be that one. */
+/** @{ */
+
+/** A tokenizer with its chat template. Opaque; counted: its detokenizers keep it alive. */
+typedef struct dynamo_tokenizer_t dynamo_tokenizer_t;
+/** Turns a stream of token ids into a stream of text. Opaque. */
+typedef struct dynamo_detokenizer_t dynamo_detokenizer_t;
+
+/**
+ * Opens the tokenizer of a model.
+ *
+ * @param config_json  a JSON object; "{}" is the tokenizer of the demo model. Keys, all optional:
+ *                     "model"   folder with tokenizer.json, or that file; what lies beside it,
+ *                               tokenizer_config.json with the chat template above all, is used too;
+ *                     "python"  as for dynamo_runtime_create().
+ * Ownership: the caller owns the result; dynamo_tokenizer_destroy() it.
+ * Blocking:  until it is loaded. In a program that runs Python it takes the GIL once; a caller that
+ *            holds the GIL has it released meanwhile.
+ * @return the tokenizer, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, MODEL_NOT_FOUND,
+ *         PYTHON_UNAVAILABLE, ENGINE_UNAVAILABLE (a Python package is missing), ENGINE_FAILED,
+ *         VERSION_MISMATCH, CLOSED, SYSTEM, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_json);
+
+/**
+ * Gives a tokenizer up. NULL is fine. Its detokenizers go on; calls that are under way end well.
+ * Blocking: if neither is there, until it was freed, at most 10 seconds.
+ */
+DYNAMO_LLM_API void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer);
+
+/**
+ * What there is to know of a tokenizer, as a JSON object:
+ *
+ *     {"path": "/models/demo", "vocabulary_size": 2048, "largest_token_id": 2047,
+ *      "special_tokens": {"<|end|>": 0, ...}, "bos_token_id": 1, "eos_token_ids": [0],
+ *      "has_chat_template": true, "context_length": 1024}
+ *
+ * vocabulary_size counts the added tokens, too. bos_token_id and context_length are there if the
+ * model's files say so; eos_token_ids are those of its generation, else of its tokenizer.
+ * Ownership: the tokenizer's; valid until it is destroyed.
+ * @return the text, or NULL: INVALID_HANDLE
+ */
+DYNAMO_LLM_API const char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer);
+
+/**
+ * Turns a text into token ids.
+ *
+ * @param text                UTF-8; it may have NUL bytes, and may be NULL if length is 0
+ * @param length              its length in bytes
+ * @param add_special_tokens  1: with those that the tokenizer puts around a text, such as BOS;
+ *                            0: without, as for a prompt that a chat template made. Special tokens that
+ *                            are written in the text become what they are in either case.
+ * @param ids                 gets the first id; NULL on an error, and if there is none
+ * @param count               gets their number
+ * Ownership: the caller owns *ids; dynamo_free() it.
+ * Blocking:  until it is done: a tenth of a millisecond, and more for long texts.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (not UTF-8, or NULL), CLOSED (Python in this
+ *         process is shutting down), ENGINE_FAILED, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text,
+                                               size_t length, int32_t add_special_tokens,
+                                               uint32_t **ids, size_t *count);
+
+/**
+ * Turns token ids into a text. Bytes that are no UTF-8 come as U+FFFD.
+ *
+ * @param ids                  may be NULL if count is 0
+ * @param count                their number
+ * @param skip_special_tokens  1: special tokens, such as EOS, leave no text; 0: they do
+ * @param length               gets the length in bytes without the NUL; may be NULL
+ * Ownership: the caller owns the text; dynamo_free() it.
+ * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id over largest_token_id),
+ *         CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, const uint32_t *ids,
+                                             size_t count, int32_t skip_special_tokens,
+                                             size_t *length);
+
+/**
+ * Turns a chat into the prompt that the model was trained on, by its chat template. To encode the
+ * prompt, do not add special tokens: the template has written them.
+ *
+ * @param chat_json  a chat body, as for dynamo_request_create(). What counts is "messages", "tools",
+ *                   "chat_template" (in place of the model's), "chat_template_kwargs" (more variables
+ *                   of the template), "add_generation_prompt" (default true), and
+ *                   "continue_final_message" (default false).
+ * @param length     gets the length in bytes without the NUL; may be NULL
+ * Ownership: the caller owns the text; dynamo_free() it.
+ * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST (no
+ *         chat, or what the template says against it), NOT_SUPPORTED (no template, or it does not
+ *         know the tools), CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_tokenizer_apply_template(dynamo_tokenizer_t *tokenizer,
+                                                     const char *chat_json, size_t *length);
+
+/**
+ * Begins a text that comes token by token.
+ *
+ * @param skip_special_tokens  1: special tokens, such as EOS, leave no text; 0: they do
+ * Ownership: the caller owns the result; dynamo_detokenizer_destroy() it. It keeps the tokenizer alive.
+ * @return the detokenizer, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_t *tokenizer,
+                                                               int32_t skip_special_tokens);
+
+/**
+ * Adds token ids to a text, any number of them at once. All the texts that come of it, put together, are
+ * what dynamo_tokenizer_decode() makes of all ids at once: spaces between words included. No text splits
+ * a code point; one that is not whole yet comes with a later call.
+ *
+ * @param ids     may be NULL if count is 0
+ * @param count   their number
+ * @param length  gets the length in bytes without the NUL; may be NULL
+ * Ownership: the caller owns the text; dynamo_free() it.
+ * Threads:   calls for one detokenizer wait for each other.
+ * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * @return what the ids add to the text, "" if nothing yet; or NULL, and then none of them was added:
+ *         INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id over largest_token_id), CLOSED,
+ *         ENGINE_FAILED, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, const uint32_t *ids,
+                                            size_t count, size_t *length);
+
+/**
+ * Ends a text: gives what was kept back, a code point that never got whole, as U+FFFD. The detokenizer
+ * may then be used for another text.
+ *
+ * @param length  gets the length in bytes without the NUL; may be NULL
+ * Ownership: the caller owns the text; dynamo_free() it.
+ * Threads:   as dynamo_detokenizer_add().
+ * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * @return the rest of the text, as a rule ""; or NULL, and then the text has not ended: INVALID_HANDLE,
+ *         CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_detokenizer_finish(dynamo_detokenizer_t *detokenizer, size_t *length);
+
+/**
+ * Gives a detokenizer up. NULL is fine.
+ * Blocking: if it was the last that kept a destroyed tokenizer alive, as dynamo_tokenizer_destroy().
+ */
+DYNAMO_LLM_API void dynamo_detokenizer_destroy(dynamo_detokenizer_t *detokenizer);
 /** @} */
 
 #ifdef __cplusplus

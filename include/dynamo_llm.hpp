@@ -13,7 +13,7 @@
  * Header-only, on dynamo_llm.h alone: copy it beside an installed C library, and link that. C++17;
  * with C++20 also coroutines (AsyncRequest), std::stop_token and ranges.
  *
- *  - Cost:     a Runtime, Request or Response is one C handle, and its functions are calls of the
+ *  - Cost:     a Runtime, Request, Response or Tokenizer is one C handle, and its functions are calls of the
  *              C functions: nothing is allocated or copied on the way, unless a comment says so.
  *              Texts that C wants NUL-terminated are taken as std::string.
  *  - Errors:   an error is thrown as Error, with the whole story of the C interface. Where
@@ -25,7 +25,7 @@
  *              with every C++ object, no other may use it while it is assigned, moved from or
  *              destroyed. (What shall be destroyed while others wait: cancel() it first.)
  *  - Blocking: as in C: next(), recv() and iteration wait for the answer, creating a Runtime for
- *              the model; the rest returns at once.
+ *              the model, a Tokenizer's functions for what they return; the rest returns at once.
  *  - Times:    any std::chrono duration, rounded up to milliseconds. As in the standard library a
  *              negative one has passed already; forever is for ever.
  *  - Views:    std::string_view and TokenIds point into the object they came from.
@@ -261,6 +261,27 @@ struct DestroyRequest {
 struct DestroyRuntime {
     void operator()(dynamo_runtime_t *runtime) const noexcept { dynamo_runtime_destroy(runtime); }
 };
+struct DestroyTokenizer {
+    void operator()(dynamo_tokenizer_t *tokenizer) const noexcept {
+        dynamo_tokenizer_destroy(tokenizer);
+    }
+};
+struct DestroyDetokenizer {
+    void operator()(dynamo_detokenizer_t *detokenizer) const noexcept {
+        dynamo_detokenizer_destroy(detokenizer);
+    }
+};
+
+// The text of a C function that hands it over, as a string.
+template <class Function>
+Returned<std::string> owned_text(Function function) {
+    std::size_t length = 0;
+    const std::unique_ptr<char, Free<char>> text(function(&length));
+    if (text == nullptr) {
+        return failed<std::string>(Error::last());
+    }
+    return std::string(text.get(), length);
+}
 
 }  // namespace detail
 
@@ -957,6 +978,167 @@ class Runtime {
     }
 
     std::unique_ptr<dynamo_runtime_t, detail::DestroyRuntime> handle_;
+};
+
+// -------------------------------------------------------------------------------------- tokenizer
+
+/** Turns token ids that come bit by bit into a text that comes bit by bit. Move-only;
+ * Tokenizer::detokenizer() makes it. It keeps its tokenizer alive. */
+class Detokenizer {
+  public:
+    Detokenizer() = default;
+    /** An empty one, to be assigned to. */
+    explicit Detokenizer(std::nullptr_t) noexcept {}
+    /** Takes a handle of the C interface over. */
+    explicit Detokenizer(dynamo_detokenizer_t *owned) noexcept : handle_(owned) {}
+
+    /** Whether it holds a handle. */
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
+    dynamo_detokenizer_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
+    dynamo_detokenizer_t *release() noexcept { return handle_.release(); }
+
+    /** What token ids, any number of them, add to the text; empty if nothing yet. It never splits a code
+     * point. Waits until it is done. Errors: those of dynamo_detokenizer_add(); then none was added. */
+    Returned<std::string> add(TokenIds ids) const {
+        return detail::owned_text([&](std::size_t *length) {
+            return dynamo_detokenizer_add(get(), ids.data(), ids.size(), length);
+        });
+    }
+    /** The same. */
+    Returned<std::string> add(const std::vector<std::uint32_t> &ids) const {
+        return add(TokenIds(ids.data(), ids.size()));
+    }
+    /** The same. */
+    Returned<std::string> add(std::initializer_list<std::uint32_t> ids) const {
+        return add(TokenIds(ids.begin(), ids.size()));
+    }
+    /** The same, for one token. */
+    Returned<std::string> add(std::uint32_t id) const { return add(TokenIds(&id, 1)); }
+    /** Ends the text: what was kept back of it. Then another one may begin. Errors: those of
+     * dynamo_detokenizer_finish(). */
+    Returned<std::string> finish() const {
+        return detail::owned_text(
+            [&](std::size_t *length) { return dynamo_detokenizer_finish(get(), length); });
+    }
+
+  private:
+    std::unique_ptr<dynamo_detokenizer_t, detail::DestroyDetokenizer> handle_;
+};
+
+/** A model's tokenizer and chat template, without the model. Move-only. What its functions return is
+ * copied into strings and vectors of C++. */
+class Tokenizer {
+  public:
+    /**
+     * Opens the tokenizer of a model, and waits until it is loaded; "{}" is that of the demo model.
+     * Errors: those of dynamo_tokenizer_create(); VERSION_MISMATCH, if this header and the library do
+     * not fit together.
+     */
+    [[nodiscard]] static Returned<Tokenizer> create(const std::string &config_json = "{}") {
+        if (auto error = detail::check_text(config_json, "config_json")) {
+            return detail::failed<Tokenizer>(std::move(*error));
+        }
+        if (DYNAMO_LLM_VERSION_CHECK() != DYNAMO_OK) {
+            return detail::failed<Tokenizer>(Error::last());
+        }
+        dynamo_tokenizer_t *const handle = dynamo_tokenizer_create(config_json.c_str());
+        if (handle == nullptr) {
+            return detail::failed<Tokenizer>(Error::last());
+        }
+        return Tokenizer(handle);
+    }
+    /** The same, of a Config: `Config().model("path")`. */
+    [[nodiscard]] static Returned<Tokenizer> create(const Config &config) {
+        return create(config.json());
+    }
+#if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
+    Tokenizer() : Tokenizer(create()) {}
+    /** As create(). */
+    explicit Tokenizer(const std::string &config_json) : Tokenizer(create(config_json)) {}
+    /** As create(). */
+    explicit Tokenizer(const Config &config) : Tokenizer(create(config)) {}
+#endif
+    /** Takes a handle of the C interface over. */
+    explicit Tokenizer(dynamo_tokenizer_t *owned) noexcept : handle_(owned) {}
+    /** An empty one, to be assigned to. */
+    explicit Tokenizer(std::nullptr_t) noexcept {}
+
+    /** Whether it holds a handle. */
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
+    dynamo_tokenizer_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
+    dynamo_tokenizer_t *release() noexcept { return handle_.release(); }
+
+    /** Turns a text into token ids. Without special tokens around it for a prompt of
+     * apply_template(). Waits until it is done. Errors: those of dynamo_tokenizer_encode(). */
+    Returned<std::vector<std::uint32_t>> encode(std::string_view text,
+                                                bool add_special_tokens = true) const {
+        std::uint32_t *ids = nullptr;
+        std::size_t count = 0;
+        if (dynamo_tokenizer_encode(get(), text.data(), text.size(), add_special_tokens ? 1 : 0,
+                                    &ids, &count) != DYNAMO_OK) {
+            return detail::failed<std::vector<std::uint32_t>>(Error::last());
+        }
+        const std::unique_ptr<std::uint32_t, detail::Free<std::uint32_t>> owned(ids);
+        return std::vector<std::uint32_t>(ids, ids + count);
+    }
+    /** Turns token ids into a text. Waits until it is done. Errors: those of
+     * dynamo_tokenizer_decode(). */
+    Returned<std::string> decode(TokenIds ids, bool skip_special_tokens = true) const {
+        return detail::owned_text([&](std::size_t *length) {
+            return dynamo_tokenizer_decode(get(), ids.data(), ids.size(),
+                                           skip_special_tokens ? 1 : 0, length);
+        });
+    }
+    /** The same. */
+    Returned<std::string> decode(const std::vector<std::uint32_t> &ids,
+                                 bool skip_special_tokens = true) const {
+        return decode(TokenIds(ids.data(), ids.size()), skip_special_tokens);
+    }
+    /** The same. */
+    Returned<std::string> decode(std::initializer_list<std::uint32_t> ids,
+                                 bool skip_special_tokens = true) const {
+        return decode(TokenIds(ids.begin(), ids.size()), skip_special_tokens);
+    }
+    /** Turns a chat into a prompt, by the model's chat template. Waits until it is done. Errors: those
+     * of dynamo_tokenizer_apply_template(). */
+    Returned<std::string> apply_template(const std::string &chat_json) const {
+        if (auto error = detail::check_text(chat_json, "chat_json")) {
+            return detail::failed<std::string>(std::move(*error));
+        }
+        return detail::owned_text([&](std::size_t *length) {
+            return dynamo_tokenizer_apply_template(get(), chat_json.c_str(), length);
+        });
+    }
+    /** The same, of a Chat. */
+    Returned<std::string> apply_template(const Chat &chat) const {
+        return apply_template(chat.json());
+    }
+    /** The JSON object that dynamo_tokenizer_info() describes; lives as long as the tokenizer. Errors:
+     * INVALID_HANDLE. */
+    Returned<std::string_view> info() const {
+        const char *const text = dynamo_tokenizer_info(get());
+        if (text == nullptr) {
+            return detail::failed<std::string_view>(Error::last());
+        }
+        return std::string_view(text);
+    }
+
+    /** Begins a text that comes token by token. Errors: those of dynamo_detokenizer_create(). */
+    [[nodiscard]] Returned<Detokenizer> detokenizer(bool skip_special_tokens = true) const {
+        dynamo_detokenizer_t *const handle =
+            dynamo_detokenizer_create(get(), skip_special_tokens ? 1 : 0);
+        if (handle == nullptr) {
+            return detail::failed<Detokenizer>(Error::last());
+        }
+        return Detokenizer(handle);
+    }
+
+  private:
+    std::unique_ptr<dynamo_tokenizer_t, detail::DestroyTokenizer> handle_;
 };
 
 // ---------------------------------------------------------------------------------------- logging

@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "capi/barrier.hpp"
-#include "capi/owned_text.hpp"
+#include "capi/owned.hpp"
 #include "core/log.hpp"
 #include "core/response.hpp"
 #include "dynamo_llm/engine.h"
@@ -70,12 +70,12 @@ void dynamo_free(void *pointer) {
         }
         const bool freed = handles::looks_like_handle(pointer)
                                ? close_handle<Response>(static_cast<dynamo_response_t *>(pointer))
-                               : capi::owned_text::free(pointer);
+                               : capi::owned::free(pointer);
         if (!freed) {
             throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
                           "dynamo_free() was given a pointer that is not, or no longer, the "
-                          "caller's: responses and strings that a function says the caller owns "
-                          "may be freed, once");
+                          "caller's: responses, strings and arrays that a function says the "
+                          "caller owns may be freed, once");
         }
         return DYNAMO_OK;
     });

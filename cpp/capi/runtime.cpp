@@ -6,7 +6,7 @@
 
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
-#include "capi/owned_text.hpp"
+#include "capi/owned.hpp"
 #include "embed/python.hpp"
 #include "engines/native.hpp"
 
@@ -55,19 +55,18 @@ int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_t timeout_ms) {
 
 char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
     return value_of<char *>(nullptr, [&] {
-        return capi::owned_text::make(json::dump(Held<Runtime>(runtime)->statistics()));
+        return capi::owned::text(json::dump(Held<Runtime>(runtime)->statistics()));
     });
 }
 
 char *dynamo_runtime_models(dynamo_runtime_t *runtime) {
-    return value_of<char *>(nullptr, [&] {
-        return capi::owned_text::make(json::dump(Held<Runtime>(runtime)->models()));
-    });
+    return value_of<char *>(
+        nullptr, [&] { return capi::owned::text(json::dump(Held<Runtime>(runtime)->models())); });
 }
 
 char *dynamo_runtime_metrics(dynamo_runtime_t *runtime) {
-    return value_of<char *>(
-        nullptr, [&] { return capi::owned_text::make(Held<Runtime>(runtime)->metrics()); });
+    return value_of<char *>(nullptr,
+                            [&] { return capi::owned::text(Held<Runtime>(runtime)->metrics()); });
 }
 
 const char *dynamo_config_schema(void) {

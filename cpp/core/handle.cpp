@@ -131,6 +131,10 @@ const char *name(HandleKind kind) {
             return "response";
         case HandleKind::stream:
             return "stream";
+        case HandleKind::tokenizer:
+            return "tokenizer";
+        case HandleKind::detokenizer:
+            return "detokenizer";
     }
     return "object";
 }
@@ -189,7 +193,7 @@ Hold hold(std::uintptr_t handle, HandleKind kind) {
     }
     if (kind_of(handle) != kind) {
         const HandleKind other = kind_of(handle);
-        if (other < HandleKind::runtime || other > HandleKind::stream) {
+        if (other < HandleKind::runtime || other > HandleKind::detokenizer) {
             reject(kind, "this library never gave out such a handle");
         }
         reject(kind, std::string("it is a ") + name(other));

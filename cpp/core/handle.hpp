@@ -13,7 +13,15 @@
 
 namespace dynamo {
 
-enum class HandleKind : std::uint8_t { runtime = 1, request = 2, response = 3, stream = 4 };
+enum class HandleKind : std::uint8_t {
+    runtime = 1,
+    request = 2,
+    response = 3,
+    stream = 4,
+    tokenizer = 5,
+    detokenizer = 6,
+    // 7 is the last that a handle has room for
+};
 
 // Names the type that a class is handed out as.
 template <class T>

@@ -109,4 +109,19 @@ std::string as_utf8(std::string_view bytes) {
     return text;
 }
 
+std::size_t invalid_utf8_at(std::string_view bytes) noexcept {
+    std::size_t at = 0;
+    while (true) {
+        at += ascii_prefix(bytes.substr(at));
+        if (at == bytes.size()) {
+            return bytes.npos;
+        }
+        const Sequence sequence = front(bytes.substr(at));
+        if (sequence.verdict != Verdict::whole) {
+            return at;
+        }
+        at += sequence.length;
+    }
+}
+
 }  // namespace dynamo

@@ -24,4 +24,7 @@ class Utf8Joiner {
 // The same bytes as whole UTF-8, for messages that quote what somebody else wrote.
 std::string as_utf8(std::string_view bytes);
 
+// Where the first byte is that is no part of UTF-8; npos if all are.
+std::size_t invalid_utf8_at(std::string_view bytes) noexcept;
+
 }  // namespace dynamo

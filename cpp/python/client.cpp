@@ -3,6 +3,7 @@
 
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/unique_ptr.h>
 
 #include <chrono>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "python/gil.hpp"
 
@@ -29,7 +31,8 @@ struct Held {
     explicit Held(Object taken) : object(std::move(taken)) {}
     Held(const Held &) = delete;
     Held &operator=(const Held &) = delete;
-    ~Held() {
+    ~Held() { give_up(); }
+    void give_up() {
         const Released released;
         object = Object(nullptr);
     }
@@ -39,6 +42,8 @@ struct Held {
 
 using Runtime = Held<dynamo_llm::Runtime>;
 using Request = Held<dynamo_llm::Request>;
+using Tokenizer = Held<dynamo_llm::Tokenizer>;
+using Detokenizer = Held<dynamo_llm::Detokenizer>;
 using dynamo_llm::Response;
 
 // As dynamo_llm.errors has it. Called with the GIL.
@@ -109,8 +114,89 @@ dynamo_llm::Received next(const Request &request, milliseconds timeout) {
     }
 }
 
+nb::list list_of(dynamo_llm::TokenIds ids) {
+    nb::list list;
+    for (const std::uint32_t id : ids) {
+        list.append(id);
+    }
+    return list;
+}
+
+// Of the bytes of an array.array("I").
+dynamo_llm::TokenIds ids_of(const nb::bytes &array) {
+    return {static_cast<const std::uint32_t *>(array.data()), array.size() / sizeof(std::uint32_t)};
+}
+
 nb::object optional_text(std::string_view text) {
     return text.empty() ? nb::none() : nb::object(nb::str(text.data(), text.size()));
+}
+
+void bind_tokenizer(nb::module_ &m) {
+    nb::class_<Detokenizer>(m, "Detokenizer")
+        .def(
+            "add",
+            [](const Detokenizer &self, const nb::bytes &ids) {
+                const Released released;
+                return self.object.add(ids_of(ids));
+            },
+            "ids"_a, "What the ids, of an array of unsigned int, add to the text.")
+        .def(
+            "finish",
+            [](const Detokenizer &self) {
+                const Released released;
+                return self.object.finish();
+            },
+            "The rest of the text.");
+
+    nb::class_<Tokenizer>(m, "Tokenizer")
+        .def(
+            "__init__",
+            [](Tokenizer *self, const std::string &config_json) {
+                dynamo_llm::Tokenizer tokenizer(nullptr);
+                {
+                    const Released released;
+                    tokenizer = dynamo_llm::Tokenizer(config_json);
+                }
+                new (self) Tokenizer(std::move(tokenizer));
+            },
+            "config_json"_a)
+        .def(
+            "encode",
+            [](const Tokenizer &self, const nb::bytes &text, bool add_special_tokens) {
+                std::vector<std::uint32_t> ids;
+                {
+                    const Released released;
+                    ids = self.object.encode({text.c_str(), text.size()}, add_special_tokens);
+                }
+                return list_of({ids.data(), ids.size()});
+            },
+            "text"_a, "add_special_tokens"_a,
+            nb::sig("def encode(self, text: bytes, add_special_tokens: bool) -> list[int]"),
+            "Token ids of a text in UTF-8.")
+        .def(
+            "decode",
+            [](const Tokenizer &self, const nb::bytes &ids, bool skip_special_tokens) {
+                const Released released;
+                return self.object.decode(ids_of(ids), skip_special_tokens);
+            },
+            "ids"_a, "skip_special_tokens"_a, "Text of the ids, of an array of unsigned int.")
+        .def(
+            "apply_template",
+            [](const Tokenizer &self, const std::string &chat_json) {
+                const Released released;
+                return self.object.apply_template(chat_json);
+            },
+            "chat_json"_a, "The prompt that the chat template makes of a body.")
+        .def(
+            "info", [](const Tokenizer &self) { return self.object.info(); },
+            "What there is to know, as JSON.")
+        .def(
+            "detokenizer",
+            [](const Tokenizer &self, bool skip_special_tokens) {
+                return std::make_unique<Detokenizer>(self.object.detokenizer(skip_special_tokens));
+            },
+            "skip_special_tokens"_a, "Begin a text that comes token by token.")
+        .def("close", &Tokenizer::give_up, "Give the tokenizer up; detokenizers go on.");
 }
 
 }  // namespace
@@ -169,14 +255,7 @@ void bind_client(nb::module_ &m) {
             "text", [](const Response &self) { return self.text(); },
             "The text, \"\" if there is none. It never splits a character.")
         .def_prop_ro(
-            "token_ids",
-            [](const Response &self) {
-                nb::list ids;
-                for (const std::uint32_t id : self.token_ids()) {
-                    ids.append(id);
-                }
-                return ids;
-            },
+            "token_ids", [](const Response &self) { return list_of(self.token_ids()); },
             nb::sig("def token_ids(self) -> list[int]"),
             "The token ids; empty if the engine gives none.")
         .def_prop_ro("index", &Response::index, "Number of the choice, from 0.")
@@ -306,6 +385,7 @@ void bind_client(nb::module_ &m) {
                 return self.object.metrics();
             },
             "Metrics in Prometheus' text format.");
+    bind_tokenizer(m);
 }
 
 }  // namespace dynamo::python

@@ -16,6 +16,7 @@ from dynamo_llm._core import Response, Timing, Usage
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings
 from dynamo_llm.api.runtime import Runtime, config_schema
+from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
 from dynamo_llm.errors import (
     CancelledError,
     ClosedError,
@@ -51,6 +52,7 @@ __all__ = [
     "Completion",
     "ContextLengthError",
     "DeadlineExceededError",
+    "Detokenizer",
     "DynamoError",
     "Embeddings",
     "EngineFailedError",
@@ -75,6 +77,7 @@ __all__ = [
     "SlowConsumerError",
     "SystemFailedError",
     "Timing",
+    "Tokenizer",
     "UnavailableError",
     "Usage",
     "VersionMismatchError",

@@ -127,6 +127,45 @@ static int32_t stream_fail(void *h) {
     return dynamo_stream_fail(h, DYNAMO_ERROR_ENGINE_FAILED, "x", NULL);
 }
 
+static int32_t tokenizer_info(void *h) {
+    return after(dynamo_tokenizer_info(h) == NULL);
+}
+static int32_t tokenizer_encode(void *h) {
+    uint32_t one = 1;
+    uint32_t *ids = &one;
+    size_t count = 9;
+    const int32_t status = dynamo_tokenizer_encode(h, "x", 1, 0, &ids, &count);
+    CHECK(ids == NULL && count == 0);
+    return status;
+}
+static int32_t tokenizer_decode(void *h) {
+    const uint32_t one = 1;
+    size_t length = 9;
+    return after(dynamo_tokenizer_decode(h, &one, 1, 0, &length) == NULL && length == 0);
+}
+static int32_t tokenizer_apply_template(void *h) {
+    size_t length = 9;
+    return after(dynamo_tokenizer_apply_template(h, "{}", &length) == NULL && length == 0);
+}
+static int32_t tokenizer_destroy(void *h) {
+    return dynamo_tokenizer_destroy(h), after(1);
+}
+static int32_t detokenizer_create(void *h) {
+    return after(dynamo_detokenizer_create(h, 0) == NULL);
+}
+static int32_t detokenizer_add(void *h) {
+    const uint32_t one = 1;
+    size_t length = 9;
+    return after(dynamo_detokenizer_add(h, &one, 1, &length) == NULL && length == 0);
+}
+static int32_t detokenizer_finish(void *h) {
+    size_t length = 9;
+    return after(dynamo_detokenizer_finish(h, &length) == NULL && length == 0);
+}
+static int32_t detokenizer_destroy(void *h) {
+    return dynamo_detokenizer_destroy(h), after(1);
+}
+
 const struct call calls[] = {
     {"dynamo_runtime_shutdown", RUNTIME, 0, runtime_shutdown},
     {"dynamo_runtime_statistics", RUNTIME, 0, runtime_statistics},
@@ -155,6 +194,15 @@ const struct call calls[] = {
     {"dynamo_response_timing", RESPONSE, 0, response_timing},
     {"dynamo_response_json", RESPONSE, 0, response_json},
     {"dynamo_free", RESPONSE, 1, response_free},
+    {"dynamo_tokenizer_info", TOKENIZER, 0, tokenizer_info},
+    {"dynamo_tokenizer_encode", TOKENIZER, 0, tokenizer_encode},
+    {"dynamo_tokenizer_decode", TOKENIZER, 0, tokenizer_decode},
+    {"dynamo_tokenizer_apply_template", TOKENIZER, 0, tokenizer_apply_template},
+    {"dynamo_tokenizer_destroy", TOKENIZER, 1, tokenizer_destroy},
+    {"dynamo_detokenizer_create", TOKENIZER, 0, detokenizer_create},
+    {"dynamo_detokenizer_add", DETOKENIZER, 0, detokenizer_add},
+    {"dynamo_detokenizer_finish", DETOKENIZER, 0, detokenizer_finish},
+    {"dynamo_detokenizer_destroy", DETOKENIZER, 1, detokenizer_destroy},
     {"dynamo_stream_push", STREAM, 0, stream_push},
     {"dynamo_stream_wait", STREAM, 0, stream_wait},
     {"dynamo_stream_is_cancelled", STREAM, 0, stream_is_cancelled},

@@ -5,7 +5,7 @@
 
 #include "dynamo_llm/engine.h"
 
-enum kind { RUNTIME, REQUEST, RESPONSE, STREAM };
+enum kind { RUNTIME, REQUEST, RESPONSE, STREAM, TOKENIZER, DETOKENIZER };
 
 struct call {
     const char *name;

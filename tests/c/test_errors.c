@@ -195,6 +195,14 @@ static void null_handles(void) {
     }
 }
 
+static void a_tokenizer_needs_python(void) {
+    CHECK(dynamo_tokenizer_create("{\"modle\": \"x\"}") == NULL);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG); /* looked at first */
+    CHECK(dynamo_tokenizer_create("{}") == NULL);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_PYTHON_UNAVAILABLE);
+    CHECK_CONTAINS(dynamo_last_error_json(), "\"layer\":\"embed\"");
+}
+
 static void null_and_out_of_range_arguments(void) {
     dynamo_runtime_t *runtime = start_echo();
     dynamo_request_t *request = say("a");
@@ -302,6 +310,7 @@ int main(void) {
     RUN(what_the_native_engines_cannot_do);
     RUN(odd_but_valid_bodies_are_served);
     RUN(null_handles);
+    RUN(a_tokenizer_needs_python);
     RUN(null_and_out_of_range_arguments);
     RUN(each_thread_has_its_last_error);
     RUN(a_request_keeps_the_error_that_ended_it);

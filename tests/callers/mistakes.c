@@ -9,6 +9,8 @@
  *     request BODY, deadlines FIRST TOTAL, send, cancel, shutdown MILLISECONDS
  *     settle                      waits for the end of the request without receiving
  *     receive                     receives until the end
+ *     tokenizer CONFIG            creates a tokenizer
+ *     encode TEXT, decode ID,ID,..., template BODY, detokenize ID,ID,...
  */
 #include <dynamo_llm.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 
 static dynamo_runtime_t *runtime;
 static dynamo_request_t *request;
+static dynamo_tokenizer_t *tokenizer;
 
 static void decode(char *word) {
     char *end = word;
@@ -54,6 +57,35 @@ static int receive(void) {
         dynamo_free(response);
     }
     return dynamo_last_status() == DYNAMO_END ? 0 : -1;
+}
+
+static size_t numbers(char *word, uint32_t *ids) {
+    size_t count = 0;
+    for (const char *one; (one = strsep(&word, ",")) != NULL;) {
+        ids[count++] = (uint32_t)strtoul(one, NULL, 10);
+    }
+    return count;
+}
+
+static int encode(const char *text) {
+    uint32_t *ids;
+    size_t count;
+    const int32_t status = dynamo_tokenizer_encode(tokenizer, text, strlen(text), 1, &ids, &count);
+    if (status == DYNAMO_OK) {
+        dynamo_free(ids);
+    }
+    return status;
+}
+
+static int detokenize(const uint32_t *ids, size_t count) {
+    dynamo_detokenizer_t *detokenizer = dynamo_detokenizer_create(tokenizer, 1);
+    char *text = dynamo_detokenizer_add(detokenizer, ids, count, NULL);
+    if (text != NULL) {
+        dynamo_free(text);
+        dynamo_detokenizer_destroy(detokenizer);
+        return 0;
+    }
+    return -1;
 }
 
 static int run(const char *verb, char **words) {
@@ -92,6 +124,26 @@ static int run(const char *verb, char **words) {
     if (strcmp(verb, "receive") == 0) {
         return receive();
     }
+    if (strcmp(verb, "tokenizer") == 0) {
+        tokenizer = dynamo_tokenizer_create(words[0]);
+        return tokenizer == NULL ? -1 : 0;
+    }
+    if (strcmp(verb, "encode") == 0) {
+        return encode(words[0]);
+    }
+    if (strcmp(verb, "template") == 0) {
+        char *prompt = dynamo_tokenizer_apply_template(tokenizer, words[0], NULL);
+        return prompt == NULL ? -1 : (dynamo_free(prompt), 0);
+    }
+    uint32_t ids[16];
+    if (strcmp(verb, "decode") == 0) {
+        const size_t count = numbers(words[0], ids);
+        char *text = dynamo_tokenizer_decode(tokenizer, ids, count, 1, NULL);
+        return text == NULL ? -1 : (dynamo_free(text), 0);
+    }
+    if (strcmp(verb, "detokenize") == 0) {
+        return detokenize(ids, numbers(words[0], ids));
+    }
     fprintf(stderr, "no such step: %s\n", verb);
     exit(2);
 }
@@ -116,8 +168,10 @@ static void run_line(char *line) {
     printf("\x1e");
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);
+    dynamo_tokenizer_destroy(tokenizer);
     request = NULL;
     runtime = NULL;
+    tokenizer = NULL;
 }
 
 int main(int argc, char **argv) {

@@ -13,6 +13,7 @@
 
 using dynamo_llm::Request;
 using dynamo_llm::Runtime;
+using dynamo_llm::Tokenizer;
 
 namespace {
 
@@ -47,8 +48,17 @@ std::chrono::milliseconds time_of(const std::string &word) {
     return count == -1 ? dynamo_llm::forever : std::chrono::milliseconds(count);
 }
 
+std::vector<std::uint32_t> numbers(const std::string &word) {
+    std::vector<std::uint32_t> ids;
+    for (const std::string &one : split(word, ',')) {
+        ids.push_back(static_cast<std::uint32_t>(std::stoul(one)));
+    }
+    return ids;
+}
+
 struct Line {
     Runtime runtime{nullptr};
+    Tokenizer tokenizer{nullptr};
     Request request;
 
     void run(const std::string &verb, const std::vector<std::string> &words) {
@@ -77,6 +87,16 @@ struct Line {
         } else if (verb == "receive") {
             for ([[maybe_unused]] const auto &response : request) {
             }
+        } else if (verb == "tokenizer") {
+            tokenizer = Tokenizer(words.at(0));
+        } else if (verb == "encode") {
+            tokenizer.encode(words.at(0));
+        } else if (verb == "template") {
+            tokenizer.apply_template(words.at(0));
+        } else if (verb == "decode") {
+            tokenizer.decode(numbers(words.at(0)));
+        } else if (verb == "detokenize") {
+            tokenizer.detokenizer().add(numbers(words.at(0)));
         } else {
             std::cerr << "no such step: " << verb << '\n';
             std::exit(2);

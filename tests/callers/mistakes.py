@@ -24,6 +24,7 @@ class Line:
     runtime: Any = None
     request: Any = None
     core: Any = None  # of the request
+    tokenizer: Any = None
 
     def take(self, request: Any) -> None:
         self.request = request
@@ -58,6 +59,16 @@ class Line:
             else:
                 while self.core.receive(-1)[1] is not None:
                     pass
+        elif verb == "tokenizer":
+            self.tokenizer = dynamo_llm.Tokenizer(words[0])
+        elif verb == "encode":
+            self.tokenizer.encode(words[0])
+        elif verb == "template":
+            self.tokenizer._core.apply_template(words[0])
+        elif verb == "decode":
+            self.tokenizer.decode([int(word) for word in words[0].split(",")])
+        elif verb == "detokenize":
+            self.tokenizer.detokenizer().add([int(word) for word in words[0].split(",")])
         else:
             sys.exit(f"no such step: {verb}")
 
@@ -69,7 +80,7 @@ def run_line(text: str) -> str:
     for step in steps:
         verb, *words = step.split(" ")
         try:
-            line.run(verb, *[unquote_to_bytes(word).decode() for word in words])
+            line.run(verb, *[unquote_to_bytes(word).decode("utf-8", "surrogatepass") for word in words])
         except dynamo_llm.DynamoError as error:
             fields = [name, verb, error.status, error.status_name, error.message, json.dumps(error.details)]
             return "\x1f".join(map(str, fields))

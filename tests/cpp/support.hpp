@@ -22,12 +22,15 @@ extern "C" {
 using dynamo_llm::Chat;
 using dynamo_llm::Completion;
 using dynamo_llm::Config;
+using dynamo_llm::Detokenizer;
 using dynamo_llm::Error;
 using dynamo_llm::Json;
 using dynamo_llm::Received;
 using dynamo_llm::Request;
 using dynamo_llm::Response;
 using dynamo_llm::Runtime;
+using dynamo_llm::TokenIds;
+using dynamo_llm::Tokenizer;
 using std::chrono::milliseconds;
 
 // The value of a call that must succeed.

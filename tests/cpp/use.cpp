@@ -39,6 +39,13 @@ T value(T &&plain) {
     if (const std::optional<Error> error = request.error()) {
         size += error->message().size() + (error->is_fatal() ? 1 : 0);
     }
+    const Tokenizer tokenizer = value(Tokenizer::create(Config().model("m")));
+    const std::vector<std::uint32_t> ids = value(tokenizer.encode("a", false));
+    size += value(tokenizer.decode(ids)).size() + value(tokenizer.decode(TokenIds())).size();
+    size += value(tokenizer.apply_template(Chat("a"))).size() + value(tokenizer.info()).size();
+    const Detokenizer detokenizer = value(tokenizer.detokenizer());
+    size += value(detokenizer.add(ids)).size() + value(detokenizer.add(1u)).size();
+    size += value(detokenizer.finish()).size();
     (void)set_log(DYNAMO_LOG_INFO, [](std::int32_t, std::string_view, std::string_view) {});
     (void)set_log(DYNAMO_LOG_OFF);
     size +=

@@ -47,7 +47,11 @@ def succeeded(result: Completed) -> str:
 def encoded(word: Any) -> str:
     """A word of a step, without blanks and tabs."""
     text = word if isinstance(word, str) else json.dumps(word)
-    return re.sub(r"[^!-$&-~]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
+    return re.sub(
+        r"[^!-$&-~]",
+        lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")),
+        text,
+    )
 
 
 def table_line(mistake: dict[str, Any]) -> str:

@@ -49,6 +49,8 @@ singles = [
 ]
 #: Many answers, in numbered pieces: "configuration" "question"...
 multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"]
+#: No answers, but tokens: ["question" ["configuration"]].
+others = ["c/tokenize.c"]
 
 #: Says a word, then nothing until it is cancelled.
 stalling = json.dumps({"engine": "scripted", "options": {"script": [{"text": "one "}, {"stall": True}]}})
@@ -196,7 +198,7 @@ def expected(example: Callable[[str], Program]) -> Callable[[str], str]:
 
 def test_every_example_is_tested() -> None:
     table = (examples_dir / "README.md").read_text()
-    assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(singles + multiples)
+    assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(singles + multiples + others)
 
 
 @pytest.mark.parametrize("name", singles)
@@ -270,6 +272,21 @@ def test_many_engine_errors(name: str, example: Callable[[str], Program]) -> Non
     result = example(name).run(failing, "a", "b")
     assert result.returncode == 1
     assert "too many guests" in result.stderr
+
+
+def test_tokens(example: Callable[[str], Program]) -> None:
+    result = example("c/tokenize.c").run(question)
+    assert (result.returncode, result.stderr) == (0, "")
+    *tokens, last = result.stdout.splitlines()
+    ids, pieces = zip(*(re.fullmatch(r" *(\d+) (.*)", line).groups() for line in tokens), strict=True)  # type: ignore[union-attr]
+    assert "".join(pieces) == f"<|begin|><|user|>{question}<|end|><|assistant|>"
+    assert (ids[:2], ids[-2:], last) == (("1", "3"), ("0", "4"), f"{len(ids)} tokens")
+
+
+def test_tokens_of_no_model(example: Callable[[str], Program]) -> None:
+    result = example("c/tokenize.c").run("a", '{"model": "/no/such"}')
+    assert (result.returncode, result.stdout) == (1, "")
+    assert '"/no/such" does not exist' in result.stderr
 
 
 def test_a_missing_command_is_noticed(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Runtime:
             "stream": stream,
             "python": python,
         }
-        text = _config_text(config, {key: value for key, value in keys.items() if value is not None})
+        text = config_text(config, {key: value for key, value in keys.items() if value is not None})
         self._core = interruptible(partial(_core.Runtime, text))
 
     @classmethod
@@ -104,7 +104,7 @@ class Runtime:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         body = {"messages": list(messages), **body}
-        return self._send(Request(_given(body), Completion, timeout, first_token_timeout))
+        return self._send(Request(given(body), Completion, timeout, first_token_timeout))
 
     def complete(
         self,
@@ -119,7 +119,7 @@ class Runtime:
         :param prompt: a text, or token ids.
         """
         body = {"prompt": prompt if isinstance(prompt, str) else list(prompt), **body}
-        return self._send(Request(_given(body), Completion, timeout, first_token_timeout))
+        return self._send(Request(given(body), Completion, timeout, first_token_timeout))
 
     def embed(
         self, input: str | Sequence[str] | Sequence[int], *, timeout: float | None = None, **body: Any
@@ -130,7 +130,7 @@ class Runtime:
         :param body: more keys of OpenAI's body: ``model``, ``dimensions``, ``encoding_format``.
         """
         body = {"input": input if isinstance(input, str) else list(input), **body}
-        return self._send(Request(_given(body), Embeddings, timeout))
+        return self._send(Request(given(body), Embeddings, timeout))
 
     def request(
         self,
@@ -211,11 +211,13 @@ class Runtime:
         return f"<Runtime {statistics['engine']}, {statistics['requests']['in_flight']} requests in flight>"
 
 
-def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+def given(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not None."""
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _config_text(config: Mapping[str, Any] | str | None, keys: dict[str, Any]) -> str:
+def config_text(config: Mapping[str, Any] | str | None, keys: dict[str, Any]) -> str:
+    """A configuration as JSON, with keys that override its own."""
     if isinstance(config, str):
         try:
             parsed = json.loads(config)

@@ -41,6 +41,7 @@ class Host:
         self._owns_python = owns_python
         self._instances: dict[int, Instance] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._thread: int | None = None
         if hasattr(os, "eventfd"):
             self._wake_reader = self._wake_writer = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
@@ -52,9 +53,15 @@ class Host:
         follow_level(root_logger)
         _core.host_open(self._wake_writer)
 
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs on the loop, which it must not block."""
+        return self._thread == threading.get_ident()
+
     def run_forever(self) -> None:
         """Run the loop in this thread; an engine's SystemExit or KeyboardInterrupt does not end it."""
         asyncio.set_event_loop(self.loop)
+        self._thread = threading.get_ident()
         while True:
             try:
                 self.loop.run_forever()
@@ -147,6 +154,11 @@ class Host:
 
 
 _host: Host | None = None
+
+
+def is_loop_thread() -> bool:
+    """Whether the caller runs on the loop, where to wait for the loop is to wait for ever."""
+    return _host is not None and _host.is_this_thread
 
 
 def open_in_c_program() -> None:

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "capi/owned.hpp"
+
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+namespace dynamo::capi::owned {
+namespace {
+
+// Remembered, so that a foreign pointer, or a second free, is an error and no crash. Memory of new[] is
+// aligned for any type.
+struct Outstanding {
+    std::mutex mutex;
+    std::unordered_map<void *, std::unique_ptr<char[]>> blocks;
+};
+
+Outstanding &outstanding() {
+    static Outstanding *const instance = new Outstanding;  // leaked: used while the process exits
+    return *instance;
+}
+
+void *copy_of(const void *bytes, std::size_t size) {
+    std::unique_ptr<char[]> copy(new char[size]);
+    std::memcpy(copy.get(), bytes, size);
+    void *const pointer = copy.get();
+    const std::lock_guard lock(outstanding().mutex);
+    outstanding().blocks.emplace(pointer, std::move(copy));
+    return pointer;
+}
+
+}  // namespace
+
+char *text(const std::string &text) {
+    return static_cast<char *>(copy_of(text.c_str(), text.size() + 1));
+}
+
+std::uint32_t *numbers(std::span<const std::uint32_t> array) {
+    return array.empty() ? nullptr
+                         : static_cast<std::uint32_t *>(copy_of(array.data(), array.size_bytes()));
+}
+
+bool free(void *pointer) noexcept {
+    const std::lock_guard lock(outstanding().mutex);
+    return outstanding().blocks.erase(pointer) == 1;
+}
+
+}  // namespace dynamo::capi::owned

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Strings and arrays that callers own until dynamo_free().
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace dynamo::capi::owned {
+
+char *text(const std::string &text);                           // with a NUL behind it
+std::uint32_t *numbers(std::span<const std::uint32_t> array);  // nullptr if there are none
+bool free(void *pointer) noexcept;                             // false if it is none of ours
+
+}  // namespace dynamo::capi::owned

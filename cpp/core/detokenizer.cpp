@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/detokenizer.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace dynamo {
+
+std::string Detokenizer::add(std::span<const std::uint32_t> ids) {
+    tokenizer_->require_ids(ids);
+    return ids.empty() ? std::string() : advance(ids, false);
+}
+
+std::string Detokenizer::finish() {
+    return advance({}, true);
+}
+
+std::string Detokenizer::advance(std::span<const std::uint32_t> ids, bool is_last) {
+    const std::lock_guard lock(mutex_);
+    if (is_last && tail_.empty()) {
+        return {};
+    }
+    const json::Json command = {{"advance", ids},
+                                {"tail", tail_},
+                                {"is_last", is_last},
+                                {"skip_special_tokens", skips_special_tokens_}};
+    const std::unique_ptr<Response> step = tokenizer_->ask(json::dump(command));
+    tail_ = std::move(step->token_ids);
+    return std::move(step->text);
+}
+
+}  // namespace dynamo

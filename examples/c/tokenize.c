@@ -1,0 +1,49 @@
+/* Shows the tokens of a chat's prompt: tokenize ["question" ["configuration"]]
+ *
+ *     gcc -o tokenize tokenize.c $(dynamo-llm config --cflags --libs)
+ *     ./tokenize "What is a KV cache?"
+ *     ./tokenize "Hello!" '{"model": "/models/llama"}'
+ *
+ * A line for each token: its id, and what it adds to the text. */
+#include <dynamo_llm.h>
+
+#include "question.h"
+
+static int fail(const char *message) {
+    fprintf(stderr, "tokenize: %s\n", message);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    dynamo_tokenizer_t *tokenizer = dynamo_tokenizer_create(argc > 2 ? argv[2] : "{}");
+    if (tokenizer == NULL)
+        return fail(dynamo_last_error());
+    char *body = chat_body(argc > 1 ? argv[1] : "What is a KV cache?");
+    size_t length;
+    char *prompt = dynamo_tokenizer_apply_template(tokenizer, body, &length);
+    free(body);
+    if (prompt == NULL)
+        return fail(dynamo_last_error());
+    /* The template has written the special tokens: none are added, and none are left out below. */
+    uint32_t *ids;
+    size_t count;
+    if (dynamo_tokenizer_encode(tokenizer, prompt, length, 0, &ids, &count) != DYNAMO_OK)
+        return fail(dynamo_last_error());
+    dynamo_free(prompt);
+
+    dynamo_detokenizer_t *detokenizer = dynamo_detokenizer_create(tokenizer, 0);
+    dynamo_tokenizer_destroy(tokenizer); /* the detokenizer keeps it alive */
+    if (detokenizer == NULL)
+        return fail(dynamo_last_error());
+    for (size_t i = 0; i < count; ++i) {
+        char *piece = dynamo_detokenizer_add(detokenizer, &ids[i], 1, NULL);
+        if (piece == NULL)
+            return fail(dynamo_last_error());
+        printf("%6u %s\n", (unsigned)ids[i], piece);
+        dynamo_free(piece);
+    }
+    printf("%zu tokens\n", count);
+    dynamo_free(ids);
+    dynamo_detokenizer_destroy(detokenizer);
+    return 0;
+}
