@@ -16,7 +16,7 @@ from dynamo_llm.runtime.pipeline.folder import Folder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
 sys.path.append(str(engines_dir))
-import tokens  # noqa: E402  (the engines run in this process)
+import tokens  # the engines run in this process
 
 tokenizer = Tokenizer(Folder(demo_model_dir()))
 both = pytest.mark.parametrize("kind", ["Async", "Threaded"])
@@ -90,7 +90,7 @@ def test_stop_strings(kind: str, step: int) -> None:
     text = "one two three two four"
     say = ids_of(text)
     with open_engine(kind, step=step, say=say) as runtime:
-        for stop, wanted in (("two", "one "), (["four", "e t"], "one two thre"), ("one", "")):
+        for stop, wanted in (("two", "one "), (["four", "ee t"], "one two thr"), ("one", "")):
             answer = runtime.complete("x", stop=stop).result()
             assert (answer.text, answer.finish_reason) == (wanted, "stop")
             assert tokens.Base.closed[-1] == tokens.Base.requests[-1].id
@@ -121,7 +121,7 @@ def test_lengths(kind: str) -> None:
             ):
                 runtime.complete([5] * 9, max_tokens=4).result()
             with pytest.raises(
-                ContextLengthError, match="prompt has 12 tokens .* at least 1, .* is 12 tokens"
+                ContextLengthError, match=r"prompt has 12 tokens .* at least 1, .* is 12 tokens"
             ):
                 runtime.complete([5] * 12).result()
             with pytest.raises(ContextLengthError, match="min_tokens"):
@@ -407,7 +407,7 @@ def test_without_the_pipeline() -> None:
         logprobs = answer.json()["choices"][0]["logprobs"]
         assert logprobs == {"tokens": [{"logprob": -0.5, "top": [[1, -1.0]]}] * 2}
         for body in ({"prompt": "x"}, user, {"prompt": [5], "stop": "x"}):
-            with pytest.raises(NotSupportedError, match='"pipeline"|pipeline, which is "off"'):
+            with pytest.raises(NotSupportedError, match=r'"pipeline"|pipeline, which is "off"'):
                 runtime.request(body).result()
 
 

@@ -170,7 +170,7 @@ def test_texts() -> None:
         "<assistant><no>"
     )
     assert render(templates["mistral"], talk[:2]) == (
-        "<s>[INST]   What's the weather in Zürich?   [/INST] I <look> & see. </s>"
+        "<s>[INST]   What's the weather in Zürich?   [/INST]\n I <look> & see. </s>"
     )
     assert render("{{ strftime_now('%Y') }}", talk) in (
         str(datetime.datetime.now().year),

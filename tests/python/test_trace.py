@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans of OpenTelemetry around an engine's work."""
+
+import asyncio
+import builtins
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import run_python
+
+sdk = pytest.importorskip("opentelemetry.sdk.trace")
+
+from dynamo_llm.runtime import trace  # noqa: E402
+from opentelemetry import trace as api  # noqa: E402
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
+
+parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+body = {
+    "messages": [],
+    "model": "m",
+    "traceparent": parent,
+    "tracestate": "vendor=1",
+    "max_tokens": 5,
+    "temperature": 0.5,
+    "stop": "x",
+    "n": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def exporter() -> InMemorySpanExporter:
+    """The process has one tracer provider; it can be set only once."""
+    exporter = InMemorySpanExporter()
+    provider = sdk.TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    api.set_tracer_provider(provider)
+    return exporter
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
+    """Spans of the test alone."""
+    exporter.clear()
+    yield exporter
+
+
+def test_a_request(spans: InMemorySpanExporter) -> None:
+    """Below the caller's span, with what the conventions name."""
+    with trace.span(body, "req-1", "an-engine", {}) as span:
+        assert span is not None
+        span.see({"text": "a"})
+        span.see({"finish_reason": "length", "index": 1})
+        span.see({"finish_reason": "stop", "index": 0})
+        span.finish({"prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 2})
+    (done,) = spans.get_finished_spans()
+    assert done.name == "chat m"
+    assert done.context.trace_id == int(parent.split("-")[1], 16)
+    assert done.parent is not None and done.parent.span_id == int(parent.split("-")[2], 16)
+    assert done.parent.trace_state.get("vendor") == "1"
+    assert done.status.is_ok or done.status.status_code is api.StatusCode.UNSET
+    assert dict(done.attributes or {}) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "an-engine",
+        "gen_ai.request.model": "m",
+        "gen_ai.request.max_tokens": 5,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.stop_sequences": ("x",),
+        "gen_ai.request.choice.count": 2,
+        "gen_ai.response.finish_reasons": ("stop", "length"),
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 4,
+        "gen_ai.usage.cache_read.input_tokens": 2,
+        "dynamo_llm.request.id": "req-1",
+    }
+
+
+def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
+    """They are below the request's, on the loop and in its threads."""
+    from dynamo_llm.runtime.pusher import Pusher
+
+    tracer = api.get_tracer("engine")
+
+    async def on_the_loop() -> Any:
+        with tracer.start_as_current_span("inner"):
+            yield {"text": "x"}
+
+    def in_a_thread() -> Any:
+        with tracer.start_as_current_span("inner"):
+            yield {"text": "x"}
+
+    async def answer() -> None:
+        with ThreadPoolExecutor(1) as threads, trace.span(body, "r", "e", {}):
+            for each in (on_the_loop(), in_a_thread()):
+                await Pusher(0, threads).push([each])  # there is no stream 0, so it is as after a cancel
+
+    asyncio.run(answer())
+    *inner, outer = spans.get_finished_spans()
+    assert [span.name for span in inner] == ["inner", "inner"]
+    assert all(span.parent.span_id == outer.context.span_id for span in inner)
+
+
+@pytest.mark.parametrize("error", [ValueError("why"), asyncio.CancelledError()])
+def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
+    """The span says what failed, and the error goes on."""
+    with pytest.raises(type(error)), trace.span({**body, "model": None}, "r", "e", {"path": "p"}):
+        raise error
+    (done,) = spans.get_finished_spans()
+    assert done.status.status_code is api.StatusCode.ERROR
+    assert done.attributes is not None and done.attributes["error.type"] == type(error).__name__
+    assert done.name == "chat p"
+
+
+def test_without_a_parent(spans: InMemorySpanExporter) -> None:
+    """A request that nobody traces has no span."""
+    with trace.span({"prompt": "x"}, "r", "e", {}) as span:
+        assert span is None
+    assert spans.get_finished_spans() == ()
+
+
+def test_without_the_library(spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing happens."""
+    real = builtins.__import__
+
+    def no_telemetry(name: str, *arguments: Any, **more: Any) -> Any:
+        if name.startswith("opentelemetry"):
+            raise ImportError(name)
+        return real(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", no_telemetry)
+    with trace.span(body, "r", "e", {}) as span:
+        assert span is None
+    assert spans.get_finished_spans() == ()
+
+
+def test_it_is_not_imported_for_nothing() -> None:
+    """A program that does not trace does not load the library."""
+    result = run_python(
+        "import sys, dynamo_llm.runtime.instance\n"
+        "print([name for name in ('opentelemetry', 'tokenizers', 'jinja2') if name in sys.modules])"
+    )
+    assert (result.stdout, result.stderr) == ("[]\n", "")
