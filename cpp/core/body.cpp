@@ -79,7 +79,9 @@ constexpr std::array completion_keys = {
     DYNAMO_SAMPLING_KEYS,      Key{"prompt", Type::string_or_array, ""},
     count("logprobs", 0, 20),  count("best_of", 1, 128),
     boolean("echo"),           text("suffix"),
-    object("response_format"),
+    object("response_format"), any("guided_json"),
+    text("guided_regex"),      text("guided_grammar"),
+    array("guided_choice"),
 };
 
 constexpr std::array embedding_keys = {

@@ -14,7 +14,7 @@ The package carries the C library with its headers, too: see :mod:`dynamo_llm.pa
 from dynamo_llm._core import VERSION as __version__
 from dynamo_llm._core import Response, Timing, Usage
 from dynamo_llm.api.request import Request
-from dynamo_llm.api.result import Choice, Completion, Embeddings
+from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
 from dynamo_llm.api.runtime import Runtime, config_schema
 from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
 from dynamo_llm.errors import (
@@ -78,6 +78,7 @@ __all__ = [
     "SystemFailedError",
     "Timing",
     "Tokenizer",
+    "ToolCall",
     "UnavailableError",
     "Usage",
     "VersionMismatchError",

@@ -10,6 +10,23 @@ from typing import Any
 from dynamo_llm._core import Response, Timing, Usage
 
 
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool, which the model asks for."""
+
+    id: str
+    """What the message with its result gives as ``tool_call_id``."""
+    name: str
+    """The tool's name."""
+    arguments: str
+    """Its arguments as the model wrote them: JSON, unless the answer ended too early."""
+
+    def json(self) -> dict[str, Any]:
+        """OpenAI's object, as a message with ``tool_calls`` has it."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.id, "type": "function", "function": function}
+
+
 @dataclass
 class Choice:
     """One of the answers to a request."""
@@ -60,6 +77,28 @@ class Completion:
     def finish_reason(self) -> str | None:
         """Why the first choice ended."""
         return self.choices[0].finish_reason
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Calls of tools that the first choice asks for."""
+        return [
+            ToolCall(
+                str(call.get("id", "")),
+                str(call.get("function", {}).get("name", "")),
+                str(call.get("function", {}).get("arguments", "")),
+            )
+            for call in self._message().get("tool_calls") or ()
+        ]
+
+    @property
+    def reasoning_content(self) -> str:
+        """What the first choice thought before its text; empty if the engine does not tell it apart."""
+        return str(self._message().get("reasoning_content") or "")
+
+    def _message(self) -> dict[str, Any]:
+        choices = self.json().get("choices") or [{}]
+        message: dict[str, Any] = choices[0].get("message", {})
+        return message
 
     def json(self) -> dict[str, Any]:
         """OpenAI's object: a ``chat.completion`` or ``text_completion``; {} if there was no response."""

@@ -122,11 +122,15 @@ class Runtime:
         return self._send(Request(given(body), Completion, timeout, first_token_timeout))
 
     def embed(
-        self, input: str | Sequence[str] | Sequence[int], *, timeout: float | None = None, **body: Any
+        self,
+        input: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
+        *,
+        timeout: float | None = None,
+        **body: Any,
     ) -> Request[Embeddings]:
         """Ask for the embedding of a text, or of several. Else as :meth:`chat`.
 
-        :param input: a text, texts, or the token ids of one.
+        :param input: a text, texts, or the token ids of one or of several.
         :param body: more keys of OpenAI's body: ``model``, ``dimensions``, ``encoding_format``.
         """
         body = {"input": input if isinstance(input, str) else list(input), **body}

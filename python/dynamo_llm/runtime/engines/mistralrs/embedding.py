@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embedding requests: their inputs, and vectors in the form that was asked for."""
+
+import base64
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynamo_llm.errors import InvalidRequestError, NotSupportedError
+from dynamo_llm.runtime.engines.mistralrs.request import check_nvext
+
+_known = {"input", "model", "encoding_format", "dimensions", "user", "nvext", "traceparent", "tracestate"}
+
+
+def inputs_of(body: Mapping[str, Any]) -> list[str] | list[list[int]]:
+    """The texts, or the lists of token ids, of which a vector each is asked for.
+
+    :raises InvalidRequestError: something else.
+    """
+    for key in sorted(body):
+        if body[key] and key not in _known:
+            raise NotSupportedError(f'the engine "mistralrs" does not support "{key}" of the request')
+    check_nvext(body)
+    given = body["input"]
+    if isinstance(given, str) or are_ids(given):
+        given = [given]
+    if not given or not (all(isinstance(one, str) for one in given) or all(map(are_ids, given))):
+        raise InvalidRequestError(
+            '"input" of the request must be a text, a list of texts, a list of token ids, or a list of such '
+            "lists; none of them empty"
+        )
+    for index, one in enumerate(given):
+        if not one:
+            raise InvalidRequestError(f'"input[{index}]" of the request is empty')
+    inputs: list[str] | list[list[int]] = given
+    return inputs
+
+
+def are_ids(value: Any) -> bool:
+    """Whether it is a list of token ids, not empty."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**32 for one in value)
+    )
+
+
+def shortened(vector: Sequence[float], dimensions: int | None, is_normal: bool) -> Sequence[float]:
+    """The first dimensions of a vector, as models trained for that (Matryoshka) allow.
+
+    :param is_normal: whether the model's vectors have the length 1; then so has the result.
+    :raises InvalidRequestError: the vector has fewer.
+    """
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise InvalidRequestError(
+            f'"dimensions" of the request is {dimensions}; the model\'s embeddings have {len(vector)}'
+        )
+    head = vector[:dimensions]
+    length = math.sqrt(sum(value * value for value in head)) if is_normal else 1.0
+    return [value / length for value in head] if length > 0 else head
+
+
+def entry(index: int, vector: Sequence[float], encoding: str | None) -> dict[str, Any]:
+    """One of OpenAI's ``data``.
+
+    :param encoding: ``float``, or ``base64`` of float32, little-endian.
+    """
+    value: Any = list(vector)
+    if encoding == "base64":
+        value = base64.b64encode(struct.pack(f"<{len(value)}f", *value)).decode("ascii")
+    return {"object": "embedding", "index": index, "embedding": value}

@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine mistralrs: chats and completions of tiny models."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dynamo_llm
+import pytest
+import tiny_models
+from dynamo_llm import (
+    ContextLengthError,
+    InvalidConfigError,
+    InvalidRequestError,
+    NotSupportedError,
+    Runtime,
+)
+from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime.engine import EngineConfig
+from dynamo_llm.runtime.engines.mistralrs import MistralRsEngine
+
+question = [{"role": "user", "content": "hello world"}]
+weather = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "parameters": {
+            "$defs": {"unit": {"enum": ["C", "F"]}},
+            "type": "object",
+            "properties": {
+                "day": {"type": "integer", "minimum": 1, "maximum": 7},
+                "unit": {"$ref": "#/$defs/unit"},
+            },
+            "required": ["day", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+clock = {"type": "function", "function": {"name": "clock"}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.llama(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> Iterator[Runtime]:
+    with Runtime(model=folder) as runtime:
+        yield runtime
+
+
+def prompt_tokens(runtime: Runtime, **body: Any) -> int:
+    usage = runtime.request({"max_tokens": 1, **body}).result().usage
+    assert usage is not None
+    return int(usage.prompt_tokens)
+
+
+# ------------------------------------------------------------------------------------ prompts
+
+
+def test_completions_have_no_template(tiny: Runtime) -> None:
+    """A prompt is taken as it is; a chat goes through the template."""
+    as_chat = "<user>hello world<answer>"
+    assert prompt_tokens(tiny, prompt="hello world") < prompt_tokens(tiny, messages=question)
+    assert prompt_tokens(tiny, prompt=as_chat) == prompt_tokens(tiny, messages=question)
+    same = [{"prompt": as_chat, "max_tokens": 8}, {"messages": question, "max_tokens": 8}]
+    first, second = (tiny.request(body).result().text for body in same)
+    assert first == second
+
+
+def test_completions_of_the_demo_model() -> None:
+    """It goes on with a sentence, where a chat answers a question."""
+    with Runtime() as runtime:
+        text = runtime.complete("A KV cache keeps the attention keys", max_tokens=6).result().text
+        assert text.startswith(" and values of the tokens")
+
+
+def test_forms_of_prompts(tiny: Runtime) -> None:
+    """A list of one text, and token ids that the tokenizer makes, are the text."""
+    text = tiny.complete("hello world", max_tokens=4).result().text
+    assert tiny.request({"prompt": ["hello world"], "max_tokens": 4}).result().text == text
+    ids = [410, 326, 83, 1982]
+    assert tiny.request({"prompt": ids, "max_tokens": 4}).result().text == text
+    assert tiny.request({"prompt": [ids], "max_tokens": 4}).result().text == text
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        ({"prompt": ["a", "b"]}, NotSupportedError, "2 prompts"),
+        ({"prompt": [[1], [2]]}, NotSupportedError, "2 prompts"),
+        ({"prompt": [73, 70]}, NotSupportedError, "other token ids"),
+        ({"prompt": [99999]}, dynamo_llm.DynamoError, "99999|token"),
+        ({"prompt": [1, "a"]}, InvalidRequestError, "a list of token ids"),
+        ({"prompt": ""}, InvalidRequestError, "empty"),
+        ({"prompt": []}, InvalidRequestError, "a list of token ids"),
+        ({"prompt": "a", "suffix": "b"}, NotSupportedError, '"suffix".*into the prompt'),
+        ({"prompt": "a", "echo": True}, NotSupportedError, '"echo"'),
+        ({"prompt": "a", "best_of": 2}, NotSupportedError, '"best_of"'),
+        ({"prompt": "a", "min_tokens": 2}, NotSupportedError, '"min_tokens"'),
+        ({"prompt": "a", "seed": 1, "temperature": 1}, NotSupportedError, "options.seed"),
+        ({"prompt": "a", "logit_bias": {"x": 1}}, InvalidRequestError, "logit_bias"),
+        ({"prompt": "a", "max_tokens": 0}, InvalidRequestError, "max_tokens"),
+        ({"prompt": "a", "adapter": "x"}, InvalidRequestError, "loaded: none"),
+        ({"messages": question, "top_logprobs": 2}, InvalidRequestError, '"logprobs": true'),
+        ({"input": "a"}, NotSupportedError, "makes no embeddings.*modules.json"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            NotSupportedError,
+            "image_url",
+        ),
+        (
+            {"messages": question, "reasoning_effort": "high", "chat_template": "x"},
+            NotSupportedError,
+            "effort",
+        ),
+        ({"messages": question, "chat_template": "{{ raise_exception('no') }}"}, InvalidRequestError, "no"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be(
+    tiny: Runtime, body: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
+) -> None:
+    """Each says what is wrong; the runtime goes on."""
+    with pytest.raises(error, match=f"(?s){message}"):
+        tiny.request(body).result()
+    assert tiny.complete("a", max_tokens=1).result().usage is not None
+
+
+def test_usual_values(tiny: Runtime) -> None:
+    """Keys that ask for what happens anyway are no errors."""
+    nvext = {"extra_fields": ["timing"]}
+    body: dict[str, Any] = {"nvext": nvext, "priority": 1, "temperature": 0, "min_tokens": 0}
+    body |= {
+        "prompt": "a",
+        "echo": False,
+        "best_of": 1,
+        "suffix": "",
+        "top_k": -1,
+        "seed": 1,
+        "max_tokens": 1,
+    }
+    assert tiny.request({**body, "skip_special_tokens": True}).result().usage is not None
+
+
+def test_begin_is_not_doubled(tmp_path: Path) -> None:
+    """A tokenizer's BOS comes once, whether or not the text begins with it."""
+    model = tiny_models.add_begin(tiny_models.llama(tmp_path / "begin"))
+    with Runtime(model=model) as runtime:
+        assert prompt_tokens(runtime, prompt="hello world") == 5
+        assert prompt_tokens(runtime, prompt="<|begin|>hello world") == 5
+        assert prompt_tokens(runtime, prompt=[1, 410, 326, 83, 1982]) == 5
+        with pytest.raises(NotSupportedError, match="other token ids"):
+            runtime.complete([410, 326, 83, 1982]).result()
+
+
+def test_context_length(tmp_path: Path) -> None:
+    """What does not fit is an error with both numbers; what just fits has an answer that ends with it."""
+    with Runtime(model=tiny_models.llama(tmp_path / "short", context=32)) as runtime:
+        with pytest.raises(ContextLengthError, match=r"has 33 tokens; the model's context has 32"):
+            runtime.complete([73, 74] * 16 + [73]).result()
+        with pytest.raises(ContextLengthError, match="has 32"):
+            runtime.chat("hello " * 40).result()
+        result = runtime.complete("a b c d", max_tokens=100, ignore_eos=True).result()
+        assert result.finish_reason == "length"
+
+
+# --------------------------------------------------------------------------------- templates
+
+
+def test_template_values(tiny: Runtime) -> None:
+    """What a template may be given, it gets."""
+    bare = prompt_tokens(tiny, messages=question)
+    assert prompt_tokens(tiny, messages=question, chat_template_kwargs={"enable_thinking": True}) > bare
+    assert prompt_tokens(tiny, messages=question, chat_template_kwargs={"enable_thinking": False}) == bare
+    assert prompt_tokens(tiny, messages=question, reasoning_effort="high") == bare + 1
+    assert prompt_tokens(tiny, messages=question, add_generation_prompt=False) < bare
+    assert prompt_tokens(tiny, messages=question, tools=[weather]) > bare + 20
+    parts = [
+        {"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": " world"}]}
+    ]
+    assert prompt_tokens(tiny, messages=parts) == bare
+    assert prompt_tokens(tiny, messages=question, chat_template="{{ messages[0].content }}") == 4
+
+
+def test_messages_of_tools(tiny: Runtime) -> None:
+    """Calls and their results reach the template."""
+    call = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"a": 1}'}}
+    messages = [
+        *question,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "5", "tool_call_id": "c1"},
+    ]
+    text = '<user>hello world<assistant>[clock {"a": 1}]<tool>5(c1)<answer>'
+    got = tiny.request({"messages": messages, "max_tokens": 6}).result()
+    assert got.usage is not None and got.usage.prompt_tokens == prompt_tokens(
+        tiny, messages=messages, chat_template=text
+    )
+
+
+def test_no_template(tmp_path: Path) -> None:
+    """A model without one completes; a chat needs a template of its own, or that of the configuration."""
+    model = tiny_models.llama(tmp_path / "bare", template=None)
+    with Runtime(model=model) as runtime:
+        assert prompt_tokens(runtime, prompt="hello world") == 4
+        with pytest.raises(NotSupportedError, match="no chat template"):
+            runtime.chat("hello world").result()
+        assert prompt_tokens(runtime, messages=question, chat_template="{{ messages[0].content }}") == 4
+    file = tmp_path / "own.txt"
+    file.write_text("{{ messages[0].content }}")
+    with Runtime(model=model, options={"chat_template": str(file)}) as runtime:
+        assert prompt_tokens(runtime, messages=question) == 4
+    with pytest.raises(InvalidConfigError, match=r"chat_template.*nowhere"):
+        Runtime(model=model, options={"chat_template": str(tmp_path / "nowhere")})
+
+
+# ------------------------------------------------------------------------------------ answers
+
+
+def test_chat_logprobs(tiny: Runtime) -> None:
+    """OpenAI's shape, as many alternatives as were asked for, the likeliest first."""
+    for count in (0, 3):
+        request = tiny.chat("hello world", max_tokens=4, logprobs=True, top_logprobs=count)
+        choice = request.result().json()["choices"][0]
+        entries = choice["logprobs"]["content"]
+        assert 1 <= len(entries) <= 4
+        for entry in entries:
+            assert entry["logprob"] <= 0 and isinstance(entry["token"], str)
+            assert len(entry["top_logprobs"]) == count
+            values = [other["logprob"] for other in entry["top_logprobs"]]
+            assert values == sorted(values, reverse=True)
+            if count:
+                assert values[0] == entry["logprob"]  # greedy
+    assert tiny.chat("a", max_tokens=1).result().json()["choices"][0]["logprobs"] is None
+
+
+def test_completion_logprobs(tiny: Runtime) -> None:
+    """OpenAI's other shape: lists side by side."""
+    choices = ["one two three"]
+    body = {"prompt": "hello", "logprobs": 2, "guided_choice": choices, "max_tokens": 20}
+    choice = tiny.request(body).result().json()["choices"][0]
+    lists = choice["logprobs"]
+    assert choice["text"] == "one two three"
+    tokens = [token for token in lists["tokens"] if token in choice["text"]]
+    assert "".join(tokens).startswith("one two three")
+    size = len(lists["tokens"])
+    assert {len(lists[key]) for key in ("token_logprobs", "top_logprobs", "text_offset")} == {size}
+    for token, offset in zip(lists["tokens"], lists["text_offset"], strict=True):
+        assert choice["text"][offset:].startswith(token) or offset == len(choice["text"])
+    assert all(0 < len(top) <= 2 for top in lists["top_logprobs"])
+
+
+def test_cached_tokens(tiny: Runtime) -> None:
+    """The beginning of a prompt that came before is found in the prefix cache."""
+    tiny.complete("one two three four five six seven eight", max_tokens=2).result()
+    usage = tiny.complete("one two three four five six seven eight nine ten", max_tokens=2).result().usage
+    assert usage is not None and 0 < usage.cached_tokens <= usage.prompt_tokens
+
+
+def test_reasoning(tmp_path: Path) -> None:
+    """What the model thinks is told apart from its answer."""
+    template = "{% if tools %}{% endif %}{{ messages[0].content.split('</think>')[-1] }}<think>"
+    with Runtime(model=tiny_models.llama(tmp_path / "thinker", template)) as runtime:
+        for stream in (True, False):
+            # Tools make mistral.rs look at an answer that has a form.
+            request = runtime.chat(
+                "hello", guided_regex="why</think>because", max_tokens=30, tools=[clock], stream=stream
+            )
+            result = request.result()
+            assert (result.reasoning_content, result.text) == ("why", "because")
+        # A form leaves no place for thoughts.
+        choice = {"type": "function", "function": {"name": "weather"}}
+        result = runtime.chat("hello", tools=[weather], tool_choice=choice, max_tokens=80).result()
+        assert json.loads(result.tool_calls[0].arguments)["unit"] in ("C", "F")
+        check_object(runtime.chat("hello", guided_json=schema, max_tokens=60).result().text)
+
+
+def test_beginnings(tmp_path: Path, tiny: Runtime) -> None:
+    """White space at the beginning is kept in completions and forms, and thoughts in completions."""
+    template = "{{ messages[0].content.split('</think>')[-1] }}{# <think> #}"
+    with Runtime(model=tiny_models.llama(tmp_path / "thinker", template)) as thinker:
+        for runtime in (tiny, thinker):
+            for text in (" yes", "\n\n yes", "\u2003é", " 😀 b", "<think>why</think> b"):
+                assert runtime.complete("a", guided_choice=[text], max_tokens=40).result().text == text
+            for text in (" yes", "\n\n yes", "\u2003é", " 😀 b"):
+                assert runtime.chat("a", guided_choice=[text], max_tokens=40).result().text == text
+
+
+def test_stop_strings(tiny: Runtime) -> None:
+    """A stop string in the middle of tokens ends the answer."""
+    body = {"prompt": "a", "guided_choice": ["one two three"], "stop": ["wo th"]}
+    result = tiny.request(body).result()
+    assert (result.text, result.finish_reason) == ("one t", "stop")
+    result = tiny.request({**body, "include_stop_str_in_output": True}).result()
+    assert (result.text, result.finish_reason) == ("one two th", "stop")
+
+
+def test_choices(tiny: Runtime) -> None:
+    """More choices than are decoded at once come whole."""
+    result = tiny.complete("hello", n=40, max_tokens=3, ignore_eos=True).result()
+    assert [choice.finish_reason for choice in result.choices] == ["length"] * 40
+    assert result.usage is not None and result.usage.completion_tokens == 120
+
+
+# ---------------------------------------------------------------------------- structured output
+
+schema = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}, "kind": {"enum": ["x", "y"]}},
+    "required": ["n", "kind"],
+    "additionalProperties": False,
+}
+
+
+def check_object(text: str) -> None:
+    value = json.loads(text)
+    assert set(value) == {"n", "kind"} and 0 <= value["n"] <= 99 and value["kind"] in ("x", "y")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}},
+        {"guided_json": schema},
+        {"guided_json": json.dumps(schema)},
+    ],
+    ids=["response_format", "guided_json", "text"],
+)
+def test_json_schema(tiny: Runtime, shape: dict[str, Any]) -> None:
+    """A random model writes what the schema says, in chats and completions, also with a temperature."""
+    for body in ({"messages": question}, {"prompt": "hello"}, {"prompt": "hello", "temperature": 1.5}):
+        result = tiny.request({**body, **shape, "max_tokens": 60}).result()
+        assert result.finish_reason == "stop"
+        check_object(result.text)
+
+
+def test_other_shapes(tiny: Runtime) -> None:
+    """Regular expressions, choices with any letters, Lark, any object, plain text."""
+    text = (
+        tiny.chat("hello", guided_regex="[0-9]{3}-[a-c]+!", max_tokens=60, logit_bias={"5": 5}).result().text
+    )
+    assert re.fullmatch("[0-9]{3}-[a-c]+!?", text)
+    for choice in ('a"b', "c\\d", "é\n", "/x/", "[y]", "日本"):
+        assert tiny.chat("hello", guided_choice=[choice], max_tokens=20).result().text == choice
+    assert tiny.chat("hello", guided_choice=["yes", "no"], max_tokens=9).result().text in ("yes", "no")
+    grammar = 'start: "b" word\nword: "c" | "d"'
+    assert tiny.chat("hello", guided_grammar=grammar, max_tokens=9).result().text in ("bc", "bd")
+    result = tiny.chat("hello", response_format={"type": "json_object"}, max_tokens=60).result()
+    assert result.text.startswith("{")
+    assert tiny.chat("hello", response_format={"type": "text"}, max_tokens=1).result().text is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ({"guided_regex": "["}, InvalidRequestError, "regex"),
+        ({"guided_grammar": "st art"}, InvalidRequestError, "rammar"),
+        ({"guided_json": {"type": 3}}, InvalidRequestError, "type must be"),
+        ({"guided_json": "{"}, InvalidRequestError, "no JSON"),
+        ({"guided_json": 3}, InvalidRequestError, "JSON Schema"),
+        ({"guided_choice": []}, InvalidRequestError, "guided_choice"),
+        ({"guided_choice": [1]}, InvalidRequestError, "guided_choice"),
+        ({"guided_choice": ["a"], "guided_regex": "a"}, InvalidRequestError, "one form"),
+        ({"response_format": {"type": "json_schema"}}, InvalidRequestError, '"schema"'),
+        ({"response_format": {"type": "xml"}}, NotSupportedError, "xml"),
+        ({"guided_regex": "a", "tools": [clock], "tool_choice": "required"}, InvalidRequestError, "a call"),
+    ],
+    ids=str,
+)
+def test_shapes_that_cannot_be(
+    tiny: Runtime, shape: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        tiny.chat("hello", **shape).result()
+
+
+# ----------------------------------------------------------------------------------------- tools
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_forced_call(tiny: Runtime, stream: bool) -> None:
+    """A named tool is called, with arguments that obey its schema, references in it included."""
+    choice = {"type": "function", "function": {"name": "weather"}}
+    result = tiny.chat(
+        "hello", tools=[clock, weather], tool_choice=choice, max_tokens=80, stream=stream
+    ).result()
+    assert (result.text, result.finish_reason) == ("", "tool_calls")
+    (call,) = result.tool_calls
+    assert call.name == "weather" and call.id
+    arguments = json.loads(call.arguments)
+    assert 1 <= arguments["day"] <= 7 and arguments["unit"] in ("C", "F")
+    assert call.json()["function"] == {"name": "weather", "arguments": call.arguments}
+
+
+def test_required_call(tiny: Runtime) -> None:
+    """One of the tools is called; its arguments come in pieces, in OpenAI's streaming shape."""
+    request = tiny.chat("hello", tools=[weather], tool_choice="required", max_tokens=80)
+    deltas = [
+        call for response in request for call in response.json()["choices"][0]["delta"].get("tool_calls", ())
+    ]
+    assert {delta["index"] for delta in deltas} == {0}
+    assert [bool(delta.get("id")) for delta in deltas].count(True) == 1 and deltas[0]["id"]
+    json.loads("".join(delta["function"].get("arguments", "") for delta in deltas))
+
+
+def test_call_that_is_cut(tiny: Runtime) -> None:
+    """An answer that is too short for its call has what came of it, and the reason."""
+    result = tiny.chat("hello", tools=[weather], tool_choice="required", max_tokens=20).result()
+    assert result.finish_reason == "length"
+    with pytest.raises(ValueError):
+        json.loads(result.tool_calls[0].arguments)
+
+
+def test_free_call(tiny: Runtime) -> None:
+    """A call that the model chose to make is found in its text."""
+    text = '{"name": "clock", "arguments": {"zone": "x"}}'
+    result = tiny.chat("hello", tools=[clock], guided_choice=[text], max_tokens=60).result()
+    assert (result.text, result.finish_reason) == ("", "tool_calls")
+    assert [(call.name, json.loads(call.arguments)) for call in result.tool_calls] == [
+        ("clock", {"zone": "x"})
+    ]
+    result = tiny.chat(
+        "hello", tools=[clock], tool_choice="none", guided_choice=[text], max_tokens=60
+    ).result()
+    assert (result.text, result.finish_reason, result.tool_calls) == (text, "stop", [])
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        ({"tools": [{"type": "function"}]}, InvalidRequestError, '"name"'),
+        ({"tools": [{"type": "web_search"}]}, NotSupportedError, '"function" only'),
+        ({"tools": [clock], "tool_choice": "always"}, InvalidRequestError, "tool_choice"),
+        ({"tool_choice": "required"}, InvalidRequestError, 'no "tools"'),
+        (
+            {"tools": [clock], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+            InvalidRequestError,
+            "none of its tools: clock",
+        ),
+    ],
+    ids=str,
+)
+def test_tools_that_cannot_be(
+    tiny: Runtime, body: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        tiny.chat("hello", **body).result()
+
+
+# --------------------------------------------------------------------------------------- adapters
+
+
+def test_adapters(tmp_path: Path) -> None:
+    """The request's model chooses an adapter; each answers in its own way."""
+    adapters = {
+        name: str(tiny_models.adapter(tmp_path / name, seed)) for name, seed in (("one", 5), ("two", 9))
+    }
+    model = tiny_models.llama(tmp_path / "base")
+    with Runtime(model=model) as runtime:
+        plain = runtime.chat("hello", max_tokens=8, ignore_eos=True).result().text
+    with Runtime(model=model, options={"adapters": adapters}) as runtime:
+
+        def answer(**body: Any) -> str:
+            return str(runtime.chat("hello", max_tokens=8, ignore_eos=True, **body).result().text)
+
+        assert answer() == answer(model="base") == plain
+        texts = {plain, answer(model="one"), answer(model="two")}
+        assert len(texts) == 3
+        assert answer(adapter="two") == answer(model="two")
+        with pytest.raises(InvalidRequestError, match="'three'; loaded: one, two"):
+            answer(adapter="three")
+
+
+def test_description(tmp_path: Path, folder: Path) -> None:
+    """What was loaded, and what it can do."""
+    adapters = {"mine": str(tiny_models.adapter(tmp_path / "mine", 5))}
+    for options, model in (({}, demo_model_dir()), ({"adapters": adapters}, folder)):
+        engine = MistralRsEngine(EngineConfig("mistralrs", str(model), options))
+        engine.start()
+        info = engine.describe()
+        engine.stop()
+        assert info["path"] == str(model)
+        assert info["context_length"] == (1024 if model == demo_model_dir() else 512)
+        assert {"chat", "completion", "tools", "json_schema", "logprobs"} <= set(info["capabilities"])
+        assert info["adapters"] == list(adapters if options else ())
+        assert ("lora" in info["capabilities"]) is bool(options)
+
+
+# ------------------------------------------------------------------------------------ concurrency
+
+
+def test_cancelled_requests_free_their_place(folder: Path) -> None:
+    """One place: requests that are cancelled while they wait, and while they run, leave it to the next."""
+    with Runtime(model=folder, options={"max_seqs": 1}) as runtime:
+        for _ in range(3):
+            running = runtime.complete("hello world", max_tokens=400, ignore_eos=True)
+            assert running.receive(60) is not None
+            waiting = [runtime.complete("hello", max_tokens=400, n=2) for _ in range(3)]
+            for request in waiting:
+                request.cancel()
+                with pytest.raises(dynamo_llm.CancelledError):
+                    request.result()
+            running.cancel()
+            prefilled = runtime.complete("one two three " * 100, max_tokens=400, ignore_eos=True)
+            prefilled.cancel()
+            assert runtime.complete("hello", max_tokens=2, timeout=60).result().usage is not None
+
+
+def test_several_runtimes(folder: Path, tmp_path: Path) -> None:
+    """Models beside each other, used from several threads, give what each gives alone."""
+    other = tiny_models.llama(tmp_path / "other", seed=3)
+    alone = {}
+    for path in (folder, other):
+        with Runtime(model=path) as runtime:
+            alone[path] = runtime.complete("hello world", max_tokens=6, ignore_eos=True).result().text
+    assert alone[folder] != alone[other]
+    wrong: list[str] = []
+    with Runtime(model=folder) as first, Runtime(model=other) as second:
+
+        def ask(runtime: Runtime, path: Path) -> None:
+            for _ in range(5):
+                text = runtime.complete("hello world", max_tokens=6, ignore_eos=True).result().text
+                if text != alone[path]:
+                    wrong.append(text)
+
+        threads = [threading.Thread(target=ask, args=pair) for pair in ((first, folder), (second, other)) * 3]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models with random weights, small enough to be made for a test, with the demo model's tokenizer."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dynamo_llm.paths import demo_model_dir
+from safetensors.numpy import save_file
+
+WIDTH = 32
+_VOCABULARY = 2048
+_SIZES = {
+    "self_attn.q_proj": (WIDTH, WIDTH),
+    "self_attn.k_proj": (WIDTH, WIDTH),
+    "self_attn.v_proj": (WIDTH, WIDTH),
+    "self_attn.o_proj": (WIDTH, WIDTH),
+    "mlp.gate_proj": (64, WIDTH),
+    "mlp.up_proj": (64, WIDTH),
+    "mlp.down_proj": (WIDTH, 64),
+}
+#: Writes roles, texts, tools, calls and their results: "<user>text<answer>".
+TEMPLATE = (
+    "{% if tools %}<tools>{{ tools | tojson }}{% endif %}"
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
+    "{% for call in message.tool_calls %}[{{ call.function.name }} {{ call.function.arguments | tojson }}]"
+    "{% endfor %}{% if message.tool_call_id %}({{ message.tool_call_id }}){% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<answer>{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking %}<think>{% endif %}"
+    "{% if reasoning_effort == 'high' %}!{% endif %}"
+)
+
+
+def _config(architecture: str, kind: str, context: int) -> dict[str, Any]:
+    return {
+        "architectures": [architecture],
+        "model_type": kind,
+        "vocab_size": _VOCABULARY,
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": WIDTH,
+        "hidden_act": "silu",
+        "max_position_embeddings": context,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "use_cache": True,
+        "bos_token_id": 1,
+        "eos_token_id": 0,
+        "torch_dtype": "float32",
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "max_window_layers": 1,
+    }
+
+
+def weights(prefix: str, seed: int, *, has_head_norms: bool) -> dict[str, Any]:
+    """Tensors of a decoder of one layer."""
+    random = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> Any:
+        return random.normal(0, 0.3, shape).astype(np.float32)
+
+    ones = np.ones(WIDTH, np.float32)
+    tensors = {f"{prefix}embed_tokens.weight": normal(_VOCABULARY, WIDTH), f"{prefix}norm.weight": ones}
+    for name, shape in _SIZES.items():
+        tensors[f"{prefix}layers.0.{name}.weight"] = normal(*shape)
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    norms += ["self_attn.q_norm", "self_attn.k_norm"] if has_head_norms else []
+    return tensors | {f"{prefix}layers.0.{name}.weight": ones for name in norms}
+
+
+def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Any], template: str | None) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    shutil.copy(demo_model_dir() / "tokenizer.json", folder)
+    settings = json.loads((demo_model_dir() / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(settings | ({} if template is None else {"chat_template": template}))
+    )
+    return folder
+
+
+def llama(folder: Path, template: str | None = TEMPLATE, context: int = 512, seed: int = 0) -> Path:
+    """A model for chats and completions."""
+    tensors = weights("model.", seed, has_head_norms=False)
+    return _write(folder, _config("LlamaForCausalLM", "llama", context), tensors, template)
+
+
+def embedder(folder: Path, *, normalises: bool = True, context: int = 64) -> Path:
+    """A model for embeddings."""
+    tensors = weights("", 1, has_head_norms=True)
+    _write(folder, _config("Qwen3ForCausalLM", "qwen3", context), tensors, None)
+    kinds = ["Transformer", "Pooling"] + (["Normalize"] if normalises else [])
+    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    modules = [
+        {"idx": i, "name": str(i), "path": paths[kind], "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+    pooling = {f"pooling_mode_{mode}": False for mode in modes}
+    pooling |= {"pooling_mode_lasttoken": True, "word_embedding_dimension": WIDTH, "include_prompt": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+def adapter(folder: Path, seed: int, width: int = WIDTH) -> Path:
+    """A LoRA adapter for :func:`llama`."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    targets, rank = ["q_proj", "v_proj"], 2
+    config = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": "",
+        "r": rank,
+        "lora_alpha": 4,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": targets,
+        "task_type": "CAUSAL_LM",
+        "fan_in_fan_out": False,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    prefix = "base_model.model.model.layers.0.self_attn"
+    tensors = {}
+    for name in targets:
+        tensors[f"{prefix}.{name}.lora_A.weight"] = random.normal(0, 3, (rank, width)).astype(np.float32)
+        tensors[f"{prefix}.{name}.lora_B.weight"] = random.normal(0, 3, (width, rank)).astype(np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def add_begin(folder: Path) -> Path:
+    """Make the tokenizer put the token 1 before every text."""
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    begin = {"SpecialToken": {"id": "<|begin|>", "type_id": 0}}
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [begin, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [1], "tokens": ["<|begin|>"]}},
+    }
+    path.write_text(json.dumps(tokenizer))
+    return folder
+
+
+def _gguf_value(value: Any) -> tuple[int, bytes]:
+    """The number of a value's type in GGUF, and its bytes."""
+    if isinstance(value, str):
+        return 8, struct.pack("<Q", len(value.encode())) + value.encode()
+    if isinstance(value, float):
+        return 6, struct.pack("<f", value)
+    if isinstance(value, int):
+        return 4, struct.pack("<I", value)
+    if isinstance(value[0], int):  # kinds of tokens are int32
+        return 9, struct.pack(f"<IQ{len(value)}i", 5, len(value), *value)
+    items = [_gguf_value(one) for one in value]
+    head = struct.pack("<IQ", items[0][0], len(items))
+    return 9, head + b"".join(data for _, data in items)
+
+
+def gguf(path: Path, template: str | None = TEMPLATE, context: int = 128) -> Path:
+    """The model that :func:`llama` makes, in one file of the format GGUF, version 3."""
+    tokenizer = json.loads((demo_model_dir() / "tokenizer.json").read_text())
+    vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
+    special = {token["id"] for token in tokenizer["added_tokens"]}
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in tokenizer["model"]["merges"]]
+    values = {
+        "general.architecture": "llama",
+        "llama.block_count": 1,
+        "llama.context_length": context,
+        "llama.embedding_length": WIDTH,
+        "llama.feed_forward_length": 64,
+        "llama.attention.head_count": 1,
+        "llama.attention.head_count_kv": 1,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.freq_base": 10000.0,
+        "llama.rope.dimension_count": WIDTH,
+        "llama.vocab_size": _VOCABULARY,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [token for token, _ in vocabulary],
+        "tokenizer.ggml.token_type": [3 if id in special else 1 for _, id in vocabulary],
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 0,
+    }
+    if template is not None:
+        values["tokenizer.chat_template"] = template
+    names = {
+        "model.embed_tokens": "token_embd",
+        "model.norm": "output_norm",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+    }
+    header = b"".join(
+        _gguf_value(key)[1] + struct.pack("<I", kind) + data
+        for key, value in values.items()
+        for kind, data in [_gguf_value(value)]
+    )
+    tensors = weights("model.", 0, has_head_norms=False)
+    body = b""
+    for name, tensor in tensors.items():
+        bare = name.removesuffix(".weight")
+        ours = names.get(bare) or "blk.0." + names[bare.removeprefix("model.layers.0.")]
+        shape = tensor.shape[::-1]
+        header += _gguf_value(f"{ours}.weight")[1] + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+        header += struct.pack("<IQ", 0, len(body))
+        body += tensor.tobytes() + b"\0" * (-tensor.nbytes % 32)
+    start = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values)) + header
+    path.write_bytes(start + b"\0" * (-len(start) % 32) + body)
+    return path
