@@ -65,6 +65,8 @@ class ModelInfo(TypedDict, total=False):
     capabilities: list[str]
     """What requests may ask for: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
     ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    models: list[str]
+    """Names that a request may give as its ``model``, where an engine has several models."""
     adapters: list[str]
     """Names of LoRA adapters, which a request may give as its ``model``."""
     tokenizer: str
