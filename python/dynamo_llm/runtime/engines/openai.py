@@ -4,6 +4,7 @@
 import asyncio
 import importlib
 import os
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -115,7 +116,17 @@ def _headers(chosen: Options) -> dict[str, str]:
         headers["Authorization"] = f"Bearer {key}"
     if chosen.organization is not None:
         headers["OpenAI-Organization"] = chosen.organization
-    return {**headers, **chosen.headers}
+    headers |= chosen.headers
+    for name, value in headers.items():
+        # The value is not shown: it may be a secret.
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(
+            r"[\t\x20-\x7e]*", value
+        ):
+            raise InvalidConfigError(
+                f'the header "{name}", of "options.headers", "options.organization" or the key in the '
+                f"configuration, must be one line of ASCII"
+            )
+    return headers
 
 
 def _trust(chosen: Options) -> ssl.SSLContext | bool:
@@ -190,12 +201,11 @@ class OpenAIEngine:
                     max_connections=chosen.max_connections, max_keepalive_connections=chosen.max_connections
                 ),
             )
-        except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
-            # The message of a wrong header would have its value, which may be a secret.
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
             raise InvalidConfigError(
-                '"options.proxy", "options.headers", "options.organization" or the key in the configuration '
-                f"cannot be used: {type(error).__name__}"
-            ) from None
+                f'"options.proxy" of the configuration cannot be used: {error}; it must be like '
+                f'"http://proxy:3128", or "environment"'
+            ) from error
         upstream = Upstream(httpx, client, self._url, chosen.max_retries, chosen.retry_delay)
         self._info = {
             "capabilities": ["chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema"]
