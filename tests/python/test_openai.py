@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import patience, run_python
+from conftest import patience
 from dynamo_llm import (
     CancelledError,
     ContextLengthError,
@@ -629,17 +629,3 @@ def test_a_proxy(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     with runtime(wire, model="m", proxy="environment", **options) as engine:
         assert engine.chat("x").result().text == "Hi!"
     assert [call.path for call in wire.calls] == ["http://server.invalid/v1/chat/completions"] * 2
-
-
-def test_without_the_package() -> None:
-    """The error says what to install."""
-    result = run_python("""
-import sys
-sys.modules["httpx2"] = None
-from dynamo_llm import EngineUnavailableError, Runtime
-try:
-    Runtime(engine="openai", options={"base_url": "http://127.0.0.1:1/v1"})
-except EngineUnavailableError as error:
-    print(error)
-""")
-    assert "pip install 'dynamo-llm[openai]'" in result.stdout, result.stderr
