@@ -44,7 +44,8 @@ constexpr Key number(const char *name, double least, double most) {
         number("temperature", 0, 2), number("top_p", 0, 1), text("user"), count("top_k", -1),      \
         number("min_p", 0, 1), number("repetition_penalty", 0, 100), count("min_tokens", 0),       \
         boolean("ignore_eos"), array("stop_token_ids"), boolean("skip_special_tokens"),            \
-        boolean("include_stop_str_in_output"), any("priority"), object("nvext"), any("adapter")
+        boolean("include_stop_str_in_output"), any("priority"), object("nvext"), any("adapter"),   \
+        any("guided_json"), text("guided_regex"), text("guided_grammar"), array("guided_choice")
 
 constexpr std::array chat_keys = {
     DYNAMO_SAMPLING_KEYS,
@@ -54,6 +55,7 @@ constexpr std::array chat_keys = {
     count("max_completion_tokens", 0),
     object("response_format"),
     array("tools"),
+    array("documents"),
     or_null({"tool_choice", Type::string_or_object, ""}),
     boolean("parallel_tool_calls"),
     text("reasoning_effort"),
@@ -69,10 +71,6 @@ constexpr std::array chat_keys = {
     text("chat_template"),
     boolean("add_generation_prompt"),
     boolean("continue_final_message"),
-    any("guided_json"),
-    text("guided_regex"),
-    text("guided_grammar"),
-    array("guided_choice"),
 };
 
 constexpr std::array completion_keys = {

@@ -130,6 +130,7 @@ def test_what_the_class_gets() -> None:
         adapter="a1",
         priority=7,
         cache_salt="salt",
+        trace={"traceparent": "00-1-2-01"},
     )
     (chunks,), (bare,) = run(made, full), run(recording(), request(ignore_eos=True))
     assert chunks == [
@@ -149,6 +150,7 @@ def test_what_the_class_gets() -> None:
     assert options["guided_decoding"] == {"regex": "a+"} and options["logit_bias"] == {5: 1.0}
     assert got["output_options"]["logprobs"] == 1
     assert got["routing"] == {"priority": 7, "cache_salt": "salt"}
+    assert dict(first.context.metadata.items()) == {"traceparent": "00-1-2-01"}
     assert first.context.id() == "r-1" and not first.context.is_stopped()
     got = second.requests[0]
     assert (got["model"], got["routing"], got["eos_token_ids"]) == ("served", None, [])

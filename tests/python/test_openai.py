@@ -25,7 +25,7 @@ from dynamo_llm import (
     Runtime,
     UnavailableError,
 )
-from dynamo_llm.runtime.engine import EngineConfig, EngineRequest
+from dynamo_llm.runtime.engine import EngineConfig
 from dynamo_llm.runtime.engines.openai import OpenAIEngine
 from wire import Call, Reply, Wire
 
@@ -223,17 +223,10 @@ def test_embeddings(wire: Wire) -> None:
 def test_trace_context(wire: Wire) -> None:
     """W3C's trace context goes into headers, not into the body."""
     wire.replies = [good]
-    headers = {"traceparent": "00-1-2-01", "tracestate": "a"}
+    headers = {"traceparent": f"00-{1:032x}-{2:016x}-01", "tracestate": "a=b"}
 
-    async def ask() -> str:
-        engine = OpenAIEngine(EngineConfig("openai", "m", {"base_url": wire.url}))
-        await engine.start()
-        body = {"messages": [{"role": "user", "content": "x"}], **headers}
-        chunks = [chunk async for chunk in engine.generate(EngineRequest("r", body, bool))]
-        await engine.stop()
-        return "".join(str(chunk.get("text", "")) for chunk in chunks)
-
-    assert asyncio.run(ask()) == "Hi!"
+    with runtime(wire) as engine:
+        engine.chat("x", **headers).result()
     (call,) = wire.calls
     assert headers.items() <= call.headers.items() and not headers.keys() & call.body.keys()
 

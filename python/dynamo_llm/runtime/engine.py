@@ -53,6 +53,9 @@ class TokenChunk(TypedDict, total=False):
     """One for each of ``token_ids``, if log-probs were asked for."""
     usage: Usage
     """Token counts that the engine knows better: ``cached_tokens``; the pipeline counts the others itself."""
+    delta: dict[str, Any]
+    """More keys of OpenAI's delta, if the engine takes answers apart itself: ``tool_calls``,
+    ``reasoning_content``."""
 
 
 class ModelInfo(TypedDict, total=False):
@@ -150,6 +153,9 @@ class TokenRequest:
     """Higher is sooner."""
     cache_salt: str | None = None
     """Prefixes are shared only between requests with the same one."""
+    trace: dict[str, str] | None = None
+    """W3C trace context of the request, ``traceparent`` and ``tracestate``, for engines that trace
+    themselves."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the caller has gone. From any thread."""
 

@@ -5,18 +5,19 @@ import asyncio
 import inspect
 import json
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dynamo_llm import _core
 from dynamo_llm.errors import DynamoError
-from dynamo_llm.runtime import registry
-from dynamo_llm.runtime.engine import Chunk, Engine, EngineConfig, EngineRequest, ModelInfo, Usage
+from dynamo_llm.runtime import registry, trace
+from dynamo_llm.runtime.engine import Engine, EngineConfig, EngineRequest, ModelInfo, TokenEngine, Usage
+from dynamo_llm.runtime.pusher import Answer, Pusher
 
-_OK = _core.STATUSES["DYNAMO_OK"]
-_PENDING = _core.STATUSES["DYNAMO_PENDING"]
+if TYPE_CHECKING:
+    from dynamo_llm.runtime.pipeline.pipeline import Pipeline
+
 _ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 _OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
@@ -60,23 +61,39 @@ class Instance:
         )
         self.info: ModelInfo = {}
         """What the engine said of its model."""
-        self._engine: Engine | None = None
+        self._engine: Engine | TokenEngine | None = None
+        self._pipeline: Pipeline | None = None
+        self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._space: dict[int, asyncio.Future[None]] = {}
+        self._pushers: dict[int, Pusher] = {}
 
     async def start(self) -> None:
         """Load the engine; raises what it raises."""
         loop = asyncio.get_running_loop()
         kind = await loop.run_in_executor(None, registry.find, self._config.engine)
-        self._engine = kind(self._config)
+        engine = self._engine = kind(self._config)
         self._threads = ThreadPoolExecutor(
-            max_workers=getattr(self._engine, "max_threads", _default_threads),
+            max_workers=getattr(engine, "max_threads", _default_threads),
             thread_name_prefix="dynamo-engine",
         )
-        await self._call(self._engine.start)
-        if hasattr(self._engine, "describe"):
-            self.info = self._engine.describe()
+        await self._call(engine.start)
+        try:
+            if hasattr(engine, "describe"):
+                self.info = engine.describe()
+            if getattr(engine, "kind", "text") == "tokens":
+                await loop.run_in_executor(None, self._open_pipeline, engine)
+        except BaseException:
+            await self._call(engine.stop)
+            raise
+
+    def _open_pipeline(self, engine: Any) -> None:
+        """Blocks: it loads libraries and the tokenizer."""
+        # Only engines of token ids need its libraries.
+        from dynamo_llm.runtime.pipeline.pipeline import Pipeline
+
+        self._pipeline = Pipeline(engine, self.info, self._has_text)
+        self.info = self._pipeline.info
 
     async def stop(self, may_use_threads: bool = True) -> None:
         """Free the engine. Requests are in flight only if Python shuts down under them.
@@ -123,8 +140,8 @@ class Instance:
 
     def space(self, stream: int) -> None:
         """A stream that was full has room again."""
-        if (waiter := self._space.get(stream)) and not waiter.done():
-            waiter.set_result(None)
+        if pusher := self._pushers.get(stream):
+            pusher.space()
 
     async def _run(self, stream: int, request_id: str, text: str) -> None:
         try:
@@ -135,64 +152,29 @@ class Instance:
             _core.stream_fail(stream, *describe(error))
 
     async def _answer(self, stream: int, request_id: str, text: str) -> Usage | None:
-        assert self._engine is not None
-        request = EngineRequest(request_id, json.loads(text), partial(_core.stream_is_cancelled, stream))
-        answer = self._engine.generate(request)
-        if hasattr(answer, "__aiter__"):
-            return await self._push_async(stream, cast(AsyncIterator[Chunk], answer))
-        if hasattr(answer, "__iter__"):
-            return await self._push_in_thread(stream, answer)
+        body = json.loads(text)
+        assert self._threads is not None
+        with trace.span(body, request_id, self._config.engine, self.info) as span:
+            pusher = Pusher(stream, self._threads, span)
+            self._pushers[stream] = pusher
+            try:
+                usage = await pusher.push(
+                    await self._ask(EngineRequest(request_id, body, pusher.is_cancelled))
+                )
+            finally:
+                del self._pushers[stream]
+            if span is not None:
+                span.finish(usage)
+        return usage
+
+    async def _ask(self, request: EngineRequest) -> Sequence[Answer]:
+        """The choices of the answer to a request; those of a text engine come together."""
+        if self._pipeline is not None:
+            return await self._pipeline.answer(request)
+        answer = cast(Engine, self._engine).generate(request)
+        if hasattr(answer, "__aiter__") or hasattr(answer, "__iter__"):
+            return [answer]
         raise TypeError(
             f"generate() of {type(self._engine).__qualname__} must be a generator, "
             f"not return {type(answer).__qualname__}"
         )
-
-    async def _push_async(self, stream: int, answer: AsyncIterator[Chunk]) -> Usage | None:
-        usage: Usage | None = None
-        try:
-            async for chunk in answer:
-                while (status := _core.stream_push(stream, cast(dict[str, Any], chunk))) == _PENDING:
-                    await self._wait_for_space(stream)
-                if status != _OK:
-                    break
-                usage = chunk.get("usage", usage)
-        finally:
-            if close := getattr(answer, "aclose", None):
-                await close()
-        return usage
-
-    async def _wait_for_space(self, stream: int) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._space[stream] = waiter
-        try:
-            await waiter
-        finally:
-            del self._space[stream]
-
-    async def _push_in_thread(self, stream: int, answer: Iterator[Chunk]) -> Usage | None:
-        def work() -> Usage | None:
-            usage: Usage | None = None
-            try:
-                for chunk in answer:
-                    while (status := _core.stream_push(stream, cast(dict[str, Any], chunk))) == _PENDING:
-                        _core.stream_wait(stream, 1000)
-                    if status != _OK:
-                        break
-                    usage = chunk.get("usage", usage)
-            finally:
-                if close := getattr(answer, "close", None):
-                    close()
-            return usage
-
-        assert self._threads is not None
-        job = self._threads.submit(work)
-        future = asyncio.wrap_future(job)
-        # A cancel does not stop a thread; it sees it when it pushes. The engine's side of the request
-        # lasts until then.
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                if job.cancel():
-                    raise
-        return future.result()

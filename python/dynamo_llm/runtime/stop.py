@@ -5,13 +5,17 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Lets text through up to the first stop string, and never a part of one.
+    """Lets text through up to the stop string that is whole first, and never a part of one.
 
     Text that may be the beginning of a stop string is held back until it is known.
+
+    :param stops: the strings; empty ones are ignored.
+    :param include: whether the stop string itself is let through.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], include: bool = False) -> None:
         self._stops = [stop for stop in stops if stop]
+        self._include = include
         self._held = ""
         self.has_matched = False
         """Whether a stop string came; nothing is let through any more."""
@@ -21,11 +25,14 @@ class StopStrings:
         if self.has_matched or not self._stops:
             return "" if self.has_matched else text
         text = self._held + text
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        # Where each is found first: its end, its start. The one that ends first is what a reader of single
+        # letters would have met first.
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.has_matched = True
             self._held = ""
-            return text[: min(found)]
+            end, start = min(found)
+            return text[: end if self._include else start]
         keep = max(self._overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

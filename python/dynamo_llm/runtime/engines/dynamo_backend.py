@@ -237,7 +237,7 @@ class DynamoBackendEngine:
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Answer one choice. When it is left early, the engine's abort() is called."""
-        context = self._context_kind(id=request.id)
+        context = self._context_kind(id=request.id, metadata=request.trace)
         chunks = self._engine.generate(self._request(request), context)
         has_ended = has_begun = False
         try:

@@ -69,6 +69,8 @@ _handled = {
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "traceparent",
+    "tracestate",
     "max_tokens",
     "max_completion_tokens",
     "n",

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings the chunks of an engine's answer into its stream."""
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from dynamo_llm import _core
+from dynamo_llm.runtime.engine import Chunk, Usage
+from dynamo_llm.runtime.trace import Span
+
+_OK = _core.STATUSES["DYNAMO_OK"]
+_PENDING = _core.STATUSES["DYNAMO_PENDING"]
+
+Answer = AsyncIterator[Chunk] | Iterator[Chunk]
+
+
+class Pusher:
+    """Pushes the answer to one request. Its methods run on the loop, unless they say otherwise.
+
+    :param stream: the core's.
+    :param threads: where plain generators run.
+    :param span: is told of the chunks.
+    """
+
+    def __init__(self, stream: int, threads: ThreadPoolExecutor, span: Span | None = None) -> None:
+        self._stream = stream
+        self._threads = threads
+        self._span = span
+        self._waiters: list[asyncio.Future[None]] = []
+        self._has_failed = False
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the rest: the caller has gone, or a choice failed. From any thread."""
+        return self._has_failed or _core.stream_is_cancelled(self._stream)
+
+    def space(self) -> None:
+        """The stream, which was full, has room again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def push(self, answers: Sequence[Answer]) -> Usage | None:
+        """Push the choices of an answer, all at the same time. If one fails the others are ended, too.
+
+        :returns: the counts of the whole request, if the engine counts.
+        """
+        if len(answers) == 1:
+            return await self._push_one(answers[0])
+        tasks = [asyncio.ensure_future(self._push_one(answer)) for answer in answers]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            self._has_failed = not all(task.done() for task in tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        failures = [task.exception() for task in tasks if not task.cancelled()]
+        for failure in failures:
+            if failure is not None:
+                raise failure
+        return _sum([task.result() for task in tasks])
+
+    async def _push_one(self, answer: Answer) -> Usage | None:
+        if hasattr(answer, "__aiter__"):
+            return await self._push_async(answer)
+        return await self._push_in_thread(answer)
+
+    def _push_chunk(self, chunk: Chunk) -> int:
+        return _core.stream_push(self._stream, cast(dict[str, Any], chunk))
+
+    async def _push_async(self, answer: AsyncIterator[Chunk]) -> Usage | None:
+        usage: Usage | None = None
+        try:
+            async for chunk in answer:
+                while (status := self._push_chunk(chunk)) == _PENDING:
+                    await self._wait_for_space()
+                if status != _OK:
+                    break
+                usage = chunk.get("usage", usage)
+                if self._span is not None:
+                    self._span.see(chunk)
+        finally:
+            if close := getattr(answer, "aclose", None):
+                await close()
+        return usage
+
+    async def _wait_for_space(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def _push_in_thread(self, answer: Iterator[Chunk]) -> Usage | None:
+        def work() -> Usage | None:
+            usage: Usage | None = None
+            try:
+                for chunk in answer:
+                    while (status := self._push_chunk(chunk)) == _PENDING:
+                        _core.stream_wait(self._stream, 1000)
+                    if status != _OK or self._has_failed:
+                        break
+                    usage = chunk.get("usage", usage)
+                    if self._span is not None:
+                        self._span.see(chunk)
+            finally:
+                if close := getattr(answer, "close", None):
+                    close()
+            return usage
+
+        job = self._threads.submit(contextvars.copy_context().run, work)
+        future = asyncio.wrap_future(job)
+        # A cancel does not stop a thread; it sees it when it pushes. The engine's side of the request
+        # lasts until then.
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                if job.cancel():
+                    raise
+        return future.result()
+
+
+def _sum(choices: list[Usage | None]) -> Usage | None:
+    """The usage of a request of several choices, whose prompt counts once."""
+    known = [usage for usage in choices if usage is not None]
+    if not known:
+        return None
+    return {
+        "prompt_tokens": max(usage.get("prompt_tokens", 0) for usage in known),
+        "completion_tokens": sum(usage.get("completion_tokens", 0) for usage in known),
+        "cached_tokens": max(usage.get("cached_tokens", 0) for usage in known),
+    }
