@@ -274,6 +274,11 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                               "dynamo_llm.engines", or "module:Class";
  *                     "model"   directory or file of the model; engine's default if absent;
  *                     "options" object of the engine's own settings;
+ *                     "name"    what requests give as "model";
+ *                     "models"  several models in place of these: an array of objects with "name",
+ *                               "engine", "model", "options";
+ *                     "limits"  {"max_concurrent": requests, "max_queued": requests, "max_tokens":
+ *                               tokens in flight, "first_token_ms", "total_ms": deadlines};
  *                     "stream"  {"capacity": tokens, "when_full": "block" or "fail"};
  *                     "python"  {"executable": interpreter, "path": [folders]}.
  * Ownership: the caller owns the result; dynamo_runtime_destroy() it.
@@ -310,16 +315,38 @@ DYNAMO_LLM_API int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_
  * Counters since the runtime was created, as a JSON object:
  *
  *     {"engine": "echo",
- *      "requests": {"sent": n, "in_flight": n, "ended": n, "cancelled": n, "failed": n},
+ *      "requests": {"sent": n, "queued": n, "in_flight": n, "ended": n, "cancelled": n, "failed": n},
  *      "tokens": {"pushed": n, "received": n},
  *      "streams": {"full": n}}
  *
- * in_flight counts what the engine has not let go of yet; ended, cancelled and failed count terminal
+ * queued counts what waits for a place ("limits"), in_flight what the engine has not let go of yet; ended, cancelled and failed count terminal
  * events; streams.full how often an engine found a stream full.
  * Ownership: the caller owns the string; dynamo_free() it.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
+
+/**
+ * What a runtime serves, as OpenAI's list of models:
+ *
+ *     {"object": "list", "data": [
+ *       {"id": name that requests give as "model", "object": "model", "created": seconds since 1970,
+ *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
+ *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names]}]}
+ *
+ * From path on the keys are what the engine says, and may be missing.
+ * Ownership: the caller owns the string; dynamo_free() it.
+ * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_runtime_models(dynamo_runtime_t *runtime);
+
+/**
+ * Metrics since the runtime was created, in Prometheus' text format (version 0.0.4), for a program
+ * to serve or write. docs/metrics.md has the names.
+ * Ownership: the caller owns the string; dynamo_free() it.
+ * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_runtime_metrics(dynamo_runtime_t *runtime);
 
 /** JSON Schema (draft 2020-12) of the configuration. Static. NULL only with OUT_OF_MEMORY. */
 DYNAMO_LLM_API const char *dynamo_config_schema(void);
@@ -395,8 +422,11 @@ DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
 /**
  * Hands a request to a runtime. The call only puts it in a queue.
  * After an error the request is as before and may be sent again, unless it was cancelled.
+ * If it has to wait for a place ("limits" of the configuration), what the engine would have said here
+ * ends the request later.
  *
- * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (sent before), CLOSED, CANCELLED, SYSTEM,
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (sent before), CLOSED, CANCELLED, MODEL_NOT_FOUND
+ *         (no such model in this runtime), OVERLOADED ("limits" do not allow one more), SYSTEM,
  *         OUT_OF_MEMORY, or what the engine says: INVALID_REQUEST, NOT_SUPPORTED, OVERLOADED,
  *         UNAVAILABLE, ...
  */
@@ -500,6 +530,26 @@ DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
  */
 DYNAMO_LLM_API const char *dynamo_request_id(dynamo_request_t *request);
 
+/** When what happened to a request, in microseconds since it was sent; -1 if it did not happen, or
+ * not yet. */
+typedef struct dynamo_timing_t {
+    /** sizeof(dynamo_timing_t), set by the caller: the library fills no more than that. */
+    size_t struct_size;
+    /** The engine got it: before, it waited for a place ("limits"). */
+    int64_t queue_us;
+    /** The engine pushed the first of the answer. */
+    int64_t first_token_us;
+    /** It ended. */
+    int64_t total_us;
+} dynamo_timing_t;
+
+/**
+ * When what happened to a request, so far.
+ * @param timing  filled; set timing->struct_size first
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing);
+
 /** Cancels a request and gives it up; threads that wait in dynamo_request_recv() return with
  * DYNAMO_ERROR_CANCELLED. NULL is fine. */
 DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
@@ -562,8 +612,18 @@ DYNAMO_LLM_API int32_t dynamo_response_usage(const dynamo_response_t *response,
                                              dynamo_usage_t *usage);
 
 /**
+ * When what happened to the request; the last response of all has it.
+ * @param timing  filled; set timing->struct_size first
+ * @return DYNAMO_OK, DYNAMO_PENDING (not in this response), INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_response_timing(const dynamo_response_t *response,
+                                              dynamo_timing_t *timing);
+
+/**
  * The response as OpenAI's JSON: a chat.completion.chunk or text_completion; with "stream": false
- * a chat.completion or text_completion; for embeddings a list. Built at the first call.
+ * a chat.completion or text_completion; for embeddings a list. Built at the first call. If the
+ * body's "nvext" has {"extra_fields": ["timing"]}, the last one has
+ * "nvext": {"timing": {"queue_ms": n, "first_token_ms": n, "total_ms": n}}.
  * Ownership: the response's; valid until it is freed.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */

@@ -555,6 +555,28 @@ struct Usage {
     std::uint64_t cached_tokens = 0;
 };
 
+/** When what happened to a request, since it was sent; empty if it did not happen, or not yet. */
+struct Timing {
+    /** The engine got it: before, it waited for a place. */
+    std::optional<std::chrono::microseconds> queue;
+    /** The engine pushed the first of the answer (TTFT). */
+    std::optional<std::chrono::microseconds> first_token;
+    /** It ended. */
+    std::optional<std::chrono::microseconds> total;
+};
+
+namespace detail {
+inline Timing timing(const dynamo_timing_t &times) noexcept {
+    const auto one = [](std::int64_t microseconds) -> std::optional<std::chrono::microseconds> {
+        if (microseconds < 0) {
+            return std::nullopt;
+        }
+        return std::chrono::microseconds(microseconds);
+    };
+    return {one(times.queue_us), one(times.first_token_us), one(times.total_us)};
+}
+}  // namespace detail
+
 /** Everything that had come of one choice when it was received. Move-only; empty when moved from:
  * then it has no text, no tokens and no reason. */
 class Response {
@@ -596,6 +618,15 @@ class Response {
             return std::nullopt;
         }
         return Usage{counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens};
+    }
+    /** In the last response of all. */
+    std::optional<Timing> timing() const noexcept {
+        dynamo_timing_t times{};
+        times.struct_size = sizeof times;
+        if (dynamo_response_timing(get(), &times) != DYNAMO_OK) {
+            return std::nullopt;
+        }
+        return detail::timing(times);
     }
     /** OpenAI's JSON; built at the first call. Errors: INVALID_HANDLE, OUT_OF_MEMORY. */
     Returned<std::string_view> json() const {
@@ -754,6 +785,12 @@ class Request {
         }
         return Error(status(), message, dynamo_request_error_json(get()));
     }
+    /** When what happened to it, so far. Empty if there is no handle. */
+    Timing timing() const noexcept {
+        dynamo_timing_t times{};
+        times.struct_size = sizeof times;
+        return dynamo_request_timing(get(), &times) == DYNAMO_OK ? detail::timing(times) : Timing();
+    }
     /** "req-" and 16 hexadecimal digits; lives as long as the request. Empty if there is none. */
     std::string_view id() const noexcept { return detail::view(dynamo_request_id(get())); }
 
@@ -904,15 +941,21 @@ class Runtime {
     }
 
     /** Counters, the JSON object that dynamo_runtime_statistics() describes. */
-    Returned<std::string> statistics() const {
-        const std::unique_ptr<char, detail::Free<char>> text(dynamo_runtime_statistics(get()));
+    Returned<std::string> statistics() const { return owned(dynamo_runtime_statistics(get())); }
+    /** What it serves, the JSON that dynamo_runtime_models() describes. */
+    Returned<std::string> models() const { return owned(dynamo_runtime_models(get())); }
+    /** Metrics in Prometheus' text format. */
+    Returned<std::string> metrics() const { return owned(dynamo_runtime_metrics(get())); }
+
+  private:
+    static Returned<std::string> owned(char *given) {
+        const std::unique_ptr<char, detail::Free<char>> text(given);
         if (text == nullptr) {
             return detail::failed<std::string>(Error::last());
         }
         return std::string(text.get());
     }
 
-  private:
     std::unique_ptr<dynamo_runtime_t, detail::DestroyRuntime> handle_;
 };
 

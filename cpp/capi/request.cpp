@@ -6,6 +6,7 @@
 
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
+#include "capi/timing.hpp"
 #include "core/runtime.hpp"
 
 using namespace dynamo;
@@ -113,6 +114,13 @@ const char *dynamo_request_error_json(dynamo_request_t *request) {
 
 const char *dynamo_request_id(dynamo_request_t *request) {
     return value_of<const char *>(nullptr, [&] { return Held<Request>(request)->id().c_str(); });
+}
+
+int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing) {
+    return status_of([&] {
+        capi::fill(timing, Held<Request>(request)->timing());
+        return DYNAMO_OK;
+    });
 }
 
 void dynamo_request_destroy(dynamo_request_t *request) {

@@ -6,6 +6,7 @@
 
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
+#include "capi/timing.hpp"
 
 using namespace dynamo;
 using capi::status_of;
@@ -66,6 +67,14 @@ int32_t dynamo_response_usage(const dynamo_response_t *response, dynamo_usage_t 
         }
         std::memcpy(usage, &filled, std::min(size, sizeof filled));
         return held->usage ? DYNAMO_OK : DYNAMO_PENDING;
+    });
+}
+
+int32_t dynamo_response_timing(const dynamo_response_t *response, dynamo_timing_t *timing) {
+    return status_of([&]() -> std::int32_t {
+        Held<Response> held(response);
+        capi::fill(timing, held->timing.value_or(Timing()));
+        return held->timing ? DYNAMO_OK : DYNAMO_PENDING;
     });
 }
 

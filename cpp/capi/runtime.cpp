@@ -59,6 +59,17 @@ char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
     });
 }
 
+char *dynamo_runtime_models(dynamo_runtime_t *runtime) {
+    return value_of<char *>(nullptr, [&] {
+        return capi::owned_text::make(json::dump(Held<Runtime>(runtime)->models()));
+    });
+}
+
+char *dynamo_runtime_metrics(dynamo_runtime_t *runtime) {
+    return value_of<char *>(
+        nullptr, [&] { return capi::owned_text::make(Held<Runtime>(runtime)->metrics()); });
+}
+
 const char *dynamo_config_schema(void) {
     try {
         return Config::schema();

@@ -44,8 +44,10 @@ constexpr Key number(const char *name, double least, double most) {
         number("temperature", 0, 2), number("top_p", 0, 1), text("user"), count("top_k", -1),      \
         number("min_p", 0, 1), number("repetition_penalty", 0, 100), count("min_tokens", 0),       \
         boolean("ignore_eos"), array("stop_token_ids"), boolean("skip_special_tokens"),            \
-        boolean("include_stop_str_in_output"), any("priority"), object("nvext"), any("adapter"),   \
-        any("guided_json"), text("guided_regex"), text("guided_grammar"), array("guided_choice")
+        boolean("include_stop_str_in_output"),                                                     \
+        or_null({"priority", Type::integer, "", -2147483648.0, 2147483647.0}), object("nvext"),    \
+        text("adapter"), text("traceparent"), text("tracestate"), any("guided_json"),              \
+        text("guided_regex"), text("guided_grammar"), array("guided_choice")
 
 constexpr std::array chat_keys = {
     DYNAMO_SAMPLING_KEYS,
@@ -87,6 +89,8 @@ constexpr std::array embedding_keys = {
     count("dimensions", 1),
     text("user"),
     object("nvext"),
+    text("traceparent"),
+    text("tracestate"),
 };
 
 [[noreturn]] void reject(const std::string &message) {
@@ -115,6 +119,44 @@ void check_messages(const Json &messages) {
         const bool may_lack = message.contains("tool_calls") || message.contains("refusal");
         if (!has_content && !may_lack) {
             reject(subject + "needs a \"content\" that is a string or an array of parts");
+        }
+    }
+}
+
+// About as many tokens as a prompt has; exact where it comes as token ids.
+std::uint64_t estimate_tokens(const Json &prompt) {
+    if (prompt.is_string()) {
+        return prompt.get_ref<const std::string &>().size() / 4 + 1;
+    }
+    if (prompt.is_number()) {
+        return 1;
+    }
+    std::uint64_t sum = 0;
+    if (prompt.is_array()) {
+        for (const Json &item : prompt) {
+            sum += estimate_tokens(item);
+        }
+    } else if (prompt.is_object()) {  // a message, or a part of its content
+        for (const char *key : {"content", "text"}) {
+            if (const auto found = prompt.find(key); found != prompt.end()) {
+                sum += estimate_tokens(*found);
+            }
+        }
+    }
+    return sum;
+}
+
+void read_nvext(const Json &nvext, Body &body) {
+    if (const auto hints = nvext.find("agent_hints"); hints != nvext.end() && hints->is_object()) {
+        if (const auto priority = hints->find("priority");
+            priority != hints->end() && priority->is_number_integer()) {
+            body.priority = priority->get<std::int64_t>();
+        }
+    }
+    if (const auto fields = nvext.find("extra_fields");
+        fields != nvext.end() && fields->is_array()) {
+        for (const Json &field : *fields) {
+            body.wants_timing = body.wants_timing || field == "timing";
         }
     }
 }
@@ -165,8 +207,25 @@ Body Body::parse(std::string_view text) {
     if (const Json *n = given("n")) {
         body.n = n->get<std::uint32_t>();
     }
+    if (const Json *nvext = given("nvext")) {
+        read_nvext(*nvext, body);
+    }
+    if (const Json *priority = given("priority")) {
+        body.priority = priority->get<std::int64_t>();
+    }
+    for (const char *key : {"messages", "prompt", "input"}) {
+        if (const Json *prompt = given(key)) {
+            body.prompt_tokens = estimate_tokens(*prompt);
+        }
+    }
+    for (const char *key : {"max_completion_tokens", "max_tokens"}) {
+        if (const Json *most = given(key); most != nullptr && !body.max_tokens) {
+            body.max_tokens = most->get<std::uint64_t>();
+        }
+    }
     if (body.kind == BodyKind::embedding) {
         body.stream = false;
+        body.max_tokens = 0;
     }
     return body;
 }

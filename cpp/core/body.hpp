@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,9 +14,14 @@ enum class BodyKind { chat, completion, embedding };
 struct Body {
     std::string text;  // the whole object, for the engine
     BodyKind kind = BodyKind::chat;
-    std::string model;    // "" if not given
-    bool stream = true;   // false: one response with everything
-    std::uint32_t n = 1;  // choices
+    std::string model;          // "" if not given
+    bool stream = true;         // false: one response with everything
+    std::uint32_t n = 1;        // choices
+    std::int64_t priority = 0;  // higher is sooner
+    // For the limit of tokens in flight. A prompt of text counts a token for four bytes.
+    std::uint64_t prompt_tokens = 0;
+    std::optional<std::uint64_t> max_tokens;
+    bool wants_timing = false;  // in the JSON of the last response
 
     // Throws Failure with INVALID_JSON or INVALID_REQUEST.
     static Body parse(std::string_view text);

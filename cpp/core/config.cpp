@@ -10,6 +10,8 @@
 namespace dynamo {
 namespace {
 
+constexpr double most = 9007199254740991.0;  // an integer that every JSON reader keeps
+
 constexpr std::array stream_keys = {
     Key{"capacity", Type::integer,
         "Bound of each request's stream in tokens: the engine waits, or the request fails, when so "
@@ -31,22 +33,77 @@ constexpr std::array python_keys = {
     Key{"path", Type::array, "Folders that are added to sys.path, as strings."},
 };
 
+constexpr std::array limit_keys = {
+    Key{"max_concurrent", Type::integer,
+        "Requests that the engines work on at once; more wait in a queue, by their priority and "
+        "then in order. Default 0: any number.",
+        0, 1 << 30},
+    Key{"max_queued", Type::integer,
+        "Requests that wait in the queue; one more is refused at once with "
+        "DYNAMO_ERROR_OVERLOADED. Default 1024. Without max_concurrent and max_tokens nothing "
+        "waits.",
+        0, 1 << 30},
+    Key{"max_tokens", Type::integer,
+        "Tokens in flight: prompt and max_tokens of the requests that the engines work on, summed. "
+        "A request that would exceed it waits, unless nothing else runs. A prompt of text counts a "
+        "token for four bytes; a request without max_tokens counts as the model's context length, "
+        "where that is known. Default 0: any number.",
+        0, most},
+    Key{"first_token_ms", Type::integer,
+        "Deadline to the first token, in milliseconds, of requests that have none of their own. "
+        "Default: none.",
+        1, most},
+    Key{"total_ms", Type::integer,
+        "Deadline to the end, in milliseconds, of requests that have none of their own. Default: "
+        "none.",
+        1, most},
+};
+
+constexpr Key engine_key = {
+    "engine", Type::string,
+    "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" need no Python."};
+constexpr Key model_key = {
+    "model", Type::string,
+    "Directory or file of the model. Default: the demo model that is installed with the library."};
+constexpr Key options_key = {"options", Type::object,
+                             "The engine's own settings; each engine documents its keys."};
+constexpr Key pipeline_key = one_of(
+    "auto|off",
+    {"pipeline", Type::string,
+     "What stands before an engine that takes token ids: \"auto\" (default) has chat template, "
+     "tokenizer, detokenizer and stop strings, which run in Python; with \"off\" callers send "
+     "completion bodies whose \"prompt\" is an array of token ids, and get token ids."});
+
+constexpr std::array models_keys = {
+    Key{"name", Type::string, "Name that requests give as \"model\"; needed."},
+    engine_key,
+    model_key,
+    options_key,
+    pipeline_key,
+};
+
 constexpr std::array config_keys = {
-    Key{"engine", Type::string,
-        "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" need no Python."},
-    Key{"model", Type::string,
-        "Directory or file of the model. Default: the demo model that is installed with the "
-        "library."},
-    Key{"options", Type::object, "The engine's own settings; each engine documents its keys."},
-    one_of(
-        "auto|off",
-        {"pipeline", Type::string,
-         "What stands before an engine that takes token ids: \"auto\" (default) has chat template, "
-         "tokenizer, detokenizer and stop strings, which run in Python; with \"off\" callers send "
-         "completion bodies whose \"prompt\" is an array of token ids, and get token ids."}),
+    engine_key,
+    model_key,
+    options_key,
+    pipeline_key,
+    Key{"name", Type::string,
+        "Name of the model: a request whose \"model\" is another one is refused. Default: the "
+        "model as it is given here, and requests may say what they like."},
+    with_members(models_keys,
+                 {"models", Type::array,
+                  "Several models in one runtime, in place of engine, model, options, pipeline and "
+                  "name: a request is served by the one whose name it gives as \"model\", or by "
+                  "the first if it gives none."}),
+    with_members(limit_keys, {"limits", Type::object,
+                              "How much the runtime takes on at once, and for how long."}),
     with_members(stream_keys, {"stream", Type::object, "Bounds of the streams."}),
     with_members(python_keys, {"python", Type::object, "Which Python runs Python engines."}),
 };
+
+[[noreturn]] void reject(const std::string &message) {
+    throw Failure(DYNAMO_ERROR_INVALID_CONFIG, message);
+}
 
 std::string string_at(const json::Json &object, const char *key, std::string otherwise) {
     const auto found = object.find(key);
@@ -56,11 +113,66 @@ std::string string_at(const json::Json &object, const char *key, std::string oth
 void check_folders(const json::Json &folders) {
     for (const json::Json &folder : folders) {
         if (!folder.is_string()) {
-            throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
-                          std::string("\"python.path\" of the configuration must be an array of "
-                                      "strings, but has ") +
-                              json::type_name(folder));
+            reject(std::string("\"python.path\" of the configuration must be an array of strings, "
+                               "but has ") +
+                   json::type_name(folder));
         }
+    }
+}
+
+void read_engine(const json::Json &object, Config &config) {
+    for (const char *key : {"engine", "name"}) {
+        if (const auto found = object.find(key); found != object.end() && *found == "") {
+            reject(std::string("\"") + key +
+                   "\" of the configuration is empty; leave it out for the default");
+        }
+    }
+    config.engine = string_at(object, "engine", config.engine);
+    config.model = string_at(object, "model", "");
+    config.name = string_at(object, "name", "");
+    config.has_pipeline = string_at(object, "pipeline", "auto") == "auto";
+}
+
+void read_limits(const json::Json &object, Limits &limits) {
+    limits.concurrent = object.value("max_concurrent", limits.concurrent);
+    limits.queued = object.value("max_queued", limits.queued);
+    limits.tokens = object.value("max_tokens", limits.tokens);
+    limits.first_token_ms = object.value("first_token_ms", limits.first_token_ms);
+    limits.total_ms = object.value("total_ms", limits.total_ms);
+}
+
+// Makes a configuration of each of "models".
+void read_models(const json::Json &object, Config &config) {
+    const json::Json &models = object["models"];
+    for (const char *key : {"engine", "model", "options", "pipeline", "name"}) {
+        if (object.contains(key)) {
+            reject(std::string("the configuration has \"models\" and \"") + key +
+                   "\"; with \"models\", it belongs into each of them");
+        }
+    }
+    if (models.empty()) {
+        reject("\"models\" of the configuration is empty; it needs one at least");
+    }
+    for (const json::Json &given : models) {
+        const std::string where =
+            "\"models[" + std::to_string(config.models.size()) + "]\" of the configuration ";
+        Config model;
+        read_engine(given, model);
+        if (model.name.empty()) {
+            reject(where + "needs a \"name\"");
+        }
+        for (const Config &other : config.models) {
+            if (other.name == model.name) {
+                reject(where + "is called \"" + model.name + "\", and so is another one");
+            }
+        }
+        json::Json whole = given;
+        if (const auto python = object.find("python"); python != object.end()) {
+            whole["python"] = *python;
+        }
+        model.text = whole.dump();
+        model.python_executable = config.python_executable;
+        config.models.push_back(std::move(model));
     }
 }
 
@@ -73,12 +185,9 @@ Config Config::parse(std::string_view text) {
     check(object, config_keys, DYNAMO_ERROR_INVALID_CONFIG, "configuration");
     Config config;
     config.text = text;
-    config.engine = string_at(object, "engine", config.engine);
-    config.model = string_at(object, "model", "");
-    config.has_pipeline = string_at(object, "pipeline", "auto") == "auto";
-    if (config.engine.empty()) {
-        throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
-                      "\"engine\" of the configuration is empty; leave it out for the default");
+    read_engine(object, config);
+    if (const auto limits = object.find("limits"); limits != object.end()) {
+        read_limits(*limits, config.limits);
     }
     if (const auto stream = object.find("stream"); stream != object.end()) {
         config.stream.capacity = stream->value("capacity", config.stream.capacity);
@@ -87,6 +196,9 @@ Config Config::parse(std::string_view text) {
     if (const auto python = object.find("python"); python != object.end()) {
         config.python_executable = string_at(*python, "executable", "");
         check_folders(python->value("path", json::Json::array()));
+    }
+    if (object.contains("models")) {
+        read_models(object, config);
     }
     return config;
 }

@@ -150,8 +150,29 @@ void Engine::space(dynamo_stream_t *stream) noexcept {
 }
 
 void Engine::stop() noexcept {
-    type_->functions.stop(instance_);
-    type_.reset();  // requests that ended may keep this object long after
+    std::shared_ptr<EngineType> type;  // requests that ended may keep this object long after
+    {
+        const std::lock_guard lock(mutex_);
+        type = std::move(type_);
+    }
+    type->functions.stop(instance_);
+}
+
+void Engine::add_metrics(std::string &text, std::set<const EngineType *> &asked) {
+    // Held, so that the instance is there while it is asked.
+    const std::lock_guard lock(mutex_);
+    if (type_ == nullptr || type_->functions.metrics == nullptr ||
+        !asked.insert(type_.get()).second) {
+        return;
+    }
+    const auto write = [](void *context, const char *lines) {
+        std::string &into = *static_cast<std::string *>(context);
+        into += lines == nullptr ? "" : lines;
+        if (!into.empty() && into.back() != '\n') {
+            into += '\n';
+        }
+    };
+    type_->functions.metrics(instance_, write, &text);
 }
 
 namespace engine_registry {

@@ -4,6 +4,8 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,8 @@ class Engine {
     void stop() noexcept;
     // What the engine says of what it loaded: a JSON object. Throws Failure if it is none.
     json::OrderedJson describe() const;
+    // Appends the engine's own metrics, unless an instance of the same engine was asked already.
+    void add_metrics(std::string &text, std::set<const EngineType *> &asked);
     const std::string &name() const noexcept { return name_; }
 
   private:
@@ -47,6 +51,7 @@ class Engine {
         : type_(std::move(type)), name_(std::move(name)) {}
     void check(std::int32_t status, const char *function) const;
 
+    std::mutex mutex_;  // guards type_ where it may be stopped meanwhile
     std::shared_ptr<EngineType> type_;
     std::string name_;
     void *instance_ = nullptr;

@@ -86,13 +86,16 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
 }
 
 void Request::send(const std::shared_ptr<Runtime> &runtime) {
+    Model &model = runtime->model_for(body_);
     auto head = std::make_shared<ResponseHead>();
     head->id = id_.substr(4);
-    head->model = body_.model.empty() ? runtime->model() : body_.model;
+    head->model = body_.model.empty() ? model.name() : body_.model;
     head->kind = body_.kind;
     head->stream = body_.stream;
+    head->wants_timing = body_.wants_timing;
     head->created = unix_seconds();
     bool was_cancelled;
+    bool must_wait = false;
     {
         const std::lock_guard lock(mutex_);
         if (phase_ != Phase::created) {
@@ -102,9 +105,15 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
         // there.
         was_cancelled = stream_.is_end_claimed();
         if (!was_cancelled) {
-            runtime->admit(shared_from_this());
+            try {
+                must_wait = !runtime->admit(shared_from_this(), model, body_);
+            } catch (const Failure &failure) {
+                model.metrics().count_refusal(failure.error().status);
+                throw;
+            }
             phase_ = Phase::starting;
             runtime_ = runtime;
+            model_ = &model;
             dismissal_is_due_ = false;
             engine_calls_ = 1;
         }
@@ -112,25 +121,21 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
     if (was_cancelled) {
         throw Failure(full_error());
     }
-    stream_.prepare(runtime->stream_limits(), std::move(head), body_.n);
-    dynamo_stream_t *engine_handle = nullptr;
+    stream_.prepare(runtime->stream_limits(), std::move(head), body_.n, model.metrics());
     try {
-        engine_handle =
-            open_handle(std::make_shared<EngineStream>(EngineStream{shared_from_this()}));
-        {
-            const std::lock_guard lock(mutex_);
-            engine_handle_ = engine_handle;
+        arm_deadlines(runtime->limits());
+        if (must_wait) {
+            wait_in_queue(*runtime);
+        } else {
+            hand_to_engine();
         }
-        arm_deadlines();
-        runtime->engine().generate(engine_handle, id_, body_.text);
     } catch (...) {
         disarm_deadlines();
-        close_handle<EngineStream>(engine_handle);
         stream_.reset();
         std::unique_lock lock(mutex_);
         phase_ = Phase::created;
         runtime_.reset();
-        engine_handle_ = nullptr;
+        model_ = nullptr;
         engine_calls_ = 0;
         // Destroyed while it was being sent: abandon() left the release to this thread.
         const bool release_callback = callback_ != nullptr && abandoned_;
@@ -139,23 +144,108 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
         if (release_callback) {
             dispatcher::post(shared_from_this());
         }
-        throw;
+        try {
+            throw;
+        } catch (const Failure &failure) {
+            model.metrics().count_refusal(failure.error().status);
+            throw;
+        }
     }
     runtime->count_sent();
+    if (callback_ != nullptr) {
+        stream_.tell_owner(Stream::Telling::always);
+    }
+}
+
+// In the phase "starting".
+void Request::hand_to_engine() {
+    Engine &engine = model().engine();
+    dynamo_stream_t *const engine_handle =
+        open_handle(std::make_shared<EngineStream>(EngineStream{shared_from_this()}));
+    {
+        const std::lock_guard lock(mutex_);
+        engine_handle_ = engine_handle;
+    }
+    stream_.hand_over();
+    try {
+        engine.generate(engine_handle, id_, body_.text);
+    } catch (...) {
+        close_handle<EngineStream>(engine_handle);
+        const std::lock_guard lock(mutex_);
+        engine_handle_ = nullptr;
+        throw;
+    }
     bool engine_has_it;
     {
         const std::lock_guard lock(mutex_);
         phase_ = Phase::sent;
+        is_accepted_ = true;
         engine_has_it = engine_handle_ != nullptr;
     }
     // Whoever ended the request while generate() was running left it to this thread to say so.
     if (engine_has_it && stream_.is_end_claimed()) {
-        runtime->engine().cancel(engine_handle);
+        engine.cancel(engine_handle);
     }
     end_engine_call();
-    if (callback_ != nullptr) {
-        stream_.tell_owner(Stream::Telling::always);
+}
+
+void Request::wait_in_queue(Runtime &runtime) {
+    {
+        const std::lock_guard lock(mutex_);
+        phase_ = Phase::queued;
+        is_accepted_ = true;
+        engine_calls_ = 0;
     }
+    if (stream_.is_end_claimed()) {
+        withdraw();
+    } else {
+        runtime.enqueue(this);
+    }
+}
+
+// Out of the queue, if it is there still.
+void Request::withdraw() {
+    std::unique_lock lock(mutex_);
+    if (phase_ != Phase::queued) {
+        return;
+    }
+    phase_ = Phase::sent;
+    const std::shared_ptr<Runtime> runtime = runtime_;
+    lock.unlock();
+    runtime->dismiss(this, 0, 0);
+}
+
+void Request::start() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ != Phase::queued) {
+            return;  // it was withdrawn
+        }
+        phase_ = Phase::starting;
+        engine_calls_ = 1;
+    }
+    Error error;
+    try {
+        hand_to_engine();
+        return;
+    } catch (const Failure &failure) {
+        error = failure.error();
+    } catch (const std::exception &exception) {
+        error.status = DYNAMO_ERROR_OUT_OF_MEMORY;
+        error.message = exception.what();
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        phase_ = Phase::sent;
+        engine_calls_ = 0;
+    }
+    const std::shared_ptr<Runtime> runtime = this->runtime();
+    const Runtime::Publication publication(runtime);
+    if (stream_.claim_end()) {
+        before_end(error.status);
+        stream_.publish_error(error);
+    }
+    runtime->dismiss(this, 0, 0);
 }
 
 // ------------------------------------------------------------------------- the caller's side
@@ -197,7 +287,7 @@ void Request::notify(dynamo_ready_callback_t callback, void *user) {
 std::shared_ptr<Runtime> Request::require_receivable() const {
     const std::lock_guard lock(mutex_);
     // A request that was cancelled before it was sent has its terminal event all the same.
-    if (phase_ != Phase::sent && stream_.status() == DYNAMO_PENDING) {
+    if (!is_accepted_ && stream_.status() == DYNAMO_PENDING) {
         reject_state("the request was not sent; call dynamo_request_send() first");
     }
     if (callback_ != nullptr) {
@@ -246,7 +336,7 @@ Error Request::full_error() const {
     error.request_id = id_;
     const std::lock_guard lock(mutex_);
     if (runtime_ != nullptr) {
-        error.engine = runtime_->engine().name();
+        error.engine = model_->engine().name();
     }
     return error;
 }
@@ -295,22 +385,33 @@ void Request::end(const Error &error) {
     before_end(error.status);
     stream_.publish_error(error);
     if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
-        runtime()->engine().cancel(engine_handle);
+        model().engine().cancel(engine_handle);
         end_engine_call();
     }
+    withdraw();
 }
 
 // Between the claim and the publication of the end.
 void Request::before_end(std::int32_t status) {
     disarm_deadlines();
-    if (const auto runtime = this->runtime()) {
+    std::unique_lock lock(mutex_);
+    const std::shared_ptr<Runtime> runtime = runtime_;
+    Model *const model = model_;
+    lock.unlock();
+    if (runtime != nullptr) {
         runtime->count_end(status);
+        model->metrics().count_end(status, stream_.timing());
     }
 }
 
 std::shared_ptr<Runtime> Request::runtime() const {
     const std::lock_guard lock(mutex_);
     return runtime_;
+}
+
+Model &Request::model() const {
+    const std::lock_guard lock(mutex_);
+    return *model_;
 }
 
 dynamo_stream_t *Request::begin_engine_call() {
@@ -356,7 +457,7 @@ void Request::on_ready() {
 
 void Request::on_space() {
     if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
-        runtime()->engine().space(engine_handle);
+        model().engine().space(engine_handle);
         end_engine_call();
     }
 }
@@ -401,7 +502,7 @@ bool Request::deliver() {
 
 // ------------------------------------------------------------------------- deadlines
 
-void Request::arm_deadlines() {
+void Request::arm_deadlines(const Limits &limits) {
     const auto arm = [this](std::int64_t milliseconds, const char *which, bool first_token_only) {
         return timer::at(*after_ms(milliseconds), [weak = weak_from_this(), milliseconds, which,
                                                    first_token_only] {
@@ -421,11 +522,14 @@ void Request::arm_deadlines() {
     if (stream_.is_end_claimed()) {
         return;  // before_end() may have disarmed them already
     }
-    if (first_token_ms_ > 0) {
-        first_token_timer_ = arm(first_token_ms_, "to the first token", true);
+    const std::int64_t first_token_ms =
+        first_token_ms_ > 0 ? first_token_ms_ : limits.first_token_ms;
+    const std::int64_t total_ms = total_ms_ > 0 ? total_ms_ : limits.total_ms;
+    if (first_token_ms > 0) {
+        first_token_timer_ = arm(first_token_ms, "to the first token", true);
     }
-    if (total_ms_ > 0) {
-        total_timer_ = arm(total_ms_, "to the end", false);
+    if (total_ms > 0) {
+        total_timer_ = arm(total_ms, "to the end", false);
     }
 }
 

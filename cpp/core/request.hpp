@@ -19,6 +19,8 @@
 
 namespace dynamo {
 
+class Model;
+struct Limits;
 class Runtime;
 
 class Request final : public StreamOwner, public std::enable_shared_from_this<Request> {
@@ -36,6 +38,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void cancel(const char *why);
     void abandon();  // the caller destroyed the handle
     std::int32_t status() const { return stream_.status(); }
+    Timing timing() const { return stream_.timing(); }
     const std::string *error();       // nullptr if there is none
     const std::string *error_json();  // likewise
     const std::string &id() const { return id_; }
@@ -54,13 +57,15 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     // --- the runtime's side ---
     std::uint64_t pushed_tokens() const { return stream_.pushed_tokens(); }
     std::uint64_t times_full() const { return stream_.times_full(); }
+    // A request that waited in the queue goes to its engine.
+    void start();
 
     // --- the dispatcher's side ---
     // Calls the callback with one event, or the one of notify(). True if there may be more.
     bool deliver();
 
   private:
-    enum class Phase { created, starting, sent };
+    enum class Phase { created, queued, starting, sent };
 
     void on_ready() override;
     void on_space() override;
@@ -68,6 +73,10 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     std::shared_ptr<Runtime> require_receivable() const;
     void before_end(std::int32_t status);
     std::shared_ptr<Runtime> runtime() const;
+    Model &model() const;
+    void hand_to_engine();
+    void wait_in_queue(Runtime &runtime);
+    void withdraw();
     Error full_error() const;
 
     // The instance of the engine may be stopped once its last request is dismissed, so a request is
@@ -77,7 +86,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void let_go_of_engine();
     void dismiss_if_due(std::unique_lock<std::mutex> &lock);
 
-    void arm_deadlines();
+    void arm_deadlines(const Limits &limits);
     void disarm_deadlines();
 
     const std::string id_;
@@ -87,7 +96,9 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
 
     mutable std::mutex mutex_;  // guards what follows; never held while others' code runs
     Phase phase_ = Phase::created;
+    bool is_accepted_ = false;  // send() will not take it back
     std::shared_ptr<Runtime> runtime_;
+    Model *model_ = nullptr;                    // of the runtime
     dynamo_stream_t *engine_handle_ = nullptr;  // nullptr once the engine let go
     int engine_calls_ = 0;
     bool dismissal_is_due_ = false;

@@ -78,6 +78,21 @@ const std::string &Response::json() {
 }
 
 OrderedJson Response::build() const {
+    OrderedJson object = build_answer();
+    if (head->wants_timing && timing) {
+        const auto milliseconds = [](std::int64_t microseconds) {
+            return microseconds < 0 ? OrderedJson(nullptr)
+                                    : OrderedJson(static_cast<double>(microseconds) / 1000);
+        };
+        object["nvext"] = {{"timing",
+                            {{"queue_ms", milliseconds(timing->queue_us)},
+                             {"first_token_ms", milliseconds(timing->first_token_us)},
+                             {"total_ms", milliseconds(timing->total_us)}}}};
+    }
+    return object;
+}
+
+OrderedJson Response::build_answer() const {
     const bool is_chat = head->kind == BodyKind::chat;
     OrderedJson choice = {{"index", index}};
     if (head->kind == BodyKind::embedding) {

@@ -12,6 +12,7 @@
 #include "core/body.hpp"
 #include "core/handle.hpp"
 #include "core/json.hpp"
+#include "core/stream_clock.hpp"
 #include "dynamo_llm.h"
 
 namespace dynamo {
@@ -22,6 +23,7 @@ struct ResponseHead {
     std::string model;
     BodyKind kind = BodyKind::chat;
     bool stream = true;
+    bool wants_timing = false;
     std::int64_t created = 0;  // seconds since 1970
 };
 
@@ -44,6 +46,7 @@ class Response {
     std::size_t tokens = 0;  // may be more than there are ids
     std::string finish_reason;
     std::optional<Usage> usage;
+    std::optional<Timing> timing;       // in the last one of all
     std::unique_ptr<json::Json> delta;  // more keys of the delta, or of an embedding
     std::unique_ptr<json::Json> logprobs;
 
@@ -62,6 +65,7 @@ class Response {
 
   private:
     json::OrderedJson build() const;
+    json::OrderedJson build_answer() const;
 
     std::once_flag json_built_;
     std::string json_;

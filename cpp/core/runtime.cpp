@@ -2,11 +2,15 @@
 #include "core/runtime.hpp"
 
 #include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "core/log.hpp"
 #include "core/platform.hpp"
 #include "core/request.hpp"
+#include "core/schema.hpp"
+#include "core/timer.hpp"
 
 namespace dynamo {
 namespace {
@@ -14,56 +18,120 @@ namespace {
 // How long shutdown and destroy wait for an engine to stop; documented in dynamo_llm.h.
 constexpr std::chrono::seconds patience{10};
 
+// One of several models, whose errors say which.
+std::unique_ptr<Model> start_named(const Config &config) {
+    try {
+        return std::make_unique<Model>(config);
+    } catch (const Failure &failure) {
+        Error error = failure.error();
+        error.message = "model \"" + config.name + "\": " + error.message;
+        throw Failure(std::move(error));
+    }
+}
+
 }  // namespace
 
-Runtime::Runtime(std::shared_ptr<Engine> engine, const Config &config)
-    : engine_(std::move(engine)),
-      limits_(config.stream),
-      model_(config.model.empty() ? config.engine : config.model) {}
+Runtime::Runtime(std::vector<std::unique_ptr<Model>> models, const Config &config)
+    : models_(std::move(models)),
+      stream_limits_(config.stream),
+      limits_(config.limits),
+      admission_(config.limits) {}
 
 std::shared_ptr<Runtime> Runtime::create(const Config &config) {
     platform::guard_fork();
-    const std::shared_ptr<Engine> engine = Engine::start(config);
+    if (config.limits.is_on()) {
+        timer::at(Clock::now(), [] {});  // starts the thread that will start requests
+    }
+    std::vector<std::unique_ptr<Model>> models;
     try {
-        return std::shared_ptr<Runtime>(new Runtime(engine, config));
+        if (config.models.empty()) {
+            models.push_back(std::make_unique<Model>(config));
+        }
+        for (const Config &each : config.models) {
+            models.push_back(start_named(each));
+        }
+        return std::shared_ptr<Runtime>(new Runtime(std::move(models), config));
     } catch (...) {
-        engine->stop();
+        for (const auto &model : models) {
+            model->engine().stop();
+        }
         throw;
     }
 }
 
-void Runtime::admit(const std::shared_ptr<Request> &request) {
+Model &Runtime::model_for(const Body &body) const {
+    if (body.model.empty() || (models_.size() == 1 && models_.front()->has_any_name())) {
+        return *models_.front();
+    }
+    std::vector<std::string> names;
+    for (const auto &model : models_) {
+        if (model->is_called(body.model)) {
+            return *model;
+        }
+        model->add_names(names);
+    }
+    const std::string near = nearest(body.model, names);
+    throw Failure(DYNAMO_ERROR_MODEL_NOT_FOUND,
+                  "this runtime has no model \"" + body.model + "\"; " +
+                      (near.empty() ? "" : "did you mean \"" + near + "\"? ") +
+                      "Its models: " + join(names));
+}
+
+bool Runtime::admit(const std::shared_ptr<Request> &request, Model &model, const Body &body) {
+    const std::uint64_t context = model.context_length().value_or(0);
+    const std::uint64_t answer =
+        body.max_tokens.value_or(context > body.prompt_tokens ? context - body.prompt_tokens : 0);
     const std::lock_guard lock(mutex_);
     if (closed_) {
         throw Failure(DYNAMO_ERROR_CLOSED, "the runtime was shut down and takes no more requests");
     }
-    in_flight_.emplace(request.get(), request);
+    return admission_.admit(request, model, body.prompt_tokens + body.n * answer, body.priority);
+}
+
+void Runtime::enqueue(Request *request) {
+    std::unique_lock lock(mutex_);
+    admission_.enqueue(request);
+    start_waiting(lock);
+}
+
+// Starts those that wait and have a place now, in a thread of the library: an engine may call from
+// where it cannot take a request. With the lock.
+void Runtime::start_waiting(std::unique_lock<std::mutex> &lock) {
+    while (std::shared_ptr<Request> request = admission_.next()) {
+        try {
+            timer::at(Clock::now(), [request] { request->start(); });
+        } catch (const std::exception &) {
+            lock.unlock();
+            request->start();
+            lock.lock();
+        }
+    }
 }
 
 void Runtime::dismiss(Request *request, std::uint64_t pushed, std::uint64_t full) {
     std::shared_ptr<Request> keep;  // its destructor runs without the lock
     std::unique_lock lock(mutex_);
-    if (const auto found = in_flight_.find(request); found != in_flight_.end()) {
-        keep = std::move(found->second);
-        in_flight_.erase(found);
-    }
+    keep = admission_.leave(request);
     pushed_tokens_ += pushed;
     times_full_ += full;
-    if (in_flight_.empty()) {
+    start_waiting(lock);
+    if (admission_.is_empty()) {
         changed_.notify_all();
-        stop_engine_if_idle(lock);
+        stop_engines_if_idle(lock);
     }
 }
 
-// The engine's stop function may block, and the last request may end in the engine's own thread, so
+// An engine's stop function may block, and the last request may end in the engine's own thread, so
 // it gets a thread of its own.
-void Runtime::stop_engine_if_idle(std::unique_lock<std::mutex> &lock) {
-    if (!closed_ || !in_flight_.empty() || engine_state_ != EngineState::running) {
+void Runtime::stop_engines_if_idle(std::unique_lock<std::mutex> &lock) {
+    if (!closed_ || !admission_.is_empty() || engine_state_ != EngineState::running) {
         return;
     }
     engine_state_ = EngineState::stopping;
     const auto stop = [self = shared_from_this()] {
-        self->engine_->stop();
+        for (const auto &model : self->models_) {
+            model->engine().stop();
+        }
         const std::lock_guard lock(self->mutex_);
         self->engine_state_ = EngineState::stopped;
         self->changed_.notify_all();
@@ -88,17 +156,17 @@ bool Runtime::wait_until_stopped(std::unique_lock<std::mutex> &lock, Clock::time
 std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
     std::unique_lock lock(mutex_);
     closed_ = true;
-    const auto idle = [this] { return in_flight_.empty() && publications_ == 0; };
+    const auto idle = [this] { return admission_.is_empty() && publications_ == 0; };
     if (until) {
         changed_.wait_until(lock, *until, idle);
     } else {
         changed_.wait(lock, idle);
     }
     std::string trouble;
-    if (!in_flight_.empty()) {
+    if (!admission_.is_empty()) {
         std::vector<std::shared_ptr<Request>> left;
-        for (const auto &[key, request] : in_flight_) {
-            left.push_back(request);
+        for (const auto &[key, entry] : admission_.requests()) {
+            left.push_back(entry.request);
         }
         trouble =
             std::to_string(left.size()) + " request(s) had not ended in time and were cancelled";
@@ -111,10 +179,10 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
     }
     // An end that is on its way arrives by itself, and soon.
     changed_.wait(lock, [this] { return publications_ == 0; });
-    stop_engine_if_idle(lock);
+    stop_engines_if_idle(lock);
     if (!wait_until_stopped(lock, Clock::now() + patience)) {
         trouble += trouble.empty() ? "" : "; ";
-        trouble += "the engine \"" + engine_->name() + "\" has not stopped yet";
+        trouble += "the engine " + engine_names() + " has not stopped yet";
     }
     return trouble;
 }
@@ -122,12 +190,12 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
 void Runtime::abandon() {
     std::unique_lock lock(mutex_);
     closed_ = true;
-    stop_engine_if_idle(lock);
+    stop_engines_if_idle(lock);
     if (engine_state_ == EngineState::stopping &&
         !wait_until_stopped(lock, Clock::now() + patience)) {
         lock.unlock();
         log::write(DYNAMO_LOG_WARNING, "dynamo_llm.runtime",
-                   ("the engine \"" + engine_->name() + "\" has not stopped yet").c_str());
+                   ("the engine " + engine_names() + " has not stopped yet").c_str());
     }
 }
 
@@ -154,25 +222,59 @@ void Runtime::count_received(std::uint64_t tokens) {
     received_tokens_.fetch_add(tokens, std::memory_order_relaxed);
 }
 
+std::string Runtime::engine_names() const {
+    std::string names;
+    for (const auto &model : models_) {
+        names += (names.empty() ? "\"" : ", \"") + model->engine().name() + "\"";
+    }
+    return names;
+}
+
 json::OrderedJson Runtime::statistics() const {
     std::unique_lock lock(mutex_);
     std::uint64_t pushed = pushed_tokens_;
     std::uint64_t full = times_full_;
-    for (const auto &[key, request] : in_flight_) {
-        pushed += request->pushed_tokens();
-        full += request->times_full();
+    for (const auto &[key, entry] : admission_.requests()) {
+        pushed += entry.request->pushed_tokens();
+        full += entry.request->times_full();
     }
     return {
-        {"engine", engine_->name()},
+        {"engine", models_.front()->engine().name()},
         {"requests",
          {{"sent", sent_.load()},
-          {"in_flight", in_flight_.size()},
+          {"queued", admission_.waiting()},
+          {"in_flight", admission_.running()},
           {"ended", ended_.load()},
           {"cancelled", cancelled_.load()},
           {"failed", failed_.load()}}},
         {"tokens", {{"pushed", pushed}, {"received", received_tokens_.load()}}},
         {"streams", {{"full", full}}},
     };
+}
+
+json::OrderedJson Runtime::models() const {
+    json::OrderedJson list = {{"object", "list"}, {"data", json::OrderedJson::array()}};
+    for (const auto &model : models_) {
+        list["data"].push_back(model->json());
+    }
+    return list;
+}
+
+std::string Runtime::metrics() const {
+    std::vector<Metrics::Source> sources;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto &model : models_) {
+            sources.push_back({model->name(), model->engine().name(), &model->metrics(),
+                               admission_.running(*model), admission_.waiting(*model)});
+        }
+    }
+    std::string text = Metrics::write(sources);
+    std::set<const EngineType *> asked;
+    for (const auto &model : models_) {
+        model->engine().add_metrics(text, asked);
+    }
+    return text;
 }
 
 }  // namespace dynamo

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An engine with a model, and the requests in it.
+// Models, and the requests in their engines.
 #pragma once
 
 #include <atomic>
@@ -9,11 +9,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
+#include <vector>
 
+#include "core/admission.hpp"
 #include "core/config.hpp"
-#include "core/engine_registry.hpp"
 #include "core/handle.hpp"
+#include "core/model.hpp"
 
 namespace dynamo {
 
@@ -32,11 +33,17 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     void abandon();
 
     json::OrderedJson statistics() const;
+    json::OrderedJson models() const;  // OpenAI's list
+    std::string metrics() const;       // for Prometheus
 
     // --- for requests ---
-    // Throws Failure with CLOSED.
-    void admit(const std::shared_ptr<Request> &request);
-    // The engine let go of a request.
+    // The model that a body names. Throws Failure with MODEL_NOT_FOUND.
+    Model &model_for(const Body &body) const;
+    // True if it may go to the engine now; else it waits: enqueue() it when it can be started.
+    // Throws Failure with CLOSED or OVERLOADED.
+    bool admit(const std::shared_ptr<Request> &request, Model &model, const Body &body);
+    void enqueue(Request *request);
+    // The engine let go of a request, or it will not get it.
     void dismiss(Request *request, std::uint64_t pushed, std::uint64_t full);
     // Lives while an end is on its way from the engine to the caller; shutdown() waits for it.
     class Publication {
@@ -51,25 +58,26 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     void count_sent() { sent_.fetch_add(1, std::memory_order_relaxed); }
     void count_end(std::int32_t status);
     void count_received(std::uint64_t tokens);
-    Engine &engine() { return *engine_; }
-    const StreamLimits &stream_limits() const { return limits_; }
-    const std::string &model() const { return model_; }
+    const StreamLimits &stream_limits() const { return stream_limits_; }
+    const Limits &limits() const { return limits_; }
 
   private:
-    Runtime(std::shared_ptr<Engine> engine, const Config &config);
-    void stop_engine_if_idle(std::unique_lock<std::mutex> &lock);
+    Runtime(std::vector<std::unique_ptr<Model>> models, const Config &config);
+    void start_waiting(std::unique_lock<std::mutex> &lock);
+    void stop_engines_if_idle(std::unique_lock<std::mutex> &lock);
+    std::string engine_names() const;
     bool wait_until_stopped(std::unique_lock<std::mutex> &lock, Clock::time_point until);
 
-    const std::shared_ptr<Engine> engine_;
-    const StreamLimits limits_;
-    const std::string model_;
+    const std::vector<std::unique_ptr<Model>> models_;
+    const StreamLimits stream_limits_;
+    const Limits limits_;
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     bool closed_ = false;  // takes no more requests
     enum class EngineState { running, stopping, stopped } engine_state_ = EngineState::running;
     int publications_ = 0;
-    std::unordered_map<Request *, std::shared_ptr<Request>> in_flight_;
+    Admission admission_;
 
     std::uint64_t pushed_tokens_ = 0;
     std::uint64_t times_full_ = 0;

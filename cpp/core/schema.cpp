@@ -114,8 +114,21 @@ void check_value(const Json &value, const Key &key, std::int32_t status, const c
                           subject + "one of " + join(choices) + ", not " + json::dump(value));
         }
     }
-    if (value.is_object() && !key.members.empty()) {
+    if (key.members.empty()) {
+        return;
+    }
+    if (value.is_object()) {
         check(value, key.members, status, what, path + ".");
+    }
+    if (value.is_array()) {
+        for (std::size_t i = 0; i < value.size(); ++i) {
+            const std::string item = path + "[" + std::to_string(i) + "]";
+            if (!value[i].is_object()) {
+                throw Failure(status, "\"" + item + "\" of the " + what +
+                                          " must be an object, not " + json::type_name(value[i]));
+            }
+            check(value[i], key.members, status, what, item + ".");
+        }
     }
 }
 
@@ -195,6 +208,9 @@ OrderedJson to_schema(std::span<const Key> keys) {
             property["type"] = {"string", "array"};
         } else if (key.type == Type::string_or_object) {
             property["type"] = {"string", "object"};
+        }
+        if (key.type == Type::array && !key.members.empty()) {
+            property["items"] = to_schema(key.members);
         }
         property["description"] = key.description;
         if (std::isfinite(key.minimum)) {

@@ -33,7 +33,7 @@ struct Key {
     double maximum = std::numeric_limits<double>::infinity();
     // Allowed strings, separated by '|'; nullptr for any.
     const char *choices = nullptr;
-    // Keys of an object; empty for any.
+    // Keys of an object, or of each object in an array; empty for any.
     std::span<const Key> members = {};
     // null means the same as leaving the key out.
     bool nullable = false;

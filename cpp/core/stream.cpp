@@ -17,11 +17,35 @@ std::optional<Clock::time_point> after_ms(std::int64_t milliseconds) {
 }
 
 void Stream::prepare(const StreamLimits &limits, std::shared_ptr<const ResponseHead> head,
-                     std::uint32_t choices) {
+                     std::uint32_t choices, Metrics &metrics) {
     const std::lock_guard lock(mutex_);
     limits_ = limits;
     head_ = std::move(head);
     choice_count_ = choices;
+    metrics_ = &metrics;
+    clock_ = {.sent = Clock::now(), .ended = clock_.ended};  // it may have been cancelled already
+}
+
+void Stream::hand_over() {
+    const std::lock_guard lock(mutex_);
+    clock_.handed = Clock::now();
+    metrics_->queue.observe(clock_.handed - clock_.sent);
+}
+
+// With the lock.
+void Stream::count_tokens(std::size_t tokens) {
+    if (tokens == 0) {
+        return;
+    }
+    const Clock::time_point now = Clock::now();
+    if (clock_.first == Clock::time_point()) {
+        clock_.first = now;
+        metrics_->first_token.observe(now - clock_.sent);
+    } else {
+        metrics_->inter_token.observe((now - clock_.last) / tokens, tokens);
+    }
+    clock_.last = now;
+    metrics_->count_tokens(tokens);
 }
 
 void Stream::reset() {
@@ -135,11 +159,13 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     // Whoever wants everything at once gets it; the request's max_tokens is the bound then.
     if (is_full()) {
         ++times_full_;
+        metrics_->count_full();
         if (!limits_.fail_when_full) {
             was_full_ = true;
             return Pushed::full;
         }
         claimed_ = true;
+        clock_.ended = Clock::now();
         if (writers_waiting_ > 0) {
             writable_.notify_all();
         }
@@ -167,6 +193,7 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     response.tokens += tokens;
     queued_tokens_ += tokens;
     pushed_tokens_ += tokens;
+    count_tokens(tokens);
     if (chunk.finish_reason != nullptr) {
         if (choice_count_ == 1) {
             its_choice.finish_reason = as_utf8(chunk.finish_reason);
@@ -184,6 +211,9 @@ bool Stream::claim_end() {
     const std::lock_guard lock(mutex_);
     if (writers_waiting_ > 0) {
         writable_.notify_all();
+    }
+    if (!claimed_) {
+        clock_.ended = Clock::now();
     }
     return !std::exchange(claimed_, true);
 }
@@ -222,6 +252,10 @@ void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage)
         // as OpenAI sends it.
         Response &last = queue_ != nullptr ? *queue_->back() : open_response(0);
         last.usage = usage;
+        metrics_->count_usage(*usage);
+    }
+    if (queue_ != nullptr) {
+        queue_->back()->timing = clock_.timing();
     }
 }
 
@@ -328,6 +362,11 @@ bool Stream::is_end_claimed() const {
 bool Stream::has_pushed() const {
     const std::lock_guard lock(mutex_);
     return first_choice_.has_started || !more_choices_.empty();
+}
+
+Timing Stream::timing() const {
+    const std::lock_guard lock(mutex_);
+    return clock_.timing();
 }
 
 std::optional<Error> Stream::error() const {

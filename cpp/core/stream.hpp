@@ -6,7 +6,6 @@
 // once. Both sides only ever hold the mutex for a few moves. Memory is taken when something comes.
 #pragma once
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -18,14 +17,13 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/metrics.hpp"
 #include "core/platform.hpp"
 #include "core/response.hpp"
 #include "core/utf8.hpp"
 #include "dynamo_llm/engine.h"
 
 namespace dynamo {
-
-using Clock = std::chrono::steady_clock;
 
 // Milliseconds from now as a point in time; empty for -1, "for ever".
 std::optional<Clock::time_point> after_ms(std::int64_t milliseconds);
@@ -52,9 +50,12 @@ class Stream {
 
     explicit Stream(StreamOwner &owner) : owner_(owner) {}
 
-    // Called before the engine sees the stream.
+    // Called before the engine sees the stream. The metrics live as long as the stream.
     void prepare(const StreamLimits &limits, std::shared_ptr<const ResponseHead> head,
-                 std::uint32_t choices);
+                 std::uint32_t choices, Metrics &metrics);
+
+    // The engine gets it now.
+    void hand_over();
 
     // Back to before prepare(): the engine refused.
     void reset();
@@ -81,6 +82,7 @@ class Stream {
     bool is_end_claimed() const;
     Error overflow_error() const;
     bool has_pushed() const;
+    Timing timing() const;
     std::optional<Error> error() const;
     std::int32_t status() const;  // PENDING, END or an error
     std::uint64_t pushed_tokens() const;
@@ -98,6 +100,7 @@ class Stream {
     Choice &choice(std::uint32_t index);
     bool is_readable() const;  // take() would not give PENDING
     bool is_full() const;
+    void count_tokens(std::size_t tokens);
     void queue_finish(const char *reason, const std::optional<Usage> &usage);
     void publish(std::unique_lock<std::mutex> &lock);
     void announce(std::unique_lock<std::mutex> &lock);
@@ -110,6 +113,8 @@ class Stream {
 
     StreamLimits limits_;
     std::shared_ptr<const ResponseHead> head_;
+    Metrics *metrics_ = nullptr;
+    StreamClock clock_;
     std::uint32_t choice_count_ = 1;
     Choice first_choice_;
     std::vector<Choice> more_choices_;

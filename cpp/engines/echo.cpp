@@ -148,6 +148,7 @@ const dynamo_engine_t &echo() {
         .describe = [](void *) -> const char * {
             return R"({"capabilities": ["chat", "completion"]})";
         },
+        .metrics = nullptr,
     };
     return functions;
 }

@@ -281,6 +281,7 @@ const dynamo_engine_t &scripted() {
         .describe = [](void *) -> const char * {
             return R"({"capabilities": ["chat", "completion"]})";
         },
+        .metrics = nullptr,
     };
     return functions;
 }

@@ -138,6 +138,29 @@ void bind_client(nb::module_ &m) {
                    ", cached_tokens=" + std::to_string(usage.cached_tokens) + ")";
         });
 
+    const auto seconds = [](const std::optional<std::chrono::microseconds> &time) {
+        return time ? nb::object(nb::float_(static_cast<double>(time->count()) * 1e-6))
+                    : nb::none();
+    };
+    nb::class_<dynamo_llm::Timing>(
+        m, "Timing", "When what happened to a request, in seconds since it was sent; else None.")
+        .def_prop_ro(
+            "queue", [seconds](const dynamo_llm::Timing &self) { return seconds(self.queue); },
+            nb::sig("def queue(self) -> float | None"),
+            "The engine got it: before, it waited for a place.")
+        .def_prop_ro(
+            "first_token",
+            [seconds](const dynamo_llm::Timing &self) { return seconds(self.first_token); },
+            nb::sig("def first_token(self) -> float | None"),
+            "The engine pushed the first of the answer (TTFT).")
+        .def_prop_ro(
+            "total", [seconds](const dynamo_llm::Timing &self) { return seconds(self.total); },
+            nb::sig("def total(self) -> float | None"), "It ended.")
+        .def("__repr__", [seconds](const dynamo_llm::Timing &self) {
+            return nb::str("Timing(queue={!r}, first_token={!r}, total={!r})")
+                .format(seconds(self.queue), seconds(self.first_token), seconds(self.total));
+        });
+
     nb::class_<Response>(m, "Response",
                          "Everything that had come of one choice when it was received. Immutable.")
         .def_prop_ro(
@@ -168,6 +191,14 @@ void bind_client(nb::module_ &m) {
             },
             nb::sig("def usage(self) -> Usage | None"),
             "Token counts, in the last response, if the engine counts.")
+        .def_prop_ro(
+            "timing",
+            [](const Response &self) {
+                const auto timing = self.timing();
+                return timing ? nb::cast(*timing) : nb::none();
+            },
+            nb::sig("def timing(self) -> Timing | None"),
+            "When what happened to the request, in the last response of all.")
         .def(
             "json",
             [](const Response &self) {
@@ -224,6 +255,9 @@ void bind_client(nb::module_ &m) {
             "status", [](const Request &self) { return self.object.status(); },
             "DYNAMO_PENDING (2) before the end, then DYNAMO_END (1) or the error's status.")
         .def_prop_ro(
+            "timing", [](const Request &self) { return self.object.timing(); },
+            "When what happened to it, so far.")
+        .def_prop_ro(
             "id", [](const Request &self) { return self.object.id(); },
             "\"req-\" and 16 hexadecimal digits: what logs and errors carry.");
 
@@ -255,7 +289,17 @@ void bind_client(nb::module_ &m) {
             "timeout_ms"_a, "Wait for requests in flight, cancel what is left, stop the engine.")
         .def(
             "statistics", [](const Runtime &self) { return self.object.statistics(); },
-            "Counters as JSON.");
+            "Counters as JSON.")
+        .def(
+            "models", [](const Runtime &self) { return self.object.models(); },
+            "What it serves, as JSON.")
+        .def(
+            "metrics",
+            [](const Runtime &self) {
+                const Released released;
+                return self.object.metrics();
+            },
+            "Metrics in Prometheus' text format.");
 }
 
 }  // namespace dynamo::python

@@ -3,6 +3,8 @@
 
 #include "python/host.hpp"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -23,12 +25,64 @@ struct Outcome {
     std::string detail;
 };
 
+// How long the loop thread took, from being woken until it had the GIL and took its commands, in
+// buckets as Prometheus has them. Its waiting for the GIL is what makes it long.
+class WaitTimes {
+  public:
+    void add(std::chrono::steady_clock::duration time) {
+        const double seconds = std::chrono::duration<double>(time).count();
+        sum_ += seconds;
+        ++count_;
+        for (std::size_t i = 0; i < bounds.size(); ++i) {
+            buckets_[i] += static_cast<std::uint64_t>(seconds <= bounds[i].first);
+        }
+    }
+
+    std::string text() const {
+        std::string out =
+            "# HELP dynamo_llm_python_wait_seconds From waking Python's loop thread until it has "
+            "the "
+            "GIL and takes what waits for it; of the whole process.\n"
+            "# TYPE dynamo_llm_python_wait_seconds histogram\n";
+        const std::string name = "dynamo_llm_python_wait_seconds";
+        for (std::size_t i = 0; i < bounds.size(); ++i) {
+            out += name + "_bucket{le=\"" + bounds[i].second + "\"} " +
+                   std::to_string(buckets_[i]) + "\n";
+        }
+        out += name + "_bucket{le=\"+Inf\"} " + std::to_string(count_) + "\n";
+        std::string sum = std::to_string(sum_);
+        std::replace(sum.begin(), sum.end(), ',', '.');  // the host's locale
+        return out + name + "_sum " + sum + "\n" + name + "_count " + std::to_string(count_) + "\n";
+    }
+
+  private:
+    static constexpr std::array<std::pair<double, const char *>, 12> bounds = {{
+        {0.00001, "1e-05"},
+        {0.000025, "2.5e-05"},
+        {0.00005, "5e-05"},
+        {0.0001, "0.0001"},
+        {0.00025, "0.00025"},
+        {0.0005, "0.0005"},
+        {0.001, "0.001"},
+        {0.0025, "0.0025"},
+        {0.005, "0.005"},
+        {0.01, "0.01"},
+        {0.1, "0.1"},
+        {1, "1"},
+    }};
+    std::array<std::uint64_t, bounds.size()> buckets_{};
+    std::uint64_t count_ = 0;
+    double sum_ = 0;
+};
+
 struct State {
     std::mutex mutex;
     std::condition_variable changed;
     std::vector<Command> commands;
     int wake_fd = -1;
     bool is_awake = false;  // a wake was written and not yet answered by take()
+    std::chrono::steady_clock::time_point woken_at;
+    WaitTimes waits;
     bool is_open = false;
     bool has_exited = false;
     std::uint64_t last_instance = 0;
@@ -51,6 +105,7 @@ void enqueue(Command command) {
     host.commands.push_back(std::move(command));
     if (!host.is_awake) {
         host.is_awake = true;
+        host.woken_at = std::chrono::steady_clock::now();
         const std::uint64_t one = 1;
         [[maybe_unused]] const auto written = ::write(host.wake_fd, &one, sizeof one);
     }
@@ -148,6 +203,15 @@ const char *describe(void *instance) {
     return text.empty() ? nullptr : text.c_str();
 }
 
+void metrics(void *, void (*write)(void *, const char *), void *context) {
+    std::string text;
+    {
+        const std::lock_guard lock(state().mutex);
+        text = state().waits.text();
+    }
+    write(context, text.c_str());
+}
+
 }  // namespace
 
 bool holds_gil() noexcept {
@@ -164,6 +228,7 @@ std::int32_t register_engine() {
     engine.space = space;
     engine.stop = stop;
     engine.describe = describe;
+    engine.metrics = metrics;
     return dynamo_engine_register("python", &engine, nullptr, nullptr);
 }
 
@@ -176,6 +241,9 @@ void open(int wake_fd) {
 std::vector<Command> take() {
     std::vector<Command> commands;
     const std::lock_guard lock(state().mutex);
+    if (state().is_awake) {
+        state().waits.add(std::chrono::steady_clock::now() - state().woken_at);
+    }
     state().is_awake = false;
     commands.swap(state().commands);
     return commands;

@@ -108,6 +108,15 @@ typedef struct dynamo_engine_t {
      *         "eos_token_ids". NULL says nothing.
      */
     const char *(*describe)(void *instance);
+
+    /**
+     * Optional. Adds metrics of the engine's own to dynamo_runtime_metrics(), which asks one instance
+     * of each engine that a runtime uses. Must not block. Not called any more once stop() is.
+     *
+     * @param write    takes lines in Prometheus' text format, as often as it is called
+     * @param context  for write
+     */
+    void (*metrics)(void *instance, void (*write)(void *context, const char *lines), void *context);
 } dynamo_engine_t;
 
 /**

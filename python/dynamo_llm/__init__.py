@@ -12,7 +12,7 @@ The package carries the C library with its headers, too: see :mod:`dynamo_llm.pa
 """
 
 from dynamo_llm._core import VERSION as __version__
-from dynamo_llm._core import Response, Usage
+from dynamo_llm._core import Response, Timing, Usage
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings
 from dynamo_llm.api.runtime import Runtime, config_schema
@@ -74,6 +74,7 @@ __all__ = [
     "Runtime",
     "SlowConsumerError",
     "SystemFailedError",
+    "Timing",
     "UnavailableError",
     "Usage",
     "VersionMismatchError",

@@ -17,6 +17,12 @@ static void never(void *user, dynamo_request_t *request, dynamo_response_t *resp
 static int32_t runtime_shutdown(void *h) {
     return dynamo_runtime_shutdown(h, 0);
 }
+static int32_t runtime_models(void *h) {
+    return after(dynamo_runtime_models(h) == NULL);
+}
+static int32_t runtime_metrics(void *h) {
+    return after(dynamo_runtime_metrics(h) == NULL);
+}
 static int32_t runtime_statistics(void *h) {
     return after(dynamo_runtime_statistics(h) == NULL);
 }
@@ -85,6 +91,14 @@ static int32_t response_index(void *h) {
 static int32_t response_finish_reason(void *h) {
     return after(dynamo_response_finish_reason(h) == NULL);
 }
+static int32_t response_timing(void *h) {
+    dynamo_timing_t timing = {sizeof timing, 0, 0, 0};
+    return dynamo_response_timing(h, &timing);
+}
+static int32_t request_timing(void *h) {
+    dynamo_timing_t timing = {sizeof timing, 0, 0, 0};
+    return dynamo_request_timing(h, &timing);
+}
 static int32_t response_usage(void *h) {
     dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
     return dynamo_response_usage(h, &usage);
@@ -116,6 +130,8 @@ static int32_t stream_fail(void *h) {
 const struct call calls[] = {
     {"dynamo_runtime_shutdown", RUNTIME, 0, runtime_shutdown},
     {"dynamo_runtime_statistics", RUNTIME, 0, runtime_statistics},
+    {"dynamo_runtime_models", RUNTIME, 0, runtime_models},
+    {"dynamo_runtime_metrics", RUNTIME, 0, runtime_metrics},
     {"dynamo_runtime_destroy", RUNTIME, 1, runtime_destroy},
     {"dynamo_request_send", RUNTIME, 0, request_send},
     {"dynamo_request_set_deadlines", REQUEST, 0, request_set_deadlines},
@@ -129,12 +145,14 @@ const struct call calls[] = {
     {"dynamo_request_error", REQUEST, 0, request_error},
     {"dynamo_request_error_json", REQUEST, 0, request_error_json},
     {"dynamo_request_id", REQUEST, 0, request_id},
+    {"dynamo_request_timing", REQUEST, 0, request_timing},
     {"dynamo_request_destroy", REQUEST, 1, request_destroy},
     {"dynamo_response_text", RESPONSE, 0, response_text},
     {"dynamo_response_token_ids", RESPONSE, 0, response_token_ids},
     {"dynamo_response_index", RESPONSE, 0, response_index},
     {"dynamo_response_finish_reason", RESPONSE, 0, response_finish_reason},
     {"dynamo_response_usage", RESPONSE, 0, response_usage},
+    {"dynamo_response_timing", RESPONSE, 0, response_timing},
     {"dynamo_response_json", RESPONSE, 0, response_json},
     {"dynamo_free", RESPONSE, 1, response_free},
     {"dynamo_stream_push", STREAM, 0, stream_push},

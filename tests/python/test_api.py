@@ -138,7 +138,17 @@ def test_config_forms(tmp_path: Path) -> None:
     for bad in ("{", '{"engine"', "[]"):
         with pytest.raises((dynamo_llm.InvalidJsonError, dynamo_llm.InvalidConfigError)):
             Runtime(bad, engine="echo")
-    assert set(dynamo_llm.config_schema()["properties"]) == {"engine", "model", "options", "stream", "python"}
+    assert set(dynamo_llm.config_schema()["properties"]) == {
+        "engine",
+        "model",
+        "options",
+        "pipeline",
+        "name",
+        "models",
+        "limits",
+        "stream",
+        "python",
+    }
 
 
 def test_engines_in_python() -> None:
@@ -243,6 +253,20 @@ def test_shutdown() -> None:
     with pytest.raises(dynamo_llm.DeadlineExceededError, match="cancelled"):
         runtime.shutdown(timeout=0.05)
     assert request.status == STATUSES["DYNAMO_ERROR_CANCELLED"]
+
+
+def test_shutdown_does_not_wait_for_garbage() -> None:
+    """A request in a reference cycle that nobody can reach any more is no reason to wait."""
+    runtime = Runtime(engine="scripted", options={"script": [{"text": "a"}, {"stall": True}]})
+    gc.disable()
+    try:
+        cycle: list[Any] = [runtime.complete("x")]
+        cycle.append(cycle)
+        del cycle
+        runtime.shutdown(100)
+    finally:
+        gc.enable()
+    assert runtime.statistics()["requests"]["cancelled"] == 1
 
 
 def test_a_request_outlives_its_runtime(demo: Runtime) -> None:

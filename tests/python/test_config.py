@@ -77,7 +77,17 @@ def test_schema() -> None:
     """--schema prints JSON Schema with every key of a configuration."""
     schema = json.loads(dynamo_config("--schema"))
     assert schema["$schema"].startswith("https://json-schema.org/")
-    assert set(schema["properties"]) == {"engine", "model", "options", "stream", "python"}
+    assert set(schema["properties"]) == {
+        "engine",
+        "model",
+        "options",
+        "pipeline",
+        "name",
+        "models",
+        "limits",
+        "stream",
+        "python",
+    }
 
 
 def test_usage_error() -> None:

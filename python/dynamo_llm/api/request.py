@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from dynamo_llm import _core
-from dynamo_llm._core import STATUSES, Response
+from dynamo_llm._core import STATUSES, Response, Timing
 from dynamo_llm.api.duration import FOREVER, milliseconds
 
 Result = TypeVar("Result")
@@ -69,6 +69,11 @@ class Request(Generic[Result]):
         Whether or not everything was received.
         """
         return self._core.status
+
+    @property
+    def timing(self) -> Timing:
+        """When what happened to it, in seconds since it was sent, so far; None before it was sent."""
+        return self._core.timing
 
     def receive(self, timeout: float | None = None) -> Response | None:
         """Wait for more of the answer: everything that has come since the last call.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamo_llm._core import Response, Usage
+from dynamo_llm._core import Response, Timing, Usage
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Completion:
             choice.token_ids += response.token_ids
             choice.finish_reason = response.finish_reason or choice.finish_reason
             self.usage = response.usage or self.usage
+        self.timing: Timing | None = responses[-1].timing if responses else None
+        """When what happened to the request."""
         self.choices: list[Choice] = [choices[index] for index in sorted(choices)] or [Choice(0)]
         """The answers, as many as the request's ``n``."""
 
@@ -92,6 +94,8 @@ class Embeddings:
         self._json: dict[str, Any] = {}
         self.usage: Usage | None = None
         """Token counts of the request, if the engine counts."""
+        self.timing: Timing | None = responses[-1].timing if responses else None
+        """When what happened to the request."""
         for response in responses:
             _merge(self._json, response.json())
             self.usage = response.usage or self.usage

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,13 @@ class Runtime:
         :param timeout: seconds until requests in flight are cancelled; None: they may take for ever.
         :raises DeadlineExceededError: some were cancelled, or the engine has not stopped yet.
         """
-        interruptible(partial(self._core.shutdown, milliseconds(timeout, "timeout")))
+        wait = milliseconds(timeout, "timeout")
+        requests = self.statistics()["requests"]
+        if requests["in_flight"] or requests["queued"]:
+            # Nobody has them any more, and they would be waited for: requests in reference cycles, such as
+            # those of a cancelled task and its error.
+            gc.collect()
+        interruptible(partial(self._core.shutdown, wait))
 
     def close(self) -> None:
         """Cancel what is in flight and stop the engine. Blocks, without the GIL, at most for 10 seconds."""
@@ -154,6 +161,20 @@ class Runtime:
         """Counters since the runtime was created, as ``dynamo_runtime_statistics()`` describes them."""
         counters: dict[str, Any] = json.loads(self._core.statistics())
         return counters
+
+    def models(self) -> list[dict[str, Any]]:
+        """What it serves: OpenAI's model objects, with what the engines say of them.
+
+        Keys: ``id`` (what requests give as ``model``), ``engine``, and where known ``path``,
+        ``context_length`` in tokens, ``capabilities``, ``adapters``.
+        """
+        listed: dict[str, Any] = json.loads(self._core.models())
+        models: list[dict[str, Any]] = listed["data"]
+        return models
+
+    def metrics(self) -> str:
+        """Metrics since the runtime was created, in Prometheus' text format (version 0.0.4)."""
+        return self._core.metrics()
 
     def __enter__(self: Self) -> Self:
         return self
