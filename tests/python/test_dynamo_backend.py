@@ -20,7 +20,9 @@ from dynamo_llm import (
     ModelNotFoundError,
     NotSupportedError,
     OverloadedError,
+    Runtime,
     UnavailableError,
+    paths,
 )
 from dynamo_llm.runtime.engine import EngineConfig, Sampling, TokenChunk, TokenRequest
 from dynamo_llm.runtime.engines.dynamo_backend import DynamoBackendEngine
@@ -302,6 +304,50 @@ def test_what_a_class_says_on_stderr_is_not_lost(capfd: pytest.CaptureFixture[st
     """Only a command line that is refused is taken for the error."""
     run(recording("Writing"))
     assert capfd.readouterr().err == "a warning of the engine\n"
+
+
+def test_behind_the_pipeline() -> None:
+    """With a tokenizer in front: chats, completions, stop strings, choices, log-probs, limits, cancels."""
+    model = str(paths.demo_model_dir())
+    options = {"class": sample, "args": ["--model-name", "{model}", "--delay", "0.001"]}
+    with Runtime(engine="dynamo-backend", model=model, options=options) as runtime:
+        # The sample engine says the tokens 1, 2, 3, ...
+        result = runtime.chat("hi", max_tokens=40).result()
+        assert (result.token_ids, result.finish_reason) == (list(range(1, 41)), "length")
+        assert result.json()["usage"]["completion_tokens"] == 40 and "ABC" in result.text
+        assert runtime.complete("hi", max_tokens=60, stop="5").result().text == result.text.split("5")[0]
+        answer = runtime.chat("hi", max_tokens=6, n=2, logprobs=True, top_logprobs=1).result().json()
+        assert [len(choice["logprobs"]["content"]) for choice in answer["choices"]] == [6, 6]
+        with pytest.raises(ContextLengthError, match="2048"):
+            runtime.chat("hi", max_tokens=5000).result()
+        with pytest.raises(NotSupportedError, match="regex"):
+            runtime.chat("hi", guided_regex="a").result()
+        request = runtime.chat("hi", max_tokens=2000)
+        next(request)
+        request.cancel()
+        with pytest.raises(CancelledError):
+            request.result()
+        requests = [runtime.chat("hi", max_tokens=40) for _ in range(16)]
+        assert {request.result().text for request in requests} == {result.text}
+
+
+def test_errors_behind_the_pipeline() -> None:
+    """They have their class and their words, and the traceback of the class where they are its own."""
+    model = str(paths.demo_model_dir())
+    with Runtime(
+        engine="dynamo-backend",
+        model=model,
+        options={"class": "contract:Recording", "args": ["--model", "{model}"]},
+        python={"path": [str(engines_dir)]},
+    ) as runtime:
+        with pytest.raises(OverloadedError, match="too many") as caught:
+            error = exceptions.HttpError(429, "too many")
+            runtime.complete([contract.answer(error), 5], max_tokens=4).result()
+        assert caught.value.retriable
+        with pytest.raises(EngineFailedError, match="RuntimeError: broken") as caught:
+            number = contract.answer(RuntimeError("broken"), late=True)
+            runtime.complete([number, 5], max_tokens=4).result()
+        assert "contract.py" in caught.value.details["python"]["traceback"]
 
 
 def test_the_contract() -> None:
