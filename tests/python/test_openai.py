@@ -521,6 +521,22 @@ def test_models(wire: Wire) -> None:
     assert wire.calls[-1].body["model"] == "z"
 
 
+def test_names_of_the_runtime(wire: Wire) -> None:
+    """A model that the configuration calls otherwise has the server's name there."""
+    wire.models = {"data": [{"id": "a"}, {"id": "b"}]}
+    wire.replies = [good]
+    models = [
+        {"name": f"my-{name}", "engine": "openai", "model": name, "options": {"base_url": wire.url}}
+        for name in "ab"
+    ]
+    with Runtime({"models": models}) as engine:
+        for name in ("my-b", "my-a"):
+            engine.chat("x", model=name).result()
+        with pytest.raises(ModelNotFoundError):
+            engine.chat("x", model="b")
+    assert [call.body["model"] for call in wire.calls] == ["b", "a"]
+
+
 def test_describes_itself(wire: Wire) -> None:
     """What the server says of the one model that is meant."""
 

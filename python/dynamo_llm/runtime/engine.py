@@ -91,6 +91,8 @@ class EngineConfig:
     """The engine's own settings, not checked yet: see :func:`dynamo_llm.runtime.options.read`."""
     python: dict[str, Any] = field(default_factory=dict)
     """The configuration's ``python``: for engines that start runtimes of their own."""
+    name: str | None = None
+    """What requests give as their ``model`` if they mean this one; None if the configuration does not say."""
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,7 @@ class OpenAIEngine:
         self._options = options.read(Options, config.options)
         self._url = _check(self._options)
         self._model = config.model
+        self._name = config.name
         self._info: ModelInfo = {}
         self._upstream: Upstream | None = None
 
@@ -233,10 +234,9 @@ class OpenAIEngine:
         body = request.body
         headers = {name: body[name] for name in ("traceparent", "tracestate") if body.get(name)}
         payload = {key: value for key, value in body.items() if key not in _own_keys and value is not None}
-        # An adapter is a model of its own to OpenAI's API.
-        payload["model"] = (
-            body.get("adapter") or body.get("model") or self._default_model(self._upstream.models)
-        )
+        # The runtime's name of the model is not the server's; an adapter is a model of its own there.
+        named = None if body.get("model") == self._name else body.get("model")
+        payload["model"] = body.get("adapter") or named or self._default_model(self._upstream.models)
         if "input" in body:
             chunks = self._embed(self._upstream, payload, headers)
         else:
