@@ -88,7 +88,10 @@ void Metrics::count_end(std::int32_t status, const Timing &timing) noexcept {
     total_.observe(std::chrono::microseconds(std::max<std::int64_t>(0, timing.total_us)));
 }
 
-void Metrics::count_usage(const Usage &usage) noexcept {
+void Metrics::count_usage(const Usage &usage, std::uint64_t pushed) noexcept {
+    if (usage.completion_tokens > pushed) {
+        count_tokens(usage.completion_tokens - pushed);
+    }
     prompt_tokens_.fetch_add(usage.prompt_tokens, std::memory_order_relaxed);
     cached_tokens_.fetch_add(usage.cached_tokens, std::memory_order_relaxed);
 }
@@ -132,7 +135,7 @@ std::string Metrics::write(const std::vector<Source> &sources) {
     family("dynamo_llm_cached_tokens_total", "counter",
            "Tokens of prompts that came from a prefix cache.",
            [](const Source &source) { return source.metrics->cached_tokens_.load(); });
-    family("dynamo_llm_completion_tokens_total", "counter", "Tokens of answers that were pushed.",
+    family("dynamo_llm_completion_tokens_total", "counter", "Tokens of answers.",
            [](const Source &source) { return source.metrics->completion_tokens_.load(); });
     family("dynamo_llm_streams_full_total", "counter", "How often a stream was found full.",
            [](const Source &source) { return source.metrics->full_.load(); });

@@ -35,7 +35,8 @@ class Metrics {
   public:
     void count_refusal(std::int32_t status) noexcept { count(status); }
     void count_end(std::int32_t status, const Timing &timing) noexcept;
-    void count_usage(const Usage &usage) noexcept;
+    // pushed: tokens of the answer that were counted already.
+    void count_usage(const Usage &usage, std::uint64_t pushed) noexcept;
     void count_full() noexcept { full_.fetch_add(1, std::memory_order_relaxed); }
     void count_tokens(std::size_t tokens) noexcept {
         completion_tokens_.fetch_add(tokens, std::memory_order_relaxed);

@@ -252,7 +252,7 @@ void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage)
         // as OpenAI sends it.
         Response &last = queue_ != nullptr ? *queue_->back() : open_response(0);
         last.usage = usage;
-        metrics_->count_usage(*usage);
+        metrics_->count_usage(*usage, pushed_tokens_);
     }
     if (queue_ != nullptr) {
         queue_->back()->timing = clock_.timing();

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "python/gil.hpp"
+
 namespace nb = nanobind;
 
 namespace dynamo::python {
@@ -36,7 +38,12 @@ PyObject *find(nb::handle dict, PyObject *key) {
 }
 
 std::string to_json(PyObject *value) {
-    return nb::cast<std::string>(nb::module_::import_("json").attr("dumps")(nb::handle(value)));
+    const nb::tuple arguments = nb::make_tuple(nb::handle(value));
+    const nb::object text = nb::steal(call_to_the_end("json", "dumps", arguments.ptr()));
+    if (!text.is_valid()) {
+        nb::raise_python_error();
+    }
+    return nb::cast<std::string>(text);
 }
 
 void read_text(PyObject *value, dynamo_chunk_t &chunk) {

@@ -43,10 +43,12 @@ using dynamo_llm::Response;
 
 // As dynamo_llm.errors has it. Called with the GIL.
 void raise(const dynamo_llm::Error &error) {
+    const nb::tuple arguments = nb::make_tuple(error.status(), error.message(), error.json());
     const nb::object exception =
-        nb::module_::import_("dynamo_llm.errors")
-            .attr("error_of")(error.status(), error.message(), error.json());
-    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception.ptr())), exception.ptr());
+        nb::steal(call_to_the_end("dynamo_llm.errors", "error_of", arguments.ptr()));
+    if (exception.is_valid()) {  // else Python's error is set already
+        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception.ptr())), exception.ptr());
+    }
 }
 
 void translate(const std::exception_ptr &pointer, void *) {
@@ -54,7 +56,7 @@ void translate(const std::exception_ptr &pointer, void *) {
         std::rethrow_exception(pointer);
     } catch (const dynamo_llm::Error &error) {
         try {
-            to_the_end([&] { raise(error); });
+            raise(error);
         } catch (nb::python_error &instead) {
             instead.restore();
         }
@@ -202,8 +204,12 @@ void bind_client(nb::module_ &m) {
         .def(
             "json",
             [](const Response &self) {
-                const nb::str text(self.json().data());
-                return to_the_end([&] { return nb::module_::import_("json").attr("loads")(text); });
+                const nb::tuple arguments = nb::make_tuple(nb::str(self.json().data()));
+                nb::object value = nb::steal(call_to_the_end("json", "loads", arguments.ptr()));
+                if (!value.is_valid()) {
+                    nb::raise_python_error();
+                }
+                return value;
             },
             nb::sig("def json(self) -> dict[str, typing.Any]"),
             "OpenAI's object: a chat.completion.chunk, text_completion, ...")

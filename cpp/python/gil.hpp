@@ -15,7 +15,9 @@
 
 namespace dynamo::python {
 
-// Calls a function that may wait for the GIL.
+// Calls a function that may wait for the GIL. Nothing in it may have a destructor: those that stand
+// between here and where the thread is ended would run without the GIL. So the function is written
+// with plain pointers.
 template <class Function>
 auto to_the_end(Function function) -> decltype(function()) {
 #if defined(__GLIBC__)
@@ -29,6 +31,25 @@ auto to_the_end(Function function) -> decltype(function()) {
 #else
     return function();
 #endif
+}
+
+// module.function(*arguments), arguments being a tuple, with the GIL. A new reference, or nullptr and
+// Python's error.
+inline PyObject *call_to_the_end(const char *module, const char *function, PyObject *arguments) {
+    return to_the_end([=]() -> PyObject * {
+        PyObject *const loaded = PyImport_ImportModule(module);
+        if (loaded == nullptr) {
+            return nullptr;
+        }
+        PyObject *const callable = PyObject_GetAttrString(loaded, function);
+        Py_DECREF(loaded);
+        if (callable == nullptr) {
+            return nullptr;
+        }
+        PyObject *const result = PyObject_Call(callable, arguments, nullptr);
+        Py_DECREF(callable);
+        return result;
+    });
 }
 
 // Without the GIL as long as it lives. For threads that hold it.

@@ -86,6 +86,8 @@ static void empty_objects_are_harmless() {
                  DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return runtime.send("{\"prompt\": \"a\"}"); }).status(),
                  DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return runtime.models(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return runtime.metrics(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return runtime.statistics(); }).status(),
                  DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return runtime.shutdown(dynamo_llm::forever); }).status(),

@@ -164,12 +164,27 @@ static void statistics_and_shutdown() {
     CHECK(whole_text(MUST(runtime.send("{\"prompt\": \"a b\"}"))) == "a b");
     CHECK(contains(MUST(runtime.statistics()), "\"engine\":\"echo\""));
     CHECK(statistic(runtime.get(), "received") == 2);
+    CHECK(contains(MUST(runtime.models()), "\"id\":\"echo\""));
+    CHECK(contains(MUST(runtime.metrics()), "status=\"ok\"} 1\n"));
     MUST(runtime.shutdown(std::chrono::seconds(100)));
     const Runtime script_runtime = start_cpp("scripted");
     const Request request = MUST(script_runtime.send(script("[{'stall': true}]")));
     CHECK_STATUS(error_of([&] { return script_runtime.shutdown(milliseconds(1)); }).status(),
                  DYNAMO_ERROR_DEADLINE_EXCEEDED);
     CHECK_STATUS(request.next().status, DYNAMO_ERROR_CANCELLED);
+}
+
+static void timing() {
+    const Runtime runtime = start_cpp();
+    const Request unsent = MUST(Request::create(Completion("a")));
+    CHECK(!unsent.timing().queue && !unsent.timing().first_token && !unsent.timing().total);
+    const Request request = MUST(runtime.send(Completion("a b c").stream(false)));
+    const dynamo_llm::Received received = request.next();
+    const auto times = received.response.timing();
+    CHECK(times && times->queue && times->first_token && times->total);
+    CHECK(*times->queue <= *times->first_token && *times->first_token <= *times->total);
+    CHECK(request.timing().total == times->total);
+    CHECK(!Response().timing() && !Request().timing().total);
 }
 
 #if defined(HAS_RANGES)
@@ -225,6 +240,7 @@ int main() {
     RUN(another_thread_cancels);
     RUN(a_request_moves_under_its_iterator);
     RUN(statistics_and_shutdown);
+    RUN(timing);
 #if defined(HAS_RANGES)
     RUN(ranges);
 #endif

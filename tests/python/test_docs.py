@@ -142,7 +142,7 @@ def test_configuration(page: str, text: str) -> None:
     """JSON in a line is a configuration, part of one, an entry of a script, or a key of a request."""
     text = text if text.startswith("{") else "{" + text + "}"
     value = json.loads(text.replace("{...}", "{}").replace("[...]", "[]"))
-    if value.keys() <= {"stream"} and value.get("stream") in (True, False):
+    if (value.keys() <= {"stream"} and value.get("stream") in (True, False)) or value.keys() <= {"nvext"}:
         dynamo_llm.Runtime(engine="echo").request({"prompt": "", **value}).result()
     elif value.keys() <= {"when_full", "capacity"}:
         dynamo_llm.Runtime(engine="echo", stream=value)

@@ -35,6 +35,12 @@ class Runtime:
         configuration, and override those of ``config``.
     :param model: folder or file of the model; the engine's default if absent.
     :param options: the engine's own settings.
+    :param pipeline: ``off``: token engines get requests without template and tokenizer around them.
+    :param name: what requests give as ``model``.
+    :param models: several models in place of the above: ``{"name": ..., "engine": ..., "model": ...,
+        "options": ...}`` each.
+    :param limits: ``{"max_concurrent": requests, "max_queued": requests, "max_tokens": tokens in flight,
+        "first_token_ms": milliseconds, "total_ms": milliseconds}``.
     :param stream: ``{"capacity": tokens, "when_full": "block" or "fail"}``: the bound of each stream.
     :param python: ``{"path": [folders]}``, which are put on ``sys.path``.
     :raises DynamoError: those of ``dynamo_runtime_create()``: :class:`~dynamo_llm.InvalidJsonError`,
@@ -49,6 +55,10 @@ class Runtime:
         engine: str | None = None,
         model: str | os.PathLike[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        pipeline: str | None = None,
+        name: str | None = None,
+        models: Sequence[Mapping[str, Any]] | None = None,
+        limits: Mapping[str, Any] | None = None,
         stream: Mapping[str, Any] | None = None,
         python: Mapping[str, Any] | None = None,
     ) -> None:
@@ -56,6 +66,10 @@ class Runtime:
             "engine": engine,
             "model": model,
             "options": options,
+            "pipeline": pipeline,
+            "name": name,
+            "models": None if models is None else [dict(each) for each in models],
+            "limits": limits,
             "stream": stream,
             "python": python,
         }

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines that say what they have loaded."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+
+class Describing:
+    def __init__(self, config: Any) -> None: ...
+
+    def start(self) -> None: ...
+
+    def describe(self) -> dict[str, Any]:
+        return {"context_length": 99, "capabilities": ["completion"], "adapters": ["poet"]}
+
+    async def generate(self, request: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"text": request.body["prompt"]}
+
+    def stop(self) -> None: ...
+
+
+class Broken(Describing):
+    def describe(self) -> dict[str, Any]:
+        raise ValueError("no description")
