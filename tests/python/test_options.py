@@ -83,3 +83,17 @@ def test_unknown_key_far_from_all() -> None:
 def test_status() -> None:
     """The error has the status that a C caller gets."""
     assert InvalidConfigError("x").status == -5
+
+
+def test_key_that_is_a_word_of_python() -> None:
+    """Its field has an underscore at the end, which the configuration has not."""
+
+    @dataclass(frozen=True)
+    class Worded:
+        class_: str = "x"
+
+    assert options.read(Worded, {"class": "y"}) == Worded("y")
+    with pytest.raises(InvalidConfigError, match=r'did you mean "options.class"\?'):
+        options.read(Worded, {"class_": "y"})
+    with pytest.raises(InvalidConfigError, match=r'"options.class".*a string'):
+        options.read(Worded, {"class": 1})

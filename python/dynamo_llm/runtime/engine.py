@@ -68,6 +68,8 @@ class ModelInfo(TypedDict, total=False):
     capabilities: list[str]
     """What requests may ask for: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
     ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    models: list[str]
+    """Names that a request may give as its ``model``, where an engine has several models."""
     adapters: list[str]
     """Names of LoRA adapters, which a request may give as its ``model``."""
     tokenizer: str
@@ -89,6 +91,8 @@ class EngineConfig:
     """The engine's own settings, not checked yet: see :func:`dynamo_llm.runtime.options.read`."""
     python: dict[str, Any] = field(default_factory=dict)
     """The configuration's ``python``: for engines that start runtimes of their own."""
+    name: str | None = None
+    """What requests give as their ``model`` if they mean this one; None if the configuration does not say."""
 
 
 @dataclass(frozen=True)

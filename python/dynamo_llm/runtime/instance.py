@@ -58,6 +58,7 @@ class Instance:
             model=config.get("model"),
             options=config.get("options", {}),
             python=config.get("python", {}),
+            name=config.get("name"),
         )
         self.info: ModelInfo = {}
         """What the engine said of its model."""

@@ -38,12 +38,14 @@ def _describe(kind: object) -> str:
 def read(kind: type[T], options: dict[str, Any]) -> T:
     """Make a dataclass of options.
 
-    :param kind: a dataclass whose fields all have defaults; their names are the known keys.
+    :param kind: a dataclass whose fields all have defaults; their names are the known keys, without an
+        underscore at the end, which a field needs whose key is a word of Python.
     :param options: what the configuration says.
     :raises InvalidConfigError: an unknown key (the nearest known one is named) or a wrong type.
     """
-    hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    hints = {name.rstrip("_"): hint for name, hint in typing.get_type_hints(kind).items()}
+    fields = {field.name.rstrip("_"): field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = list(fields)
     for key, value in options.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
@@ -53,4 +55,4 @@ def read(kind: type[T], options: dict[str, Any]) -> T:
             raise InvalidConfigError(
                 f'"options.{key}" of the configuration must be {_describe(hints[key])}, not {value!r}'
             )
-    return kind(**options)
+    return kind(**{fields[key]: value for key, value in options.items()})

@@ -11,7 +11,11 @@ from dynamo_llm.runtime.engine import Engine
 #: Group of entry points through which other packages add engines.
 GROUP = "dynamo_llm.engines"
 
-_own = {"mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine"}
+_own = {
+    "dynamo-backend": "dynamo_llm.runtime.engines.dynamo_backend:DynamoBackendEngine",
+    "mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine",
+    "openai": "dynamo_llm.runtime.engines.openai:OpenAIEngine",
+}
 _native = ("echo", "scripted")
 
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines whose packages are not installed."""
+
+from typing import Any
+
+import pytest
+from conftest import run_python
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "module", "words"),
+    [
+        ("openai", {"base_url": "http://127.0.0.1:1/v1"}, "httpx2", "'dynamo-llm[openai]'"),
+        ("dynamo-backend", {"class": "some:Class"}, "dynamo", "'dynamo-llm[dynamo]'"),
+        ("dynamo-backend", {"class": "some:Class"}, "dynamo", "ai-dynamo==1.6.1"),
+    ],
+)
+def test_what_to_install(engine: str, options: dict[str, Any], module: str, words: str) -> None:
+    """The error says it."""
+    result = run_python(f"""
+import sys
+sys.modules[{module!r}] = None
+from dynamo_llm import EngineUnavailableError, Runtime
+try:
+    Runtime(engine={engine!r}, options={options!r})
+except EngineUnavailableError as error:
+    print(error)
+""")
+    assert words in result.stdout and "pip install" in result.stdout, result.stdout + result.stderr

@@ -1,0 +1,640 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine ``openai`` against a server that does what a good one does not do on demand."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import patience
+from dynamo_llm import (
+    CancelledError,
+    ContextLengthError,
+    DeadlineExceededError,
+    DynamoError,
+    EngineFailedError,
+    InvalidConfigError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotSupportedError,
+    OverloadedError,
+    Runtime,
+    UnavailableError,
+)
+from dynamo_llm.runtime.engine import EngineConfig
+from dynamo_llm.runtime.engines.openai import OpenAIEngine
+from wire import Call, Reply, Wire
+
+pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[openai]'")
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """The server."""
+    server = Wire()
+    yield server
+    server.close()
+
+
+def runtime(wire: Wire, **options: Any) -> Runtime:
+    """A runtime that talks to it, and does not wait long before it tries again."""
+    model = options.pop("model", None)
+    options = {"base_url": wire.url, "retry_delay": 0.001, **options}
+    return Runtime(engine="openai", model=model, options=options)
+
+
+def delta(index: int = 0, reason: str | None = None, **content: Any) -> dict[str, Any]:
+    """An event of a chat."""
+    return {"choices": [{"index": index, "delta": content, "finish_reason": reason}]}
+
+
+def whole(status: int, body: Any, kind: str = "application/json", **headers: str) -> Reply:
+    """Replies at once."""
+
+    async def reply(call: Call) -> None:
+        await call.whole(status, body, kind, **headers)
+
+    return reply
+
+
+def stream(*events: Any, end: bool = True) -> Reply:
+    """Streams events; then ends as it should, or hangs up."""
+
+    async def reply(call: Call) -> None:
+        await call.begin()
+        await call.events(*events)
+        if end:
+            await call.end()
+        else:
+            call.hang_up()
+
+    return reply
+
+
+def bits(*content: bytes) -> Reply:
+    """Streams bytes in bits, each in a packet of its own."""
+
+    async def reply(call: Call) -> None:
+        await call.begin()
+        for bit in content:
+            await call.bit(bit)
+            await asyncio.sleep(0.005)
+        await call.end()
+
+    return reply
+
+
+good = stream(
+    delta(role="assistant"), delta(content="Hi"), delta(content="!"), delta(reason="stop"), "[DONE]"
+)
+
+
+def received(request: Any) -> tuple[str, DynamoError]:
+    """What came of an answer before its error, and the error."""
+    text = ""
+    with pytest.raises(DynamoError) as caught:
+        for response in request:
+            text += response.text
+    return text, caught.value
+
+
+def test_a_chat(wire: Wire) -> None:
+    """What the server gets, and what the caller gets."""
+    usage = {
+        "prompt_tokens": 7,
+        "completion_tokens": 2,
+        "total_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": 5},
+    }
+    wire.replies = [
+        stream(
+            delta(role="assistant", content=""),
+            delta(content="Grüße"),
+            delta(content="!"),
+            delta(reason="length"),
+            {"choices": [], "usage": usage},
+            "[DONE]",
+        )
+    ]
+    with runtime(wire, api_key="secret", organization="org", headers={"X-More": "yes"}) as engine:
+        result = engine.chat(
+            "hello",
+            max_tokens=5,
+            top_k=3,
+            min_p=0.1,
+            guided_regex="a+",
+            nvext={"cache_salt": "s"},
+            stop=None,
+        ).result()
+        again = engine.chat("hello", model="other", adapter="lora").result()
+    assert (result.text, result.finish_reason) == ("Grüße!", "length") and again.text == result.text
+    answer = result.json()
+    assert answer["usage"]["prompt_tokens"] == 7 and answer["usage"]["completion_tokens"] == 2
+    assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    first, second = wire.calls
+    assert (first.method, first.path) == ("POST", "/v1/chat/completions")
+    assert first.body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 5,
+        "top_k": 3,
+        "min_p": 0.1,
+        "guided_regex": "a+",
+        "nvext": {"cache_salt": "s"},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert first.headers["authorization"] == "Bearer secret"
+    assert first.headers["openai-organization"] == "org" and first.headers["x-more"] == "yes"
+    assert second.body["model"] == "lora" and "adapter" not in second.body
+    assert wire.connections == 1  # also used again after [DONE]
+
+
+def test_a_delta_has_more_than_text(wire: Wire) -> None:
+    """Tool calls, reasoning, refusal and log-probs pass on as they are, for each choice."""
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a"'}}
+    rest = {"index": 0, "function": {"arguments": ": 1}"}}
+    logprob = {"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}
+    with_logprobs = delta(1, content="x")
+    with_logprobs["choices"][0]["logprobs"] = {"content": [logprob]}
+    wire.replies = [
+        stream(
+            delta(reasoning_content="think", content=None),
+            delta(tool_calls=[call]),
+            delta(tool_calls=[rest]),
+            with_logprobs,
+            delta(1, refusal="no"),
+            delta(1, "content_filter"),
+            delta(reason="tool_calls"),
+            "[DONE]",
+        )
+    ]
+    with runtime(wire) as engine:
+        answer = engine.chat("x", n=2, stream=False).result().json()
+    first, second = answer["choices"]
+    assert first["message"]["reasoning_content"] == "think" and first["finish_reason"] == "tool_calls"
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    assert first["message"]["tool_calls"] == [
+        {"index": 0, "id": "c1", "type": "function", "function": function}
+    ]
+    assert second["message"]["content"] == "x" and second["message"]["refusal"] == "no"
+    assert second["finish_reason"] == "content_filter"
+    assert second["logprobs"] == {"content": [logprob]}
+
+
+def test_a_completion(wire: Wire) -> None:
+    """Text of completions; token ids where a server sends them; prompts of token ids."""
+    logprobs = {"tokens": ["b"], "token_logprobs": [-1.0], "top_logprobs": [{"b": -1.0}], "text_offset": [0]}
+    event = {"choices": [{"index": 0, "text": "b", "token_ids": [5], "logprobs": logprobs}]}
+    wire.replies = [stream(event, {"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}, "[DONE]")]
+    with runtime(wire) as engine:
+        result = engine.complete("a", logprobs=1).result()
+        engine.complete([1, 2]).result()
+        with pytest.raises(NotSupportedError, match='one "prompt"'):
+            engine.request({"prompt": ["a", "b"]}).result()
+    assert (result.text, result.token_ids, result.finish_reason) == ("b", [5], "stop")
+    assert result.json()["choices"][0]["logprobs"] == logprobs
+    assert [(call.path, call.body["prompt"]) for call in wire.calls] == [
+        ("/v1/completions", "a"),
+        ("/v1/completions", [1, 2]),
+    ]
+
+
+def test_embeddings(wire: Wire) -> None:
+    """Vectors and token counts; nothing is streamed."""
+    data = [{"object": "embedding", "index": i, "embedding": [i + 0.5, 1]} for i in range(2)]
+    wire.replies = [
+        whole(200, {"data": data, "model": "e", "usage": {"prompt_tokens": 4, "total_tokens": 4}})
+    ]
+    with runtime(wire) as engine:
+        result = engine.embed(["a", "b"], dimensions=2).result()
+        wire.replies = [whole(200, {"data": "none"})]
+        with pytest.raises(EngineFailedError, match='no list in "data"'):
+            engine.embed("a").result()
+    assert result.vectors == [[0.5, 1], [1.5, 1]] and result.json()["usage"]["prompt_tokens"] == 4
+    assert wire.calls[0].path == "/v1/embeddings"
+    assert wire.calls[0].body == {"input": ["a", "b"], "dimensions": 2, "model": "m"}
+
+
+def test_trace_context(wire: Wire) -> None:
+    """W3C's trace context goes into headers, not into the body."""
+    wire.replies = [good]
+    headers = {"traceparent": f"00-{1:032x}-{2:016x}-01", "tracestate": "a=b"}
+
+    with runtime(wire) as engine:
+        engine.chat("x", **headers).result()
+    (call,) = wire.calls
+    assert headers.items() <= call.headers.items() and not headers.keys() & call.body.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (400, {"error": {"message": "bad top_p", "code": None}}, InvalidRequestError, "bad top_p"),
+        (422, {"detail": [{"loc": ["x"], "msg": "missing"}]}, InvalidRequestError, "missing"),
+        (
+            400,
+            {"error": {"message": "too long", "code": "context_length_exceeded"}},
+            ContextLengthError,
+            "too long",
+        ),
+        (
+            400,
+            {"message": "This model's maximum context length is 64 tokens", "code": 400},
+            ContextLengthError,
+            "64 tokens",
+        ),
+        (401, {"error": {"message": "no key"}}, EngineFailedError, 'no key.*"options.api_key"'),
+        (403, "", EngineFailedError, '"options.api_key_env"'),
+        (404, {"message": "Model not found", "code": 404}, ModelNotFoundError, "not found.*models are: m"),
+        (408, {}, DeadlineExceededError, "408"),
+        (429, {"error": "slow down"}, OverloadedError, "slow down"),
+        (500, "<html>oops</html>", UnavailableError, "oops"),
+        (501, {}, NotSupportedError, "501"),
+        (503, {"message": "not ready", "code": 503}, UnavailableError, "not ready"),
+        (504, {}, DeadlineExceededError, "504"),
+    ],
+)
+def test_statuses(wire: Wire, status: int, body: Any, kind: type[DynamoError], words: str) -> None:
+    """Each status of HTTP is the library's error of that meaning, with the server's words."""
+    wire.replies = [whole(status, body)]
+    with runtime(wire, max_retries=0) as engine, pytest.raises(kind, match=f"(?s){words}") as caught:
+        engine.chat("x").result()
+    assert type(caught.value) is kind and f"HTTP {status}" in str(caught.value)
+    assert caught.value.retriable == (kind in (OverloadedError, UnavailableError, DeadlineExceededError))
+
+
+def test_redirects_are_not_followed(wire: Wire) -> None:
+    """For they would carry the key to another server."""
+    wire.replies = [whole(307, "", location="http://127.0.0.1:9/")]
+    with runtime(wire) as engine, pytest.raises(EngineFailedError, match=r"redirects to http://127.0.0.1:9/"):
+        engine.chat("x").result()
+
+
+def test_tries_again(wire: Wire) -> None:
+    """Overload, failures, lost connections and errors before the first event."""
+
+    async def hang_up(call: Call) -> None:
+        call.hang_up(reset=True)
+
+    failures: list[Reply] = [
+        whole(429, {}, retry_after="0"),
+        whole(500, {}),
+        hang_up,
+        stream({"error": {"message": "busy", "code": 503}}, "[DONE]"),
+        stream(end=False),
+    ]
+    wire.replies = [*failures, good]
+    with runtime(wire, max_retries=5) as engine:
+        assert engine.chat("x").result().text == "Hi!"
+        assert len(wire.calls) == 6
+    with runtime(wire, max_retries=1) as engine:
+        wire.replies = [whole(500, {}), whole(503, {"message": "the second"}), good]
+        wire.calls.clear()
+        with pytest.raises(UnavailableError, match="the second"):
+            engine.chat("x").result()
+        assert len(wire.calls) == 2
+
+
+def test_a_pause_that_is_too_long_is_not_made(wire: Wire) -> None:
+    """A server that wants to be left alone for an hour is left alone."""
+    wire.replies = [whole(429, {}, retry_after="3600"), good]
+    with runtime(wire) as engine, pytest.raises(OverloadedError):
+        engine.chat("x").result()
+    assert len(wire.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (stream(delta(content="Hi"), end=False), UnavailableError, "connection .* was lost"),
+        (stream(delta(content="Hi")), EngineFailedError, "without a finish_reason of choice 0"),
+        (stream(delta(content="Hi"), "[DONE]"), EngineFailedError, "without a finish_reason of choice 0"),
+        (
+            stream(
+                delta(content="Hi"),
+                {"error": {"message": "gone", "type": "service_unavailable", "code": 503}},
+            ),
+            UnavailableError,
+            "broke the answer off: gone",
+        ),
+        (
+            stream(delta(content="Hi"), {"error": {"message": "full", "type": "overloaded_error"}}),
+            OverloadedError,
+            "full",
+        ),
+        (stream(delta(content="Hi"), {"error": "what"}), EngineFailedError, "broke the answer off: what"),
+        (
+            bits(
+                b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n',
+                b'event: error\ndata: {"message": "e"}\n\n',
+            ),
+            EngineFailedError,
+            "off: e",
+        ),
+        (stream(delta(content="Hi"), "{garbage"), EngineFailedError, "no JSON: '{garbage'"),
+        (stream(delta(content="Hi"), "[1]"), EngineFailedError, "no JSON object"),
+        (stream(delta(content="Hi"), delta(7, content="x")), EngineFailedError, "choice 7"),
+    ],
+)
+def test_broken_streams(wire: Wire, reply: Reply, kind: type[DynamoError], words: str) -> None:
+    """What had come is delivered, then the error: never a silent end, and never the same text twice."""
+    wire.replies = [reply]
+    with runtime(wire) as engine:
+        text, error = received(engine.chat("x"))
+    assert text == "Hi" and type(error) is kind, error
+    with pytest.raises(kind, match=words):
+        raise error
+    assert len(wire.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        bits(b"\xff\xfe garbage\n\n", b"more: of it\n\n"),
+        bits(b""),
+        whole(200, "", "text/event-stream"),
+    ],
+)
+def test_streams_of_nothing(wire: Wire, reply: Reply) -> None:
+    """A stream without events is no empty answer."""
+    wire.replies = [reply]
+    with runtime(wire) as engine, pytest.raises(EngineFailedError, match="finish_reason"):
+        engine.chat("x").result()
+
+
+def test_wrong_content_type(wire: Wire) -> None:
+    """A server that does not stream is told from one that does."""
+    wire.replies = [whole(200, "<p>login</p>", "text/html; charset=utf-8")]
+    with runtime(wire) as engine, pytest.raises(EngineFailedError, match=r'"text/html".*login'):
+        engine.chat("x").result()
+
+
+def test_events_in_bits(wire: Wire) -> None:
+    """Bytes come as they come: split code points, CR LF, comments, events of several lines, empty events."""
+    text = json.dumps(delta(content="é🙂\u2028"), ensure_ascii=False).encode()
+    middle = text.index("🙂".encode()) + 2
+    wire.replies = [
+        bits(
+            b": ping\r\n\r\n",
+            b"data: " + text[:middle],
+            text[middle:] + b"\r",
+            b'\n\r\ndata:\n\ndata: {"choices":\ndata: [{"finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
+        )
+    ]
+    with runtime(wire) as engine:
+        result = engine.chat("x").result()
+    assert (result.text, result.finish_reason) == ("é🙂\u2028", "stop")
+
+
+def test_a_server_that_goes_on_after_the_end(wire: Wire) -> None:
+    """[DONE] is the end, whatever follows: an open connection, more bytes, or a reset."""
+
+    async def stays(call: Call) -> None:
+        await call.begin()
+        await call.events(delta(content="Hi!", reason="stop"), "[DONE]")
+        await call.gone()
+
+    async def resets(call: Call) -> None:
+        await call.begin()
+        await call.events(delta(content="Hi!", reason="stop"), "[DONE]")
+        call.hang_up(reset=True)
+
+    wire.replies = [stays, resets, good]
+    with runtime(wire) as engine:
+        assert [engine.chat("x").result().text for _ in range(3)] == ["Hi!"] * 3
+
+
+def test_time_limits(wire: Wire) -> None:
+    """A server that is silent before the first byte, or between two, and an answer that takes too long."""
+
+    async def silent(call: Call) -> None:
+        await call.gone()
+
+    async def stalls(call: Call) -> None:
+        await call.begin()
+        await call.events(delta(content="Hi"))
+        await call.gone()
+
+    async def drips(call: Call) -> None:
+        await call.begin()
+        while True:
+            await call.events(delta(content="."))
+            await asyncio.sleep(0.01)
+
+    with runtime(wire, read_timeout=0.2) as engine:
+        for reply, wanted in ((silent, ""), (stalls, "Hi")):
+            wire.replies = [reply]
+            text, error = received(engine.chat("x"))
+            assert text == wanted and isinstance(error, DeadlineExceededError)
+            assert '"options.read_timeout"' in str(error)
+        assert len(wire.calls) == 2  # it may still be at work on the first: not sent again
+    wire.replies = [drips]
+    with runtime(wire, timeout=0.3) as engine:
+        text, error = received(engine.chat("x"))
+        assert "." in text and isinstance(error, DeadlineExceededError) and '"options.timeout"' in str(error)
+    wire.replies = [whole(503, {}), silent]
+    with runtime(wire, timeout=0.3, retry_delay=20) as engine:
+        _, error = received(engine.chat("x"))
+        assert isinstance(error, DeadlineExceededError)  # pauses count
+
+
+def test_a_cancel_closes_the_connection(wire: Wire) -> None:
+    """So that the server stops, too; before the first chunk and after it."""
+    seen: list[str] = []
+
+    async def waits(call: Call) -> None:
+        if call.body["messages"][0]["content"] == "after":
+            await call.begin()
+            await call.events(delta(content="Hi"))
+        await call.gone()
+        seen.append(call.body["messages"][0]["content"])
+
+    wire.replies = [waits]
+    with runtime(wire, read_timeout=patience) as engine:
+        request = engine.chat("after")
+        assert next(request).text == "Hi"
+        request.cancel()
+        with pytest.raises(CancelledError):
+            request.result()
+        _wait_for(lambda: seen == ["after"])
+        request = engine.chat("before")
+        _wait_for(lambda: len(wire.calls) == 2)
+        request.cancel()
+        _wait_for(lambda: seen == ["after", "before"])
+        wire.replies = [good]
+        assert engine.chat("x").result().text == "Hi!"
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.005)
+
+
+def test_many_at_once(wire: Wire) -> None:
+    """More requests than connections: those that are too many wait, and none is lost."""
+
+    async def count(call: Call) -> None:
+        await call.begin()
+        for _ in range(20):
+            await call.events(delta(content=call.body["messages"][0]["content"]))
+            await asyncio.sleep(0)
+        await call.events(delta(reason="stop"), "[DONE]")
+        await call.end()
+
+    wire.replies = [count]
+    with runtime(wire, max_connections=4) as engine:
+        requests = [engine.chat(f"{i} ") for i in range(40)]
+        assert [request.result().text for request in requests] == [f"{i} " * 20 for i in range(40)]
+    assert wire.connections <= 4
+
+
+def test_models(wire: Wire) -> None:
+    """The server's list says which models there are, and which one is meant where none is named."""
+    wire.replies = [good]
+    with pytest.raises(ModelNotFoundError, match='has no model "n"; it has: m'):
+        runtime(wire, model="n")
+    wire.models = {"data": [{"id": "a"}, {"id": "b"}]}
+    with runtime(wire) as engine:
+        with pytest.raises(InvalidRequestError, match=r'"model" is missing .* has: a, b'):
+            engine.chat("x").result()
+        assert engine.chat("x", model="b").result().text == "Hi!"
+    with runtime(wire, model="a") as engine:
+        engine.chat("x").result()
+    assert [call.body["model"] for call in wire.calls] == ["b", "a"]
+    wire.models = {"data": []}
+    with pytest.raises(UnavailableError, match="no model yet"):
+        runtime(wire)
+    wire.models = {"object": "list"}
+    with pytest.raises(EngineFailedError, match='no list in "data"'):
+        runtime(wire)
+    with runtime(wire, check_server=False) as engine, pytest.raises(InvalidRequestError, match="missing"):
+        engine.chat("x").result()
+    with runtime(wire, check_server=False, model="z") as engine:
+        engine.chat("x").result()
+    assert wire.calls[-1].body["model"] == "z"
+
+
+def test_names_of_the_runtime(wire: Wire) -> None:
+    """A model that the configuration calls otherwise has the server's name there."""
+    wire.models = {"data": [{"id": "a"}, {"id": "b"}]}
+    wire.replies = [good]
+    models = [
+        {"name": f"my-{name}", "engine": "openai", "model": name, "options": {"base_url": wire.url}}
+        for name in "ab"
+    ]
+    with Runtime({"models": models}) as engine:
+        for name in ("my-b", "my-a"):
+            engine.chat("x", model=name).result()
+        with pytest.raises(ModelNotFoundError):
+            engine.chat("x", model="b")
+    assert [call.body["model"] for call in wire.calls] == ["b", "a"]
+
+
+def test_describes_itself(wire: Wire) -> None:
+    """What the server says of the one model that is meant."""
+
+    async def ask(model: str | None) -> Any:
+        engine = OpenAIEngine(EngineConfig("openai", model, {"base_url": wire.url}))
+        await engine.start()
+        await engine.stop()
+        return engine.describe()
+
+    single = asyncio.run(ask(None))
+    wire.models = {"data": [{"id": "a"}, {"id": "b", "context_window": 9}]}
+    several, named = asyncio.run(ask(None)), asyncio.run(ask("b"))
+    assert (single["models"], single["context_length"]) == (["m"], 64)
+    assert several["models"] == ["a", "b"] and "context_length" not in several
+    assert named["context_length"] == 9 and "chat" in named["capabilities"]
+
+
+def test_no_server() -> None:
+    """The start fails and says so; without the check the request does."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        options = {"base_url": f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "retry_delay": 0.001}
+        with pytest.raises(UnavailableError, match="cannot be reached") as caught:
+            Runtime(engine="openai", options=options)
+        assert caught.value.retriable
+        later = Runtime(engine="openai", model="m", options={**options, "check_server": False})
+        with later as engine, pytest.raises(UnavailableError, match="cannot be reached"):
+            engine.chat("x").result()
+
+
+def test_not_an_api(wire: Wire) -> None:
+    """A base URL without its /v1, as is easily done."""
+    wire.models = None
+    with pytest.raises(InvalidConfigError, match=r'"options.base_url".*page not found.*"/v1"'):
+        runtime(wire)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base_url": None}, '"options.base_url" .* is missing'),
+        ({"base_url": "127.0.0.1:8000"}, '"options.base_url" .* must be like'),
+        ({"base_url": "ftp://x/v1"}, '"options.base_url" .* must be like'),
+        ({"base_url": "http://me:pass@x/v1"}, "no user and password"),
+        ({"api_key": "a", "api_key_env": "B"}, "only one of"),
+        ({"api_key_env": "DYNAMO_TEST_NOT_SET"}, "DYNAMO_TEST_NOT_SET.* is not set"),
+        ({"timeout": 0}, '"options.timeout"'),
+        ({"max_connections": 0}, '"options.max_connections"'),
+        ({"max_retries": -1}, '"options.max_retries"'),
+        ({"headers": {"a": 1}}, '"options.headers.a"'),
+        ({"headers": {"a": "line\nbreak"}}, 'header "a", of "options.headers".*one line'),
+        ({"headers": {"a b": "x"}}, 'header "a b"'),
+        ({"api_key": "clé"}, 'header "Authorization"'),
+        ({"proxy": "nonsense"}, '"options.proxy"'),
+        ({"ca_file": "/no/such/file.pem"}, '"options.ca_file"'),
+        ({"apikey": "x"}, 'did you mean "options.api_key"'),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], words: str) -> None:
+    """Each mistake is named."""
+    options = {"base_url": "http://127.0.0.1:1/v1", "max_retries": 0, **options}
+    options = {key: value for key, value in options.items() if value is not None}
+    with pytest.raises(InvalidConfigError, match=words):
+        Runtime(engine="openai", options=options)
+
+
+def test_the_key_stays_secret(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes from the environment, goes to the server alone, and into no record and no error; other
+    variables change nothing.
+    """
+    monkeypatch.setenv("DYNAMO_TEST_KEY", "very-secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "another")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1/")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    wire.replies = [whole(401, {"error": {"message": "no"}})]
+    with caplog.at_level(logging.DEBUG), runtime(wire, api_key_env="DYNAMO_TEST_KEY") as engine:
+        with pytest.raises(EngineFailedError) as caught:
+            engine.chat("x").result()
+        wire.replies = [good]
+        engine.chat("x").result()
+    assert {call.headers["authorization"] for call in wire.calls} == {"Bearer very-secret"}
+    assert "very-secret" not in caplog.text + str(caught.value) + json.dumps(caught.value.details)
+    with runtime(wire) as engine:
+        engine.chat("x").result()
+    assert "authorization" not in wire.calls[-1].headers
+
+
+def test_a_proxy(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is named, or the environment's; the server's name need not even be known here."""
+    wire.replies = [good]
+    options = {"base_url": "http://server.invalid/v1", "check_server": False}
+    with runtime(wire, model="m", proxy=f"http://127.0.0.1:{wire.port}", **options) as engine:
+        assert engine.chat("x").result().text == "Hi!"
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{wire.port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with runtime(wire, model="m", proxy="environment", **options) as engine:
+        assert engine.chat("x").result().text == "Hi!"
+    assert [call.path for call in wire.calls] == ["http://server.invalid/v1/chat/completions"] * 2

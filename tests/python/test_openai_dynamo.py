@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine ``openai`` against NVIDIA Dynamo's frontend and sample worker, also when they die."""
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dynamo_llm import (
+    CancelledError,
+    DynamoError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    Runtime,
+    UnavailableError,
+)
+from frontend import Cluster
+
+for module, extra in (("httpx2", "openai"), ("dynamo", "dynamo")):
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs the extra: pip install 'dynamo-llm[{extra}]'", allow_module_level=True)
+pytest.importorskip("dynamo.frontend", reason="needs ai-dynamo: pip install --no-deps ai-dynamo==1.6.1")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A frontend and a worker that live."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        made.add_worker(0.002)
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A frontend of a test's own."""
+    made = Cluster(tmp_path_factory.mktemp("mortal"))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def runtime(cluster: Cluster, **options: Any) -> Runtime:
+    """A runtime that talks to it."""
+    return Runtime(engine="openai", options={"base_url": cluster.url, **options})
+
+
+def test_a_chat(cluster: Cluster) -> None:
+    """Text, counts, log-probs, the model that is the only one."""
+    with runtime(cluster) as engine:
+        request = engine.chat("hi", max_tokens=40, logprobs=True, top_logprobs=1)
+        texts = [response.text for response in request]
+        answer = engine.chat("hi", max_tokens=40, stream=False).result().json()
+    # The worker says the tokens 1, 2, 3, ...; the demo model's tokenizer makes these of them.
+    assert "".join(texts) == "!\"#$%&'()*+,-./0123456789:;<=>?@ABCD"[:36] and len(texts) > 1
+    assert answer["choices"][0]["message"]["content"] == "".join(texts)
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 40 and answer["usage"]["prompt_tokens"] > 0
+
+
+def test_log_probs(cluster: Cluster) -> None:
+    """As many as tokens, with alternatives."""
+    with runtime(cluster) as engine:
+        answer = engine.chat("hi", max_tokens=9, logprobs=True, top_logprobs=1, stream=False).result().json()
+    entries = answer["choices"][0]["logprobs"]["content"]
+    assert len(entries) == 9 and all(entry["top_logprobs"] for entry in entries)
+
+
+def test_a_completion(cluster: Cluster) -> None:
+    """A prompt as text, and as token ids; keys that only such servers know."""
+    with runtime(cluster) as engine:
+        for prompt in ("hi", [5, 6]):
+            result = engine.complete(prompt, max_tokens=8, top_k=3, min_p=0.1, ignore_eos=True).result()
+            assert (result.text, result.finish_reason) == ('!"#$', "length")
+        result = engine.chat("x", max_tokens=8, nvext={"agent_hints": {"priority": 1}}).result()
+        assert result.finish_reason == "length"
+
+
+def test_errors(cluster: Cluster) -> None:
+    """What the frontend refuses, with its words."""
+    with runtime(cluster) as engine:
+        with pytest.raises(ModelNotFoundError, match=r"Model not found.*server's models are"):
+            engine.chat("x", model="nobody").result()
+        with pytest.raises(InvalidRequestError, match="unknown field `bogus`"):
+            engine.chat("x", nvext={"bogus": 1}).result()
+        with pytest.raises(DynamoError, match="HTTP 404"):  # the worker makes no embeddings
+            engine.embed("x").result()
+
+
+def test_many_and_cancels(cluster: Cluster) -> None:
+    """Requests at once, half of them cancelled: the others are whole."""
+    with runtime(cluster) as engine:
+        requests = [engine.chat("x", max_tokens=60) for _ in range(20)]
+        for request in requests[::2]:
+            request.cancel()
+        for request in requests[::2]:
+            with pytest.raises(CancelledError):
+                request.result()
+        answers = {request.result().text for request in requests[1::2]}
+        assert len(answers) == 1
+        statistics = engine.statistics()["requests"]
+    assert (statistics["cancelled"], statistics["ended"]) == (10, 10)
+
+
+def broken_off(engine: Runtime, cluster: Cluster, victim: Any) -> DynamoError:
+    """The error of an answer during which a process was killed."""
+    request = engine.chat("x", max_tokens=1500)
+    while not next(request).text:
+        pass
+    cluster.kill(victim)
+    with pytest.raises(DynamoError) as caught:
+        for _ in request:
+            pass
+    return caught.value
+
+
+def test_a_frontend_that_dies(mortal: Cluster) -> None:
+    """The connection breaks: an error that says so, and the next request cannot be sent."""
+    mortal.add_worker(0.01)
+    with runtime(mortal, retry_delay=0.01) as engine:
+        error = broken_off(engine, mortal, mortal.frontend)
+        assert isinstance(error, UnavailableError) and "was lost" in str(error) and error.retriable
+        with pytest.raises(UnavailableError, match="cannot be reached"):
+            engine.chat("x").result()
+
+
+def test_a_worker_that_dies(mortal: Cluster) -> None:
+    """The frontend says so in the stream; with another worker requests go on."""
+    worker = mortal.add_worker(0.01)
+    with runtime(mortal, retry_delay=0.05, max_retries=10) as engine:
+        error = broken_off(engine, mortal, worker)
+        assert isinstance(error, UnavailableError) and "broke the answer off" in str(error)
+        mortal.forget(worker)
+        mortal.add_worker(0.001)
+        assert engine.chat("x", max_tokens=6).result().finish_reason == "length"
+
+
+def test_no_worker(mortal: Cluster) -> None:
+    """A frontend without a worker has no model."""
+    with pytest.raises(UnavailableError, match="no model yet"):
+        runtime(mortal)
+    with runtime(mortal, check_server=False) as engine, pytest.raises(ModelNotFoundError):
+        engine.chat("x", model="m").result()
