@@ -11,7 +11,11 @@ from dynamo_llm.runtime.engine import Engine
 #: Group of entry points through which other packages add engines.
 GROUP = "dynamo_llm.engines"
 
-_own = {"mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine"}
+_own = {
+    "mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine",
+    "transformers": "dynamo_llm.runtime.engines.transformers:TransformersEngine",
+    "vllm": "dynamo_llm.runtime.engines.vllm:VllmEngine",
+}
 _native = ("echo", "scripted")
 
 
