@@ -4,9 +4,9 @@
 import asyncio
 import dataclasses
 import difflib
+import functools
 import importlib
 import os
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +40,9 @@ _environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spa
 #: Seconds that vLLM's processes get to end by themselves.
 _patience = 5.0
 
-#: vLLM is configured by variables of the environment, so one engine starts at a time.
-_start_lock = threading.Lock()
+#: Whoever sets one of these configures vLLM's logging himself.
+_logging_options = ("logging_config", "log_level", "log_config_file")
+_logging_variables = ("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH")
 
 
 class VllmEngine:
@@ -57,6 +58,9 @@ class VllmEngine:
         self._adapters = _read_adapters(self._arguments.pop("adapters", {}))
         if self._adapters:
             self._arguments.setdefault("enable_lora", True)
+        self._logs_itself = any(key in config.options for key in _logging_options) or any(
+            name in os.environ for name in _logging_variables
+        )
         self._log: ChildLog | None = None
         self._vllm: Any = None
         self._engine: Any = None
@@ -83,31 +87,20 @@ class VllmEngine:
         self._log = log
 
     def _load(self, log: ChildLog) -> None:
-        with _start_lock:
-            for name, value in _environment.items():
-                os.environ.setdefault(name, value)
-            logs_itself = "VLLM_CONFIGURE_LOGGING" in os.environ or "VLLM_LOGGING_CONFIG_PATH" in os.environ
-            # Here vLLM leaves logging as it is: its own settings would close handlers of the host.
-            with _variables({} if logs_itself else {"VLLM_CONFIGURE_LOGGING": "0"}):
-                self._vllm = _import()
-                arguments = self._make_arguments()
-                try:
-                    config = arguments.create_engine_config()
-                except (ValueError, TypeError) as error:
-                    raise InvalidConfigError(
-                        f'vLLM refuses "options" of the configuration: {error}'
-                    ) from error
-            if not logs_itself:
-                child = {
-                    "VLLM_CONFIGURE_LOGGING": "1",
-                    "VLLM_LOGGING_CONFIG_PATH": str(log.config_file("vllm")),
-                }
-            with _variables({} if logs_itself else child):
-                self._engine = self._vllm["v1.engine.async_llm"].AsyncLLM.from_vllm_config(
-                    config,
-                    enable_log_requests=arguments.enable_log_requests,
-                    disable_log_stats=arguments.disable_log_stats,
-                )
+        self._vllm = _import()
+        arguments = self._make_arguments()
+        try:
+            config = arguments.create_engine_config()
+        except (ValueError, TypeError) as error:
+            raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
+        if not self._logs_itself:
+            kind = self._vllm["config.logging"].LoggingConfig
+            config.logging_config = _logging_of_children(kind, log.config_file("vllm"))
+        self._engine = self._vllm["v1.engine.async_llm"].AsyncLLM.from_vllm_config(
+            config,
+            enable_log_requests=arguments.enable_log_requests,
+            disable_log_stats=arguments.disable_log_stats,
+        )
 
     def _make_arguments(self) -> Any:
         kind = self._vllm["engine.arg_utils"].AsyncEngineArgs
@@ -119,8 +112,14 @@ class VllmEngine:
                     f'did you mean "options.{close[0]}"?' if close else "known are those of AsyncEngineArgs"
                 )
                 raise InvalidConfigError(f'unknown key "options.{key}" in the configuration; {hint}')
+        given = dict(self._arguments)
+        if not self._logs_itself:
+            # vLLM's own settings would close handlers of the host and change levels of its loggers.
+            given["logging_config"] = self._vllm["config.logging"].LoggingConfig(
+                configure_logging=False, log_level="WARNING", pylogging_config_file=None
+            )
         try:
-            return kind(model=str(self._path), **self._arguments)
+            return kind(model=str(self._path), **given)
         except (ValueError, TypeError) as error:
             raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
 
@@ -223,7 +222,9 @@ class VllmEngine:
 
 
 def _import() -> dict[str, Any]:
-    names = ("engine.arg_utils", "exceptions", "lora.request", "sampling_params")
+    for name, value in _environment.items():
+        os.environ.setdefault(name, value)
+    names = ("config.logging", "engine.arg_utils", "exceptions", "lora.request", "sampling_params")
     try:
         return {
             name: importlib.import_module(f"vllm.{name}")
@@ -236,19 +237,17 @@ def _import() -> dict[str, Any]:
         ) from error
 
 
-@contextmanager
-def _variables(wanted: dict[str, str]) -> Iterator[None]:
-    """Set variables of the environment for a while."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _logging_of_children(kind: Any, file: Path) -> Any:
+    """Settings that leave logging alone in this process; a child process, which gets them pickled, reads the
+    file.
+    """
+    there = functools.partial(
+        kind, configure_logging=True, log_level="WARNING", pylogging_config_file=str(file)
+    )
+    own = {"__reduce_ex__": lambda self, protocol: (there, ())}
+    return type("LoggingOfChildren", (kind,), own)(
+        configure_logging=False, log_level="WARNING", pylogging_config_file=None
+    )
 
 
 def _read_adapters(given: Any) -> dict[str, Path]:
