@@ -151,9 +151,7 @@ class VllmEngine:
         engine = self._engine
         if engine is None:
             raise ClosedError("the engine was stopped")
-        prompt: dict[str, Any] = {"prompt_token_ids": request.token_ids}
-        if request.cache_salt is not None:
-            prompt["cache_salt"] = request.cache_salt
+        prompt = self._vllm["inputs"].tokens_input(request.token_ids, cache_salt=request.cache_salt)
         with self._explained():
             answer = engine.generate(
                 prompt,
@@ -224,7 +222,7 @@ class VllmEngine:
 def _import() -> dict[str, Any]:
     for name, value in _environment.items():
         os.environ.setdefault(name, value)
-    names = ("config.logging", "engine.arg_utils", "exceptions", "lora.request", "sampling_params")
+    names = ("config.logging", "engine.arg_utils", "exceptions", "inputs", "lora.request", "sampling_params")
     try:
         return {
             name: importlib.import_module(f"vllm.{name}")
