@@ -38,12 +38,5 @@ class Network:
             more["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if self._takes_logits_to_keep:
             more["logits_to_keep"] = 1
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
-            **more,
-        )
+        output = self._model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **more)
         return output.logits[:, -1].float()
