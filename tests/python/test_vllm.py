@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import subprocess
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import dynamo_llm
 import pytest
-from conftest import compile_c, dynamo_config, run, tests_dir
+from conftest import compile_c, dynamo_config, tests_dir
 from dynamo_llm.errors import (
     ClosedError,
     DynamoError,
@@ -93,7 +94,7 @@ def test_no_model(tmp_path: Path) -> None:
 def test_adapters_are_looked_at(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match="an object of names and folders"):
         engine(adapters=["a"])
-    with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is no folder with adapter_config.json'):
+    with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is no folder'):
         engine(adapters={"a": str(tmp_path)})
 
 
@@ -119,8 +120,9 @@ def test_what_failed_in_a_child_is_said(tmp_path: Path) -> None:
     model.mkdir()
     for file in demo_model_dir().iterdir():
         (model / file.name).write_bytes(file.read_bytes())
-    (model / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(DynamoError, match=r'vLLM cannot load ".*last error: .*[Ss]afetensor') as raised:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "intermediate_size": 256}))
+    with pytest.raises(DynamoError, match=r'vLLM cannot load ".*last error: .*(shape|size)') as raised:
         asyncio.run(asyncio.wait_for(engine(str(model)).start(), patience))
     assert "\n" not in raised.value.message
 
@@ -157,19 +159,17 @@ class Talk:
         assert eos not in late[:50]
 
     async def check_sampling(self) -> None:
-        greedy = await tokens(self.engine, asking())
-        hot = Sampling(temperature=5.0, seed=7)
-        first, again, other, one = [
-            await tokens(self.engine, asking(sampling=sampling))
-            for sampling in (
-                hot,
-                hot,
-                Sampling(temperature=5.0, seed=8),
-                Sampling(temperature=5.0, seed=9, top_k=1),
+        async def answer(**sampling: Any) -> list[int]:
+            # A prompt that the model knows nothing about: many tokens are likely.
+            request = asking(
+                "x" * 200, stop=(), ignore_eos=True, sampling=Sampling(temperature=2.0, **sampling)
             )
-        ]
+            return await tokens(self.engine, request)
+
+        first, again, other = await answer(seed=7), await answer(seed=7), await answer(seed=8)
         assert first == again != other
-        assert one == greedy != first
+        greedy = await tokens(self.engine, asking("x" * 200, stop=(), ignore_eos=True))
+        assert await answer(seed=9, top_k=1) == greedy != first
         biased = await tokens(self.engine, asking(max_tokens=3, sampling=Sampling(logit_bias={77: 100.0})))
         assert biased == [77, 77, 77]
 
@@ -276,7 +276,14 @@ def test_example_in_c(tmp_path: Path) -> None:
     program = compile_c(source, tmp_path / "callbacks", *flags)
     config = {"engine": "vllm", "model": str(demo_model_dir()), "options": small}
     questions = [question, "What is prefill?", "What is decode?"]
-    result = run([program, json.dumps(config), *questions])
+    result = subprocess.run(
+        [program, json.dumps(config), *questions],
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     whole: dict[str, str] = {}
     for line in result.stdout.splitlines():

@@ -141,6 +141,8 @@ class VllmEngine:
         """Free the model: ends vLLM's processes."""
         engine, self._engine = self._engine, None
         if engine is not None:
+            if engine.output_handler is not None:
+                engine.output_handler.cancel()  # else it reports the end of the process as its death
             await asyncio.get_running_loop().run_in_executor(None, engine.shutdown, _patience)
         if self._log is not None:
             await self._log.settle(_patience)
