@@ -96,7 +96,7 @@ class ChildLog:
 
     def _log(self, level: int, line: str) -> None:
         if found := _record.match(line):
-            level = logging.getLevelName(found[1])
+            level = getattr(logging, found[1])
             line = found[2]
         if level >= logging.ERROR:
             self.errors.append(line)
