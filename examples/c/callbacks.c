@@ -2,6 +2,7 @@
  *
  *     gcc -o callbacks callbacks.c $(dynamo-llm config --cflags --libs) -pthread
  *     ./callbacks '{}' "What is a KV cache?" "What is prefill?" "What is decode?"
+ *     ./callbacks '{"engine": "vllm", "model": "FOLDER"}' "What is prefill?" "What is decode?"
  *
  * Each piece of an answer is printed with the number of its question. The main thread sleeps until
  * all have ended, or until Ctrl-C, which cancels them. */

@@ -46,7 +46,10 @@ def describe(error: BaseException) -> tuple[int, str, str]:
         status = _OUT_OF_MEMORY if isinstance(error, MemoryError) else _ENGINE_FAILED
         text = f"{name}: {text}"
     trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    return status, as_text(text), json.dumps({"python": {"type": name, "traceback": as_text(trace)}})
+    details: dict[str, Any] = {"python": {"type": name, "traceback": as_text(trace)}}
+    if isinstance(error, DynamoError):  # what an engine knows better than its status
+        details |= {key: error.details[key] for key in ("retriable", "fatal") if key in error.details}
+    return status, as_text(text), json.dumps(details)
 
 
 class Instance:

