@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The conformance suite: conformance profile.json [part of a case's name]
+// The conformance suite: conformance profile.json|configuration [part of a case's name]
 //
-// Runs every case on the engine that the profile names, in every way of delivery, and prints a table of them, with the
-// reason of each that was skipped or failed. The status is 0 if none failed, 1 if one did, 2 if the profile or the
-// engine cannot be used, 3 if a case hangs.
+// Runs every case on the engine that the profile (profile.hpp) names, in every way of delivery, and prints a table of
+// them, with the reason of each that was skipped or failed. A configuration in JSON is a profile that has the defaults
+// else: for engines that chat as the demo model does. The status is 0 if none failed, 1 if one did, 2 if profile or
+// engine cannot be used, 3 if a case hangs, 4 if the engine is not installed.
 #include <unistd.h>
 
-#include <libgen.h>
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <set>
 
 #include "suite.hpp"
 
@@ -37,6 +37,7 @@ struct Row {
     std::string name;
     std::map<Mode, Outcome> outcomes;
     bool is_over_modes;
+    double seconds = 0;
 };
 
 class Table {
@@ -63,7 +64,7 @@ class Table {
                 ++counts[static_cast<int>(outcome)];
                 std::printf("%-10s", word(outcome));
             }
-            std::puts(row.is_over_modes ? "" : "(all ways at once, or none)");
+            std::printf("%*s%6.2f s\n", row.is_over_modes ? 0 : 70, "", row.seconds);
         }
         for (const auto &[reason, names] : skips_) {
             std::printf("skipped, for %s:", reason.c_str());
@@ -125,12 +126,15 @@ void run_setting(const Profile &profile, const Setting &setting, const std::stri
     alarm(patience);
     Subject subject(profile, setting.stream);
     for (const Case *one : chosen) {
+        const auto start = std::chrono::steady_clock::now();
         Row row{std::string(setting.name) + one->name, {}, one->is_over_modes};
         for (const Mode mode : all_modes) {
             if (one->is_over_modes || mode == all_modes[0]) {
                 row.outcomes[mode] = run_one(subject, *one, mode, row.name, table);
             }
         }
+        row.seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         table.add(row);
     }
     std::snprintf(running, sizeof running, "stop of the engine");
@@ -145,9 +149,7 @@ std::vector<Case> joined(std::initializer_list<std::vector<Case>> parts) {
 }
 
 int run(const char *file, const std::string &only) {
-    std::string folder = file;
-    folder = dirname(folder.data());
-    const Profile profile = Profile::read(file, folder + "/default.json");
+    const Profile profile = Profile::read(file, CONFORMANCE_PROFILES "/default.json");
     register_engines();
     Table table;
     const Setting settings[] = {
@@ -167,12 +169,19 @@ int run(const char *file, const std::string &only) {
 
 int main(int argc, char **argv) {
     if (argc < 2 || argc > 3) {
-        std::fprintf(stderr, "usage: conformance profile.json [part of a case's name]\n");
+        std::fprintf(stderr,
+                     "usage: conformance profile.json|configuration [part of a case's name]\n");
         return 2;
     }
     std::signal(SIGALRM, hangs);
     try {
         return run(argv[1], argc == 3 ? argv[2] : "");
+    } catch (const dynamo_llm::Error &error) {
+        std::fprintf(stderr, "conformance: %s: %s\n", error.status_name(), error.what());
+        return error.status() == DYNAMO_ERROR_ENGINE_UNAVAILABLE ||
+                       error.status() == DYNAMO_ERROR_ENGINE_NOT_FOUND
+                   ? 4
+                   : 2;
     } catch (const std::exception &error) {
         std::fprintf(stderr, "conformance: %s\n", error.what());
         return 2;

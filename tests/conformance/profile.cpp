@@ -19,14 +19,17 @@ std::string content(const std::string &file) {
 
 }  // namespace
 
-Profile Profile::read(const std::string &file, const std::string &defaults) {
+Profile Profile::read(const std::string &file_or_config, const std::string &defaults) {
+    const bool is_config = file_or_config[0] == '{';
     const std::string base = content(defaults);
-    const std::string own = content(file);
+    const std::string own =
+        is_config ? js::with("{}", "config", file_or_config) : content(file_or_config);
+    const std::string name = is_config ? "of the configuration" : file_or_config;
     std::vector<std::string> known = js::keys(base);
     known.push_back("config");
     for (const std::string &key : js::keys(own)) {
         if (std::find(known.begin(), known.end(), key) == known.end()) {
-            throw std::runtime_error("the profile " + file + " has a key \"" + key +
+            throw std::runtime_error("the profile " + name + " has a key \"" + key +
                                      "\" that none knows; see profile.hpp");
         }
     }
@@ -34,7 +37,7 @@ Profile Profile::read(const std::string &file, const std::string &defaults) {
     for (const char *key : {"config", "short", "long"}) {
         const std::string value = js::at(profile.json_, std::string("/") + key);
         if (value.empty() || js::is_string(value)) {
-            throw std::runtime_error("the profile " + file + " needs an object \"" + key + "\"");
+            throw std::runtime_error("the profile " + name + " needs an object \"" + key + "\"");
         }
     }
     return profile;

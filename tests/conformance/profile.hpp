@@ -35,8 +35,9 @@ class Skipped : public std::runtime_error {
 
 class Profile {
   public:
-    // Reads a file; what it lacks is taken from `defaults`, another one. Throws std::runtime_error.
-    static Profile read(const std::string &file, const std::string &defaults);
+    // Of a file, or of a configuration in JSON; what it lacks is taken from `defaults`, another file. Throws
+    // std::runtime_error.
+    static Profile read(const std::string &file_or_config, const std::string &defaults);
 
     // JSON of one of the above; throws Skipped with the engine's reason.
     std::string get(const std::string &key) const;
