@@ -2,7 +2,7 @@
 // Cases: what an answer is made of.
 #include <numeric>
 
-#include "json.hpp"
+#include "js.hpp"
 #include "suite.hpp"
 
 namespace {
@@ -55,6 +55,22 @@ void usage(Subject &subject, Mode mode) {
     expect(streamed.usage->completion_tokens > 0, "the answer has no tokens");
     expect(streamed.usage->completion_tokens == answer.usage->completion_tokens,
            "the counts differ");
+}
+
+void check_order(const Reader &reader, const dynamo_llm::Timing &timing) {
+    expect(timing.queue && timing.first_token && timing.total, "a time of the request is missing");
+    expect(*timing.queue <= *timing.first_token && *timing.first_token <= *timing.total,
+           "the times of the request are not in order");
+    const auto asked = reader.request().timing();
+    expect(asked.total == timing.total, "request and response have other times");
+}
+
+void timing(Subject &subject, Mode mode) {
+    const auto reader = subject.sent(mode, subject.profile.get("short"));
+    const Answer &answer = reader->collect();
+    expect_status(answer.status, DYNAMO_END, "the answer");
+    expect(answer.timing.has_value(), "the last response has no times");
+    check_order(*reader, *answer.timing);
 }
 
 void token_ids(Subject &subject, Mode mode) {
@@ -147,6 +163,7 @@ const std::vector<Case> answer_cases = {
     {"short answer", short_answer},
     {"long answer", long_answer},
     {"usage", usage},
+    {"timing", timing},
     {"token ids", token_ids},
     {"max_tokens", max_tokens},
     {"stop string", stop_string},
@@ -159,7 +176,7 @@ namespace {
 
 // The stream is full before anybody receives: the engine waits, and nothing is lost.
 void slow_reader(Subject &subject, Mode mode) {
-    const std::string body = subject.profile.get("long");
+    const std::string body = subject.profile.very_long();
     subject.whole(body);
     const long long full = subject.count("/streams/full");
     const auto reader = subject.sent(mode, body, true);
@@ -195,7 +212,7 @@ namespace {
 
 // With "when_full": "fail", a stream that nobody receives from ends.
 void slow_consumer(Subject &subject, Mode mode) {
-    const std::string body = subject.profile.get("long");
+    const std::string body = subject.profile.very_long();
     const Answer &whole = subject.whole(body);
     const auto reader = subject.sent(mode, body, true);
     expect_status(reader->wait_for_end(), DYNAMO_ERROR_SLOW_CONSUMER,

@@ -57,7 +57,7 @@ void far_deadlines(Subject &subject, Mode mode) {
 
 // What was pushed before still comes, then the terminal event.
 void check_cut(Subject &subject, Reader &reader, std::int32_t status) {
-    const Answer &whole = subject.whole(subject.profile.get("long"));
+    const Answer &whole = subject.whole(subject.profile.very_long());
     const Answer &answer = reader.collect();
     expect_status(answer.status, status, "the terminal event");
     expect_part(answer, whole);
@@ -65,13 +65,13 @@ void check_cut(Subject &subject, Reader &reader, std::int32_t status) {
 }
 
 void cancel_at_once(Subject &subject, Mode mode) {
-    const auto reader = subject.sent(mode, subject.profile.get("long"), true);
+    const auto reader = subject.sent(mode, subject.profile.very_long(), true);
     reader->cancel();
     check_cut(subject, *reader, DYNAMO_ERROR_CANCELLED);
 }
 
 void cancel_in_decode(Subject &subject, Mode mode) {
-    const auto reader = subject.sent(mode, subject.profile.get("long"), true);
+    const auto reader = subject.sent(mode, subject.profile.very_long(), true);
     expect(reader->next(), "there is no response");
     reader->cancel();
     reader->cancel();  // harmless
@@ -92,13 +92,13 @@ void cancel_in_prefill(Subject &subject, Mode mode) {
 }
 
 void destroy_at_once(Subject &subject, Mode mode) {
-    const auto reader = subject.sent(mode, subject.profile.get("long"), true);
+    const auto reader = subject.sent(mode, subject.profile.very_long(), true);
     reader->destroy();
     reader->check_released();
 }
 
 void destroy_in_decode(Subject &subject, Mode mode) {
-    const auto reader = subject.sent(mode, subject.profile.get("long"), true);
+    const auto reader = subject.sent(mode, subject.profile.very_long(), true);
     expect(reader->next(), "there is no response");
     reader->destroy();
     reader->check_released();
@@ -106,7 +106,7 @@ void destroy_in_decode(Subject &subject, Mode mode) {
 
 void cancel_while_queued(Subject &subject, Mode mode) {
     const auto busy = subject.keep_busy();
-    const auto reader = subject.sent(mode, subject.profile.get("long"));
+    const auto reader = subject.sent(mode, subject.profile.very_long());
     reader->cancel();
     const Answer &answer = reader->collect();
     expect_status(answer.status, DYNAMO_ERROR_CANCELLED, "the terminal event");
@@ -115,7 +115,7 @@ void cancel_while_queued(Subject &subject, Mode mode) {
 
 void destroy_while_queued(Subject &subject, Mode mode) {
     const auto busy = subject.keep_busy();
-    const auto reader = subject.sent(mode, subject.profile.get("long"));
+    const auto reader = subject.sent(mode, subject.profile.very_long());
     reader->destroy();
     reader->check_released();
 }
@@ -137,7 +137,7 @@ void first_token_deadline(Subject &subject, Mode mode) {
         body = subject.profile.get("silent");
     } catch (const Skipped &) {
         busy = subject.keep_busy();
-        body = subject.profile.get("long");
+        body = subject.profile.very_long();
     }
     const auto reader = Reader::make(mode, body);
     dynamo_request_set_deadlines(reader->handle(), 30, -1);
@@ -149,8 +149,8 @@ void first_token_deadline(Subject &subject, Mode mode) {
 }
 
 void total_deadline(Subject &subject, Mode mode) {
-    subject.whole(subject.profile.get("long"));
-    const auto reader = Reader::make(mode, subject.profile.get("long"), true);
+    subject.whole(subject.profile.very_long());
+    const auto reader = Reader::make(mode, subject.profile.very_long(), true);
     dynamo_request_set_deadlines(reader->handle(), -1, 50);
     reader->send(subject.runtime);
     expect_status(reader->wait_for_end(), DYNAMO_ERROR_DEADLINE_EXCEEDED, "an answer that waits");

@@ -2,7 +2,7 @@
 // Cases: engines that fail, and engines that stand still.
 #include <thread>
 
-#include "json.hpp"
+#include "js.hpp"
 #include "suite.hpp"
 
 namespace {
@@ -11,7 +11,8 @@ std::string status_name(const Profile &profile, const std::string &key) {
     return "DYNAMO_ERROR_" + profile.text(key, "status");
 }
 
-// The story of an error, as the profile has it.
+}  // namespace
+
 void check_story(const Profile &profile, const std::string &key, const std::string &story,
                  const std::string &request_id) {
     expect_text(js::string_at(story, "/name"), status_name(profile, key), "the error's name");
@@ -26,6 +27,8 @@ void check_story(const Profile &profile, const std::string &key, const std::stri
         expect(!js::string_at(story, "/python/traceback").empty(), "there is no traceback");
     }
 }
+
+namespace {
 
 void refused(Subject &subject, Mode mode) {
     const auto reader = Reader::make(mode, js::at(subject.profile.get("refused"), "/body"));

@@ -124,7 +124,7 @@ void run_setting(const Profile &profile, const Setting &setting, const std::stri
     }
     std::snprintf(running, sizeof running, "start of the engine");
     alarm(patience);
-    Subject subject(profile, setting.stream);
+    Subject subject(profile, setting.changes);
     for (const Case *one : chosen) {
         const auto start = std::chrono::steady_clock::now();
         Row row{std::string(setting.name) + one->name, {}, one->is_over_modes};
@@ -153,10 +153,13 @@ int run(const char *file, const std::string &only) {
     register_engines();
     Table table;
     const Setting settings[] = {
-        {"", "", joined({answer_cases, end_cases, error_cases, many_cases, drain_cases})},
-        {"capacity 4: ", R"({"capacity": 4})", small_cases},
-        {"capacity 1: ", R"({"capacity": 1})", joined({narrow_cases, timeout_cases})},
-        {"fail at 2: ", R"({"capacity": 2, "when_full": "fail"})", overflow_cases},
+        {"", "{}", joined({answer_cases, end_cases, error_cases, many_cases, drain_cases})},
+        {"capacity 4: ", R"({"stream": {"capacity": 4}})", small_cases},
+        {"capacity 1: ", R"({"stream": {"capacity": 1}})", joined({narrow_cases, timeout_cases})},
+        {"fail at 2: ", R"({"stream": {"capacity": 2, "when_full": "fail"}})", overflow_cases},
+        {"limits: ",
+         R"({"stream": {"capacity": 1}, "limits": {"max_concurrent": 1, "max_queued": 1}})",
+         limit_cases},
     };
     for (const Setting &setting : settings) {
         run_setting(profile, setting, only, table);

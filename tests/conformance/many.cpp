@@ -3,7 +3,7 @@
 #include <mutex>
 #include <thread>
 
-#include "json.hpp"
+#include "js.hpp"
 #include "suite.hpp"
 
 namespace {
@@ -64,18 +64,19 @@ void many_at_once(Subject &subject, Mode) {
     expect(trouble.empty(), trouble);
 }
 
-std::vector<std::unique_ptr<Reader>> in_flight(Subject &subject, bool is_held) {
-    subject.whole(subject.profile.get("long"));
+std::vector<std::unique_ptr<Reader>> in_flight(Subject &subject, const std::string &body,
+                                               bool is_held) {
+    subject.whole(body);
     std::vector<std::unique_ptr<Reader>> readers;
     for (const Mode mode : all_modes) {
-        readers.push_back(subject.sent(mode, subject.profile.get("long"), is_held));
+        readers.push_back(subject.sent(mode, body, is_held));
     }
     return readers;
 }
 
 // Shut down without a limit: what is in flight ends by itself, received or not.
 void drain(Subject &subject, Mode) {
-    const auto readers = in_flight(subject, true);
+    const auto readers = in_flight(subject, subject.profile.get("long"), true);
     subject.runtime.shutdown(dynamo_llm::forever);
     for (const auto &reader : readers) {
         const Answer &answer = reader->collect();
@@ -95,7 +96,7 @@ void drain(Subject &subject, Mode) {
 
 // Shut down with requests in flight that nobody receives, and that so cannot end.
 void timeout(Subject &subject, Mode) {
-    const auto readers = in_flight(subject, true);
+    const auto readers = in_flight(subject, subject.profile.very_long(), true);
     const long long cancelled = subject.count("/requests/cancelled");
     try {
         subject.runtime.shutdown(std::chrono::milliseconds(20));
@@ -103,7 +104,7 @@ void timeout(Subject &subject, Mode) {
     } catch (const dynamo_llm::Error &error) {
         expect_status(error.status(), DYNAMO_ERROR_DEADLINE_EXCEEDED, "the shutdown");
     }
-    const Answer &whole = subject.whole(subject.profile.get("long"));
+    const Answer &whole = subject.whole(subject.profile.very_long());
     for (const auto &reader : readers) {
         const Answer &answer = reader->collect();
         expect_status(answer.status, DYNAMO_ERROR_CANCELLED, "a request in flight");

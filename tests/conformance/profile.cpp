@@ -5,7 +5,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "json.hpp"
+#include "js.hpp"
 
 namespace {
 
@@ -58,8 +58,13 @@ std::string Profile::text(const std::string &key, const std::string &member) con
     return js::string_at(get(key), "/" + member);
 }
 
-std::string Profile::config(const std::string &stream) const {
-    return stream.empty() ? get("config") : js::with(get("config"), "stream", stream);
+std::string Profile::very_long() const {
+    const std::string own = get("very_long");
+    return own == "null" ? get("long") : own;
+}
+
+std::string Profile::config(const std::string &changes) const {
+    return js::merged(get("config"), changes);
 }
 
 std::string Profile::engine() const {

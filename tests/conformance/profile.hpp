@@ -4,6 +4,8 @@
 //   "config"       the runtime's configuration
 //   "short"        a body whose answer has a few tokens, always the same
 //   "long"         a body whose answer has 12 tokens or more, always the same
+//   "very_long"    a body as "long", for an engine that runs ahead of a slow reader: its answer must not be computed
+//                  before the reader has gone; null, the default, is "long"
 //   "several"      a body with "{i}" in it, or an array of bodies, whose answers differ
 //   "stop"         a body whose answer may be cut by a stop string
 //   "max_tokens"   a body whose answer has 6 tokens or more, to be cut at 5
@@ -43,8 +45,10 @@ class Profile {
     std::string get(const std::string &key) const;
     // A member of one of the above that is an object: a text, or "" if there is none.
     std::string text(const std::string &key, const std::string &member) const;
-    // The configuration with another bound of streams.
-    std::string config(const std::string &stream) const;
+    // "very_long", or else "long".
+    std::string very_long() const;
+    // The configuration with other members: an object.
+    std::string config(const std::string &changes) const;
     // The engine's name.
     std::string engine() const;
 

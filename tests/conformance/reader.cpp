@@ -8,7 +8,7 @@
 #include <deque>
 #include <mutex>
 
-#include "json.hpp"
+#include "js.hpp"
 #include "suite.hpp"
 
 extern "C" {
@@ -47,7 +47,9 @@ void Answer::add(Response response) {
     choice.text += text;
     choice.token_ids.insert(choice.token_ids.end(), response.token_ids().begin(),
                             response.token_ids().end());
+    expect(!timing, "a response came after the one with the times");
     usage = response.usage() ? response.usage() : usage;
+    timing = response.timing();
     ++responses;
     const std::string json(response.json());
     for (const char *place :
@@ -364,8 +366,8 @@ class Coroutine : public Reader {
         }
         Reader::destroy();
     }
-    dynamo_request_t *handle() const override {
-        return async_ == nullptr ? request_.get() : async_->request().get();
+    const Request &request() const override {
+        return async_ == nullptr ? request_ : async_->request();
     }
 
   private:

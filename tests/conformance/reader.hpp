@@ -28,6 +28,7 @@ struct Answer {
     };
     std::map<std::uint32_t, Choice> choices;
     std::optional<dynamo_llm::Usage> usage;
+    std::optional<dynamo_llm::Timing> timing;
     std::size_t responses = 0;
     std::int32_t status = DYNAMO_PENDING;  // the terminal event
 
@@ -62,8 +63,9 @@ class Reader {
     // Callbacks: that the library has let go of them, exactly once; waits for it.
     virtual void check_released() {}
 
-    // NULL once it was destroyed.
-    virtual dynamo_request_t *handle() const { return request_.get(); }
+    // Empty once it was destroyed.
+    virtual const dynamo_llm::Request &request() const { return request_; }
+    dynamo_request_t *handle() const { return request().get(); }
     void cancel() const { dynamo_request_cancel(handle()); }
     // Waits until the request has ended, received or not.
     std::int32_t wait_for_end() const;

@@ -4,8 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <sstream>
 
-#include "json.hpp"
+#include "js.hpp"
 
 void expect(bool condition, const std::string &what) {
     if (!condition) {
@@ -51,11 +52,26 @@ void wait_until(const std::function<bool()> &condition) {
     }
 }
 
-Subject::Subject(const Profile &of, const std::string &stream)
-    : profile(of), runtime(of.config(stream)) {}
+Subject::Subject(const Profile &of, const std::string &changes)
+    : profile(of), runtime(of.config(changes)) {}
 
 long long Subject::count(const std::string &pointer) const {
     return js::number_at(runtime.statistics(), pointer);
+}
+
+long long Subject::metric(const std::string &name, const std::string &label) const {
+    std::istringstream lines(runtime.metrics());
+    long long sum = 0;
+    bool is_there = false;
+    for (std::string line; std::getline(lines, line);) {
+        if (line.rfind(name + "{", 0) == 0) {
+            is_there = true;
+            const bool counts = line.find(label) != line.npos;
+            sum += counts ? std::stoll(line.substr(line.rfind(' ') + 1)) : 0;
+        }
+    }
+    expect(is_there, "there is no metric " + name);
+    return sum;
 }
 
 void Subject::settle() const {
@@ -64,10 +80,23 @@ void Subject::settle() const {
     const auto requests = [&](const char *key) {
         return js::number_at(counters, std::string("/requests/") + key);
     };
+    expect(requests("queued") == 0,
+           "something is queued, though nothing is in flight: " + counters);
     expect(requests("sent") == requests("ended") + requests("cancelled") + requests("failed"),
            "the statistics do not add up: " + counters);
     expect(js::number_at(counters, "/tokens/pushed") >= js::number_at(counters, "/tokens/received"),
            "more tokens were received than pushed: " + counters);
+    const auto ends = [&](const char *status) {
+        return metric("dynamo_llm_requests_total", std::string("status=\"") + status + "\"");
+    };
+    expect(ends("ok") == requests("ended") && ends("cancelled") == requests("cancelled") &&
+               metric("dynamo_llm_request_seconds_count", "") == requests("sent"),
+           "statistics and metrics differ: " + counters + "\n" + std::string(runtime.metrics()));
+    expect(metric("dynamo_llm_requests_in_flight", "") == 0 &&
+               metric("dynamo_llm_requests_queued", "") == 0,
+           "the metrics say that something is in flight, or queued");
+    expect(metric("dynamo_llm_streams_full_total", "") == js::number_at(counters, "/streams/full"),
+           "statistics and metrics differ in how often a stream was full: " + counters);
 }
 
 const Answer &Subject::whole(const std::string &body) {
@@ -93,7 +122,7 @@ std::vector<std::unique_ptr<Reader>> Subject::keep_busy() const {
     const int count = std::stoi(profile.get("busy"));
     std::vector<std::unique_ptr<Reader>> busy;
     for (int i = 0; i < count; ++i) {
-        busy.push_back(sent(Mode::recv, profile.get("long")));
+        busy.push_back(sent(Mode::recv, profile.very_long()));
     }
     for (const auto &one : busy) {  // each has begun, so each has its place
         expect(one->next(), "a request that keeps the engine busy ended");

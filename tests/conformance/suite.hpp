@@ -27,21 +27,27 @@ void expect_text(const std::string &text, const std::string &expected, const std
 void expect_same(const Answer &answer, const Answer &whole);
 // What came before an answer was cut: a beginning of the whole answer, but not all of it.
 void expect_part(const Answer &part, const Answer &whole);
+// The story of an error, as the profile has it.
+void check_story(const Profile &profile, const std::string &key, const std::string &story,
+                 const std::string &request_id);
 // Waits for what another thread does; the watchdog is the bound.
 void wait_until(const std::function<bool()> &condition);
 
 // A runtime of the engine under test. Each setting has one.
 class Subject {
   public:
-    // `stream`: JSON of the bound of its streams, "" for the default.
-    Subject(const Profile &profile, const std::string &stream);
+    // `changes`: members of the configuration, an object.
+    Subject(const Profile &profile, const std::string &changes);
 
     const Profile &profile;
     dynamo_llm::Runtime runtime;
 
     // A counter of the statistics: "/requests/sent".
     long long count(const std::string &pointer) const;
-    // Waits until the engine has let go of every request; then all that was sent must have ended.
+    // The sum of a metric's samples, those whose labels have a text.
+    long long metric(const std::string &name, const std::string &label) const;
+    // Waits until the engine has let go of every request; then all that was sent must have ended, in the statistics
+    // and in the metrics.
     void settle() const;
     // The whole answer to a body, as it comes with "stream": false. It must end well.
     const Answer &whole(const std::string &body);
@@ -64,7 +70,7 @@ struct Case {
 // Cases on one runtime, in this order; the last ones may stop it.
 struct Setting {
     const char *name;
-    const char *stream;
+    const char *changes;  // of the configuration
     std::vector<Case> cases;
 };
 
@@ -77,6 +83,7 @@ extern const std::vector<Case> small_cases;
 extern const std::vector<Case> narrow_cases;
 extern const std::vector<Case> timeout_cases;
 extern const std::vector<Case> overflow_cases;
+extern const std::vector<Case> limit_cases;
 
 // Engines that the program brings along; tests of other engines have this function of their own.
 void register_engines();
