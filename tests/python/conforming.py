@@ -2,12 +2,17 @@
 """Profiles of engines: what they can do on demand. tests/conformance/profile.hpp has their keys."""
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nlohmann_json
+import openai_server
+import pytest
 from conftest import dynamo_config, run, tests_dir
+from dynamo_llm import paths
 from dynamo_llm.runtime import registry
 
 folder = tests_dir / "conformance"
@@ -28,10 +33,23 @@ def profile(name: str) -> dict[str, Any]:
     return whole
 
 
-def argument(name: str) -> str:
-    """A profile, as the program takes it."""
-    file = profiles_dir / f"{name}.json"
-    return str(file) if file.exists() else json.dumps({"engine": name})
+@contextmanager
+def ready(name: str) -> Iterator[dict[str, Any]]:
+    """A profile, and what its engine needs as long as that is used.
+
+    In it "{demo}" is the folder of the demo model, "{server}" the URL of a server of OpenAI's API.
+    """
+    whole = json.loads(json.dumps(profile(name)).replace("{demo}", str(paths.demo_model_dir())))
+    if name == "python-tokens":
+        pytest.importorskip("dynamo_llm.runtime.pipeline", reason="there is no pipeline")
+    text = json.dumps(whole)
+    if "{server}" not in text:
+        yield whole
+        return
+    if name not in registry.names():
+        pytest.skip(f"no engine is called {name}")
+    with openai_server.serve() as url:
+        yield json.loads(text.replace("{server}", url))
 
 
 def build(into: Path) -> Path:

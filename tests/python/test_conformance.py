@@ -29,17 +29,20 @@ def test_profiles_name_their_engines() -> None:
 
 
 @pytest.mark.parametrize("name", conforming.names)
-def test_engine(name: str, conformance: Path) -> None:
+def test_engine(name: str, conformance: Path, tmp_path: Path) -> None:
     """Every case, in every way of delivery."""
-    result = subprocess.run(
-        [conformance, conforming.argument(name)],
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
-        cwd=conforming.folder,
-        capture_output=True,
-        text=True,
-        timeout=patience,
-        check=False,
-    )
+    file = tmp_path / "profile.json"
+    with conforming.ready(name) as profile:
+        file.write_text(json.dumps(profile))
+        result = subprocess.run(
+            [conformance, file],
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+            cwd=conforming.folder,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            check=False,
+        )
     if result.returncode == 4:
         pytest.skip(result.stderr.strip())
     print(result.stdout)
