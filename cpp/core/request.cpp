@@ -176,15 +176,20 @@ void Request::hand_to_engine() {
         throw;
     }
     bool engine_has_it;
+    bool has_space;
     {
         const std::lock_guard lock(mutex_);
         phase_ = Phase::sent;
         is_accepted_ = true;
         engine_has_it = engine_handle_ != nullptr;
+        has_space = std::exchange(space_while_starting_, false);
     }
-    // Whoever ended the request while generate() was running left it to this thread to say so.
+    // Whoever ended the request, or made room in its stream, while generate() was running left it to
+    // this thread to say so.
     if (engine_has_it && stream_.is_end_claimed()) {
         engine.cancel(engine_handle);
+    } else if (engine_has_it && has_space) {
+        engine.space(engine_handle);
     }
     end_engine_call();
 }
@@ -420,7 +425,7 @@ dynamo_stream_t *Request::begin_engine_call() {
         return nullptr;
     }
     if (phase_ == Phase::starting) {
-        return nullptr;  // send() looks after it
+        return nullptr;  // hand_to_engine() looks after it
     }
     ++engine_calls_;
     return engine_handle_;
@@ -456,6 +461,13 @@ void Request::on_ready() {
 }
 
 void Request::on_space() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ == Phase::starting) {
+            space_while_starting_ = true;  // hand_to_engine() looks after it
+            return;
+        }
+    }
     if (dynamo_stream_t *const engine_handle = begin_engine_call()) {
         model().engine().space(engine_handle);
         end_engine_call();

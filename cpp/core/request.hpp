@@ -96,7 +96,8 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
 
     mutable std::mutex mutex_;  // guards what follows; never held while others' code runs
     Phase phase_ = Phase::created;
-    bool is_accepted_ = false;  // send() will not take it back
+    bool is_accepted_ = false;           // send() will not take it back
+    bool space_while_starting_ = false;  // the engine was not told
     std::shared_ptr<Runtime> runtime_;
     Model *model_ = nullptr;                    // of the runtime
     dynamo_stream_t *engine_handle_ = nullptr;  // nullptr once the engine let go

@@ -108,8 +108,10 @@ def test_code_is_from_files(name: str) -> None:
         if directive[1] == "literalinclude":
             file = ((docs / name).parent / head.partition("}")[2].strip()).resolve()
             assert file.is_file(), f"{name} shows {file}, which does not exist"
-            assert any(file.is_relative_to(folder) for folder in (snippets, tests_dir / "consumers")), (
-                f"{name} shows {file}, which no test runs: it is not below docs/snippets or tests/consumers"
+            tested = (snippets, tests_dir / "consumers", root / "examples")
+            assert any(file.is_relative_to(folder) for folder in tested), (
+                f"{name} shows {file}, which no test runs: it is not below docs/snippets, tests/consumers "
+                f"or examples"
             )
         if directive[1] == "eval-rst":
             assert not re.search(r"code|literal|parsed|::$", content, re.M), f"{name}: use literalinclude"

@@ -51,6 +51,8 @@ singles = [
 multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"]
 #: No answers, but tokens: ["question" ["configuration"]].
 others = ["c/tokenize.c"]
+#: Engines in C and C++, which answer 64 requests of their own.
+engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
 
 #: Says a word, then nothing until it is cancelled.
 stalling = json.dumps({"engine": "scripted", "options": {"script": [{"text": "one "}, {"stall": True}]}})
@@ -142,7 +144,7 @@ def commands_of(source: Path) -> tuple[list[str], str]:
             lines.append(found[1])
         elif lines:
             break
-    runs = [line for line in lines if question in line]
+    runs = [line for line in lines if question in line or line.endswith(" ./main")]
     assert runs, f"{source} does not say how to run it"
     return lines[: lines.index(runs[0])], re.split(" [\"']", runs[0])[0]
 
@@ -162,10 +164,12 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program
             unbuilt = shutil.ignore_patterns("target", "node_modules")
             shutil.copytree(examples_dir / language, folder, ignore=unbuilt)
             commands, start = commands_of(examples_dir / name)
+            if language == "engines":  # they share what lies in its folder
+                folder = folder / Path(name).parent.name
             result = run(["bash", "-ec", "\n".join(commands)], environment(), cwd=folder)
             assert result.returncode == 0, result.stdout + result.stderr
             exports = [command for command in commands if command.startswith("export ")]
-            built[name] = Program("\n".join([*exports, f'exec {start} "$@"']), folder)
+            built[name] = Program("\n".join([*exports, f'exec env {start} "$@"']), folder)
         return built[name]
 
     return build
@@ -198,7 +202,7 @@ def expected(example: Callable[[str], Program]) -> Callable[[str], str]:
 
 def test_every_example_is_tested() -> None:
     table = (examples_dir / "README.md").read_text()
-    assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(singles + multiples + others)
+    assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(singles + multiples + others + engines)
 
 
 @pytest.mark.parametrize("name", singles)
@@ -287,6 +291,21 @@ def test_tokens_of_no_model(example: Callable[[str], Program]) -> None:
     result = example("c/tokenize.c").run("a", '{"model": "/no/such"}')
     assert (result.returncode, result.stdout) == (1, "")
     assert '"/no/such" does not exist' in result.stderr
+
+
+@pytest.mark.parametrize("name", engines)
+def test_engine_batches(name: str, example: Callable[[str], Program]) -> None:
+    """Several sequences get their token in one step, and all answers come, the same from both."""
+    result = example(name).run()
+    assert (result.returncode, result.stderr) == (0, "")
+    *some, summary = result.stdout.splitlines()
+    known = example("engines/c/main.c").run().stdout.splitlines()[:-1]
+    assert len(some) == 3 and some == known
+    counts = re.fullmatch(r"64 answers, (\d+) tokens in (\d+) steps, (\d+) in the largest", summary)
+    assert counts, summary
+    tokens, steps, largest = map(int, counts.groups())
+    assert 64 <= tokens <= steps * largest
+    assert 1 < largest <= 64
 
 
 def test_a_missing_command_is_noticed(tmp_path: Path) -> None:

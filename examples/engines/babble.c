@@ -1,0 +1,337 @@
+#include "babble.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+
+/* ---------------------------------------------------------------------------------- the model */
+
+static const char model_text[] =
+    " A request waits in the queue until there is room for it. The prompt is read first, a part of "
+    "it in every step, "
+    "and that is called prefill. Then each step gives one token to each sequence, and that is "
+    "called decode. A "
+    "sequence that has ended makes room for the next one, and the batch is full again. The cache "
+    "keeps the keys and "
+    "the values of each token, so that no token is read twice \xF0\x9F\xA6\x80. A caf\xC3\xA9 in "
+    "Z\xC3\xBCrich works "
+    "in the same way: one cook, many orders, a step for each plate. "
+    "\xE6\xB3\xA8\xE6\x96\x87\xE3\x81\xAF\xE9\xA0\x86\xE7\x95\xAA\xE3\x81\xAB\xE5\x87\xBA\xE3\x81"
+    "\xBE\xE3\x81\x99. A "
+    "reader that is slow makes its own sequence wait, and no other. The reader that is gone makes "
+    "room at once.";
+
+enum { longest_token = 5, most_tokens = 400 };
+
+static struct {
+    size_t begin[most_tokens + 1];
+    uint32_t id[most_tokens]; /* of equal tokens, the number of the first one */
+    size_t count;
+} model;
+
+static int same_token(size_t a, size_t b) {
+    const size_t length = model.begin[a + 1] - model.begin[a];
+    return length == model.begin[b + 1] - model.begin[b] &&
+           memcmp(model_text + model.begin[a], model_text + model.begin[b], length) == 0;
+}
+
+/* Cuts the text into tokens: before each space, and after some bytes, so also inside code points. */
+static void load_model(void) {
+    for (size_t at = 0; at < sizeof model_text - 1;) {
+        model.begin[model.count] = at;
+        const size_t begin = at++;
+        while (at < sizeof model_text - 1 && model_text[at] != ' ' && at - begin < longest_token)
+            ++at;
+        model.begin[++model.count] = at;
+    }
+    for (size_t i = 0; i < model.count; ++i)
+        for (model.id[i] = 0; !same_token(model.id[i], i);)
+            ++model.id[i];
+}
+
+static uint64_t next_random(uint64_t *state) { /* xorshift64* */
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return (*state * UINT64_C(2685821657736338717)) >> 32;
+}
+
+static int ends_sentence(size_t place) {
+    return model_text[model.begin[place + 1] - 1] == '.';
+}
+
+/* The place of one of the tokens for which `fits` holds, which some do. */
+static size_t choose(uint64_t *random, int (*fits)(size_t place, size_t like), size_t like) {
+    size_t count = 0;
+    for (size_t i = 0; i < model.count; ++i)
+        count += (size_t)fits(i, like);
+    size_t skip = next_random(random) % count;
+    for (size_t i = 0;; ++i)
+        if (fits(i, like) && skip-- == 0)
+            return i;
+}
+
+static int begins_sentence(size_t place, size_t like) {
+    (void)like;
+    return place == 0 || ends_sentence(place - 1);
+}
+
+static int follows(size_t place, size_t like) {
+    return model.id[place == 0 ? model.count - 1 : place - 1] == model.id[like];
+}
+
+/* -------------------------------------------------------------------------------- the request */
+
+static int32_t refuse(int32_t status, const char *message) {
+    return dynamo_engine_error(status, message, NULL);
+}
+
+static int32_t refuse_memory(void) {
+    return refuse(DYNAMO_ERROR_OUT_OF_MEMORY, "no memory is left for another request");
+}
+
+static void mix(uint64_t *hash, uint64_t value) { /* FNV-1a */
+    *hash = (*hash ^ value) * UINT64_C(1099511628211);
+}
+
+static int32_t read_prompt_text(babble_t *answer, const char *value) {
+    char *text = json_text(value);
+    if (text == NULL && *value == '"')
+        return refuse_memory();
+    if (text == NULL)
+        return refuse(
+            DYNAMO_ERROR_NOT_SUPPORTED,
+            "this engine takes a prompt that is a string, and messages whose content is one");
+    for (const char *at = text; *at != '\0'; ++at)
+        mix(&answer->random, (unsigned char)*at);
+    answer->prompt_tokens += (strlen(text) + longest_token - 1) / longest_token;
+    free(text);
+    return DYNAMO_OK;
+}
+
+static int32_t read_prompt_ids(babble_t *answer, const char *value) {
+    if (*value != '[')
+        return refuse(DYNAMO_ERROR_INVALID_REQUEST,
+                      "this engine takes \"prompt\" as an array of token ids");
+    const char *id;
+    while (json_next(&value, NULL, 0, &id)) {
+        mix(&answer->random, json_number(id, 0));
+        ++answer->prompt_tokens;
+    }
+    return DYNAMO_OK;
+}
+
+static int32_t read_messages(babble_t *answer, const char *value) {
+    const char *message;
+    while (json_next(&value, NULL, 0, &message)) {
+        char name[16];
+        const char *member;
+        while (json_next(&message, name, sizeof name, &member))
+            if (strcmp(name, "content") == 0) {
+                const int32_t status = read_prompt_text(answer, member);
+                if (status < 0)
+                    return status;
+            }
+    }
+    return DYNAMO_OK;
+}
+
+static int32_t add_stop(babble_t *answer, const char *value) {
+    char **stops = realloc(answer->stops, (answer->stop_count + 1) * sizeof *stops);
+    if (stops == NULL)
+        return refuse_memory();
+    answer->stops = stops;
+    char *text = json_text(value);
+    if (text == NULL)
+        return refuse(DYNAMO_ERROR_INVALID_REQUEST,
+                      "\"stop\" must be a string or an array of strings");
+    if (*text == '\0')
+        free(text); /* an empty one says nothing */
+    else
+        stops[answer->stop_count++] = text;
+    return DYNAMO_OK;
+}
+
+static int32_t read_stops(babble_t *answer, const char *value) {
+    if (*value != '[')
+        return add_stop(answer, value);
+    const char *element;
+    int32_t status = DYNAMO_OK;
+    while (status == DYNAMO_OK && json_next(&value, NULL, 0, &element))
+        status = add_stop(answer, element);
+    return status;
+}
+
+static int32_t read_stop_ids(babble_t *answer, const char *value) {
+    const char *id;
+    while (json_next(&value, NULL, 0, &id)) {
+        uint32_t *ids = realloc(answer->stop_ids, (answer->stop_id_count + 1) * sizeof *ids);
+        if (ids == NULL)
+            return refuse_memory();
+        answer->stop_ids = ids;
+        ids[answer->stop_id_count++] = (uint32_t)json_number(id, UINT32_MAX);
+    }
+    return DYNAMO_OK;
+}
+
+static int32_t read_member(babble_t *answer, const char *name, const char *value) {
+    /* What says nothing about the answer, or nothing to a model that has no other way. */
+    static const char *const ignored[] = {"model", "stream", "stream_options", "user",
+                                          "temperature"};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; ++i)
+        if (strcmp(name, ignored[i]) == 0)
+            return DYNAMO_OK;
+    if (json_is_null(value))
+        return DYNAMO_OK;
+    if (strcmp(name, "messages") == 0 && !answer->gives_tokens)
+        return read_messages(answer, value);
+    if (strcmp(name, "prompt") == 0)
+        return answer->gives_tokens ? read_prompt_ids(answer, value)
+                                    : read_prompt_text(answer, value);
+    if (strcmp(name, "max_tokens") == 0 || strcmp(name, "max_completion_tokens") == 0)
+        answer->max_tokens = (size_t)json_number(value, 0);
+    else if (strcmp(name, "seed") == 0)
+        mix(&answer->random, json_number(value, 0));
+    else if (strcmp(name, "ignore_eos") == 0)
+        answer->ignore_eos = json_is_true(value);
+    else if (strcmp(name, "stop") == 0 && !answer->gives_tokens)
+        return read_stops(answer, value);
+    else if (strcmp(name, "stop_token_ids") == 0)
+        return read_stop_ids(answer, value);
+    else if (strcmp(name, "n") != 0 || json_number(value, 0) != 1) {
+        char message[160];
+        snprintf(message, sizeof message, "this engine cannot do \"%s\"; leave it out", name);
+        return refuse(DYNAMO_ERROR_NOT_SUPPORTED, message);
+    }
+    return DYNAMO_OK;
+}
+
+int32_t babble_read(babble_t *answer, const char *request_json, int gives_tokens,
+                    size_t context_length) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load_model);
+    answer->random = UINT64_C(14695981039346656037);
+    answer->gives_tokens = gives_tokens;
+    answer->max_tokens = context_length;
+    char name[64];
+    const char *value;
+    while (json_next(&request_json, name, sizeof name, &value)) {
+        const int32_t status = read_member(answer, name, value);
+        if (status < 0)
+            return status;
+    }
+    if (answer->prompt_tokens >= context_length) {
+        char message[160];
+        snprintf(message, sizeof message,
+                 "the prompt has %zu tokens, and the context length is %zu; shorten the prompt",
+                 answer->prompt_tokens, context_length);
+        return refuse(DYNAMO_ERROR_CONTEXT_LENGTH, message);
+    }
+    if (answer->max_tokens > context_length - answer->prompt_tokens)
+        answer->max_tokens = context_length - answer->prompt_tokens;
+    /* What is held back is shorter than the longest stop string; a token comes behind it. */
+    size_t longest = 0;
+    for (size_t i = 0; i < answer->stop_count; ++i)
+        if (strlen(answer->stops[i]) > longest)
+            longest = strlen(answer->stops[i]);
+    answer->text = malloc(longest + longest_token);
+    if (answer->text == NULL)
+        return refuse_memory();
+    answer->random |= 1; /* xorshift stays at 0 */
+    answer->place = choose(&answer->random, begins_sentence, 0);
+    return DYNAMO_OK;
+}
+
+/* --------------------------------------------------------------------------------- the answer */
+
+static int is_stop_id(const babble_t *answer) {
+    for (size_t i = 0; i < answer->stop_id_count; ++i)
+        if (answer->stop_ids[i] == answer->token)
+            return 1;
+    return 0;
+}
+
+/* Cuts the text at the first stop string, or else says how much of it is no beginning of one. */
+static void look_for_stops(babble_t *answer) {
+    const size_t length = answer->length;
+    answer->shown = length;
+    for (int is_whole = 1; is_whole >= 0 && answer->finish == NULL; --is_whole)
+        for (size_t i = 0; i < answer->stop_count; ++i) {
+            const size_t whole = strlen(answer->stops[i]);
+            for (size_t at = 0; at < answer->shown; ++at) {
+                const size_t rest = length - at < whole ? length - at : whole;
+                if ((rest == whole) != is_whole ||
+                    memcmp(answer->text + at, answer->stops[i], rest) != 0)
+                    continue;
+                answer->shown = at;
+                answer->finish = is_whole ? "stop" : NULL;
+            }
+        }
+    if (answer->finish != NULL)
+        answer->length = answer->shown;
+}
+
+void babble_step(babble_t *answer) {
+    answer->finish = answer->said >= answer->max_tokens ? "length" : NULL;
+    answer->shown = answer->length;
+    if (answer->finish != NULL)
+        return; /* "max_tokens" is 0 */
+    if (answer->said > 0)
+        answer->place = choose(&answer->random, follows, answer->place);
+    const size_t begin = model.begin[answer->place];
+    const size_t length = model.begin[answer->place + 1] - begin;
+    answer->token = model.id[answer->place];
+    ++answer->said;
+    if (!answer->gives_tokens) {
+        memcpy(answer->text + answer->length, model_text + begin, length);
+        answer->length += length;
+        look_for_stops(answer);
+    }
+    const int is_eos = !answer->ignore_eos && ends_sentence(answer->place) &&
+                       next_random(&answer->random) % 3 == 0;
+    if (answer->finish == NULL && (is_eos || is_stop_id(answer)))
+        answer->finish = "stop";
+    if (answer->finish == NULL && answer->said == answer->max_tokens)
+        answer->finish = "length";
+    if (answer->finish != NULL)
+        answer->shown = answer->length; /* what was held back has become no stop string */
+}
+
+dynamo_chunk_t babble_chunk(const babble_t *answer) {
+    dynamo_chunk_t chunk;
+    memset(&chunk, 0, sizeof chunk);
+    chunk.struct_size = sizeof chunk;
+    chunk.text = answer->text;
+    chunk.text_length = answer->shown;
+    chunk.token_ids = &answer->token;
+    chunk.token_count = answer->said > 0 ? 1 : 0;
+    chunk.finish_reason = answer->finish;
+    return chunk;
+}
+
+void babble_taken(babble_t *answer) {
+    if (answer->shown > 0)
+        memmove(answer->text, answer->text + answer->shown, answer->length - answer->shown);
+    answer->length -= answer->shown;
+    answer->shown = 0;
+}
+
+dynamo_usage_t babble_usage(const babble_t *answer) {
+    dynamo_usage_t usage;
+    memset(&usage, 0, sizeof usage);
+    usage.struct_size = sizeof usage;
+    usage.prompt_tokens = answer->prompt_tokens;
+    usage.completion_tokens = answer->said;
+    return usage;
+}
+
+void babble_free(babble_t *answer) {
+    for (size_t i = 0; i < answer->stop_count; ++i)
+        free(answer->stops[i]);
+    free(answer->stops);
+    free(answer->stop_ids);
+    free(answer->text);
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conformance suite, built against the installed package, on every engine that can be had.
+
+The program prints a table of what it did and skipped: pytest -rA shows it.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import conforming
+import pytest
+from conftest import engine, run
+
+#: Seconds that the whole suite may take on one engine, its starts included; the program bounds each case.
+patience = 900
+
+
+@pytest.fixture(scope="session")
+def conformance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program."""
+    return conforming.build(tmp_path_factory.mktemp("conformance"))
+
+
+def test_profiles_name_their_engines() -> None:
+    for name in conforming.names:
+        assert conforming.profile(name)["config"]["engine"], name
+
+
+@pytest.mark.parametrize("name", conforming.names)
+def test_engine(name: str, conformance: Path, tmp_path: Path) -> None:
+    """Every case, in every way of delivery."""
+    file = tmp_path / "profile.json"
+    with conforming.ready(name) as profile:
+        file.write_text(json.dumps(profile))
+        result = subprocess.run(
+            [conformance, file],
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+            cwd=conforming.folder,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            check=False,
+        )
+    if result.returncode == 4:
+        pytest.skip(result.stderr.strip())
+    print(result.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " 0 failed" in result.stdout
+
+
+# ------------------------------------------------------------------------ the suite itself can fail
+
+
+def broken(how: str, **profile: Any) -> dict[str, Any]:
+    """A profile of an engine that does something wrong."""
+    config = engine("wrong:Wrong", options={"how": how})
+    return {
+        **json.loads((conforming.profiles_dir / "python-async.json").read_text()),
+        "config": config,
+        **profile,
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "case", "says"),
+    [
+        ("loses", "long answer", "the text is"),
+        ("reorders", "long answer", "the text is"),
+        ("miscounts", "max_tokens", "the answer has not 5 tokens"),
+        ("runs on", "max_tokens", "the answer has not 5 tokens"),
+        ("forgets usage", "usage", "there are no token counts"),
+        ("swallows errors", "fails after", "the terminal event is"),
+        ("mixes", "64 at once", "the text is"),
+    ],
+)
+def test_wrong_engine_is_found(how: str, case: str, says: str, conformance: Path, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.json"
+    file.write_text(json.dumps(broken(how)))
+    result = run([conformance, file, case])
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"FAILED: {case}" in result.stdout
+    assert says in result.stdout
+
+
+def test_wrong_profile_is_found(conformance: Path, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.json"
+    for profile, says in (
+        ({"config": {"engine": "echo"}, "shirt": {}}, 'has a key "shirt"'),
+        ({"config": {"engine": "echo"}, "long": "none"}, 'needs an object "long"'),
+        ({"config": {"engine": "ecko"}}, 'did you mean "echo"?'),
+    ):
+        file.write_text(json.dumps(profile))
+        result = run([conformance, file])
+        assert (result.returncode, result.stdout) == (4 if "ecko" in str(profile) else 2, "")
+        assert says in result.stderr
