@@ -153,7 +153,7 @@ static void engines_that_do_not_start(void) {
     check_no_start("no_such_module:Class", "", DYNAMO_ERROR_ENGINE_UNAVAILABLE, "no_such_module");
     check_no_start("failing:NoSuchClass", "", DYNAMO_ERROR_ENGINE_NOT_FOUND, "NoSuchClass");
     check_no_start("mistralr", "", DYNAMO_ERROR_ENGINE_NOT_FOUND, "did you mean \"mistralrs\"?");
-    CHECK_CONTAINS(dynamo_last_error(), "echo, mistralrs, scripted");
+    CHECK_CONTAINS(dynamo_last_error(), "mistralrs, openai, scripted");
 }
 
 static const struct garbage {
