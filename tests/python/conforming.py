@@ -40,8 +40,6 @@ def ready(name: str) -> Iterator[dict[str, Any]]:
     In it "{demo}" is the folder of the demo model, "{server}" the URL of a server of OpenAI's API.
     """
     whole = json.loads(json.dumps(profile(name)).replace("{demo}", str(paths.demo_model_dir())))
-    if name == "python-tokens":
-        pytest.importorskip("dynamo_llm.runtime.pipeline", reason="there is no pipeline")
     text = json.dumps(whole)
     if "{server}" not in text:
         yield whole
