@@ -33,13 +33,16 @@ constexpr Key object(const char *name) {
 constexpr Key count(const char *name, double least, double most = 4294967295.0) {
     return or_null({name, Type::integer, "", least, most});
 }
+constexpr Key integer(const char *name) {
+    return or_null({name, Type::integer, ""});
+}
 constexpr Key number(const char *name, double least, double most) {
     return or_null({name, Type::number, "", least, most});
 }
 
 #define DYNAMO_SAMPLING_KEYS                                                                       \
     text("model"), number("frequency_penalty", -2, 2), number("presence_penalty", -2, 2),          \
-        object("logit_bias"), count("max_tokens", 0), count("n", 1, 128), any("seed"),             \
+        object("logit_bias"), count("max_tokens", 0), count("n", 1, 128), integer("seed"),         \
         or_null({"stop", Type::string_or_array, ""}), boolean("stream"), object("stream_options"), \
         number("temperature", 0, 2), number("top_p", 0, 1), text("user"), count("top_k", -1),      \
         number("min_p", 0, 1), number("repetition_penalty", 0, 100), count("min_tokens", 0),       \

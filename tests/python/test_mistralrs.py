@@ -162,11 +162,13 @@ def test_begin_is_not_doubled(tmp_path: Path) -> None:
 def test_context_length(tmp_path: Path) -> None:
     """What does not fit is an error with both numbers; what just fits has an answer that ends with it."""
     with Runtime(model=tiny_models.llama(tmp_path / "short", context=32)) as runtime:
-        with pytest.raises(ContextLengthError, match=r"has 33 tokens; the model's context has 32"):
+        with pytest.raises(ContextLengthError, match=r"has 33 tokens, but the model's context length is 32"):
             runtime.complete([73, 74] * 16 + [73]).result()
-        with pytest.raises(ContextLengthError, match="has 32"):
+        with pytest.raises(ContextLengthError, match="length is 32"):
             runtime.chat("hello " * 40).result()
-        result = runtime.complete("a b c d", max_tokens=100, ignore_eos=True).result()
+        with pytest.raises(ContextLengthError, match=r'the answer may have 100 \("max_tokens"\)'):
+            runtime.complete("a b c d", max_tokens=100).result()
+        result = runtime.complete("a b c d", ignore_eos=True).result()
         assert result.finish_reason == "length"
 
 

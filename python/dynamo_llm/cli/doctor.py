@@ -134,11 +134,11 @@ def _engines() -> dict[str, Any]:
 
     engines: dict[str, Any] = {}
     for name in registry.names():
-        packages, extra = _packages_of(name)
+        packages, has_extra = _packages_of(name, registry.extra(name))
         missing = sorted(package for package, version in packages.items() if version is None)
         problem = None
         if missing:
-            what = f"'dynamo-llm[{name}]'" if extra else " ".join(missing)
+            what = f"'dynamo-llm[{registry.extra(name)}]'" if has_extra else " ".join(missing)
             problem = f"{', '.join(missing)} not installed; run: python -m pip install {what}"
         elif name not in ("echo", "scripted"):  # these are the library's own and have no class
             try:
@@ -149,13 +149,13 @@ def _engines() -> dict[str, Any]:
     return engines
 
 
-def _packages_of(engine: str) -> tuple[dict[str, str | None], bool]:
+def _packages_of(engine: str, extra: str) -> tuple[dict[str, str | None], bool]:
     """The packages that an engine needs with their versions, and whether an extra of this package has them.
 
-    An engine's extra has its name; the default engine is a plain dependency of that name.
+    The default engine is a plain dependency of its name.
     """
     required = importlib.metadata.requires("dynamo-llm") or []
-    of_extra = [one for one in required if re.search(rf"extra == ['\"]{re.escape(engine)}['\"]", one)]
+    of_extra = [one for one in required if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", one)]
     plain = [one for one in required if "extra ==" not in one]
     names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in of_extra or plain]
     if not of_extra:

@@ -18,6 +18,8 @@ _own = {
     "transformers": "dynamo_llm.runtime.engines.transformers:TransformersEngine",
     "vllm": "dynamo_llm.runtime.engines.vllm:VllmEngine",
 }
+# Extras of this package that are not called as their engine.
+_extras = {"dynamo-backend": "dynamo"}
 _native = ("echo", "scripted")
 
 
@@ -28,6 +30,11 @@ def _entry_points() -> dict[str, EntryPoint]:
 def names() -> list[str]:
     """Names of all engines, the native ones included, sorted."""
     return sorted({*_own, *_native, *_entry_points()})
+
+
+def extra(name: str) -> str:
+    """The extra of this package that would have what an engine needs."""
+    return _extras.get(name, name)
 
 
 def find(name: str) -> type[Engine]:

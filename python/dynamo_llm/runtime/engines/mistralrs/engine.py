@@ -169,7 +169,7 @@ class MistralRsEngine:
             raise NotSupportedError(f'the model "{self._model.path}" makes embeddings only; send an "input"')
         prompt = self._templates.render(body) if "messages" in body else self._prompt(body["prompt"])
         ready = request.of_body(body, prompt, self._options.adapters)
-        self._check_length(prompt)
+        self._check_length(prompt, ready.arguments.get("max_tokens") or 0)
         # Several choices are several requests: a stream of mistral.rs with more than one ends with the
         # first that does, and counts the tokens of one.
         answers = [Answer(index, ready) for index in range(ready.choices)]
@@ -226,11 +226,11 @@ class MistralRsEngine:
             )
         return text
 
-    def _check_length(self, text: str) -> None:
-        """See that a prompt fits into the context."""
+    def _check_length(self, text: str, max_tokens: int) -> None:
+        """See that a prompt and its answer fit into the context."""
         # A token is a byte at least, so most texts need not be counted.
-        if self._context is not None and len(text.encode()) + len(self._added) > self._context:
-            self._check_count(self._count(text))
+        if self._context is not None and len(text.encode()) + len(self._added) + max_tokens > self._context:
+            self._check_count(self._count(text), max_tokens)
 
     def _count(self, text: str) -> int:
         """Tokens of a text."""
@@ -238,10 +238,12 @@ class MistralRsEngine:
             ids = self._runner.tokenize_text(text, False, None)
         return len(ids) + (0 if ids[: len(self._added)] == self._added else len(self._added))
 
-    def _check_count(self, count: int) -> None:
-        if self._context is not None and count > self._context:
+    def _check_count(self, count: int, max_tokens: int = 0) -> None:
+        if self._context is not None and count + max_tokens > self._context:
+            answer = f' and the answer may have {max_tokens} ("max_tokens")' if max_tokens else ""
             raise ContextLengthError(
-                f"the prompt has {count} tokens; the model's context has {self._context}"
+                f"the prompt has {count} tokens{answer}, but the model's context length is "
+                f"{self._context} tokens"
             )
 
     def _embed(self, given: EngineRequest) -> Iterator[Chunk]:
