@@ -5,11 +5,14 @@ import os
 import shutil
 import sys
 import venv
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from building import build_folder, configure_and_build, run, source_dir
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +39,20 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def borrow(environment: Path, *names: str) -> None:
+def needs(requirements: Iterable[str]) -> set[str]:
+    """Names of the distributions that requirements without extras name, and of what those need in turn."""
+    names: set[str] = set()
+    left = list(requirements)
+    while left:
+        requirement = Requirement(left.pop())
+        name = canonicalize_name(requirement.name)
+        if name not in names and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            names.add(name)
+            left += metadata.requires(name) or []
+    return names
+
+
+def borrow(environment: Path, names: Iterable[str]) -> None:
     """Link distributions of the tests' own environment into another one, as there may be no network."""
     (target,) = environment.glob("lib/python3*/site-packages")
     for name in names:
@@ -53,12 +69,11 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh virtual environment with the wheel, its dependencies, and scikit-build-core."""
     folder = tmp_path_factory.mktemp("fresh") / "environment"
     venv.create(folder, symlinks=True)
-    borrow(folder, "click", "mistralrs", "scikit-build-core", "packaging", "pathspec")
-    if sys.version_info < (3, 11):
-        borrow(folder, "exceptiongroup", "tomli")
     command = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"]
     result = run([*command, "--no-index", "--no-deps", wheel])
     assert result.returncode == 0, result.stdout + result.stderr
+    (file,) = folder.glob("lib/python3*/site-packages/dynamo_llm-*.dist-info")
+    borrow(folder, needs([*(metadata.Distribution.at(file).requires or []), "scikit-build-core"]))
     return folder
 
 
