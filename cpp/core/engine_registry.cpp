@@ -135,14 +135,8 @@ void Engine::check(std::int32_t status, const char *function) const {
 void Engine::generate(dynamo_stream_t *stream, const std::string &request_id,
                       const std::string &body) {
     last_error::set(DYNAMO_OK);
-    try {
-        check(type_->functions.generate(instance_, stream, request_id.c_str(), body.c_str()),
-              "generate");
-    } catch (const Failure &failure) {
-        Error error = failure.error();
-        error.request_id = request_id;
-        throw Failure(std::move(error));
-    }
+    check(type_->functions.generate(instance_, stream, request_id.c_str(), body.c_str()),
+          "generate");
 }
 
 void Engine::cancel(dynamo_stream_t *stream) noexcept {

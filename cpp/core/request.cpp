@@ -86,6 +86,16 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
 }
 
 void Request::send(const std::shared_ptr<Runtime> &runtime) {
+    try {
+        send_to(runtime);
+    } catch (const Failure &failure) {
+        Error error = failure.error();
+        error.request_id = id_;
+        throw Failure(std::move(error));
+    }
+}
+
+void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     Model &model = runtime->model_for(body_);
     auto head = std::make_shared<ResponseHead>();
     head->id = id_.substr(4);

@@ -74,6 +74,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void before_end(std::int32_t status);
     std::shared_ptr<Runtime> runtime() const;
     Model &model() const;
+    void send_to(const std::shared_ptr<Runtime> &runtime);
     void hand_to_engine();
     void wait_in_queue(Runtime &runtime);
     void withdraw();

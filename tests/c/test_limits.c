@@ -20,7 +20,10 @@ static void what_is_over_the_limits_is_refused_at_once(void) {
     dynamo_request_t *third = say_script("[{'text': 'third'}]");
     CHECK_STATUS(dynamo_request_send(runtime, third), DYNAMO_ERROR_OVERLOADED);
     CHECK_CONTAINS(dynamo_last_error(), "1 requests are running and 2 are waiting");
-    CHECK_CONTAINS(dynamo_last_error_json(), "\"retriable\":true");
+    char details[1000];
+    snprintf(details, sizeof details, "%s", dynamo_last_error_json());
+    CHECK_CONTAINS(details, "\"retriable\":true");
+    CHECK_CONTAINS(details, dynamo_request_id(third));
     dynamo_response_t *none = NULL;
     CHECK_STATUS(dynamo_request_next(first, 0, &none), DYNAMO_PENDING);
     dynamo_request_cancel(running);
