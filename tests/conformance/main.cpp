@@ -19,6 +19,7 @@ namespace {
 
 // Seconds that a case may take in one way of delivery, however slow the machine is.
 constexpr unsigned patience = 120;
+constexpr unsigned start_patience = 400;  // an engine may have processes of its own to start
 char running[200];
 
 void hangs(int) {
@@ -123,7 +124,7 @@ void run_setting(const Profile &profile, const Setting &setting, const std::stri
         return;
     }
     std::snprintf(running, sizeof running, "start of the engine");
-    alarm(patience);
+    alarm(start_patience);
     Subject subject(profile, setting.changes);
     for (const Case *one : chosen) {
         const auto start = std::chrono::steady_clock::now();
