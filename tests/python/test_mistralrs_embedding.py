@@ -105,7 +105,7 @@ def test_dimensions(runtime: Runtime, tmp_path: Path) -> None:
         ({"input": [99999]}, InvalidRequestError, "99999"),
         ({"input": "a", "dimensions": 33}, InvalidRequestError, "33.*have 32"),
         ({"input": "a", "nvext": {"x": 1}}, NotSupportedError, "nvext"),
-        ({"input": "a b " * 100}, ContextLengthError, "context has 64"),
+        ({"input": "a b " * 100}, ContextLengthError, "context length is 64"),
         ({"prompt": "a"}, NotSupportedError, "embeddings only"),
         ({"messages": [{"role": "user", "content": "a"}]}, NotSupportedError, "embeddings only"),
     ],
