@@ -87,7 +87,10 @@ def test_timing() -> None:
         assert result.timing.queue is not None and result.timing.first_token is not None
         assert 0 <= result.timing.queue <= result.timing.first_token <= result.timing.total
         assert request.timing.total == result.timing.total
-        assert repr(result.timing).startswith("Timing(queue=0.")
+        times = result.timing
+        assert repr(times) == (
+            f"Timing(queue={times.queue!r}, first_token={times.first_token!r}, total={times.total!r})"
+        )
 
 
 def test_models() -> None:
