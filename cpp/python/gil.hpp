@@ -8,25 +8,40 @@
 
 #include <Python.h>
 
+#include <type_traits>
+
 #if defined(__GLIBC__)
-#include <cxxabi.h>
 #include <unistd.h>
 #endif
 
 namespace dynamo::python {
 
-// Calls a function that may wait for the GIL. Nothing in it may have a destructor: those that stand
-// between here and where the thread is ended would run without the GIL. So the function is written
-// with plain pointers.
+// Calls a function that may wait for the GIL and throws nothing. Nothing in it may have a destructor:
+// those that stand between here and where the thread is ended would run without the GIL. So the
+// function is written with plain pointers.
 template <class Function>
+#if defined(__GNUC__)
+__attribute__((noinline))
+#endif
 auto to_the_end(Function function) -> decltype(function()) {
 #if defined(__GLIBC__)
-    try {
-        return function();
-    } catch (abi::__forced_unwind &) {
-        while (true) {
-            ::pause();
+    // Unwinding runs this destructor. To catch it would not do: while another exception is being
+    // handled, as when it is translated for Python, that ends the process.
+    struct Stay {
+        bool has_returned = false;
+        ~Stay() {
+            while (!has_returned) {
+                ::pause();
+            }
         }
+    } stay;
+    if constexpr (std::is_void_v<decltype(function())>) {
+        function();
+        stay.has_returned = true;
+    } else {
+        const auto result = function();
+        stay.has_returned = true;
+        return result;
     }
 #else
     return function();
