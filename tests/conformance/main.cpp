@@ -182,10 +182,7 @@ int main(int argc, char **argv) {
         return run(argv[1], argc == 3 ? argv[2] : "");
     } catch (const dynamo_llm::Error &error) {
         std::fprintf(stderr, "conformance: %s: %s\n", error.status_name(), error.what());
-        return error.status() == DYNAMO_ERROR_ENGINE_UNAVAILABLE ||
-                       error.status() == DYNAMO_ERROR_ENGINE_NOT_FOUND
-                   ? 4
-                   : 2;
+        return error.status() == DYNAMO_ERROR_ENGINE_UNAVAILABLE ? 4 : 2;
     } catch (const std::exception &error) {
         std::fprintf(stderr, "conformance: %s\n", error.what());
         return 2;
