@@ -272,15 +272,13 @@ struct DestroyDetokenizer {
     }
 };
 
-// The text of a C function that hands it over, as a string.
-template <class Function>
-Returned<std::string> owned_text(Function function) {
-    std::size_t length = 0;
-    const std::unique_ptr<char, Free<char>> text(function(&length));
+// The text that a C function handed over, as a string; length is nullptr if it ends at its NUL.
+inline Returned<std::string> owned_text(char *given, const std::size_t *length = nullptr) {
+    const std::unique_ptr<char, Free<char>> text(given);
     if (text == nullptr) {
         return failed<std::string>(Error::last());
     }
-    return std::string(text.get(), length);
+    return length == nullptr ? std::string(text.get()) : std::string(text.get(), *length);
 }
 
 }  // namespace detail
@@ -962,21 +960,19 @@ class Runtime {
     }
 
     /** Counters, the JSON object that dynamo_runtime_statistics() describes. */
-    Returned<std::string> statistics() const { return owned(dynamo_runtime_statistics(get())); }
+    Returned<std::string> statistics() const {
+        return detail::owned_text(dynamo_runtime_statistics(get()));
+    }
     /** What it serves, the JSON that dynamo_runtime_models() describes. */
-    Returned<std::string> models() const { return owned(dynamo_runtime_models(get())); }
+    Returned<std::string> models() const {
+        return detail::owned_text(dynamo_runtime_models(get()));
+    }
     /** Metrics in Prometheus' text format. */
-    Returned<std::string> metrics() const { return owned(dynamo_runtime_metrics(get())); }
-
-  private:
-    static Returned<std::string> owned(char *given) {
-        const std::unique_ptr<char, detail::Free<char>> text(given);
-        if (text == nullptr) {
-            return detail::failed<std::string>(Error::last());
-        }
-        return std::string(text.get());
+    Returned<std::string> metrics() const {
+        return detail::owned_text(dynamo_runtime_metrics(get()));
     }
 
+  private:
     std::unique_ptr<dynamo_runtime_t, detail::DestroyRuntime> handle_;
 };
 
@@ -1002,9 +998,9 @@ class Detokenizer {
     /** What token ids, any number of them, add to the text; empty if nothing yet. It never splits a code
      * point. Waits until it is done. Errors: those of dynamo_detokenizer_add(); then none was added. */
     Returned<std::string> add(TokenIds ids) const {
-        return detail::owned_text([&](std::size_t *length) {
-            return dynamo_detokenizer_add(get(), ids.data(), ids.size(), length);
-        });
+        std::size_t length = 0;
+        return detail::owned_text(dynamo_detokenizer_add(get(), ids.data(), ids.size(), &length),
+                                  &length);
     }
     /** The same. */
     Returned<std::string> add(const std::vector<std::uint32_t> &ids) const {
@@ -1019,8 +1015,8 @@ class Detokenizer {
     /** Ends the text: what was kept back of it. Then another one may begin. Errors: those of
      * dynamo_detokenizer_finish(). */
     Returned<std::string> finish() const {
-        return detail::owned_text(
-            [&](std::size_t *length) { return dynamo_detokenizer_finish(get(), length); });
+        std::size_t length = 0;
+        return detail::owned_text(dynamo_detokenizer_finish(get(), &length), &length);
     }
 
   private:
@@ -1088,10 +1084,10 @@ class Tokenizer {
     /** Turns token ids into a text. Waits until it is done. Errors: those of
      * dynamo_tokenizer_decode(). */
     Returned<std::string> decode(TokenIds ids, bool skip_special_tokens = true) const {
-        return detail::owned_text([&](std::size_t *length) {
-            return dynamo_tokenizer_decode(get(), ids.data(), ids.size(),
-                                           skip_special_tokens ? 1 : 0, length);
-        });
+        std::size_t length = 0;
+        return detail::owned_text(dynamo_tokenizer_decode(get(), ids.data(), ids.size(),
+                                                          skip_special_tokens ? 1 : 0, &length),
+                                  &length);
     }
     /** The same. */
     Returned<std::string> decode(const std::vector<std::uint32_t> &ids,
@@ -1109,9 +1105,9 @@ class Tokenizer {
         if (auto error = detail::check_text(chat_json, "chat_json")) {
             return detail::failed<std::string>(std::move(*error));
         }
-        return detail::owned_text([&](std::size_t *length) {
-            return dynamo_tokenizer_apply_template(get(), chat_json.c_str(), length);
-        });
+        std::size_t length = 0;
+        return detail::owned_text(
+            dynamo_tokenizer_apply_template(get(), chat_json.c_str(), &length), &length);
     }
     /** The same, of a Chat. */
     Returned<std::string> apply_template(const Chat &chat) const {
