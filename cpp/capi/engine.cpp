@@ -50,7 +50,13 @@ std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
                                                          std::to_string(chunk->struct_size) +
                                                          "; set it to sizeof(dynamo_chunk_t)");
     }
-    switch (held->request->push(*chunk)) {
+    const dynamo_chunk_t *whole = chunk;
+    dynamo_chunk_t known{};
+    if (chunk->struct_size < sizeof known) {  // of an engine that was built with an older header
+        std::memcpy(&known, chunk, chunk->struct_size);
+        whole = &known;
+    }
+    switch (held->request->push(*whole)) {
         case Stream::Pushed::ok:
             return DYNAMO_OK;
         case Stream::Pushed::full:

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/body.hpp"
 #include "core/config.hpp"
 #include "core/error.hpp"
 #include "core/json.hpp"
@@ -36,7 +37,7 @@ class Engine {
     static std::shared_ptr<Engine> start(const Config &config);
 
     // Throws Failure with what the engine said.
-    void generate(dynamo_stream_t *stream, const std::string &request_id, const std::string &body);
+    void generate(dynamo_stream_t *stream, const std::string &request_id, const Body &body);
     void cancel(dynamo_stream_t *stream) noexcept;
     void space(dynamo_stream_t *stream) noexcept;
     void stop() noexcept;

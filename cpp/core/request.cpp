@@ -178,7 +178,7 @@ void Request::hand_to_engine() {
     }
     stream_.hand_over();
     try {
-        engine.generate(engine_handle, id_, body_.text);
+        engine.generate(engine_handle, id_, body_);
     } catch (...) {
         close_handle<EngineStream>(engine_handle);
         const std::lock_guard lock(mutex_);

@@ -39,8 +39,9 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void abandon();  // the caller destroyed the handle
     std::int32_t status() const { return stream_.status(); }
     Timing timing() const { return stream_.timing(); }
-    const std::string *error();       // nullptr if there is none
-    const std::string *error_json();  // likewise
+    Error failure() const { return full_error(); }  // what ended it
+    const std::string *error();                     // nullptr if there is none
+    const std::string *error_json();                // likewise
     const std::string &id() const { return id_; }
     void set_handle(dynamo_request_t *handle) { handle_ = handle; }
 

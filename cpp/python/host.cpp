@@ -183,6 +183,13 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *reque
     return post({Command::Kind::generate, number_of(instance), stream, request_id, request_json});
 }
 
+std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *request_id,
+                           const dynamo_data_t *data) {
+    return post({Command::Kind::generate_data, number_of(instance), stream, request_id,
+                 std::string(static_cast<const char *>(data->bytes), data->length),
+                 data->kind == DYNAMO_DATA_BYTES});
+}
+
 void cancel(void *instance, dynamo_stream_t *stream) {
     post({Command::Kind::cancel, number_of(instance), stream, {}, {}});
 }
@@ -229,6 +236,7 @@ std::int32_t register_engine() {
     engine.stop = stop;
     engine.describe = describe;
     engine.metrics = metrics;
+    engine.generate_data = generate_data;
     return dynamo_engine_register("python", &engine, nullptr, nullptr);
 }
 

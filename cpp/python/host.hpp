@@ -15,12 +15,13 @@
 namespace dynamo::python::host {
 
 struct Command {
-    enum class Kind { start, generate, cancel, space, stop, exit };
+    enum class Kind { start, generate, cancel, space, stop, exit, generate_data };
     Kind kind;
     std::uint64_t instance = 0;
     dynamo_stream_t *stream = nullptr;
     std::string request_id = {};
-    std::string json = {};  // configuration or request
+    std::string json = {};  // configuration or request; or data
+    bool is_bytes = false;  // it is data, and no JSON
 };
 
 // Registers the engine. Returns a status.

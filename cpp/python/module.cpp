@@ -27,9 +27,12 @@ dynamo_stream_t *stream_of(std::uintptr_t handle) {
 nb::list take_commands() {
     nb::list result;
     for (const host::Command &command : host::take()) {
+        const nb::object text =
+            command.is_bytes ? nb::object(nb::bytes(command.json.data(), command.json.size()))
+                             : nb::object(nb::str(command.json.data(), command.json.size()));
         result.append(nb::make_tuple(static_cast<int>(command.kind), command.instance,
                                      reinterpret_cast<std::uintptr_t>(command.stream),
-                                     command.request_id, command.json));
+                                     command.request_id, text));
     }
     return result;
 }
@@ -65,8 +68,8 @@ NB_MODULE(_core, m) {
     m.def("host_open", &host::open, "wake_fd"_a,
           "Open the command queue; wakes are written to the descriptor, eight bytes each.");
     m.def("host_take", &take_commands,
-          nb::sig("def host_take() -> list[tuple[int, int, int, str, str]]"),
-          "All commands since the last call: (kind, instance, stream, request_id, json).");
+          nb::sig("def host_take() -> list[tuple[int, int, int, str, str | bytes]]"),
+          "All commands since the last call: (kind, instance, stream, request_id, JSON or data).");
     m.def("host_report_start", &host::report_start, "instance"_a, "status"_a, "message"_a,
           "detail"_a, "Tell the caller that waits how starting an engine came out.");
     m.def("host_report_stop", &host::report_stop, "instance"_a,

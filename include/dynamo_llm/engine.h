@@ -46,7 +46,10 @@ typedef enum dynamo_engine_kind_t {
      * the chunk. With "pipeline": "off" in the configuration there is no pipeline and no Python: the
      * caller sends such bodies itself.
      */
-    DYNAMO_ENGINE_TOKENS = 1
+    DYNAMO_ENGINE_TOKENS = 1,
+    /** It takes requests of data (dynamo_request_create_data()) and nothing else: generate_data() is
+     * needed, and generate() may be NULL. */
+    DYNAMO_ENGINE_DATA = 2
 } dynamo_engine_kind_t;
 
 /**
@@ -117,6 +120,16 @@ typedef struct dynamo_engine_t {
      * @param context  for write
      */
     void (*metrics)(void *instance, void (*write)(void *context, const char *lines), void *context);
+
+    /**
+     * Optional, except for DYNAMO_ENGINE_DATA. Takes a request of data; as generate(). Items go out
+     * with the member data of dynamo_chunk_t. Without it, requests of data are refused with
+     * DYNAMO_ERROR_NOT_SUPPORTED.
+     *
+     * @param data  lives as long as the call
+     */
+    int32_t (*generate_data)(void *instance, dynamo_stream_t *stream, const char *request_id,
+                             const dynamo_data_t *data);
 } dynamo_engine_t;
 
 /**
@@ -174,6 +187,9 @@ typedef struct dynamo_chunk_t {
     const char *delta_json;
     /** JSON object for the choice's "logprobs"; NULL if none. */
     const char *logprobs_json;
+    /** An item of the answer to a request of data, delivered whole; NULL if none. It counts as
+     * token_count tokens, or as one. JSON is checked. */
+    const dynamo_data_t *data;
 } dynamo_chunk_t;
 
 /**

@@ -85,6 +85,13 @@ static int32_t response_token_ids(void *h) {
     size_t count = 9;
     return after(dynamo_response_token_ids(h, &count) == NULL && count == 0);
 }
+static int32_t response_item_count(void *h) {
+    return after(dynamo_response_item_count(h) == 0);
+}
+static int32_t response_item(void *h) {
+    dynamo_data_t item;
+    return dynamo_response_item(h, 0, &item);
+}
 static int32_t response_index(void *h) {
     return after(dynamo_response_index(h) == 0);
 }
@@ -111,7 +118,7 @@ static int32_t response_free(void *h) {
 }
 
 static int32_t stream_push(void *h) {
-    const dynamo_chunk_t chunk = {sizeof chunk, "x", 1, NULL, 0, 0, NULL, NULL, NULL};
+    const dynamo_chunk_t chunk = {sizeof chunk, "x", 1, NULL, 0, 0, NULL, NULL, NULL, NULL};
     return dynamo_stream_push(h, &chunk);
 }
 static int32_t stream_wait(void *h) {
@@ -189,6 +196,8 @@ const struct call calls[] = {
     {"dynamo_response_text", RESPONSE, 0, response_text},
     {"dynamo_response_token_ids", RESPONSE, 0, response_token_ids},
     {"dynamo_response_index", RESPONSE, 0, response_index},
+    {"dynamo_response_item_count", RESPONSE, 0, response_item_count},
+    {"dynamo_response_item", RESPONSE, 0, response_item},
     {"dynamo_response_finish_reason", RESPONSE, 0, response_finish_reason},
     {"dynamo_response_usage", RESPONSE, 0, response_usage},
     {"dynamo_response_timing", RESPONSE, 0, response_timing},

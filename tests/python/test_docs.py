@@ -220,7 +220,7 @@ def test_functions_say_what_callers_must_know() -> None:
 def names_in_c() -> set[tuple[str, str]]:
     """Groups of the headers for C, as doxygen.sed calls them, and what stands outside all groups."""
     found: set[tuple[str, str]] = set()
-    for header in ("dynamo_llm.h", "dynamo_llm/engine.h"):
+    for header in ("dynamo_llm.h", "dynamo_llm/engine.h", "dynamo_llm/cluster.h"):
         text = (root / "include" / header).read_text()
         for name in re.findall(r"^/\*\* @name (\w+)", text, re.M):
             found.add(("group", name.lower()))

@@ -31,6 +31,8 @@ class Chunk(TypedDict, total=False):
     """OpenAI's ``logprobs`` of the choice."""
     usage: Usage
     """Token counts; the last ones count."""
+    data: str | bytes
+    """An item of the answer to a request of data: bytes, or JSON."""
 
 
 class TokenLogprob(TypedDict, total=False):
@@ -106,6 +108,18 @@ class EngineRequest:
     types were checked."""
     is_cancelled: Callable[[], bool]
     """Whether the caller has gone. From any thread. For engines that work for long between chunks."""
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """A request of data, as its engine gets it."""
+
+    id: str
+    """Unique in this process; also in logs and errors."""
+    data: Any
+    """Bytes, or what the JSON says."""
+    is_cancelled: Callable[[], bool] = bool
+    """Whether the caller has gone. From any thread."""
 
 
 @dataclass(frozen=True)
@@ -214,3 +228,22 @@ class TokenEngine(Protocol):
 
     def stop(self) -> Awaitable[None] | None:
         """Free the model."""
+
+
+class DataEngine(Protocol):
+    """An engine that takes requests of data, JSON or bytes, in place of OpenAI's bodies, and yields items.
+    The rest is as for :class:`Engine`.
+    """
+
+    kind: Literal["data"]
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    def start(self) -> Awaitable[None] | None:
+        """Get ready."""
+
+    def generate(self, request: DataRequest) -> AsyncIterator[Any] | Iterator[Any]:
+        """Answer a request, item by item: bytes, or a value that JSON has."""
+
+    def stop(self) -> Awaitable[None] | None:
+        """Free what it holds."""

@@ -10,9 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.errors import DynamoError
-from dynamo_llm.runtime import registry, trace
-from dynamo_llm.runtime.engine import Engine, EngineConfig, EngineRequest, ModelInfo, TokenEngine, Usage
+from dynamo_llm.errors import DynamoError, NotSupportedError
+from dynamo_llm.runtime import data, registry, trace
+from dynamo_llm.runtime.engine import (
+    DataEngine,
+    DataRequest,
+    Engine,
+    EngineConfig,
+    EngineRequest,
+    ModelInfo,
+    TokenEngine,
+    Usage,
+)
 from dynamo_llm.runtime.pusher import Answer, Pusher
 
 if TYPE_CHECKING:
@@ -65,7 +74,8 @@ class Instance:
         )
         self.info: ModelInfo = {}
         """What the engine said of its model."""
-        self._engine: Engine | TokenEngine | None = None
+        self._engine: Engine | TokenEngine | DataEngine | None = None
+        self._takes_data = False
         self._pipeline: Pipeline | None = None
         self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: ThreadPoolExecutor | None = None
@@ -85,6 +95,7 @@ class Instance:
         try:
             if hasattr(engine, "describe"):
                 self.info = engine.describe()
+            self._takes_data = getattr(engine, "kind", "text") == "data"
             if getattr(engine, "kind", "text") == "tokens":
                 await loop.run_in_executor(None, self._open_pipeline, engine)
         except BaseException:
@@ -125,9 +136,12 @@ class Instance:
         if inspect.isawaitable(result):
             await result
 
-    def generate(self, stream: int, request_id: str, text: str) -> None:
-        """Answer a request in a task of its own."""
-        task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text))
+    def generate(self, stream: int, request_id: str, text: str | bytes, is_data: bool = False) -> None:
+        """Answer a request in a task of its own.
+
+        :param text: OpenAI's body as JSON; or, if ``is_data``, data: bytes, or JSON.
+        """
+        task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text, is_data))
         self._tasks[stream] = task
 
         def done(task: asyncio.Task[None]) -> None:
@@ -147,15 +161,33 @@ class Instance:
         if pusher := self._pushers.get(stream):
             pusher.space()
 
-    async def _run(self, stream: int, request_id: str, text: str) -> None:
+    async def _run(self, stream: int, request_id: str, text: str | bytes, is_data: bool) -> None:
         try:
-            usage = await self._answer(stream, request_id, text)
+            if is_data != self._takes_data:
+                takes, other = ("requests of data", "OpenAI bodies")[:: 1 if self._takes_data else -1]
+                raise NotSupportedError(f'the engine "{self._config.engine}" takes {takes}, and no {other}')
+            usage = None
+            if is_data:
+                await self._answer_data(stream, request_id, text)
+            else:
+                usage = await self._answer(stream, request_id, text)
             _core.stream_finish(stream, "", cast("dict[str, Any] | None", usage))
         except BaseException as error:  # SystemExit, too: the host's process is not the engine's
             # After a cancel nobody hears of it. An engine may also raise CancelledError by itself.
             _core.stream_fail(stream, *describe(error))
 
-    async def _answer(self, stream: int, request_id: str, text: str) -> Usage | None:
+    async def _answer_data(self, stream: int, request_id: str, given: str | bytes) -> None:
+        assert self._threads is not None
+        pusher = Pusher(stream, self._threads)
+        self._pushers[stream] = pusher
+        try:
+            content = given if isinstance(given, bytes) else json.loads(given)
+            request = DataRequest(request_id, content, pusher.is_cancelled)
+            await pusher.push([data.chunks(cast(DataEngine, self._engine).generate(request))])
+        finally:
+            del self._pushers[stream]
+
+    async def _answer(self, stream: int, request_id: str, text: str | bytes) -> Usage | None:
         body = json.loads(text)
         assert self._threads is not None
         with trace.span(body, request_id, self._config.engine, self.info) as span:
