@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
+from waiting import patience
+
+__all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
 
 tests_dir = Path(__file__).resolve().parent.parent
 engines_dir = tests_dir / "engines"
-
-#: Seconds after which something hangs; slow machines need some of it.
-patience = 100
 
 Completed = subprocess.CompletedProcess[str]
 
