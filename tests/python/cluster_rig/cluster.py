@@ -125,7 +125,7 @@ class Cluster:
         self._processes.append(worker)
         (worker.instance,) = self.wait(lambda: self.instances(path) - before)
         if "frontend" in self.__dict__ and self.frontend.is_alive:
-            self.wait(lambda: self.model in (self.models() or []))
+            self.wait(lambda: worker.instance in self.frontend.instances() and self.models())
         return worker
 
     def run(

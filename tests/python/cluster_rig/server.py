@@ -15,12 +15,12 @@ from cluster_rig.port import free_port
 from cluster_rig.process import Process, find_program
 
 
-def ask(url: str, body: Any = None) -> Any:
+def ask(url: str, body: Any = None, timeout: float = patience) -> Any:
     """JSON from a server of ours, past any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with opener.open(request, timeout=patience) as answer:
+    with opener.open(request, timeout=timeout) as answer:
         return json.load(answer)
 
 
@@ -167,11 +167,15 @@ class Frontend(Server):
         return f"http://127.0.0.1:{self.port}/v1"
 
     def models(self) -> list[str] | None:
-        """The names of models that it knows; None when it does not answer."""
+        """The names of models that it knows; None when it does not answer soon."""
         try:
-            return [model["id"] for model in ask(f"{self.url}/models")["data"]]
+            return [model["id"] for model in ask(f"{self.url}/models", timeout=5)["data"]]
         except OSError:
             return None
+
+    def instances(self) -> set[int]:
+        """The ids of instances that it knows."""
+        return {each["instance_id"] for each in ask(f"http://127.0.0.1:{self.port}/health")["instances"]}
 
     def _command(self) -> Sequence[str | Path]:
         place = ("--http-host=127.0.0.1", f"--http-port={self.port}")
