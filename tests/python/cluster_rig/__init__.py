@@ -9,7 +9,7 @@ this folder::
         with Runtime(engine="dynamo", cluster=cluster.settings) as runtime: ...
 
     def test_y(new_cluster: NewCluster) -> None:  # makes clusters of the test's own, without a worker
-        mine = new_cluster("etcd-tcp-zmq", lease_ttl=3)
+        mine = new_cluster("etcd-tcp-zmq", lease_ttl=4, variables={"DYN_LOG": "debug"})
 
 ``cluster`` is one for the session: a test leaves it as it was, so it ends nothing that it did not add.
 Where a program or a package is missing, both skip and name it. When a test fails, the ends of the logs of
@@ -29,7 +29,7 @@ all clusters are shown.
 ``keys(prefix)``            keys of discovery: "v1/instances/...", "v1/mdc/..."
 ``etcd``, ``nats``          the servers, None where the combination has none
 ``wait(condition)``         until it holds; fails when it does not come, or a process dies unasked
-``logs()``                  the ends of all logs
+``pids()``, ``logs()``      the ids of the processes that live; the ends of all logs
 ``stop()``                  ends everything; the fixtures do it
 =========================== ==========================================================================
 

@@ -26,12 +26,19 @@ log_end = 3000
 class Cluster:
     """Its servers run when it is made; workers and other programs are added."""
 
-    def __init__(self, combination: Combination, folder: Path, lease_ttl: int = 30) -> None:
+    def __init__(
+        self,
+        combination: Combination,
+        folder: Path,
+        lease_ttl: int = 30,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         """Start the servers.
 
         :param folder: For data and logs; the cluster's own.
         :param lease_ttl: Seconds for which etcd keeps what a process announced that is no more heard of.
             A process that lives but loses its lease shuts down, so a busy machine needs some.
+        :param variables: More of the environment of all its processes but the servers.
         """
         self.combination = combination
         self.namespace = "dynamo"
@@ -40,6 +47,7 @@ class Cluster:
         """The sample workers' model: its name is the folder, of which they need the tokenizer."""
         self._folder = folder
         self._lease_ttl = lease_ttl
+        self._variables = dict(variables or {})
         self._processes: list[Process] = []
         self._servers: list[Server] = []
         self.etcd: Etcd | None = None
@@ -91,7 +99,7 @@ class Cluster:
         if self.nats is not None:
             environment["NATS_SERVER"] = self.nats.url
             environment["NATS_STARTUP_CONNECT_TIMEOUT_SECONDS"] = "20"
-        return environment
+        return {**environment, **self._variables}
 
     @cached_property
     def frontend(self) -> Frontend:
@@ -155,6 +163,10 @@ class Cluster:
         """The ids of an endpoint's instances in discovery; of all endpoints without a path."""
         prefix = "v1/instances/" + (path.replace(".", "/") + "/" if path else "")
         return {int(key.rpartition("/")[2], 16) for key in self.keys(prefix)}
+
+    def pids(self) -> list[int]:
+        """Of all processes that live."""
+        return [each.pid for each in self._all() if each.is_alive]
 
     def wait(self, condition: Callable[[], T]) -> T:
         """Until it holds, and what it gave; fails when a process ends that may not."""

@@ -24,6 +24,11 @@ class Combination:
         return cls(discovery, request_plane, event_plane)
 
     @property
+    def name(self) -> str:
+        """Its name."""
+        return f"{self.discovery}-{self.request_plane}-{self.event_plane}"
+
+    @property
     def uses_nats(self) -> bool:
         """Whether it needs a nats-server."""
         return "nats" in (self.request_plane, self.event_plane)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that make clusters, and show their logs when a test fails; conftest.py takes them over."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
@@ -18,8 +18,10 @@ _running: list[Cluster] = []
 class NewCluster(Protocol):
     """The fixture ``new_cluster``."""
 
-    def __call__(self, combination: str = ..., lease_ttl: int = ...) -> Cluster:
-        """A cluster without workers; it ends with the test."""
+    def __call__(
+        self, combination: str = ..., *, lease_ttl: int = ..., variables: Mapping[str, str] = ...
+    ) -> Cluster:
+        """A cluster without workers, which ends with the test; the options are those of Cluster."""
 
 
 def make(name: str, factory: pytest.TempPathFactory, **options: Any) -> Cluster:
@@ -69,4 +71,4 @@ def pytest_runtest_makereport() -> Generator[None, Any, None]:
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        report.sections.extend((f"cluster {each.combination}", each.logs()) for each in _running)
+        report.sections.extend((f"cluster {each.combination.name}", each.logs()) for each in _running)

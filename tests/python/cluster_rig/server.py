@@ -125,6 +125,9 @@ class Etcd(Server):
             f"--advertise-client-urls={self.url}",
             # One member has no peers: it listens to them on a socket in the folder, not on a second port.
             "--listen-peer-urls=unix://peers.sock:0",
+            # Nor need it wait for them before it leads.
+            "--heartbeat-interval=20",
+            "--election-timeout=200",
             "--log-outputs=stderr",
         )
 
