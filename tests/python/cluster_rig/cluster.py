@@ -88,6 +88,8 @@ class Cluster:
             "DYN_DISCOVERY_BACKEND": self.combination.discovery,
             "DYN_REQUEST_PLANE": self.combination.request_plane,
             "DYN_EVENT_PLANE": self.combination.event_plane,
+            # A sample worker that is asked to end waits 5 s otherwise.
+            "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS": "0",
             "HF_HUB_OFFLINE": "1",
         }
         if self.etcd is None:
