@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_rig import Cluster, Combination, Etcd, Nats, Process, Server
+from cluster_rig import Cluster, Combination, Etcd, Nats, NewCluster, Process, Server
 from cluster_rig import server as servers
-from cluster_rig.fixtures import NewCluster, combinations
+from cluster_rig.fixtures import combinations
 from cluster_rig.process import find_program
 from waiting import patience, wait_until
 

@@ -4,8 +4,7 @@
 from typing import Any
 
 import pytest
-from cluster_rig import Cluster, Process, Server
-from cluster_rig.fixtures import NewCluster
+from cluster_rig import Cluster, NewCluster, Process, Server
 from dynamo_llm import (
     CancelledError,
     DynamoError,

@@ -43,8 +43,9 @@ The kernel kills a process with the thread that started it, so start them from t
 
 from cluster_rig.cluster import Cluster
 from cluster_rig.combination import Combination
+from cluster_rig.fixtures import NewCluster
 from cluster_rig.process import Process
 from cluster_rig.server import Etcd, Frontend, Nats, Server
 from cluster_rig.worker import Worker
 
-__all__ = ["Cluster", "Combination", "Etcd", "Frontend", "Nats", "Process", "Server", "Worker"]
+__all__ = ["Cluster", "Combination", "Etcd", "Frontend", "Nats", "NewCluster", "Process", "Server", "Worker"]
