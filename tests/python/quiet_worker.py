@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A program that is client and worker of a cluster of its own, in a folder: quiet_worker.py FOLDER HOW.
 
-It writes what clients get to stdout. HOW: "prepared" imports Dynamo as the library does, "refused" does so where
-the system refuses a table of descriptors, "plain" leaves Dynamo alone.
+It writes what clients get to stdout. HOW: "prepared" imports Dynamo as the library does, "refused" does so
+where the system refuses a table of descriptors, "plain" leaves Dynamo alone.
 """
 
 import asyncio
