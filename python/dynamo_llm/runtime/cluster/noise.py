@@ -3,8 +3,9 @@
 
 Dynamo's Rust code decides at the import of ``dynamo._core`` what it logs, and logs to descriptor 2. Its
 filter has a rule of its own for the target ``request_span``, a line for each request, which ``DYN_LOG=off``
-does not undo. A rule for those of its events that have a message is narrower, so it wins. Dynamo answers a
-rule of that kind with a warning of 36 lines, once, from the thread that imports it.
+does not undo, and others for errors of libraries, such as that NATS cannot be reached. A rule for those of
+their events that have a message is narrower, so it wins. Dynamo answers rules of that kind with a warning of
+36 lines, once, from the thread that imports it.
 """
 
 import ctypes
@@ -17,8 +18,13 @@ from typing import Any
 #: Whoever sets one of these sees to Dynamo's log himself.
 _variables = ("DYN_LOG", "DYN_LOGGING_CONFIG_PATH", "OTEL_EXPORT_ENABLED")
 
-#: Nothing at all; see above for the second rule.
-_silence = "off,request_span[{message}]=off"
+#: Targets that Dynamo has rules of its own for.
+_targets = (
+    "request_span", "async_nats", "axum", "h2", "hf_hub", "hyper_util", "neli", "rustls", "tokenizers",
+    "tonic", "tower",
+)  # fmt: skip
+
+_silence = ",".join(["off", *(f"{target}[{{message}}]=off" for target in _targets)])
 
 _CLONE_FILES = 0x400
 

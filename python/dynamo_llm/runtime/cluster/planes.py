@@ -107,9 +107,10 @@ class Planes:
     def of_process(self) -> Variables:
         """Variables of Dynamo's own sockets, without secrets. See :func:`claim`."""
         variables: Variables = dict.fromkeys(
-            ("DYN_TCP_RPC_HOST", "DYN_TCP_RESPONSE_STREAM_HOST", "DYN_EVENT_PLANE_HOST", "DYN_SYSTEM_HOST"),
-            self.host,
+            ("DYN_TCP_RPC_HOST", "DYN_TCP_RESPONSE_STREAM_HOST", "DYN_EVENT_PLANE_HOST"), self.host
         )
+        # The status server is off unless DYN_SYSTEM_PORT is set; whoever does that may set this, too.
+        variables["DYN_SYSTEM_HOST"] = os.environ.get("DYN_SYSTEM_HOST", self.host)
         variables.update(self.request_plane.variables() if self.request_plane else {})
         return variables
 
