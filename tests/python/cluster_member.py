@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker or a client of a cluster: cluster_member.py ROLE JSON, with the keys of a configuration's cluster.
+"""A worker or a client of a cluster: cluster_member.py ROLE JSON, with the keys of a configuration's cluster,
+and "seconds" until it gives up to connect.
 
 The worker says "ready" and serves until its stdin ends. The client asks it once and says what it gets.
 """
@@ -49,8 +50,8 @@ async def main(role: str, cluster: dict[str, Any]) -> None:
     claim(planes)
     variables = {
         **planes.of_construction(),
-        "ETCD_STARTUP_CONNECT_TIMEOUT_SECONDS": "5",
-        "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS": "5",
+        "ETCD_STARTUP_CONNECT_TIMEOUT_SECONDS": str(cluster.get("seconds", 60)),
+        "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS": str(cluster.get("seconds", 60)),
         "ETCD_ENDPOINTS": ",".join(cluster.get("etcd", [])),
         "NATS_SERVER": ",".join(cluster.get("nats", [])),
         "DYN_FILE_KV": cluster.get("path", ""),
