@@ -80,3 +80,21 @@ def test_a_missing_package(tmp_path: Path) -> None:
     result = run([sys.executable, "-c", code], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "No module named 'dynamo._core'; 'dynamo' is not a package\nFalse\n"
+
+
+def test_an_engine() -> None:
+    """An engine that imports Dynamo does it in silence, too, so that a later one is not heard."""
+    pytest.importorskip(
+        "dynamo.common.backend", reason="needs ai-dynamo: pip install --no-deps ai-dynamo==1.6.1"
+    )
+    code = """
+import os
+from dynamo_llm import Runtime, paths
+model = str(paths.demo_model_dir())
+sample = "dynamo.common.backend.sample_engine:SampleLLMEngine"
+options = {"class": sample, "args": ["--model-name", "{model}"]}
+with Runtime(engine="dynamo-backend", model=model, options=options) as runtime:
+    print(runtime.complete("x", max_tokens=2).result().finish_reason, os.environ["DYN_LOG"][:4])
+"""
+    result = run_python(code)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "length off,\n", "")

@@ -11,6 +11,7 @@ their events that have a message is narrower, so it wins. Dynamo answers rules o
 import ctypes
 import importlib
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -27,6 +28,9 @@ _targets = (
 _silence = ",".join(["off", *(f"{target}[{{message}}]=off" for target in _targets)])
 
 _CLONE_FILES = 0x400
+
+#: Signals that a thread gets for what it did itself.
+_of_crashes = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP}
 
 _lock = threading.Lock()
 
@@ -59,6 +63,8 @@ def _import_unheard() -> Any:
 
     def run() -> None:
         try:
+            # No handler of the host's shall run here, where its messages would not be seen.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _of_crashes)
             _leave_stderr()
             result.append(importlib.import_module("dynamo._core"))
         except BaseException as error:
