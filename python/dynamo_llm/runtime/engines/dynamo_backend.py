@@ -29,6 +29,7 @@ from dynamo_llm.errors import (
     UnavailableError,
 )
 from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster import noise
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest, Usage
 from dynamo_llm.runtime.http_status import error_of_http
 
@@ -68,6 +69,7 @@ def _import_class(name: str | None) -> type[Any]:
     if not module_name or not class_name:
         raise InvalidConfigError(f'"options.class" of the configuration must be "module:Class", not "{name}"')
     try:
+        noise.prepare()
         importlib.import_module("dynamo.llm")
         importlib.import_module("dynamo.common.backend")
     except ImportError as error:
