@@ -396,7 +396,7 @@ typedef struct dynamo_data_t {
 
 /**
  * Makes a request of data, in place of an OpenAI body, for engines that take it: an endpoint of a
- * cluster, or an engine with generate_data() (dynamo_llm/engine.h). Its answer is items of data, in
+ * cluster, or an engine that has generate_data(). Its answer is items of data, in
  * order, each whole: dynamo_response_item(). A response has all that had come when it was received;
  * text, token ids and finish reason are none. In a stream's capacity an item counts as a token.
  * Of several models ("models" in the configuration) the first gets it.
