@@ -275,6 +275,7 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                               "dynamo_llm.engines", or "module:Class";
  *                     "model"   directory or file of the model; engine's default if absent;
  *                     "options" object of the engine's own settings;
+ *                     "cluster" the cluster of NVIDIA Dynamo that the engine "dynamo" uses;
  *                     "name"    what requests give as "model";
  *                     "models"  several models in place of these: an array of objects with "name",
  *                               "engine", "model", "options";

@@ -157,6 +157,14 @@ int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream) {
     return status == DYNAMO_OK ? static_cast<std::int32_t>(has_ended) : status;
 }
 
+int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms) {
+    return status_of([&] {
+        Held<EngineStream> held(stream);
+        *capi::not_null(remaining_ms, "remaining_ms") = held->request->remaining_ms();
+        return DYNAMO_OK;
+    });
+}
+
 int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,
                              const dynamo_usage_t *usage) {
     return status_of([&] {

@@ -47,6 +47,8 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
 
     // --- the engine's side ---
     Stream::Pushed push(const dynamo_chunk_t &chunk);
+    // Until the deadline to the end; -1 if there is none.
+    std::int64_t remaining_ms() const;
     bool wait_for_space(std::optional<Clock::time_point> until) {
         return stream_.wait_for_space(until);
     }
@@ -109,6 +111,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     std::int64_t total_ms_ = -1;
     timer::Id first_token_timer_ = 0;
     timer::Id total_timer_ = 0;
+    std::optional<Clock::time_point> total_deadline_;
     std::string error_;  // texts that callers may hold pointers to; written once
     std::string error_json_;
 

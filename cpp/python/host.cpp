@@ -204,9 +204,12 @@ void stop(void *instance) {
     state().descriptions.erase(number_of(instance));
 }
 
+// The text is this thread's own: the loop thread may replace the description meanwhile.
 const char *describe(void *instance) {
+    thread_local std::string text;
     const std::lock_guard lock(state().mutex);
-    const std::string &text = state().descriptions[number_of(instance)];
+    const auto found = state().descriptions.find(number_of(instance));
+    text = found == state().descriptions.end() ? std::string() : found->second;
     return text.empty() ? nullptr : text.c_str();
 }
 
@@ -268,6 +271,14 @@ void report_start(std::uint64_t instance, std::int32_t status, std::string messa
 
 void report_stop(std::uint64_t instance) {
     report_start(instance, DYNAMO_OK, {}, {});
+}
+
+void report_description(std::uint64_t instance, std::string description) {
+    const std::lock_guard lock(state().mutex);
+    if (const auto found = state().descriptions.find(instance);
+        found != state().descriptions.end()) {
+        found->second = std::move(description);
+    }
 }
 
 void close() {

@@ -36,6 +36,8 @@ std::vector<Command> take();
 void report_start(std::uint64_t instance, std::int32_t status, std::string message,
                   std::string detail);
 void report_stop(std::uint64_t instance);
+// What a running instance says of itself from now on, as JSON.
+void report_description(std::uint64_t instance, std::string description);
 // Nobody will take commands any more: whoever waits gets an error, and so does who comes later.
 void close();
 

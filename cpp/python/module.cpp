@@ -2,9 +2,11 @@
 // The Python module `dynamo_llm._core`: what programs in Python call (client.cpp), and what the runtime
 // in Python needs of the library.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -74,6 +76,8 @@ NB_MODULE(_core, m) {
           "detail"_a, "Tell the caller that waits how starting an engine came out.");
     m.def("host_report_stop", &host::report_stop, "instance"_a,
           "Tell the caller that waits that an engine has stopped.");
+    m.def("host_report_description", &host::report_description, "instance"_a, "description"_a,
+          "What an engine says of itself now, as JSON.");
     m.def("host_report_exit", &host::report_exit, "Python's exit functions have run.");
     m.def("host_close", &host::close, "Refuse all further commands.");
 
@@ -94,6 +98,17 @@ NB_MODULE(_core, m) {
         "stream_is_cancelled",
         [](std::uintptr_t stream) { return dynamo_stream_is_cancelled(stream_of(stream)) != 0; },
         "stream"_a, "Whether the request ended on the caller's side (or the stream is gone).");
+    m.def(
+        "stream_remaining",
+        [](std::uintptr_t stream) -> std::optional<double> {
+            std::int64_t remaining = -1;
+            if (dynamo_stream_remaining(stream_of(stream), &remaining) != DYNAMO_OK ||
+                remaining < 0) {
+                return std::nullopt;
+            }
+            return static_cast<double>(remaining) / 1000;
+        },
+        "stream"_a, "Seconds until the request's deadline; None if there is none.");
     m.def(
         "stream_finish",
         [](std::uintptr_t stream, const std::string &reason, nb::handle usage) {

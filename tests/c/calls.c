@@ -127,6 +127,10 @@ static int32_t stream_wait(void *h) {
 static int32_t stream_is_cancelled(void *h) {
     return dynamo_stream_is_cancelled(h);
 }
+static int32_t stream_remaining(void *h) {
+    int64_t remaining;
+    return dynamo_stream_remaining(h, &remaining);
+}
 static int32_t stream_finish(void *h) {
     return dynamo_stream_finish(h, NULL, NULL);
 }
@@ -215,6 +219,7 @@ const struct call calls[] = {
     {"dynamo_stream_push", STREAM, 0, stream_push},
     {"dynamo_stream_wait", STREAM, 0, stream_wait},
     {"dynamo_stream_is_cancelled", STREAM, 0, stream_is_cancelled},
+    {"dynamo_stream_remaining", STREAM, 0, stream_remaining},
     {"dynamo_stream_finish", STREAM, 0, stream_finish},
     {"dynamo_stream_fail", STREAM, 0, stream_fail},
 };

@@ -36,6 +36,8 @@ class Runtime:
         configuration, and override those of ``config``.
     :param model: folder or file of the model; the engine's default if absent.
     :param options: the engine's own settings.
+    :param cluster: ``{"discovery": "etcd", "etcd": [URLs], ...}``: the cluster that the engine ``dynamo``
+        sends its requests to.
     :param pipeline: ``off``: token engines get requests without template and tokenizer around them.
     :param name: what requests give as ``model``.
     :param models: several models in place of the above: ``{"name": ..., "engine": ..., "model": ...,
@@ -56,6 +58,7 @@ class Runtime:
         engine: str | None = None,
         model: str | os.PathLike[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        cluster: Mapping[str, Any] | None = None,
         pipeline: str | None = None,
         name: str | None = None,
         models: Sequence[Mapping[str, Any]] | None = None,
@@ -67,6 +70,7 @@ class Runtime:
             "engine": engine,
             "model": model,
             "options": options,
+            "cluster": cluster,
             "pipeline": pipeline,
             "name": name,
             "models": None if models is None else [dict(each) for each in models],

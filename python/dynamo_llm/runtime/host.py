@@ -110,7 +110,7 @@ class Host:
             for folder in reversed(config.get("python", {}).get("path", [])):
                 if folder not in sys.path:
                     sys.path.insert(0, folder)
-            instance = Instance(config)
+            instance = Instance(config, lambda info: _core.host_report_description(number, json.dumps(info)))
             await instance.start()
         except BaseException as error:
             _core.host_report_start(number, *describe(error))

@@ -5,23 +5,15 @@ import asyncio
 import inspect
 import json
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from dynamo_llm import _core
 from dynamo_llm.errors import DynamoError, NotSupportedError
 from dynamo_llm.runtime import data, registry, trace
-from dynamo_llm.runtime.engine import (
-    DataEngine,
-    DataRequest,
-    Engine,
-    EngineConfig,
-    EngineRequest,
-    ModelInfo,
-    TokenEngine,
-    Usage,
-)
+from dynamo_llm.runtime.engine import DataRequest, EngineConfig, EngineRequest, ModelInfo, Usage
 from dynamo_llm.runtime.pusher import Answer, Pusher
 
 if TYPE_CHECKING:
@@ -62,21 +54,31 @@ def describe(error: BaseException) -> tuple[int, str, str]:
 
 
 class Instance:
-    """One engine of one runtime. Its methods run on the loop."""
+    """One engine of one runtime. Its methods run on the loop.
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    :param config: the runtime's configuration.
+    :param report: gets what the engine says of its models when that changes.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], report: Callable[[ModelInfo], None] = lambda info: None
+    ) -> None:
+        self._report = report
         self._config = EngineConfig(
             engine=config.get("engine", "mistralrs"),
             model=config.get("model"),
             options=config.get("options", {}),
             python=config.get("python", {}),
             name=config.get("name"),
+            cluster=config.get("cluster", {}),
+            changed=self._changed,
         )
         self.info: ModelInfo = {}
         """What the engine said of its model."""
-        self._engine: Engine | TokenEngine | DataEngine | None = None
+        self._engine: Any = None
         self._takes_data = False
         self._pipeline: Pipeline | None = None
+        self._pipelines: WeakKeyDictionary[Any, asyncio.Task[Pipeline]] = WeakKeyDictionary()
         self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -97,18 +99,35 @@ class Instance:
                 self.info = engine.describe()
             self._takes_data = getattr(engine, "kind", "text") == "data"
             if getattr(engine, "kind", "text") == "tokens":
-                await loop.run_in_executor(None, self._open_pipeline, engine)
+                self._pipeline = await loop.run_in_executor(None, self._open_pipeline, engine, self.info)
+                self.info = self._pipeline.info
         except BaseException:
             await self._call(engine.stop)
             raise
 
-    def _open_pipeline(self, engine: Any) -> None:
+    def _open_pipeline(self, engine: Any, info: ModelInfo) -> "Pipeline":
         """Blocks: it loads libraries and the tokenizer."""
         # Only engines of token ids need its libraries.
         from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
-        self._pipeline = Pipeline(engine, self.info, self._has_text)
-        self.info = self._pipeline.info
+        return Pipeline(engine, info, self._has_text)
+
+    async def _pipeline_of(self, model: Any) -> "Pipeline":
+        """The pipeline around one of an engine's models, which is made for its first request."""
+        opening = self._pipelines.get(model)
+        if opening is None or (opening.done() and opening.exception() is not None):
+            loop = asyncio.get_running_loop()
+
+            async def open_it() -> "Pipeline":
+                return await loop.run_in_executor(None, self._open_pipeline, model, model.describe())
+
+            opening = self._pipelines[model] = loop.create_task(open_it())
+        return await asyncio.shield(opening)
+
+    def _changed(self) -> None:
+        if self._engine is not None:
+            self.info = self._engine.describe()
+            self._report(self.info)
 
     async def stop(self, may_use_threads: bool = True) -> None:
         """Free the engine. Requests are in flight only if Python shuts down under them.
@@ -183,7 +202,7 @@ class Instance:
         try:
             content = given if isinstance(given, bytes) else json.loads(given)
             request = DataRequest(request_id, content, pusher.is_cancelled)
-            await pusher.push([data.chunks(cast(DataEngine, self._engine).generate(request))])
+            await pusher.push([data.chunks(self._engine.generate(request))])
         finally:
             del self._pushers[stream]
 
@@ -195,7 +214,7 @@ class Instance:
             self._pushers[stream] = pusher
             try:
                 usage = await pusher.push(
-                    await self._ask(EngineRequest(request_id, body, pusher.is_cancelled))
+                    await self._ask(EngineRequest(request_id, body, pusher.is_cancelled, pusher.remaining))
                 )
             finally:
                 del self._pushers[stream]
@@ -207,10 +226,15 @@ class Instance:
         """The choices of the answer to a request; those of a text engine come together."""
         if self._pipeline is not None:
             return await self._pipeline.answer(request)
-        answer = cast(Engine, self._engine).generate(request)
+        engine = self._engine
+        if getattr(engine, "kind", "text") == "models":
+            engine = await engine.find(request)
+            if getattr(engine, "kind", "text") == "tokens":
+                return await (await self._pipeline_of(engine)).answer(request)
+        answer = engine.generate(request)
         if hasattr(answer, "__aiter__") or hasattr(answer, "__iter__"):
             return [answer]
         raise TypeError(
-            f"generate() of {type(self._engine).__qualname__} must be a generator, "
+            f"generate() of {type(engine).__qualname__} must be a generator, "
             f"not return {type(answer).__qualname__}"
         )

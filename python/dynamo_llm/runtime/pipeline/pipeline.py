@@ -146,7 +146,9 @@ class Pipeline:
             priority=settings.priority,
             cache_salt=settings.cache_salt,
             trace=settings.trace,
+            routing=settings.routing,
             is_cancelled=request.is_cancelled,
+            remaining=request.remaining,
         )
 
     # ------------------------------------------------------------------------------------- answer
