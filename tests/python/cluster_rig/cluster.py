@@ -74,7 +74,7 @@ class Cluster:
         if self.etcd is None:
             settings["path"] = str(self._kv)
         else:
-            settings.update(etcd=[self.etcd.url], lease_ttl=self._lease_ttl)
+            settings.update(etcd=[self.etcd.url], lease_ttl_s=self._lease_ttl)
         if self.nats is not None:
             settings["nats"] = [self.nats.url]
         return settings
