@@ -50,6 +50,8 @@ class Options:
     """The address where an engine publishes its events itself: they are passed on."""
     zmq_topic: str | None = None
     """The topic of those events; None for all."""
+    queue_blocks: int = 65536
+    """Bound of the queue in front of this."""
     batching_timeout_ms: int | None = None
     """How long Dynamo may wait for more events before it sends some; None: not at all."""
 
@@ -69,8 +71,9 @@ class KvPublisherEngine:
     kind: Literal["data"] = "data"
 
     def __init__(self, config: EngineConfig) -> None:
-        self._options = options.read(Options, config.options)
-        self._settings = Settings.read(config.cluster or {})
+        rest = dict(config.options)
+        self._settings = Settings.read(rest.pop("cluster", None) or {})
+        self._options = options.read(Options, rest)
         if not self._options.endpoint:
             raise InvalidConfigError('"endpoint" is missing; it is like "dynamo.backend.generate"')
         self._path = full_path(self._options.endpoint, self._settings.namespace)

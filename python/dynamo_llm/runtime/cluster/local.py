@@ -11,10 +11,9 @@ from dynamo_llm.errors import (
     InvalidConfigError,
     NotSupportedError,
     OverloadedError,
-    UnavailableError,
 )
 from dynamo_llm.runtime.cluster.ledger import Worker
-from dynamo_llm.runtime.cluster.selection import Ask, Chosen, Selection, decode_override
+from dynamo_llm.runtime.cluster.selection import Ask, Chosen, Selection, decode_override, no_worker
 
 #: One router is one model's.
 _model = "model"
@@ -76,7 +75,7 @@ class LocalRouter:
     def _request(self, ask: Ask, phase: str) -> dict[str, Any]:
         request: dict[str, Any] = {
             "model_name": _model,
-            "routing_group": _groups[phase],
+            "routing_group": _groups["prefill" if phase == "prefill" else "decode"],
             "token_ids": ask.token_ids,
             "lora_name": ask.lora_name,
             "cache_salt": ask.cache_salt,
@@ -151,13 +150,8 @@ class LocalRouter:
             return InvalidArgumentError(str(error))
         if code == 429:
             return OverloadedError(str(error))
-        if code == 503 and ask is not None and ask.workers is not None:
-            return UnavailableError(
-                f"no worker of those that may be chosen ({_listed(ask.workers)}) can be; "
-                f"there are: {_listed(self._ids())}"
-            )
         if code == 503:
-            return UnavailableError(f"{error}; there are: {_listed(self._ids())}")
+            return no_worker(ask or Ask([]), self._ids())
         return DynamoError(f"NVIDIA Dynamo's selection: {error}")
 
     def _ids(self) -> list[int]:
@@ -300,7 +294,3 @@ class LocalRouter:
 
 def _selection_id(request_id: str, phase: str) -> str:
     return f"{phase}/{request_id}"
-
-
-def _listed(ids: Any) -> str:
-    return ", ".join(str(id) for id in sorted(ids)) or "none"

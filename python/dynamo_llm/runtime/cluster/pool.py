@@ -7,7 +7,7 @@ from typing import Any
 from dynamo_llm.errors import DynamoError, InvalidArgumentError, InvalidConfigError, UnavailableError
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes
 from dynamo_llm.runtime.cluster.ledger import Booking, Ledger, Worker
-from dynamo_llm.runtime.cluster.selection import Ask, Chosen, decode_override
+from dynamo_llm.runtime.cluster.selection import Ask, Chosen, decode_override, no_worker
 
 #: With it Dynamo's router says whom it would send a request to, and does not send it.
 _ask_only = "query_instance_id:"
@@ -188,12 +188,7 @@ class Pool:
     async def _failure(self, error: Exception, ask: Ask) -> DynamoError:
         if "no endpoints available" not in str(error):
             return DynamoError(f"NVIDIA Dynamo's router: {error}")
-        known = sorted(one.instance_id for one in await self.instances())
-        if not known:
-            return UnavailableError("there is no worker at the endpoint")
-        wanted = "" if ask.workers is None else f" of those that may be chosen ({_listed(ask.workers)})"
-        taints = f" marked with {', '.join(ask.required_taints)}" if ask.required_taints else ""
-        return UnavailableError(f"no worker{wanted}{taints} is there; there are: {_listed(known)}")
+        return no_worker(ask, [one.instance_id for one in await self.instances()])
 
     # ------------------------------------------------------------------------------------- booking
 
@@ -281,7 +276,3 @@ class Pool:
             ask.token_ids, lora_name=ask.lora_name, cache_namespace=ask.cache_salt
         )
         return scores
-
-
-def _listed(ids: Any) -> str:
-    return ", ".join(str(id) for id in sorted(ids)) or "none"

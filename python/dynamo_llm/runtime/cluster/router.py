@@ -57,8 +57,10 @@ class RouterEngine:
     kind: Literal["data"] = "data"
 
     def __init__(self, config: EngineConfig) -> None:
-        self._options = given = options.read(Options, config.options)
-        self._settings = None if config.cluster is None else Settings.read(config.cluster)
+        rest = dict(config.options)
+        cluster = rest.pop("cluster", None)
+        self._options = given = options.read(Options, rest)
+        self._settings = None if cluster is None else Settings.read(cluster)
         if self._settings is not None:
             self._check_discovered(given)
         elif given.endpoint is not None or given.prefill_endpoint is not None:
@@ -185,11 +187,12 @@ class RouterEngine:
         if body is not None:
             tokens = await (await self._bodies()).ids(body)
         workers = given.get("workers")
-        values = {key: given.get(key) for key in ("lora_name", "cache_salt")}
+        named = ("lora_name", "cache_salt", "priority_jump", "strict_priority", "expected_output_tokens")
+        said = {key: given[key] for key in named if key in given}
         return Ask(
             token_ids=tokens or [],
             workers=None if workers is None else frozenset(workers),
-            **{**hints, **{key: value for key, value in values.items() if value is not None}},
+            **{**hints, **said, **_constraints(given.get("constraints", {}), "constraints")},
         )
 
     async def _bodies(self) -> Prompts:
@@ -216,11 +219,9 @@ def _hints(body: dict[str, Any]) -> dict[str, Any]:
     """What a body's ``nvext`` says to routers, as keywords of an :class:`Ask`."""
     extension = body.get("nvext") or {}
     agent = extension.get("agent_hints") or {}
-    constraints = extension.get("routing_constraints") or {}
-    for name, value in (("agent_hints", agent), ("routing_constraints", constraints)):
-        if not isinstance(value, dict):
-            raise InvalidRequestError(f'"nvext.{name}" of the request must be an object')
-    hints: dict[str, Any] = {}
+    if not isinstance(agent, dict):
+        raise InvalidRequestError('"nvext.agent_hints" of the request must be an object')
+    hints = _constraints(extension.get("routing_constraints") or {}, "nvext.routing_constraints")
     for key, name in (("priority", "priority_jump"), ("strict_priority", "strict_priority")):
         value = agent.get(key)
         if value is None:
@@ -232,8 +233,18 @@ def _hints(body: dict[str, Any]) -> dict[str, Any]:
         hints["expected_output_tokens"] = agent["osl"]
     if extension.get("cache_salt") is not None:
         hints["cache_salt"] = extension["cache_salt"]
-    if constraints.get("required_taints"):
-        hints["required_taints"] = tuple(constraints["required_taints"])
-    if constraints.get("preferred_taints"):
-        hints["preferred_taints"] = dict(constraints["preferred_taints"])
     return hints
+
+
+def _constraints(given: Any, name: str) -> dict[str, Any]:
+    """Marks of workers, as keywords of an :class:`Ask`."""
+    if not isinstance(given, dict) or set(given) - {"required_taints", "preferred_taints"}:
+        raise InvalidRequestError(f'"{name}" must be an object with "required_taints", "preferred_taints"')
+    required, preferred = given.get("required_taints") or [], given.get("preferred_taints") or {}
+    if not isinstance(required, list) or not all(isinstance(taint, str) for taint in required):
+        raise InvalidRequestError(f'"{name}.required_taints" must be an array of strings')
+    if not isinstance(preferred, dict) or not all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) for weight in preferred.values()
+    ):
+        raise InvalidRequestError(f'"{name}.preferred_taints" must be an object of numbers')
+    return {"required_taints": tuple(required), "preferred_taints": preferred} if given else {}

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What routers are asked, and what they answer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime.cluster.ledger import Worker
 
 #: Dynamo's settings for the decode of a request that is prefilled elsewhere: its blocks come with it, so
@@ -65,3 +67,17 @@ class Selection:
                 result[prefix + "overlap_blocks"] = chosen.overlap_blocks
                 result[prefix + "address"] = chosen.address
         return result
+
+
+def no_worker(ask: Ask, known: Iterable[int]) -> UnavailableError:
+    """The error where nobody can be chosen.
+
+    :param known: ids of the workers that there are.
+    """
+    wanted = "" if ask.workers is None else f" of those that may be chosen ({_listed(ask.workers)})"
+    taints = f" marked with {', '.join(ask.required_taints)}" if ask.required_taints else ""
+    return UnavailableError(f"no worker{wanted}{taints} is there; there are: {_listed(known)}")
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(str(id) for id in sorted(ids)) or "none"
