@@ -13,7 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "python/cluster.hpp"
 #include "python/gil.hpp"
+#include "python/held.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -24,21 +26,6 @@ namespace {
 
 // How long a main thread waits before it looks for Ctrl-C again. What arrives ends the wait at once.
 constexpr milliseconds signal_interval{50};
-
-// The wrapper's objects, given up without the GIL: that may wait for an engine, which may need it.
-template <class Object>
-struct Held {
-    explicit Held(Object taken) : object(std::move(taken)) {}
-    Held(const Held &) = delete;
-    Held &operator=(const Held &) = delete;
-    ~Held() { give_up(); }
-    void give_up() {
-        const Released released;
-        object = Object(nullptr);
-    }
-
-    Object object;
-};
 
 using Runtime = Held<dynamo_llm::Runtime>;
 using Request = Held<dynamo_llm::Request>;
@@ -416,6 +403,7 @@ void bind_client(nb::module_ &m) {
             },
             "Metrics in Prometheus' text format.");
     bind_tokenizer(m);
+    bind_cluster(m);
 }
 
 }  // namespace dynamo::python

@@ -12,9 +12,11 @@ The package carries the C library with its headers, too: see :mod:`dynamo_llm.pa
 """
 
 from dynamo_llm._core import VERSION as __version__
-from dynamo_llm._core import Response, Timing, Usage
+from dynamo_llm._core import ChosenWorker, KvStatistics, Response, Selection, Timing, Usage
+from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
+from dynamo_llm.api.router import Router
 from dynamo_llm.api.runtime import Runtime, config_schema
 from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
 from dynamo_llm.errors import (
@@ -48,6 +50,7 @@ from dynamo_llm.errors import (
 __all__ = [
     "CancelledError",
     "Choice",
+    "ChosenWorker",
     "ClosedError",
     "Completion",
     "ContextLengthError",
@@ -66,6 +69,11 @@ __all__ = [
     "InvalidJsonError",
     "InvalidRequestError",
     "InvalidStateError",
+    "KvCleared",
+    "KvPublisher",
+    "KvRemoved",
+    "KvStatistics",
+    "KvStored",
     "ModelNotFoundError",
     "NotSupportedError",
     "OutOfMemoryError",
@@ -73,7 +81,9 @@ __all__ = [
     "PythonUnavailableError",
     "Request",
     "Response",
+    "Router",
     "Runtime",
+    "Selection",
     "SlowConsumerError",
     "SystemFailedError",
     "Timing",
