@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import xxhash
 
+from dynamo_llm.runtime.cluster import noise
+
 #: Dynamo's seed of all hashes of blocks.
 _seed = 1337
 _bits = 64
@@ -24,12 +26,9 @@ def block_hashes(
 
     :param block_size: tokens per block.
     """
-    # Only here: who computes no hashes needs no Dynamo.
-    from dynamo.llm import compute_block_hash_for_seq
-
     hashes: list[int] = []
     # Dynamo's function looks at each block alone; the chain makes a prefix of it.
-    for own in compute_block_hash_for_seq(
+    for own in noise.prepare().compute_block_hash_for_seq(
         list(token_ids), block_size, lora_name=lora_name, cache_namespace=cache_salt
     ):
         chained = struct.pack("<QQ", hashes[-1], own) if hashes else b""

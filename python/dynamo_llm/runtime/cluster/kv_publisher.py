@@ -98,12 +98,10 @@ class KvPublisherEngine:
         self._forget = self._connection.subscribe(self._on_connection)
 
     def _open(self) -> Any:
-        from dynamo.llm import KvEventPublisher
-
         endpoint = self._connection.runtime.endpoint(self._path)
         given = self._options.worker_id
         self._worker_id: int = endpoint.connection_id() if given is None else given
-        return KvEventPublisher(
+        return self._connection.core.KvEventPublisher(
             endpoint,
             worker_id=self._worker_id,
             kv_block_size=self._options.kv_block_size,

@@ -12,6 +12,7 @@ from dynamo_llm.errors import (
     NotSupportedError,
     OverloadedError,
 )
+from dynamo_llm.runtime.cluster import noise
 from dynamo_llm.runtime.cluster.ledger import Worker
 from dynamo_llm.runtime.cluster.selection import Ask, Chosen, Selection, decode_override, no_worker
 
@@ -50,11 +51,11 @@ class LocalRouter:
     """
 
     def __init__(self, is_disaggregated: bool, block_size: int, options: dict[str, Any]) -> None:
-        from dynamo.llm import SelectionService
-
+        core = noise.prepare()
+        self._failures = core.DynamoException
         self._is_disaggregated = is_disaggregated
         self._block_size = block_size
-        known = inspect.signature(SelectionService).parameters
+        known = inspect.signature(core.SelectionService).parameters
         for key in options:
             if key not in known:
                 raise InvalidConfigError(
@@ -62,7 +63,7 @@ class LocalRouter:
                     f"known: {', '.join(known)}"
                 )
         try:
-            self._service = SelectionService(**options)
+            self._service = core.SelectionService(**options)
         except Exception as error:
             raise InvalidConfigError(f'"options" of the configuration: {error}') from error
         #: Of which workers requests are booked.
@@ -135,13 +136,11 @@ class LocalRouter:
         return Chosen(worker, blocks[0] if blocks else 0, answer["endpoint"])
 
     async def _asked(self, call: Any, ask: Ask | None = None) -> Any:
-        from dynamo.llm.exceptions import DynamoException
-
         try:
             return await call()
         except (ValueError, TypeError) as error:
             raise InvalidArgumentError(f"NVIDIA Dynamo's selection: {error}") from error
-        except DynamoException as error:
+        except self._failures as error:
             raise self._failure(error, ask) from error
 
     def _failure(self, error: Any, ask: Ask | None) -> DynamoError:

@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 from dynamo_llm.errors import DynamoError, InvalidArgumentError, InvalidConfigError, UnavailableError
+from dynamo_llm.runtime.cluster import noise
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes
 from dynamo_llm.runtime.cluster.ledger import Booking, Ledger, Worker
 from dynamo_llm.runtime.cluster.selection import Ask, Chosen, decode_override, no_worker
@@ -18,9 +19,8 @@ def router_config(options: dict[str, Any]) -> Any:
 
     :raises InvalidConfigError: an unknown key, or a wrong value.
     """
-    from dynamo.llm import KvRouterConfig
-
-    known = inspect.signature(KvRouterConfig).parameters
+    config = noise.prepare().KvRouterConfig
+    known = inspect.signature(config).parameters
     for key in options:
         if key not in known:
             raise InvalidConfigError(
@@ -28,7 +28,7 @@ def router_config(options: dict[str, Any]) -> Any:
                 + ", ".join(known)
             )
     try:
-        return KvRouterConfig(**options)
+        return config(**options)
     except Exception as error:
         raise InvalidConfigError(f'"options" of the configuration: {error}') from error
 
@@ -62,11 +62,9 @@ class Pool:
 
     def connect(self, endpoint: Any) -> None:
         """Use another connection, after the first one was lost. What Dynamo's router had booked is gone."""
-        from dynamo.llm import KvRouter
-
         self._endpoint = endpoint
         self._client = None
-        self._router = KvRouter(endpoint, self._block_size, self._config)
+        self._router = noise.prepare().KvRouter(endpoint, self._block_size, self._config)
         self._lost.update(self._dynamos)
         self._dynamos.clear()
         self._answers = Ledger()
@@ -100,8 +98,6 @@ class Pool:
         return Chosen(worker, overlap, await self._address(worker))
 
     async def _choose_and_book(self, ask: Ask, request_id: str) -> tuple[Worker, int]:
-        from dynamo.llm import RoutingConstraints
-
         self._dynamos[request_id] = (0, 0)  # nobody else may take the id meanwhile
         try:
             worker, rank, overlap = await self._router.best_worker(
@@ -109,7 +105,9 @@ class Pool:
                 router_config_override=decode_override if self._decodes_only else None,
                 request_id=request_id,
                 lora_name=ask.lora_name,
-                routing_constraints=RoutingConstraints(set(ask.required_taints), ask.preferred_taints)
+                routing_constraints=noise.prepare().RoutingConstraints(
+                    set(ask.required_taints), ask.preferred_taints
+                )
                 if ask.has_constraints
                 else None,
                 strict_priority=ask.strict_priority,

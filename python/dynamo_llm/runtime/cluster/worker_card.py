@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dynamo_llm.errors import ModelNotFoundError, UnavailableError
+from dynamo_llm.runtime.cluster import noise
 from dynamo_llm.runtime.pipeline.folder import Folder
 
 _pause = 0.05
@@ -19,9 +20,7 @@ async def wait_for_card(endpoint: Any, path: str, timeout_ms: int) -> dict[str, 
     :param path: its, for messages.
     :raises UnavailableError: none came in time.
     """
-    from dynamo.llm import FpmEventSubscriber
-
-    subscriber = FpmEventSubscriber(endpoint)
+    subscriber = noise.prepare().FpmEventSubscriber(endpoint)
     subscriber.start_tracking()
     try:
         cards = await asyncio.wait_for(_some_cards(subscriber), timeout_ms / 1000)
