@@ -143,9 +143,9 @@ int32_t dynamo_router_prefill_complete(dynamo_router_t *router, const char *requ
     });
 }
 
-int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_id, double weight) {
+int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_id, double decay) {
     return status_of([&] {
-        Held<Router>(router)->output_block(request_id, weight);
+        Held<Router>(router)->output_block(request_id, decay);
         return DYNAMO_OK;
     });
 }

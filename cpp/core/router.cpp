@@ -179,12 +179,12 @@ void Router::prefill_complete(const char *request_id) const {
     answer_of(service_, "prefill_complete", of_request(request_id));
 }
 
-void Router::output_block(const char *request_id, double weight) const {
-    if (!(weight >= 0 && weight <= 1)) {
-        reject("weight must be from 0 to 1");
+void Router::output_block(const char *request_id, double decay) const {
+    if (!(decay >= 0 && decay <= 1)) {
+        reject("decay must be from 0 to 1");
     }
     Json command = of_request(request_id);
-    command["weight"] = weight;
+    command["decay"] = decay;
     answer_of(service_, "output_block", std::move(command));
 }
 

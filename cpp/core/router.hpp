@@ -50,7 +50,7 @@ class Router {
     void reserve(const char *request_id, const dynamo_selection_t &selection,
                  const Options &options) const;
     void prefill_complete(const char *request_id) const;
-    void output_block(const char *request_id, double weight) const;
+    void output_block(const char *request_id, double decay) const;
     void free(const char *request_id) const;
     std::string loads(Tokens tokens, const Options &options) const;
     std::string overlaps(Tokens tokens, const Options &options) const;

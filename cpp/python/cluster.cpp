@@ -256,11 +256,11 @@ void bind_router(nb::module_ &m) {
             "request_id"_a, "The first token has come.")
         .def(
             "output_block",
-            [](const Router &self, const std::string &request_id, double weight) {
+            [](const Router &self, const std::string &request_id, double decay) {
                 const Released released;
-                self.object.output_block(request_id, weight);
+                self.object.output_block(request_id, decay);
             },
-            "request_id"_a, "weight"_a, "The answer has filled one more block.")
+            "request_id"_a, "decay"_a, "The answer has filled one more block.")
         .def(
             "free",
             [](const Router &self, const std::string &request_id) {

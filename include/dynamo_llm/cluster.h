@@ -401,12 +401,13 @@ DYNAMO_LLM_API int32_t dynamo_router_prefill_complete(dynamo_router_t *router,
 
 /**
  * Says that the answer of a booked request has filled one more KV block.
- * @param weight  1, or less, down to 0, for a request that soon ends
+ * @param decay  1, or less, down to 0: how much of the blocks that only this request has counts from now
+ *               on, for it comes to its end
  * Blocking: until it is noted.
  * @return as dynamo_router_prefill_complete()
  */
 DYNAMO_LLM_API int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_id,
-                                                  double weight);
+                                                  double decay);
 
 /**
  * Says that a booked request has ended, in whatever way.

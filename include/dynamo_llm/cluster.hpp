@@ -389,8 +389,8 @@ class Router {
         return detail::done(dynamo_router_prefill_complete(get(), request_id.c_str()));
     }
     /** Says that its answer has filled one more block. Errors: those of dynamo_router_output_block(). */
-    Returned<void> output_block(const std::string &request_id, double weight = 1) const {
-        return detail::done(dynamo_router_output_block(get(), request_id.c_str(), weight));
+    Returned<void> output_block(const std::string &request_id, double decay = 1) const {
+        return detail::done(dynamo_router_output_block(get(), request_id.c_str(), decay));
     }
     /** Says that it has ended. Errors: those of dynamo_router_free(). */
     Returned<void> free(const std::string &request_id) const {

@@ -3,9 +3,10 @@
 #ifndef CALLS_H
 #define CALLS_H
 
+#include "dynamo_llm/cluster.h"
 #include "dynamo_llm/engine.h"
 
-enum kind { RUNTIME, REQUEST, RESPONSE, STREAM, TOKENIZER, DETOKENIZER };
+enum kind { RUNTIME, REQUEST, RESPONSE, STREAM, TOKENIZER, DETOKENIZER, KV_PUBLISHER, ROUTER };
 
 struct call {
     const char *name;

@@ -9,7 +9,6 @@ from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
 
-
 #: Whom a worker needs that does a part of the work.
 _partners = {"Prefill": ("Decode",), "Decode": ("Prefill",)}
 

@@ -137,14 +137,15 @@ class Router:
         require_other_thread("a router")
         self._core.prefill_complete(request_id)
 
-    def output_block(self, request_id: str, weight: float = 1.0) -> None:
+    def output_block(self, request_id: str, decay: float = 1.0) -> None:
         """Say that the answer of a booked request has filled one more KV block.
 
-        :param weight: less than 1, down to 0, for one that soon ends.
+        :param decay: 1, or less, down to 0: how much of the blocks that only this request has counts from
+            now on, for it comes to its end.
         :raises InvalidArgumentError: no such request is booked.
         """
         require_other_thread("a router")
-        self._core.output_block(request_id, weight)
+        self._core.output_block(request_id, decay)
 
     def free(self, request_id: str) -> None:
         """Say that a booked request has ended.

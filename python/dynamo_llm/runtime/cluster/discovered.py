@@ -90,11 +90,11 @@ class DiscoveredRouter:
             else:
                 await pool.prefill_complete(request_id)
 
-    async def output_block(self, request_id: str, weight: float) -> None:
+    async def output_block(self, request_id: str, decay: float) -> None:
         """The answer has filled a block."""
         self._booked(request_id)
         if request_id in self._decode:
-            self._decode.output_block(request_id, weight)
+            self._decode.output_block(request_id, decay)
 
     async def free(self, request_id: str) -> None:
         """The request has ended."""

@@ -18,8 +18,10 @@ class Booking:
     """Tokens that its prefill has still to compute; 0 when that is done."""
     hashes: Sequence[int]
     """Of the blocks of its prompt; equal ones are one block of the worker."""
-    output_blocks: float = 0.0
+    output_blocks: int = 0
     """Blocks of its answer."""
+    decay: float = 1.0
+    """How much of those still counts."""
 
 
 @dataclass
@@ -66,11 +68,14 @@ class Ledger:
         self._loads[booking.worker].prefill_tokens -= booking.prefill_tokens
         booking.prefill_tokens = 0
 
-    def output_block(self, request_id: str, weight: float) -> None:
+    def output_block(self, request_id: str, decay: float) -> None:
         """The answer has filled one more block."""
         booking = self._bookings[request_id]
-        self._loads[booking.worker].output_blocks += weight
-        booking.output_blocks += weight
+        load = self._loads[booking.worker]
+        load.output_blocks -= booking.output_blocks * booking.decay
+        booking.output_blocks += 1
+        booking.decay = decay
+        load.output_blocks += booking.output_blocks * decay
 
     def remove(self, request_id: str) -> None:
         """The request has ended."""
@@ -78,7 +83,7 @@ class Ledger:
         load = self._loads[booking.worker]
         load.requests -= 1
         load.prefill_tokens -= booking.prefill_tokens
-        load.output_blocks -= booking.output_blocks
+        load.output_blocks -= booking.output_blocks * booking.decay
         for value in booking.hashes:
             load.blocks[value] -= 1
             if load.blocks[value] == 0:

@@ -14,7 +14,7 @@ from dynamo_llm.errors import (
 )
 from dynamo_llm.runtime.cluster import noise
 from dynamo_llm.runtime.cluster.ledger import Worker
-from dynamo_llm.runtime.cluster.selection import Ask, Chosen, Selection, decode_override, no_worker
+from dynamo_llm.runtime.cluster.selection import Ask, Chosen, Selection, decode_override, listed, no_worker
 
 #: One router is one model's.
 _model = "model"
@@ -169,12 +169,23 @@ class LocalRouter:
                     continue
                 request = self._request(ask, phase)
                 request["selection_id"] = _selection_id(request_id, phase)
-                request["worker_id"], request["dp_rank"] = worker
-                await self._asked(lambda request=request: self._service.create_reservation(request), ask)
+                # create_reservation() would not count the prefill.
+                request["pinned_worker"] = {"worker_id": worker[0], "dp_rank": worker[1]}
+                self._require_worker(worker, _groups[phase])
+                await self._asked(lambda request=request: self._service.select_and_reserve(request), ask)
                 self._booked[request_id].add(phase)
         except BaseException:
             await self._give_back(request_id)
             raise
+
+    def _require_worker(self, worker: Worker, group: str) -> None:
+        for one in self._service.list_workers(routing_group=group):
+            first = one["data_parallel_start_rank"] or 0
+            if one["worker_id"] == worker[0] and 0 <= worker[1] - first < (one["data_parallel_size"] or 1):
+                return
+        raise InvalidArgumentError(
+            f"there is no worker {worker[0]} rank {worker[1]}; there are: {listed(self._ids())}"
+        )
 
     def _take(self, request_id: str) -> None:
         if request_id in self._booked:
@@ -201,14 +212,14 @@ class LocalRouter:
         if not phases:
             del self._booked[request_id]
 
-    async def output_block(self, request_id: str, weight: float) -> None:
+    async def output_block(self, request_id: str, decay: float) -> None:
         """The answer has filled a block."""
         if "decode" not in self._phases(request_id):
             return
 
         async def add() -> None:
             self._service.add_output_block(
-                _selection_id(request_id, "decode"), decay_fraction=None if weight == 1 else weight
+                _selection_id(request_id, "decode"), decay_fraction=None if decay == 1 else decay
             )
 
         await self._asked(add)

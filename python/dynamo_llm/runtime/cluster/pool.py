@@ -224,16 +224,16 @@ class Pool:
         elif request_id in self._dynamos:
             await self._router.mark_prefill_complete(request_id)
 
-    def output_block(self, request_id: str, weight: float) -> None:
+    def output_block(self, request_id: str, decay: float) -> None:
         """The answer has filled a block."""
         if request_id in self._ledger:
-            self._ledger.output_block(request_id, weight)
+            self._ledger.output_block(request_id, decay)
             return
         if request_id in self._lost:
             return
         if request_id not in self._answers:  # Dynamo's router counts only answers that go through it
             self._answers.add(request_id, Booking(self._dynamos[request_id], 0, ()))
-        self._answers.output_block(request_id, weight)
+        self._answers.output_block(request_id, decay)
 
     async def free(self, request_id: str) -> None:
         """The request has ended."""

@@ -49,7 +49,7 @@ class RouterEngine:
       :class:`Ask`, ``phase`` (``all``, ``prefill``, ``decode``) and ``request_id``, which books it;
     - ``reserve``: ``{"request_id", "token_ids", "worker_id", "dp_rank", "prefill_worker_id",
       "prefill_dp_rank"}``;
-    - ``prefill_complete``, ``free``: ``{"request_id"}``; ``output_block``: with ``weight``, too;
+    - ``prefill_complete``, ``free``: ``{"request_id"}``; ``output_block``: with ``decay``, too;
     - ``loads``, ``overlaps``: as ``select``;
     - ``workers``, ``upsert_worker``, ``delete_worker``.
     """
@@ -79,7 +79,7 @@ class RouterEngine:
             "select": self._select,
             "reserve": self._reserve,
             "prefill_complete": lambda given: self._router.prefill_complete(given["request_id"]),
-            "output_block": lambda given: self._router.output_block(given["request_id"], given["weight"]),
+            "output_block": lambda given: self._router.output_block(given["request_id"], given["decay"]),
             "free": lambda given: self._router.free(given["request_id"]),
             "loads": self._loads,
             "overlaps": self._overlaps,

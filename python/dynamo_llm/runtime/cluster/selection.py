@@ -74,10 +74,11 @@ def no_worker(ask: Ask, known: Iterable[int]) -> UnavailableError:
 
     :param known: ids of the workers that there are.
     """
-    wanted = "" if ask.workers is None else f" of those that may be chosen ({_listed(ask.workers)})"
+    wanted = "" if ask.workers is None else f" of those that may be chosen ({listed(ask.workers)})"
     taints = f" marked with {', '.join(ask.required_taints)}" if ask.required_taints else ""
-    return UnavailableError(f"no worker{wanted}{taints} is there; there are: {_listed(known)}")
+    return UnavailableError(f"no worker{wanted}{taints} is there; there are: {listed(known)}")
 
 
-def _listed(ids: Iterable[int]) -> str:
+def listed(ids: Iterable[int]) -> str:
+    """Ids for a message."""
     return ", ".join(str(id) for id in sorted(ids)) or "none"
