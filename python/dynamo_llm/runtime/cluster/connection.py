@@ -69,6 +69,7 @@ class Connection:
         self._listeners: list[Callable[[Event], None]] = []
         self._opening = asyncio.create_task(self._open(settings.connect_timeout_ms / 1000))
         self._guard: asyncio.Task[None] | None = None
+        self._sentinel: asyncio.Future[Any] | None = None
 
     @property
     def runtime(self) -> Any:
@@ -111,7 +112,7 @@ class Connection:
             return
         if _connections.get(self._key) is self:
             del _connections[self._key]
-        for task in (self._opening, self._guard):
+        for task in (self._opening, self._guard, self._sentinel):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -152,14 +153,27 @@ class Connection:
                 )
             except Exception as error:
                 raise UnavailableError(f"no connection to {settings.address}: {error}") from error
+        # First of all: with NATS, endpoint() waits for the network with the GIL held, and what it waits for
+        # may need a thread that waits for the GIL, as one does that has a coroutine of Dynamo's to begin.
+        sentinel: asyncio.Future[Any] | None = None
+        if settings.discovery == "etcd":
+            try:
+                sentinel = await asyncio.wait_for(_sentinel(runtime), seconds)
+            except BaseException as error:
+                runtime.shutdown()
+                if not isinstance(error, Exception):
+                    raise
+                raise UnavailableError(f"{settings.address} takes no registration: {error!r}") from error
         self._runtime = runtime
+        self._sentinel = sentinel
         self._is_there.set()
-        if settings.discovery == "etcd" and self._guard is None:
+        if sentinel is not None and self._guard is None:
             self._guard = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         while True:
-            await _ended(self._runtime)
+            assert self._sentinel is not None
+            await asyncio.wait([self._sentinel])
             _log.warning("the connection to %s is lost; it will be restored", self.settings.address)
             self._runtime = None
             self.kept.clear()
@@ -183,8 +197,8 @@ class Connection:
                 _log.exception("a listener to the connection failed")
 
 
-async def _ended(runtime: Any) -> None:
-    """Returns when Dynamo's runtime has ended by itself.
+async def _sentinel(runtime: Any) -> "asyncio.Future[Any]":
+    """What is done when Dynamo's runtime has ended by itself.
 
     It has no call that says so. But what it serves ends with it: an endpoint with a name of its own, which
     leaves the discovery as soon as it is served.
@@ -195,18 +209,14 @@ async def _ended(runtime: Any) -> None:
 
     endpoint = runtime.endpoint(f"dynamo_llm.connection.{secrets.token_hex(8)}")
     serving = asyncio.ensure_future(endpoint.serve_endpoint(unused))
-    leaving = asyncio.ensure_future(_leave(endpoint))
     try:
-        await asyncio.wait([serving])
-    finally:
-        for task in (serving, leaving):
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _leave(endpoint: Any) -> None:
-    await (await endpoint.client()).wait_for_instances()
-    await endpoint.unregister_endpoint_instance()
+        await (await endpoint.client()).wait_for_instances()
+        await endpoint.unregister_endpoint_instance()
+    except BaseException:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        raise
+    return serving
 
 
 # ------------------------------------------------------------------------------------- environment
