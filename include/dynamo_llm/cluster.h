@@ -438,8 +438,12 @@ DYNAMO_LLM_API char *dynamo_router_loads(dynamo_router_t *router, const uint32_t
  *     [{"worker_id": 1, "dp_rank": 0, "device_blocks": 4, "host_pinned_extension_blocks": 0,
  *       "disk_extension_blocks": 0, ...}, ...]
  *
- * Parameters, ownership, blocking and result are those of dynamo_router_loads().
- * @return the text, or NULL
+ * @param token_ids  the prompt; may be NULL if count is 0
+ * @param count      its length in tokens
+ * @param options    phase, lora_name and cache_salt count; may be NULL
+ * Ownership: the caller owns the text; dynamo_free() it.
+ * Blocking:  until the answer is there.
+ * @return the text, or NULL: as dynamo_router_select()
  */
 DYNAMO_LLM_API char *dynamo_router_overlaps(dynamo_router_t *router, const uint32_t *token_ids,
                                             size_t count, const dynamo_route_options_t *options);

@@ -233,8 +233,8 @@ def names_in_c() -> set[tuple[str, str]]:
 
 
 def names_in_cpp() -> set[tuple[str, str]]:
-    """What dynamo_llm.hpp has for its users: all outside the namespace detail."""
-    text = (root / "include" / "dynamo_llm.hpp").read_text()
+    """What the headers for C++ have for their users: all outside the namespace detail."""
+    text = "\n".join(file.read_text() for file in sorted((root / "include").rglob("*.hpp")))
     text = re.sub(r"^namespace detail \{$.*?^\}  // namespace detail$", "", text, flags=re.M | re.S)
     patterns = {
         r"^(class|struct) (?:\[\[nodiscard\]\] )?(\w+)[ <][^;]*$": None,
@@ -246,7 +246,7 @@ def names_in_cpp() -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for pattern, kind in patterns.items():
         matches = re.findall(pattern, text, re.M)
-        assert matches, f"nothing in dynamo_llm.hpp looks like {pattern}"
+        assert matches, f"nothing in the headers looks like {pattern}"
         for match in matches:
             kind_of, name = (kind, match) if kind else match
             found.add((kind_of, name if kind_of == "define" else f"dynamo_llm::{name}"))
