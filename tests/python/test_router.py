@@ -283,3 +283,19 @@ def test_the_example_of_a_gateway(tmp_path: Path) -> None:
     result = run([program, json.dumps({**config, "workers": []}), "a"], environment)
     assert (result.returncode, result.stdout) == (1, "")
     assert "gateway: DYNAMO_ERROR_UNAVAILABLE: no worker is there; there are: none" in result.stderr
+
+
+@pytest.mark.parametrize("flags", [["-std=c++20"], ["-std=c++17", "-fno-exceptions"]])
+def test_from_cpp(flags: list[str], tmp_path: Path) -> None:
+    found = dynamo_config("--cflags", "--libs").split()
+    support, program = tmp_path / "support.o", tmp_path / "test_cluster"
+    commands = [
+        ["gcc", "-c", tests_dir / "c" / "support.c", "-o", support, *found],
+        ["g++", *flags, tests_dir / "cpp" / "test_cluster.cpp", support, "-o", program, "-pthread", *found],
+    ]
+    for command in commands:
+        result = run(command)
+        assert result.returncode == 0, result.stderr
+    config = json.dumps({"kv_block_size": 16, "workers": [told(1), told(2)]})
+    result = run([program, config], {"DYNAMO_LLM_PYTHON": sys.executable, "HOME": str(tmp_path)})
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -208,7 +208,7 @@ async def _sentinel(runtime: Any) -> "asyncio.Future[Any]":
         yield {}
 
     endpoint = runtime.endpoint(f"dynamo_llm.connection.{secrets.token_hex(8)}")
-    serving = asyncio.ensure_future(endpoint.serve_endpoint(unused))
+    serving: asyncio.Future[Any] = asyncio.ensure_future(endpoint.serve_endpoint(unused))
     try:
         await (await endpoint.client()).wait_for_instances()
         await endpoint.unregister_endpoint_instance()

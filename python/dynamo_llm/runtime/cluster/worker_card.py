@@ -45,7 +45,7 @@ def folder_of(card: dict[str, Any]) -> Folder:
 
     :raises ModelNotFoundError: not on this machine.
     """
-    tokenizer = next(iter((card.get("tokenizer") or {}).values()), {})
+    tokenizer: dict[str, Any] = next(iter((card.get("tokenizer") or {}).values()), {})
     places = [card.get("source_path"), tokenizer.get("path")]
     for place in places:
         if isinstance(place, str) and "://" not in place:
