@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * @file dynamo_llm/cluster.hpp
- * @brief KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later: cluster.h with owners.
+ * @brief KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later.
  *
- * The rules of dynamo_llm.hpp hold here too.
+ * Owners for the handles of the C interface. The rules of the other classes for C++ hold here too.
  */
 #ifndef DYNAMO_LLM_CLUSTER_HPP
 #define DYNAMO_LLM_CLUSTER_HPP

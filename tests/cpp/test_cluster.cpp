@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // KV publishers and routers: who owns what, and what is said without Python. With a router's configuration as an
-// argument, a whole round over it: see tests/python/test_router.py.
+// argument, a whole round over it: see tests/python/test_cluster_told_router.py.
 #include <dynamo_llm/cluster.hpp>
 
 #include "support.hpp"

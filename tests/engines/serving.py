@@ -26,6 +26,14 @@ class Serving:
 
     async def start(self) -> None:
         self._connection = await connection.acquire(Settings.read(self._options["cluster"]))
+        self._forget = self._connection.subscribe(self._on_connection)
+        await self._serve()
+
+    def _on_connection(self, event: connection.Event) -> None:
+        if event == "restored":
+            self._again = asyncio.ensure_future(self._serve())
+
+    async def _serve(self) -> None:
         core = self._connection.core
         self._endpoint = self._connection.runtime.endpoint(self._options["endpoint"])
         self._id = self._endpoint.connection_id()
@@ -58,5 +66,6 @@ class Serving:
         yield {"worker_id": self._id}
 
     async def stop(self) -> None:
+        self._forget()
         self._serving.cancel()
         await self._connection.release()

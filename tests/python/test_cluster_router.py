@@ -274,6 +274,35 @@ def test_workers_come_and_go(new_cluster: NewCluster, program: Path) -> None:
             routed.router.select(prompt)
 
 
+def test_blocks_are_said_again_after_etcd_was_lost(new_cluster: NewCluster, program: Path) -> None:
+    """The worker comes back with another id, the publisher with what it remembers, the router by itself."""
+    cluster = new_cluster("etcd-tcp-zmq", lease_ttl=3)
+    assert cluster.etcd is not None
+    with ExitStack() as stack:
+        routed = Routed(cluster, program, 1, stack)
+        (worker,) = routed.workers
+        first = next(_firsts)
+        prompt = prompt_of(first, 3)
+        worker.tell("stored", first, 3)
+        routed.wait_for(prompt, 3)
+        assert chosen(routed.router, prompt, request_id="before") == worker.id
+        cluster.etcd.kill()
+        routed.wait(lambda: "is lost" in worker.process.log)
+        cluster.etcd.start()
+
+        def is_back() -> bool:
+            try:
+                selection = routed.router.select(prompt).worker
+            except UnavailableError:
+                return False
+            return selection is not None and selection.id != worker.id and selection.overlap_blocks == 3
+
+        routed.wait(is_back)
+        routed.router.free("before")
+        with pytest.raises(InvalidArgumentError, match='no request "before" is booked'):
+            routed.router.free("before")
+
+
 def test_prefill_and_decode(new_cluster: NewCluster, program: Path) -> None:
     cluster = new_cluster("file-tcp-zmq")
     prefill_path, decode_path = "dynamo.prefill.generate", "dynamo.decode.generate"
