@@ -371,9 +371,9 @@ DYNAMO_LLM_API dynamo_selection_t *dynamo_router_select(dynamo_router_t *router,
  * @return as dynamo_router_select(), and INVALID_JSON, INVALID_REQUEST, MODEL_NOT_FOUND (the model's
  *         files are not on this machine)
  */
-DYNAMO_LLM_API dynamo_selection_t *
-dynamo_router_select_body(dynamo_router_t *router, const char *request_json,
-                          const dynamo_route_options_t *options);
+DYNAMO_LLM_API dynamo_selection_t *dynamo_router_select_body(dynamo_router_t *router,
+                                                             const char *request_json,
+                                                             const dynamo_route_options_t *options);
 
 /**
  * Books a request on the workers of a selection: from now on they have it to do, for all choices of this
