@@ -26,6 +26,7 @@ namespace {
 
 using KvPublisher = Held<dynamo_llm::KvPublisher>;
 using Router = Held<dynamo_llm::Router>;
+using Worker = Held<dynamo_llm::Worker>;
 using dynamo_llm::KvStored;
 using dynamo_llm::RouteOptions;
 
@@ -75,6 +76,48 @@ void create(Wrapper *self, const std::string &config_json) {
         made = Object(config_json);
     }
     new (self) Wrapper(std::move(made));
+}
+
+// Python's -1 is for ever.
+std::chrono::milliseconds time_of(std::int64_t timeout_ms) {
+    return timeout_ms < 0 ? dynamo_llm::forever : std::chrono::milliseconds(timeout_ms);
+}
+
+void bind_worker(nb::module_ &m) {
+    nb::class_<Worker>(m, "Worker")
+        .def("__init__", &create<Worker, dynamo_llm::Worker>, "config_json"_a)
+        .def(
+            "info",
+            [](const Worker &self) {
+                const Released released;
+                return self.object.info();
+            },
+            "What there is to know at present, as JSON.")
+        .def(
+            "shutdown",
+            [](const Worker &self, std::int64_t timeout_ms) {
+                const Released released;
+                self.object.shutdown(time_of(timeout_ms));
+            },
+            "timeout_ms"_a, "Leave the cluster; -1 waits for ever for what is in flight.")
+        .def(
+            "wait",
+            [](const Worker &self, std::int64_t timeout_ms) {
+                const Released released;
+                return self.object.wait(time_of(timeout_ms));
+            },
+            "timeout_ms"_a, "Whether it stopped in time.")
+        .def(
+            "publish_load",
+            [](const Worker &self, std::uint32_t data_parallel_rank,
+               std::optional<std::int64_t> active_decode_blocks,
+               std::optional<std::int64_t> kv_used_blocks) {
+                self.object.publish_load(
+                    {data_parallel_rank, active_decode_blocks, kv_used_blocks});
+            },
+            "data_parallel_rank"_a, "active_decode_blocks"_a.none(), "kv_used_blocks"_a.none(),
+            "Tell routers what it has to do.")
+        .def("close", &Worker::give_up, "Give the worker up.");
 }
 
 void bind_kv_publisher(nb::module_ &m) {
@@ -309,6 +352,7 @@ void bind_router(nb::module_ &m) {
 }  // namespace
 
 void bind_cluster(nb::module_ &m) {
+    bind_worker(m);
     bind_kv_publisher(m);
     bind_router(m);
 }

@@ -19,11 +19,101 @@
 extern "C" {
 #endif
 
-/** @name Workers */
+/* ------------------------------------------------------------------------------------------- */
+/** @name Workers
+ * A worker serves an engine of this library, also one in C, to a cluster: as a model that clients and
+ * frontends find by its name, or as an endpoint of data. docs/worker.md has more. */
 /** @{ */
 
 /** An engine that is served to a cluster. Opaque. */
 typedef struct dynamo_worker_t dynamo_worker_t;
+
+/** What a data parallel rank of a worker has to do: routers look at it. Zero the struct, then set what
+ * there is. */
+typedef struct dynamo_worker_load_t {
+    /** sizeof(dynamo_worker_load_t) as the program was built. */
+    size_t struct_size;
+    /** The rank, from 0. */
+    uint32_t data_parallel_rank;
+    /** KV blocks of the requests in decode; -1 if not known. */
+    int64_t active_decode_blocks;
+    /** KV blocks in use, all together; -1 if not known. */
+    int64_t kv_used_blocks;
+} dynamo_worker_load_t;
+
+/**
+ * Starts an engine and serves it to a cluster.
+ *
+ * @param config_json  a JSON object:
+ *                     "endpoint"  path to serve: "namespace.component.endpoint", or without the
+ *                                 namespace, which is the cluster's then;
+ *                     "runtime"   the engine and its model: a configuration as for
+ *                                 dynamo_runtime_create(), with any engine of this process;
+ *                     "cluster"   optional: the cluster, as for the engine "dynamo";
+ *                     "model"     what the cluster is told: {"name": what requests give as "model",
+ *                                 "kv_block_size": tokens, "user_data": {...}, ...}; docs/worker.md has
+ *                                 all keys. An engine of data (DYNAMO_ENGINE_DATA) has none;
+ *                     "drain_ms"  optional: how long requests in flight may take when the worker stops
+ *                                 by itself, default 30000;
+ *                     "health"    optional: see docs/worker.md;
+ *                     "python"    as for dynamo_runtime_create().
+ * Ownership: the caller owns the result; dynamo_worker_destroy() it.
+ * Blocking:  until the model is loaded and the worker is registered, as dynamo_runtime_create().
+ * @return the worker, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, UNAVAILABLE (the
+ *         cluster's servers), and all of dynamo_runtime_create()
+ */
+DYNAMO_LLM_API dynamo_worker_t *dynamo_worker_create(const char *config_json);
+
+/**
+ * Gives a worker up. NULL is fine. Unless it was shut down, it leaves the cluster and cancels what is in
+ * flight; a thread in dynamo_worker_wait() gets DYNAMO_END.
+ * Blocking: until it has left the cluster, at most 10 seconds.
+ */
+DYNAMO_LLM_API void dynamo_worker_destroy(dynamo_worker_t *worker);
+
+/**
+ * What there is to know of a worker at present, as a JSON object:
+ *
+ *     {"state": "serving" | "draining" | "lost" | "stopped", "kind": "tokens" | "text" | "data",
+ *      "endpoint": "dynamo.backend.generate", "instance_id": 7587895338934311, "model": its name,
+ *      "in_flight": requests, "served": requests that ended well, "failed": others}
+ *
+ * "lost": the cluster's discovery is not reachable; the worker registers again when it is.
+ * Ownership: the caller owns the string; dynamo_free() it.
+ * Blocking:  until Python has answered: as a rule less than a millisecond.
+ * @return the text, or NULL: INVALID_HANDLE, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_worker_info(dynamo_worker_t *worker);
+
+/**
+ * Leaves the cluster: no new requests come, those in flight go on to their end, and what is left when the
+ * time is up is cancelled, with an error for its caller. Calling it again is fine.
+ *
+ * @param timeout_ms  milliseconds to wait for requests in flight; -1 for ever, 0 cancels at once
+ * Blocking: up to timeout_ms, and what leaving takes.
+ * @return DYNAMO_OK: all ended by themselves; DEADLINE_EXCEEDED: some were cancelled; INVALID_HANDLE,
+ *         INVALID_ARGUMENT, CLOSED, ENGINE_FAILED
+ */
+DYNAMO_LLM_API int32_t dynamo_worker_shutdown(dynamo_worker_t *worker, int64_t timeout_ms);
+
+/**
+ * Waits until the worker has stopped: because another thread shut it down or destroyed it.
+ *
+ * @param timeout_ms  milliseconds to wait; -1 for ever, 0 to look
+ * Blocking: up to timeout_ms.
+ * @return DYNAMO_END (it has stopped), DYNAMO_PENDING, INVALID_HANDLE, INVALID_ARGUMENT, CLOSED,
+ *         ENGINE_FAILED
+ */
+DYNAMO_LLM_API int32_t dynamo_worker_wait(dynamo_worker_t *worker, int64_t timeout_ms);
+
+/**
+ * Tells routers what a worker has to do. An engine's step may say so itself: this copies, and does not
+ * wait; of several reports of one rank the latest counts. What could not be sent is logged.
+ *
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_worker_publish_load(dynamo_worker_t *worker,
+                                                  const dynamo_worker_load_t *load);
 /** @} */
 
 /* ------------------------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * @file dynamo_llm/cluster.hpp
- * @brief KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later.
+ * @brief Workers, KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later: cluster.h with
+ * owners.
  *
  * Owners for the handles of the C interface. The rules of the other classes for C++ hold here too.
  */
@@ -28,6 +29,9 @@ struct DestroyKvPublisher {
         dynamo_kv_publisher_destroy(publisher);
     }
 };
+struct DestroyWorker {
+    void operator()(dynamo_worker_t *worker) const noexcept { dynamo_worker_destroy(worker); }
+};
 struct DestroyRouter {
     void operator()(dynamo_router_t *router) const noexcept { dynamo_router_destroy(router); }
 };
@@ -44,6 +48,86 @@ inline Returned<bool> taken(std::int32_t status) {
     return status == DYNAMO_OK;
 }
 }  // namespace detail
+
+/** What a data parallel rank of a worker has to do: dynamo_worker_load_t. */
+struct WorkerLoad {
+    /** The rank, from 0. */
+    std::uint32_t data_parallel_rank = 0;
+    /** KV blocks of the requests in decode, if known. */
+    std::optional<std::int64_t> active_decode_blocks;
+    /** KV blocks in use, if known. */
+    std::optional<std::int64_t> kv_used_blocks;
+};
+
+/** An engine that is served to a cluster. */
+class Worker {
+  public:
+    /** Starts the engine and serves it; waits until it is registered. Errors: those of
+     * dynamo_worker_create(); VERSION_MISMATCH, if this header and the library do not fit together. */
+    [[nodiscard]] static Returned<Worker> create(const std::string &config_json) {
+        if (auto error = detail::check_text(config_json, "config_json")) {
+            return detail::failed<Worker>(std::move(*error));
+        }
+        if (DYNAMO_LLM_VERSION_CHECK() != DYNAMO_OK) {
+            return detail::failed<Worker>(Error::last());
+        }
+        dynamo_worker_t *const handle = dynamo_worker_create(config_json.c_str());
+        if (handle == nullptr) {
+            return detail::failed<Worker>(Error::last());
+        }
+        return Worker(handle);
+    }
+#if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
+    /** As create(). */
+    explicit Worker(const std::string &config_json) : Worker(create(config_json)) {}
+#endif
+    /** Takes a handle of the C interface over. */
+    explicit Worker(dynamo_worker_t *owned) noexcept : handle_(owned) {}
+    /** An empty one, to be assigned to. */
+    explicit Worker(std::nullptr_t) noexcept {}
+
+    /** Whether it holds a handle. */
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
+    dynamo_worker_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
+    dynamo_worker_t *release() noexcept { return handle_.release(); }
+
+    /** The JSON object that dynamo_worker_info() describes. Errors: its own. */
+    Returned<std::string> info() const { return detail::owned_text(dynamo_worker_info(get())); }
+    /** Leaves the cluster; requests in flight may take so long. Errors: DEADLINE_EXCEEDED (some were
+     * cancelled), and those of dynamo_worker_shutdown(). */
+    template <class Rep, class Period>
+    Returned<void> shutdown(std::chrono::duration<Rep, Period> timeout) const {
+        return detail::done(dynamo_worker_shutdown(get(), detail::milliseconds(timeout)));
+    }
+    /** Waits until it has stopped. Errors: those of dynamo_worker_wait(). */
+    Returned<void> wait() const {
+        const std::int32_t status = dynamo_worker_wait(get(), -1);
+        return detail::done(status < 0 ? status : static_cast<std::int32_t>(DYNAMO_OK));
+    }
+    /** The same, for so long at most; false if it has not. */
+    template <class Rep, class Period>
+    Returned<bool> wait(std::chrono::duration<Rep, Period> timeout) const {
+        const std::int32_t status = dynamo_worker_wait(get(), detail::milliseconds(timeout));
+        if (status < 0) {
+            return detail::failed<bool>(Error::last());
+        }
+        return status == DYNAMO_END;
+    }
+    /** Tells routers what it has to do; does not wait. Errors: those of dynamo_worker_publish_load(). */
+    Returned<void> publish_load(const WorkerLoad &load) const {
+        dynamo_worker_load_t c{};
+        c.struct_size = sizeof c;
+        c.data_parallel_rank = load.data_parallel_rank;
+        c.active_decode_blocks = load.active_decode_blocks.value_or(-1);
+        c.kv_used_blocks = load.kv_used_blocks.value_or(-1);
+        return detail::done(dynamo_worker_publish_load(get(), &c));
+    }
+
+  private:
+    std::unique_ptr<dynamo_worker_t, detail::DestroyWorker> handle_;
+};
 
 /** Blocks that were computed, one after the other: dynamo_kv_stored_t. */
 struct KvStored {

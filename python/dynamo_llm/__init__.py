@@ -19,6 +19,7 @@ from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
 from dynamo_llm.api.router import Router
 from dynamo_llm.api.runtime import Runtime, config_schema
 from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
+from dynamo_llm.api.worker import Worker
 from dynamo_llm.errors import (
     CancelledError,
     ClosedError,
@@ -92,6 +93,7 @@ __all__ = [
     "UnavailableError",
     "Usage",
     "VersionMismatchError",
+    "Worker",
     "__version__",
     "config_schema",
 ]
