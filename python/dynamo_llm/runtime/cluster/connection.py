@@ -145,6 +145,7 @@ class Connection:
         settings = self.settings
         await wait_for_servers(settings, seconds)
         planes.claim(settings.planes)
+        _find_home()
         with _variables(_of_construction(settings)):
             try:
                 # Blocks with the GIL held, for some milliseconds: the servers have answered just now.
@@ -240,6 +241,18 @@ def _of_construction(settings: Settings) -> dict[str, str | None]:
         variables["ETCD_KEEPALIVE_INTERVAL_SECONDS"] = str(max(5, settings.lease_ttl_s // 3))
         variables["ETCD_KEEPALIVE_TIMEOUT_SECONDS"] = str(max(1, settings.lease_ttl_s // 3))
     return {**variables, **settings.planes.of_construction()}
+
+
+def _find_home() -> None:
+    """Dynamo keeps the files of models below HOME, and finds no model without it: a service may have none."""
+    if not os.environ.get("HOME"):
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home):
+            raise UnavailableError(
+                "NVIDIA Dynamo keeps files of the cluster's models in the home folder, but this process has "
+                "none; set the environment variable HOME"
+            )
+        os.environ["HOME"] = home
 
 
 @contextlib.contextmanager
