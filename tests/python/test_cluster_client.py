@@ -364,6 +364,20 @@ def test_etcd_is_away(new_cluster: NewCluster) -> None:
         assert tokens(runtime.complete([5], max_tokens=2)) == [101, 102]
 
 
+def test_one_of_several_servers(new_cluster: NewCluster) -> None:
+    """Those that are away do not matter if another one is there."""
+    mine = new_cluster("etcd-nats-nats")
+    position_worker(mine)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{closed.getsockname()[1]}"
+        settings = mine.settings
+        settings["etcd"].append(f"http://{away}")
+        settings["nats"].insert(0, f"nats://{away}")
+        with client(mine, settings=settings) as runtime:
+            assert tokens(runtime.complete([5], max_tokens=2)) == [101, 102]
+
+
 def test_no_server(new_cluster: NewCluster) -> None:
     """etcd that is absent, or hangs, is an error in time, and nobody else of the process waits for it."""
     mine = new_cluster("etcd-tcp-zmq")
