@@ -3,7 +3,8 @@
 doubled ones show: token 100 + position, counted from the prompt's first token.
 
 What a request does differently is in its prompt: [1, k] raises the k-th of ``failures``, [2, ...] ends
-without its last token. The log has a line of JSON for each request, and one for each that was stopped.
+without its last token. With --kv, prompts of answers of two tokens are in the cache. The log has a line of
+JSON for each request, and one for each that was stopped.
 """
 
 import argparse
@@ -90,9 +91,9 @@ class Worker:
         prompt = request["token_ids"]
         if prompt[0] == 1 and len(prompt) == 2:
             raise failures[prompt[1]]
-        if self.publisher is not None:
-            self.store(prompt)
         count = request["stop_conditions"]["max_tokens"]
+        if self.publisher is not None and count == 2:
+            self.store(prompt)
         for number in range(count):
             await asyncio.sleep(self.arguments.delay)
             if context.is_stopped():
