@@ -77,33 +77,39 @@ constexpr Key pipeline_key = one_of(
 constexpr std::array cluster_keys = {
     Key{"namespace", Type::string,
         "Namespace of Dynamo whose models are seen, and in which workers are. Default \"dynamo\"."},
-    one_of("etcd|file|kubernetes",
-           {"discovery", Type::string,
-            "Where the processes of the cluster find each other. Default \"etcd\"; \"file\" needs no "
-            "server."}),
+    one_of(
+        "etcd|file|kubernetes",
+        {"discovery", Type::string,
+         "Where the processes of the cluster find each other. Default \"etcd\"; \"file\" needs no "
+         "server."}),
     Key{"etcd", Type::array,
         "URLs of etcd, as strings. Default: environment variable ETCD_ENDPOINTS, else "
         "http://127.0.0.1:2379."},
     Key{"path", Type::string,
-        "Folder of the discovery \"file\", the same for all processes. Default: environment variable "
+        "Folder of the discovery \"file\", the same for all processes. Default: environment "
+        "variable "
         "DYN_FILE_KV, else dynamo_store_kv in the folder for temporary files."},
-    one_of("round_robin|random|power_of_two|kv|least_loaded|direct",
-           {"router", Type::string,
-            "How a client chooses the worker of a request. Default \"round_robin\"; \"kv\" takes the "
-            "one that has most of the prompt in its KV cache; with \"direct\" the request names it."}),
+    one_of(
+        "round_robin|random|power_of_two|kv|least_loaded|direct",
+        {"router", Type::string,
+         "How a client chooses the worker of a request. Default \"round_robin\"; \"kv\" takes the "
+         "one that has most of the prompt in its KV cache; with \"direct\" the request names it."}),
     Key{"router_options", Type::object,
         "Settings of the router \"kv\": the keywords of Dynamo's KvRouterConfig."},
     Key{"migration_limit", Type::integer,
         "How often a request whose worker dies goes on with another worker. Default 3.", 0, 1000},
-    one_of("tcp|nats", {"request_plane", Type::string,
-                        "What requests travel on. Default \"tcp\"; as the cluster's workers have it."}),
-    one_of("zmq|nats", {"event_plane", Type::string,
-                        "What KV events travel on. Default \"zmq\"; as the cluster's workers have it."}),
+    one_of("tcp|nats",
+           {"request_plane", Type::string,
+            "What requests travel on. Default \"tcp\"; as the cluster's workers have it."}),
+    one_of("zmq|nats",
+           {"event_plane", Type::string,
+            "What KV events travel on. Default \"zmq\"; as the cluster's workers have it."}),
     Key{"nats", Type::array,
         "URLs of NATS, as strings, where a plane is \"nats\". Default: environment variable "
         "NATS_SERVER, else nats://127.0.0.1:4222."},
     Key{"host", Type::string,
-        "Address that this process's sockets are bound to, which the rest of the cluster must reach. "
+        "Address that this process's sockets are bound to, which the rest of the cluster must "
+        "reach. "
         "Default 127.0.0.1."},
     Key{"tls", Type::object,
         "Certificates, keys and passwords of the connections (docs/cluster-security.md)."},
@@ -115,8 +121,9 @@ constexpr std::array cluster_keys = {
         3600},
 };
 constexpr Key cluster_key = with_members(
-    cluster_keys, {"cluster", Type::object,
-                   "The cluster of NVIDIA Dynamo that the engine \"dynamo\" sends its requests to."});
+    cluster_keys,
+    {"cluster", Type::object,
+     "The cluster of NVIDIA Dynamo that the engine \"dynamo\" sends its requests to."});
 
 constexpr std::array models_keys = {
     Key{"name", Type::string, "Name that requests give as \"model\"; needed."},

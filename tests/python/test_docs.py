@@ -171,6 +171,7 @@ def test_configuration(page: str, text: str) -> None:
                 "DYNAMO_ERROR_ENGINE_NOT_FOUND",
                 "DYNAMO_ERROR_ENGINE_UNAVAILABLE",
                 "DYNAMO_ERROR_ENGINE_FAILED" if "start_error" in text else "",
+                "DYNAMO_ERROR_UNAVAILABLE" if "cluster" in value else "",
             ), error
 
 

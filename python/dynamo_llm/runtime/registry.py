@@ -12,6 +12,7 @@ from dynamo_llm.runtime.engine import Engine
 GROUP = "dynamo_llm.engines"
 
 _own = {
+    "dynamo": "dynamo_llm.runtime.engines.dynamo:DynamoEngine",
     "dynamo-backend": "dynamo_llm.runtime.engines.dynamo_backend:DynamoBackendEngine",
     "mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine",
     "openai": "dynamo_llm.runtime.engines.openai:OpenAIEngine",

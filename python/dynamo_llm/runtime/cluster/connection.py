@@ -143,9 +143,10 @@ class Connection:
                 f"python -m pip install 'dynamo-llm[dynamo]'"
             ) from error
         settings = self.settings
-        await wait_for_servers(settings, seconds)
+        etcd, nats = await wait_for_servers(settings, seconds)
         planes.claim(settings.planes)
-        with _variables(_of_construction(settings)):
+        _find_home()
+        with _variables(_of_construction(settings, etcd, nats)):
             try:
                 # Blocks with the GIL held, for some milliseconds: the servers have answered just now.
                 runtime = self.core.DistributedRuntime(
@@ -222,16 +223,16 @@ async def _sentinel(runtime: Any) -> "asyncio.Future[Any]":
 # ------------------------------------------------------------------------------------- environment
 
 
-def _of_construction(settings: Settings) -> dict[str, str | None]:
+def _of_construction(settings: Settings, etcd: list[str], nats: list[str]) -> dict[str, str | None]:
     """Variables that matter while a runtime is made; None for those that must not be set."""
-    # With NATS_SERVER set a runtime connects to it, whether it needs it or not.
+    # With NATS_SERVER set a runtime connects to it, whether it needs it or not; it takes one URL.
     variables: dict[str, str | None] = {
-        "NATS_SERVER": ",".join(settings.nats) or None,
+        "NATS_SERVER": nats[0] if nats else None,
         "ETCD_STARTUP_CONNECT_TIMEOUT_SECONDS": "1",
         "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS": "1",
     }
-    if settings.etcd:
-        variables["ETCD_ENDPOINTS"] = ",".join(settings.etcd)
+    if etcd:
+        variables["ETCD_ENDPOINTS"] = ",".join(etcd)
     if settings.path:
         variables["DYN_FILE_KV"] = settings.path
     if settings.lease_ttl_s is not None:
@@ -240,6 +241,18 @@ def _of_construction(settings: Settings) -> dict[str, str | None]:
         variables["ETCD_KEEPALIVE_INTERVAL_SECONDS"] = str(max(5, settings.lease_ttl_s // 3))
         variables["ETCD_KEEPALIVE_TIMEOUT_SECONDS"] = str(max(1, settings.lease_ttl_s // 3))
     return {**variables, **settings.planes.of_construction()}
+
+
+def _find_home() -> None:
+    """Dynamo keeps the files of models below HOME, and finds no model without it: a service may have none."""
+    if not os.environ.get("HOME"):
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home):
+            raise UnavailableError(
+                "NVIDIA Dynamo keeps files of the cluster's models in the home folder, but this process has "
+                "none; set the environment variable HOME"
+            )
+        os.environ["HOME"] = home
 
 
 @contextlib.contextmanager

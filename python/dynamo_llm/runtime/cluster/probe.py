@@ -17,6 +17,8 @@ from dynamo_llm.runtime.cluster.settings import Settings, without_password
 
 #: Seconds between two tries, at first and at most.
 _first_pause, _longest_pause = 0.1, 2.0
+#: Seconds that the other servers get to answer when the first one has.
+_for_others = 0.2
 
 
 class Pauses:
@@ -34,45 +36,51 @@ class Pauses:
         return pause * random.uniform(0.5, 1.0)
 
 
-async def wait_for_servers(settings: Settings, seconds: float) -> None:
-    """Wait until the servers that the settings name answer.
+async def wait_for_servers(settings: Settings, seconds: float) -> tuple[list[str], list[str]]:
+    """Wait until the servers that the settings name answer: of several, one.
 
     :param seconds: how long, at most.
+    :returns: the URLs of etcd's and of NATS' servers that answered; Dynamo takes one that is away for a
+        failure of all.
     :raises UnavailableError: they do not; the message names their addresses.
     """
-    if settings.discovery == "etcd":
-        context = etcd_context(settings)
-        await _wait_for_one(settings.etcd, "etcd", lambda url: _ask_etcd(url, context), seconds)
-    if settings.nats:
-        await _wait_for_one(settings.nats, "NATS", _ask_nats, seconds)
+    context = etcd_context(settings)
+    etcd, nats = await asyncio.gather(
+        _wait_for(settings.etcd, "etcd", lambda url: _ask_etcd(url, context), seconds),
+        _wait_for(settings.nats, "NATS", _ask_nats, seconds),
+    )
+    return etcd, nats
 
 
-async def _wait_for_one(
+async def _wait_for(
     urls: Sequence[str], what: str, ask: Callable[[str], Awaitable[None]], seconds: float
-) -> None:
+) -> list[str]:
+    if not urls:
+        return []
     problems: dict[str, str] = {}
 
-    async def tries(url: str) -> None:
+    async def tries(url: str) -> str:
         turns = Pauses(_first_pause, _longest_pause)
         while True:
             problems.setdefault(url, "no answer")
             try:
                 await ask(url)
-                return
+                return url
             except (OSError, EOFError, ValueError) as error:
                 problems[url] = str(error) or type(error).__name__
             await asyncio.sleep(turns.take())
 
     tasks = [asyncio.create_task(tries(url)) for url in urls]
     try:
-        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, others = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if done and others:
+            done |= (await asyncio.wait(others, timeout=_for_others))[0]
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-        return
+    if done:
+        return [task.result() for task in tasks if task in done]
     said = "; ".join(f"{without_password(url)}: {problem}" for url, problem in problems.items())
     raise UnavailableError(f"{what} does not answer within {round(seconds * 1000)} ms ({said})")
 

@@ -50,7 +50,7 @@ class Settings:
     event_plane: EventPlane = "zmq"
     """What KV events and load reports travel on."""
     nats: tuple[str, ...] = ()
-    """URLs of NATS, where a plane is ``nats``."""
+    """URLs of NATS, where a plane is ``nats``; the first that answers is used."""
     planes: Planes = field(default_factory=Planes)
     """The keys ``host`` and ``tls``: address of this process's sockets; certificates and passwords."""
     connect_timeout_ms: int = 5000
