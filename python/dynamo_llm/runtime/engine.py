@@ -131,6 +131,8 @@ class DataRequest:
     """Bytes, or what the JSON says."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the caller has gone. From any thread."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Seconds until the request's deadline, as of :class:`EngineRequest`."""
 
 
 @dataclass(frozen=True)

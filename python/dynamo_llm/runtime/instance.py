@@ -201,7 +201,7 @@ class Instance:
         self._pushers[stream] = pusher
         try:
             content = given if isinstance(given, bytes) else json.loads(given)
-            request = DataRequest(request_id, content, pusher.is_cancelled)
+            request = DataRequest(request_id, content, pusher.is_cancelled, pusher.remaining)
             await pusher.push([data.chunks(self._engine.generate(request))])
         finally:
             del self._pushers[stream]

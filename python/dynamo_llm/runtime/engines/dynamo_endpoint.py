@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine ``dynamo-endpoint``: requests of data to any endpoint of a cluster of NVIDIA Dynamo."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dynamo_llm.errors import InvalidConfigError, UnavailableError
+from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
+from dynamo_llm.runtime.cluster.errors import error_of
+from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.cluster.token_model import metadata
+from dynamo_llm.runtime.engine import DataRequest, EngineConfig, ModelInfo
+
+#: Names of Dynamo's RouterMode.
+_modes = {
+    "round_robin": "RoundRobin",
+    "random": "Random",
+    "power_of_two": "PowerOfTwoChoices",
+    "least_loaded": "LeastLoaded",
+    "direct": "RoundRobin",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keys of ``options`` in the configuration."""
+
+    endpoint: str = ""
+    """Path of the endpoint, ``namespace.component.endpoint``, or without the namespace, which is the
+    cluster's then. Needed."""
+    instance: int | None = None
+    """Id of the instance that gets all requests; needed with the router ``direct``, and only there."""
+    wait_for_instance_ms: int = 10000
+    """How long a request waits for an instance if there is none, in milliseconds; its deadlines may be
+    sooner. 0: not at all."""
+
+
+def path_of(endpoint: str, namespace: str, key: str) -> str:
+    """The whole path of an endpoint.
+
+    :param key: what the configuration calls it, for the error.
+    :raises InvalidConfigError: it is no path.
+    """
+    parts = endpoint.removeprefix("dyn://").split(".")
+    if len(parts) == 2:
+        parts.insert(0, namespace)
+    if len(parts) != 3 or not all(parts) or any(sign in endpoint for sign in "/ "):
+        raise InvalidConfigError(
+            f'"{key}" of the configuration must be "namespace.component.endpoint" or "component.endpoint", '
+            f'not "{endpoint}"'
+        )
+    return ".".join(parts)
+
+
+class DynamoEndpointEngine:
+    """Sends data to an endpoint, and gets items back. The configuration's ``cluster`` says where the
+    cluster is and, with ``router``, how an instance is chosen. See :class:`Options` for the options.
+    """
+
+    kind: Literal["data"] = "data"
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._options = options.read(Options, config.options)
+        self._settings = Settings.read(config.cluster)
+        router, instance = self._settings.router, self._options.instance
+        if router not in _modes:
+            raise InvalidConfigError(
+                f'"cluster.router" of the configuration must be one of {", ".join(_modes)} for an endpoint, '
+                f'not "{router}", which chooses by token ids'
+            )
+        if (router == "direct") != (instance is not None):
+            raise InvalidConfigError(
+                '"options.instance" of the configuration and "cluster.router": "direct" need each other'
+            )
+        if self._options.wait_for_instance_ms < 0:
+            raise InvalidConfigError(
+                '"options.wait_for_instance_ms" of the configuration must not be negative'
+            )
+        self._path = path_of(self._options.endpoint, self._settings.namespace, "options.endpoint")
+        self._connection: Connection | None = None
+        self._forget: Callable[[], None] | None = None
+        self._client: Any = None
+        self._opening = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect. Instances may come later."""
+        self._connection = await acquire(self._settings)
+        self._forget = self._connection.subscribe(self._on_event)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._forget is not None:
+            self._forget()
+        if self._connection is not None:
+            await self._connection.release()
+
+    def describe(self) -> ModelInfo:
+        """Which endpoint it is."""
+        return {"capabilities": ["data"], "path": self._path}
+
+    def _on_event(self, event: Event) -> None:
+        self._client = None  # of a runtime that has ended
+
+    async def _ready_client(self) -> Any:
+        """Dynamo's client of the endpoint, when it knows an instance."""
+        assert self._connection is not None
+        async with self._opening:
+            if self._client is None:
+                runtime = await self._connection.wait()
+                mode = getattr(self._connection.core.RouterMode, _modes[self._settings.router])
+                self._client = await runtime.endpoint(self._path).client(mode)
+        client = self._client
+        if not client.instance_ids():
+            await client.wait_for_instances()
+        return client
+
+    async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
+        """Call the endpoint. When it is left early, the instance is told."""
+        assert self._connection is not None
+        milliseconds = self._options.wait_for_instance_ms
+        try:
+            client = await asyncio.wait_for(self._ready_client(), milliseconds / 1000)
+        except asyncio.TimeoutError:
+            raise UnavailableError(
+                f"nobody served {self._path} in {self._settings.address} for {milliseconds} ms "
+                f'("options.wait_for_instance_ms" of the configuration)'
+            ) from None
+        context = self._connection.core.Context(id=request.id, metadata=metadata(None, request.remaining()))
+        has_ended = False
+        stream = None
+        try:
+            if self._options.instance is None:
+                stream = await client.generate(request.data, annotated=False, context=context)
+            else:
+                instance = self._options.instance
+                stream = await client.direct(request.data, instance, annotated=False, context=context)
+            async for item in stream:
+                yield item
+            has_ended = True
+        except Exception as error:
+            known = error_of(error)
+            if known is error:
+                raise
+            raise known from error
+        finally:
+            if not has_ended:
+                context.stop_generating()
+            del stream  # without it the instance is stopped at once, too
