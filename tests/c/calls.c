@@ -211,6 +211,23 @@ static int32_t kv_publisher_destroy(void *h) {
     return dynamo_kv_publisher_destroy(h), after(1);
 }
 
+static int32_t worker_info(void *h) {
+    return after(dynamo_worker_info(h) == NULL);
+}
+static int32_t worker_shutdown(void *h) {
+    return dynamo_worker_shutdown(h, 0);
+}
+static int32_t worker_wait(void *h) {
+    return dynamo_worker_wait(h, -1);
+}
+static int32_t worker_publish_load(void *h) {
+    const dynamo_worker_load_t load = {sizeof load, 0, -1, -1};
+    return dynamo_worker_publish_load(h, &load);
+}
+static int32_t worker_destroy(void *h) {
+    return dynamo_worker_destroy(h), after(1);
+}
+
 static int32_t router_info(void *h) {
     return after(dynamo_router_info(h) == NULL);
 }
@@ -296,6 +313,11 @@ const struct call calls[] = {
     {"dynamo_stream_remaining", STREAM, 0, stream_remaining},
     {"dynamo_stream_finish", STREAM, 0, stream_finish},
     {"dynamo_stream_fail", STREAM, 0, stream_fail},
+    {"dynamo_worker_info", WORKER, 0, worker_info},
+    {"dynamo_worker_shutdown", WORKER, 0, worker_shutdown},
+    {"dynamo_worker_wait", WORKER, 0, worker_wait},
+    {"dynamo_worker_publish_load", WORKER, 0, worker_publish_load},
+    {"dynamo_worker_destroy", WORKER, 1, worker_destroy},
     {"dynamo_kv_publisher_info", KV_PUBLISHER, 0, kv_publisher_info},
     {"dynamo_kv_publisher_stored", KV_PUBLISHER, 0, kv_publisher_stored},
     {"dynamo_kv_publisher_removed", KV_PUBLISHER, 0, kv_publisher_removed},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// KV publishers and routers: who owns what, and what is said without Python. With a router's configuration as an
+// Workers, KV publishers and routers: who owns what, and what is said without Python. With a router's configuration as an
 // argument, a whole round over it: see tests/python/test_cluster_told_router.py.
 #include <dynamo_llm/cluster.hpp>
 
@@ -10,13 +10,16 @@ using dynamo_llm::KvStored;
 using dynamo_llm::RouteOptions;
 using dynamo_llm::Router;
 using dynamo_llm::Selection;
+using dynamo_llm::Worker;
 
 template <class Object>
 constexpr bool is_move_only =
     std::is_nothrow_move_constructible_v<Object> && std::is_nothrow_move_assignable_v<Object> &&
     !std::is_copy_constructible_v<Object> && !std::is_copy_assignable_v<Object>;
-static_assert(is_move_only<KvPublisher> && is_move_only<Router> && is_move_only<Selection>);
-static_assert(sizeof(KvPublisher) == sizeof(void *) && sizeof(Router) == sizeof(void *));
+static_assert(is_move_only<KvPublisher> && is_move_only<Router> && is_move_only<Selection> &&
+              is_move_only<Worker>);
+static_assert(sizeof(KvPublisher) == sizeof(void *) && sizeof(Router) == sizeof(void *) &&
+              sizeof(Worker) == sizeof(void *));
 static_assert(!std::is_convertible_v<std::string, Router> &&
               !std::is_convertible_v<dynamo_router_t *, Router>);
 
@@ -28,6 +31,9 @@ static void configurations_are_checked() {
         error_of([] { return KvPublisher::create("{\"endpont\": \"a.b\"}"); });
     CHECK_STATUS(of_publisher.status(), DYNAMO_ERROR_INVALID_CONFIG);
     CHECK_CONTAINS(of_publisher.what(), "did you mean \"endpoint\"?");
+    const Error of_worker = error_of([] { return Worker::create("{\"endpoint\": \"a.b\"}"); });
+    CHECK_STATUS(of_worker.status(), DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK_CONTAINS(of_worker.what(), "\"runtime\" of the configuration is missing");
     CHECK_CONTAINS(error_of([] { return Router::create(std::string("{}\0", 3)); }).what(),
                    "config_json has a NUL byte at position 2");
 }
@@ -39,6 +45,16 @@ static void empty_ones_are_errors() {
     CHECK_STATUS(error_of([&] { return router.select({}); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return router.info(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return router.free("x"); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
+    const Worker worker(nullptr);
+    CHECK(!worker && worker.get() == nullptr);
+    CHECK_STATUS(error_of([&] { return worker.info(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return worker.wait(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return worker.wait(milliseconds(1)); }).status(),
+                 DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return worker.shutdown(milliseconds(1)); }).status(),
+                 DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return worker.publish_load({}); }).status(),
+                 DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return publisher.stored(KvStored()); }).status(),
                  DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(error_of([&] { return publisher.publish_many({}); }).status(),
