@@ -133,8 +133,8 @@ class WorkerEngine:
         if kind == "data":
             if self._config.has_model:
                 raise InvalidConfigError(
-                    f'"model" of the configuration must be left out: the engine "{engine}" takes data, and has '
-                    f"no model"
+                    f'"model" of the configuration must be left out: the engine "{engine}" takes data, and '
+                    f"has no model"
                 )
             return
         if kind == "tokens" and model.input == "text":

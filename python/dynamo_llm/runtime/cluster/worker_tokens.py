@@ -111,14 +111,13 @@ class TokenService:
 
     def _max_tokens(self, prompt: int, wanted: int | None) -> int:
         room = self._context_length - prompt
-        if room < 1:
+        needed = 1 if wanted is None or self._role == "prefill" else wanted
+        if room < max(1, needed):
             raise ContextLengthError(
-                f"the prompt has {prompt} tokens and the answer needs at least 1, but the model's context "
+                f"the prompt has {prompt} tokens and the answer may have {needed}, but the model's context "
                 f"length is {self._context_length} tokens for both together"
             )
-        if self._role == "prefill":
-            return 1
-        return room if wanted is None else min(wanted, room)
+        return needed if wanted is not None else 1 if self._role == "prefill" else room
 
 
 def _n(request: dict[str, Any]) -> int:
