@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers of this process, in clusters of the rig."""
 
+import asyncio
 import ctypes
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 from cluster_rig import Cluster
 from conftest import compile_c, dynamo_config, tests_dir
-from dynamo_llm import Runtime, paths
+from dynamo_llm import InvalidRequestError, Runtime, paths
+from dynamo_llm.runtime.engine import Chunk, DataRequest, EngineConfig, EngineRequest
 from waiting import patience
 
 examples = tests_dir.parent / "examples" / "engines"
@@ -28,9 +30,7 @@ class Worker:
             "runtime": runtime,
             **more,
         }
-        self.runtime = Runtime(
-            engine="dynamo_llm.runtime.cluster.worker:WorkerEngine", options=self.options
-        )
+        self.runtime = Runtime(engine="dynamo_llm.runtime.cluster.worker:WorkerEngine", options=self.options)
 
     def command(self, **command: Any) -> Any:
         """What it answers."""
@@ -92,3 +92,49 @@ def stream(url: str, body: dict[str, Any]) -> Iterator[Any]:
         for line in answer:
             if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
                 yield json.loads(line[6:])
+
+
+class Sleeper:
+    """A text engine that says nothing while it sleeps."""
+
+    is_asleep = False
+
+    def __init__(self, config: EngineConfig) -> None:
+        pass
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    async def generate(self, request: EngineRequest) -> AsyncIterator[Chunk]:
+        """One word, when it is awake."""
+        while type(self).is_asleep:
+            await asyncio.sleep(0.01)
+        yield {"text": "awake", "finish_reason": "stop"}
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+class Reverse:
+    """An engine of data: bytes backwards, and of JSON each element as an item."""
+
+    kind = "data"
+
+    def __init__(self, config: EngineConfig) -> None:
+        pass
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
+        """The items."""
+        if isinstance(request.data, bytes):
+            yield request.data[::-1]
+            return
+        for element in request.data:
+            if element == "refuse":
+                raise InvalidRequestError("that is refused")
+            yield {"element": element}
+
+    def stop(self) -> None:
+        """Nothing to do."""

@@ -24,16 +24,10 @@ class TextService:
 
     async def answer(self, request: Any, trace: dict[str, str], send: Send) -> AsyncIterator[dict[str, Any]]:
         """OpenAI's chunks."""
-        answer = send(self._body(request, trace))
-        usage = None
-        last: dict[str, Any] = {}
-        async for response in answer:
-            last = response.json()
-            last["model"] = request.get("model") or self._name
-            usage = response.usage or usage
-            yield last
-        if usage is not None and "input" not in request:
-            yield {**last, "choices": [], "usage": _usage(usage)}
+        async for response in send(self._body(request, trace)):
+            chunk = response.json()
+            chunk["model"] = request.get("model") or self._name
+            yield chunk
 
     def _body(self, request: Any, trace: dict[str, str]) -> dict[str, Any]:
         if not isinstance(request, dict):
@@ -46,14 +40,3 @@ class TextService:
         if "nvext" in body:
             body["nvext"] = {key: value for key, value in body["nvext"].items() if value is not None}
         return {**body, **trace, "stream": "input" not in body}
-
-
-def _usage(usage: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    }
-    if usage.cached_tokens:
-        found["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    return found
