@@ -163,7 +163,7 @@ async def _choice(
             more = _delta(response) or more
         elif response.token_ids:
             yield item
-    completion = {
+    completion: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": count,
         "total_tokens": prompt_tokens + count,
