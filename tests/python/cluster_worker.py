@@ -64,6 +64,23 @@ def register_babble(folder: Path) -> None:
     assert library.dynamo_engine_register(b"babble-tokens", ctypes.byref(engine), None, None) == 0
 
 
+def register_tokens(folder: Path) -> ctypes.CDLL:
+    """The engine in C that says its prompt, with log-probs, as "worker-ctokens"; it remembers bodies."""
+    flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC"]
+    library = ctypes.CDLL(
+        str(compile_c(tests_dir / "engines" / "tokens.c", folder / "libworkertokens.so", *flags))
+    )
+    library.last_body.restype = ctypes.c_char_p
+    description = {
+        "path": str(paths.demo_model_dir()),
+        "context_length": 64,
+        "capabilities": ["logprobs", "seed", "regex"],
+        "adapters": ["blue"],
+    }
+    assert library.register_tokens(b"worker-ctokens", json.dumps(description).encode()) == 0
+    return library
+
+
 def babble(**options: Any) -> dict[str, Any]:
     """Keys of a worker that serves it as the model "babble"."""
     return {

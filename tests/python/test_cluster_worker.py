@@ -12,7 +12,7 @@ from typing import Any
 import dynamo_llm
 import pytest
 from cluster_rig import Cluster, NewCluster
-from cluster_worker import Sleeper, Worker, babble, post, register_babble, stream
+from cluster_worker import Sleeper, Worker, babble, post, register_babble, register_tokens, stream
 from dynamo_llm import DeadlineExceededError, DynamoError, InvalidConfigError, InvalidStateError, paths
 
 if importlib.util.find_spec("dynamo") is None:
@@ -80,6 +80,52 @@ def test_an_engine_in_c(cluster: Cluster) -> None:
         assert [choice["index"] for choice in answer["choices"]] == [0, 1]
         assert worker.info["served"] == 5 and worker.info["failed"] == 0
     assert cluster.keys("v1/") == before
+
+
+def test_what_an_engine_gets(alone: Cluster, tmp_path: Path) -> None:
+    """A body with everything worked out; log-probs come back, and what the card says reaches a client."""
+    library = register_tokens(tmp_path)
+    model = {"name": "ct", "kv_block_size": 16, "data_parallel_size": 2, "user_data": {"a": 1}}
+    with Worker(alone, {"engine": "worker-ctokens"}, model=model):
+        known(alone, "ct")
+        body = {
+            "model": "ct",
+            "prompt": "hello",
+            "max_tokens": 20,
+            "min_tokens": 1,
+            "temperature": 0.5,
+            "seed": 3,
+            "logprobs": 2,
+            "guided_regex": "a+",
+            "stop": ["never"],
+            "nvext": {"cache_salt": "salt", "agent_hints": {"priority": 4}},
+        }
+        status, answer = post(f"{alone.url}/completions", body)
+        assert status == 200, answer
+        choice = answer["choices"][0]
+        assert (choice["text"], choice["finish_reason"]) == ("hello", "stop")
+        assert choice["logprobs"]["token_logprobs"] == [-0.25] * 3
+        assert choice["logprobs"]["top_logprobs"][0] == {"!": -0.25, '"': -1.5, "he": -0.25}
+        assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 2
+        assert json.loads(library.last_body()) == {
+            "prompt": [410, 326, 83],
+            "max_tokens": 20,
+            "min_tokens": 1,
+            "stop_token_ids": [0],
+            "ignore_eos": False,
+            "logprobs": 2,
+            "priority": 4,
+            "temperature": 0.5,
+            "seed": 3,
+            "guided_regex": "a+",
+            "nvext": {"cache_salt": "salt"},
+        }
+        (card,) = [
+            json.loads(file.read_text())
+            for file in Path(alone.settings["path"], "v1/mdc").rglob("*")
+            if file.is_file()
+        ]
+        assert "ct" in json.dumps(card) and '"a": 1' in json.dumps(card)
 
 
 def test_the_library_is_the_client_too(alone: Cluster) -> None:
