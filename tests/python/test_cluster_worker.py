@@ -11,6 +11,7 @@ from typing import Any
 
 import dynamo_llm
 import pytest
+import tiny_models
 from cluster_rig import Cluster, NewCluster
 from cluster_worker import Sleeper, Worker, babble, post, register_babble, register_tokens, stream
 from dynamo_llm import DeadlineExceededError, DynamoError, InvalidConfigError, InvalidStateError, paths
@@ -162,6 +163,23 @@ def test_a_text_model(alone: Cluster) -> None:
         assert "".join(texts) == answer["choices"][0]["message"]["content"]
         status, answer = post(f"{alone.url}/completions", {"model": "demo", "prompt": "Hi", "max_tokens": 4})
         assert (status, answer["usage"]["completion_tokens"]) == (200, 4)
+
+
+def test_embeddings(alone: Cluster, tmp_path: Path) -> None:
+    """A model that makes vectors, of one text and of several."""
+    model = {"name": "vectors", "types": ["embeddings"]}
+    runtime = {"engine": "mistralrs", "model": str(tiny_models.embedder(tmp_path / "embedder"))}
+    with Worker(alone, runtime, model=model), dynamo_llm.Runtime(runtime) as local:
+        known(alone, "vectors")
+        for texts in ("Hi", ["Hi", "there"]):
+            status, answer = post(f"{alone.url}/embeddings", {"model": "vectors", "input": texts})
+            assert status == 200, answer
+            expected = local.embed(texts).result().json()
+            assert [len(one["embedding"]) for one in answer["data"]] == [
+                len(one["embedding"]) for one in expected["data"]
+            ]
+            assert answer["data"][0]["embedding"] == pytest.approx(expected["data"][0]["embedding"], abs=1e-5)
+            assert answer["usage"]["prompt_tokens"] == expected["usage"]["prompt_tokens"]
 
 
 def test_a_drain_loses_nothing(alone: Cluster) -> None:

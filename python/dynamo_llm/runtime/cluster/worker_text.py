@@ -8,7 +8,7 @@ from dynamo_llm.errors import InvalidRequestError
 from dynamo_llm.runtime.cluster.worker_tokens import Send
 
 #: Keys that are the frontend's business, or that are said otherwise here.
-_dropped = ("model", "stream", "stream_options", "chat_template_args", "ignore_eos_token")
+_dropped = ("model", "stream", "stream_options", "chat_template_args")
 
 
 class TextService:
@@ -39,4 +39,6 @@ class TextService:
             body["model"] = request["model"]
         if "nvext" in body:
             body["nvext"] = {key: value for key, value in body["nvext"].items() if value is not None}
-        return {**body, **trace, "stream": "input" not in body}
+        if "input" not in body:
+            body["stream"] = True
+        return {**body, **trace}
