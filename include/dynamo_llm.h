@@ -334,6 +334,7 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  *     {"object": "list", "data": [
  *       {"id": name that requests give as "model", "object": "model", "created": seconds since 1970,
  *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
+ *        "kind": what requests of an engine in C bring in place of OpenAI's bodies, "tokens" or "data",
  *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names]}]}
  *
  * From path on the keys are what the engine says, and may be missing.

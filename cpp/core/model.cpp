@@ -92,6 +92,9 @@ void Model::add_json(json::OrderedJson &list) const {
         if (!path_.empty()) {
             object["path"] = path_;
         }
+        if (const char *const kind = engine_->kind_name(); kind != nullptr) {
+            object["kind"] = kind;
+        }
         object.update(description);
         list.push_back(std::move(object));
     };
