@@ -9,6 +9,7 @@ from typing import Any, Literal
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
+from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.errors import error_of
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.cluster.token_model import metadata
@@ -38,23 +39,6 @@ class Options:
     sooner. 0: not at all."""
 
 
-def path_of(endpoint: str, namespace: str, key: str) -> str:
-    """The whole path of an endpoint.
-
-    :param key: what the configuration calls it, for the error.
-    :raises InvalidConfigError: it is no path.
-    """
-    parts = endpoint.removeprefix("dyn://").split(".")
-    if len(parts) == 2:
-        parts.insert(0, namespace)
-    if len(parts) != 3 or not all(parts) or any(sign in endpoint for sign in "/ "):
-        raise InvalidConfigError(
-            f'"{key}" of the configuration must be "namespace.component.endpoint" or "component.endpoint", '
-            f'not "{endpoint}"'
-        )
-    return ".".join(parts)
-
-
 class DynamoEndpointEngine:
     """Sends data to an endpoint, and gets items back. The configuration's ``cluster`` says where the
     cluster is and, with ``router``, how an instance is chosen. See :class:`Options` for the options.
@@ -79,7 +63,7 @@ class DynamoEndpointEngine:
             raise InvalidConfigError(
                 '"options.wait_for_instance_ms" of the configuration must not be negative'
             )
-        self._path = path_of(self._options.endpoint, self._settings.namespace, "options.endpoint")
+        self._path = full_path(self._options.endpoint, self._settings.namespace)
         self._connection: Connection | None = None
         self._forget: Callable[[], None] | None = None
         self._client: Any = None
