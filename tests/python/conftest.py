@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: programs in C against the installed package, each run in a clean environment."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
+from dynamo_llm.runtime.cluster import noise
 from waiting import patience
 
 __all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
@@ -21,6 +23,10 @@ tests_dir = Path(__file__).resolve().parent.parent
 engines_dir = tests_dir / "engines"
 
 Completed = subprocess.CompletedProcess[str]
+
+# As the library imports it: whoever is the first to import it decides what it writes to stderr.
+with contextlib.suppress(ImportError):
+    noise.prepare()
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **more: Any) -> Completed:

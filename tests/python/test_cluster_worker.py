@@ -24,7 +24,8 @@ python_path = {"python": {"path": [str(here)]}}
 question = {"messages": [{"role": "user", "content": "What is a KV cache?"}], "max_tokens": 12}
 
 
-@pytest.fixture(scope="module", autouse=True)
+# Of the session: pytest may come back to this module for another cluster.
+@pytest.fixture(scope="session", autouse=True)
 def engine_in_c(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The engine "babble-tokens"."""
     register_babble(tmp_path_factory.mktemp("babble"))

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from certificates import Certificate, signed, signer
+from cluster_rig.port import free_port
 from conftest import patience
-from frontend import free_port
 
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
