@@ -76,9 +76,11 @@ DYNAMO_LLM_API void dynamo_worker_destroy(dynamo_worker_t *worker);
  *
  *     {"state": "serving" | "draining" | "lost" | "stopped", "kind": "tokens" | "text" | "data",
  *      "endpoint": "dynamo.backend.generate", "instance_id": 7587895338934311, "model": its name,
- *      "in_flight": requests, "served": requests that ended well, "failed": others}
+ *      "in_flight": requests, "served": requests that ended well, "failed": others,
+ *      "healthy": boolean, "problem": what is wrong, or null}
  *
- * "lost": the cluster's discovery is not reachable; the worker registers again when it is.
+ * "lost": the cluster's discovery is not reachable; the worker registers again when it is. instance_id is
+ * null once it has stopped; model is null for an engine of data.
  * Ownership: the caller owns the string; dynamo_free() it.
  * Blocking:  until Python has answered: as a rule less than a millisecond.
  * @return the text, or NULL: INVALID_HANDLE, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY

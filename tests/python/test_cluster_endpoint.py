@@ -4,12 +4,16 @@
 import importlib.util
 import itertools
 import json
+import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_rig import Cluster, Process
-from cluster_rig.fixtures import NewCluster
+from cluster_rig import NewCluster
+from conftest import run, tests_dir
 from dynamo_llm import (
     DeadlineExceededError,
     EngineFailedError,
@@ -25,6 +29,23 @@ if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
 
 _numbers = itertools.count()
+
+
+@pytest.fixture
+def compile_example(tmp_path: Path) -> Path:
+    """The program call.c, compiled as its comment says."""
+    source = tests_dir.parent / "examples" / "cluster" / "call.c"
+    command = re.search(r"^ \*     (gcc .*)$", source.read_text(), re.M)
+    assert command is not None
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    folder = tmp_path / "example"
+    folder.mkdir()
+    shutil.copy(source, folder)
+    result = run(
+        ["sh", "-ec", command[1].replace("gcc", "gcc -Wall -Wextra -Werror")], {"PATH": path}, cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    return folder / "call"
 
 
 def served(cluster: Cluster) -> Process:
@@ -66,6 +87,19 @@ def test_json_and_bytes(cluster: Cluster) -> None:
     finally:
         worker.may_end = True
         worker.kill()
+
+
+def test_in_c(new_cluster: NewCluster, compile_example: Path) -> None:
+    cluster = new_cluster("file-tcp-zmq")
+    served(cluster)
+    settings = json.dumps(cluster.settings)
+    python = {"DYNAMO_LLM_PYTHON": sys.executable}
+    result = run([compile_example, "tools.call", '{"do": "count", "count": 3}', settings], python)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [{"number": n} for n in range(3)]
+    result = run([compile_example, "tools.call", '{"do": "refuse"}', settings], python)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "call: that is wrong\n"
 
 
 def test_errors_and_ends(new_cluster: NewCluster) -> None:

@@ -308,8 +308,15 @@ def test_readme(language: str, content: str, tmp_path: Path) -> None:
                 continue
             if words[0] in ("gcc", "g++"):
                 assert words[-1] == "--libs)", line  # as the programs above are compiled
+            elif words[0] == "dynamo-llm":
+                help_text = run([sys.executable, "-m", "dynamo_llm", words[1], "--help"]).stdout
+                named = [word for word in words if word.startswith("--")]
+                assert named and all(option in help_text for option in named), line
             else:
                 assert (root / words[0]).is_file(), f"{words[0]} is not in the repository"
+        return
+    elif language == "json":
+        test_configuration("README.md", content)
         return
     else:
         assert language in ("", "text"), f"say how to check {language}"
