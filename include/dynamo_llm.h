@@ -21,8 +21,8 @@
  *              It must not be called from a signal handler, and a thread must not be ended with
  *              pthread_cancel() while it is inside.
  *  - Blocking: it does not block. No function takes Python's GIL, except
- *              dynamo_runtime_create(), dynamo_tokenizer_create() and those of cluster.h that create
- *              something, once in a program that runs Python itself.
+ *              dynamo_runtime_create(), dynamo_tokenizer_create() and those that create a worker, a KV
+ *              publisher or a router, once in a program that runs Python itself.
  *  - Handles:  a NULL, stale, foreign or wrong-type handle gives DYNAMO_ERROR_INVALID_HANDLE and
  *              never a crash. Parents may be destroyed before their children.
  *  - Strings:  UTF-8, NUL-terminated. What a function takes is copied; what it returns is owned

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * @file dynamo_llm/cluster.hpp
- * @brief Workers, KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later: cluster.h with
- * owners.
+ * @brief Workers, KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later.
  *
  * Owners for the handles of the C interface. The rules of the other classes for C++ hold here too.
  */

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_rig import Cluster, Process
-from cluster_rig import NewCluster
+from cluster_rig import Cluster, NewCluster, Process
 from conftest import run, tests_dir
 from dynamo_llm import (
     DeadlineExceededError,

@@ -99,8 +99,7 @@ class EngineConfig:
     name: str | None = None
     """What requests give as their ``model`` if they mean this one; None if the configuration does not say."""
     cluster: dict[str, Any] = field(default_factory=dict)
-    """The configuration's ``cluster``, not checked yet: see
-    :class:`dynamo_llm.runtime.cluster.settings.Settings`."""
+    """The configuration's ``cluster``, not checked yet: ``dynamo_llm.runtime.cluster.settings`` reads it."""
     changed: Callable[[], None] = field(default=lambda: None, compare=False)
     """To be called on the loop when ``describe()`` says something else than before."""
 
