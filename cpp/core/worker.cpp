@@ -20,12 +20,9 @@ constexpr const char *logger = "dynamo_llm.worker";
 
 // What is in the objects is checked by who uses them.
 constexpr std::array config_keys = {
-    or_null({"cluster", Type::object, ""}),
-    Key{"endpoint", Type::string, ""},
-    Key{"runtime", Type::object, ""},
-    or_null({"model", Type::object, ""}),
-    or_null({"health", Type::object, ""}),
-    Key{"drain_ms", Type::integer, "", -1, 1e12},
+    or_null({"cluster", Type::object, ""}), Key{"endpoint", Type::string, ""},
+    Key{"runtime", Type::object, ""},       or_null({"model", Type::object, ""}),
+    or_null({"health", Type::object, ""}),  Key{"drain_ms", Type::integer, "", -1, 1e12},
     Key{"python", Type::object, ""},
 };
 
@@ -45,17 +42,17 @@ struct Worker::Loads : std::enable_shared_from_this<Loads> {
         waiting.erase(first);
         is_busy = true;
         try {
-            service->post(command, [loads = shared_from_this()](const Error *error,
-                                                                const std::string &) {
-                const std::lock_guard lock(loads->mutex);
-                loads->is_busy = false;
-                if (error != nullptr) {
-                    loads->fail(*error);
-                } else {
-                    loads->has_failed = false;
-                }
-                loads->send_next();
-            });
+            service->post(command,
+                          [loads = shared_from_this()](const Error *error, const std::string &) {
+                              const std::lock_guard lock(loads->mutex);
+                              loads->is_busy = false;
+                              if (error != nullptr) {
+                                  loads->fail(*error);
+                              } else {
+                                  loads->has_failed = false;
+                              }
+                              loads->send_next();
+                          });
         } catch (const Failure &failure) {
             is_busy = false;
             fail(failure.error());

@@ -6,7 +6,17 @@
 #include "dynamo_llm/cluster.h"
 #include "dynamo_llm/engine.h"
 
-enum kind { RUNTIME, REQUEST, RESPONSE, STREAM, TOKENIZER, DETOKENIZER, WORKER, KV_PUBLISHER, ROUTER };
+enum kind {
+    RUNTIME,
+    REQUEST,
+    RESPONSE,
+    STREAM,
+    TOKENIZER,
+    DETOKENIZER,
+    WORKER,
+    KV_PUBLISHER,
+    ROUTER
+};
 
 struct call {
     const char *name;
