@@ -303,13 +303,14 @@ def test_a_direct_worker(new_cluster: NewCluster) -> None:
         assert [len(said(worker, "request")) for worker in workers] == [3, 3]
 
 
-def test_routing_by_kv_cache(new_cluster: NewCluster) -> None:
+@pytest.mark.parametrize("combination", ["file-tcp-zmq", "etcd-nats-nats"])
+def test_routing_by_kv_cache(new_cluster: NewCluster, combination: str) -> None:
     """Each prompt goes to the worker that has it."""
-    mine = new_cluster()
-    workers = [position_worker(mine, "--kv") for _ in range(2)]
+    mine = new_cluster(combination)
+    workers = [position_worker(mine, "--kv") for _ in range(3)]
     # Seven, an odd number: taking turns would alternate. No two blocks are the same.
     prompts = [list(range(64 * number, 64 * (number + 1))) for number in range(1, 8)]
-    owned = [{64, 128, 192, 256}, {320, 384, 448}]
+    owned = [{64, 128, 192}, {256, 320}, {384, 448}]
 
     def ask_all(runtime: Runtime) -> list[set[int]]:
         """Which worker got which of the prompts."""

@@ -183,8 +183,10 @@ def test_embeddings(alone: Cluster, tmp_path: Path) -> None:
             assert answer["usage"]["prompt_tokens"] == expected["usage"]["prompt_tokens"]
 
 
-def test_a_drain_loses_nothing(alone: Cluster) -> None:
+@pytest.mark.parametrize("combination", ["file-tcp-zmq", "etcd-nats-nats"])
+def test_a_drain_loses_nothing(new_cluster: NewCluster, combination: str) -> None:
     """Fifty requests in flight end whole; then there is nothing in the discovery."""
+    alone = new_cluster(combination)
     with Worker(alone, **babble(step_us=2000)) as worker, ThreadPoolExecutor(50) as threads:
         known(alone, "babble")
         body = {"model": "babble", **question, "max_tokens": 400, "ignore_eos": True}
