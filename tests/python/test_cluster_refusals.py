@@ -48,7 +48,7 @@ def test_nothing_on_stderr(new_cluster: NewCluster, tmp_path: Path, service: str
     config = {"engine": f"refusing:{service}", "python": {"path": [str(Path(__file__).parent)]}}
     options = [f"--config={json.dumps(config)}", f"--cluster={json.dumps(cluster.settings)}", "--json"]
     serve = [sys.executable, "-m", "dynamo_llm", "serve", "--endpoint=refusing.run", *options]
-    redirected = ["bash", "-c", f"exec \"$0\" \"$@\" 2>'{stderr}'"]
+    redirected = ["bash", "-c", f'exec "$0" "$@" 2>\'{stderr}\'']
     worker = cluster.run("worker", [*redirected, *serve])
     cluster.wait(lambda: worker.log)  # it says what it serves
     good, failing, refused = requests[service]
