@@ -144,7 +144,7 @@ def test_serve_a_text_engine(alone: Cluster, folder: Path) -> None:
     said = [part["choices"][0]["delta"].get("content") or "" for part in parts if part["choices"]]
     assert "".join(said) == words
     assert worker.wait() == 0
-    assert [json.loads(line) for line in worker.log.splitlines()] == [info, {"ended": "drained"}]
+    assert worker.log.splitlines()[1:] == ['{"ended": "drained"}']
 
 
 def test_serve_the_demo_model(alone: Cluster, folder: Path) -> None:
