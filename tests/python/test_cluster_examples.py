@@ -20,7 +20,7 @@ import pytest
 from cluster_rig import Cluster, NewCluster, Process
 from cluster_worker import post, stream
 from conftest import Completed, run, tests_dir
-from dynamo_llm import paths
+from dynamo_llm import InvalidHandleError, Worker, paths
 
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
@@ -226,6 +226,16 @@ def test_serve_interrupted_at_the_start(
     worker.may_end = True
     os.kill(worker.pid, number)
     assert (worker.wait(), worker.log) == (code, "loading\n")
+
+
+def test_a_worker_that_is_closed_twice(alone: Cluster) -> None:
+    """Nothing happens; using it is an error."""
+    keys: dict[str, Any] = {"runtime": {"engine": "echo"}, "cluster": alone.settings}
+    with Worker(endpoint="twice.run", **keys) as worker:
+        worker.close()
+        worker.close()
+        with pytest.raises(InvalidHandleError):
+            _ = worker.info
 
 
 def test_serve_says_what_is_wrong(alone: Cluster) -> None:

@@ -51,8 +51,8 @@ singles = [
 multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"]
 #: No answers, but tokens: ["question" ["configuration"]].
 others = ["c/tokenize.c"]
-#: What needs a cluster, or NVIDIA Dynamo's package: test_cluster_told_router.py runs it.
-clustered = ["cluster/gateway.c"]
+#: What needs a cluster, or NVIDIA Dynamo's package: test_cluster_told_router.py and test_cluster_examples.py.
+clustered = ["cluster/gateway.c", "cluster/worker.c"]
 #: Engines in C and C++, which answer 64 requests of their own.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
 
