@@ -42,7 +42,7 @@ async def ask(client: Any, core: Any, do: str) -> str:
                 context.stop_generating()
         return f"{items} items"
     except Exception as error:
-        return str(error)
+        return f"{type(error).__name__}: {error}"
 
 
 async def main(core: Any) -> None:
@@ -52,10 +52,10 @@ async def main(core: Any) -> None:
     serving = asyncio.ensure_future(endpoint.serve_endpoint(handler))
     client = await endpoint.client()
     await asyncio.wait_for(client.wait_for_instances(), 60)
-    for do in ("count", "forever", *get_args(Kind)):
-        print(do, "gives", await asyncio.wait_for(ask(client, core, do), 60))
     if "raise" in sys.argv:
         print("raise gives", await asyncio.wait_for(ask(client, core, "raise"), 60))
+    for do in ("count", "forever", *get_args(Kind)):  # after the last one the worker is put aside
+        print(do, "gives", await asyncio.wait_for(ask(client, core, do), 60))
     runtime.shutdown()
     await asyncio.wait([serving], timeout=60)
     await asyncio.sleep(0.3)

@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,14 @@ import pytest
 import tiny_models
 from cluster_rig import Cluster, NewCluster
 from cluster_worker import Sleeper, Worker, babble, post, register_babble, register_tokens, stream
-from dynamo_llm import DeadlineExceededError, DynamoError, InvalidConfigError, InvalidStateError, paths
+from dynamo_llm import (
+    DeadlineExceededError,
+    DynamoError,
+    InvalidConfigError,
+    InvalidStateError,
+    UnavailableError,
+    paths,
+)
 
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
@@ -263,19 +271,35 @@ def test_errors(frontend: Cluster, name: str) -> None:
 
 
 def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
-    """The worker says that it is lost, and serves again."""
+    """For 20 seconds: worker and client say that they are lost, what runs goes on, and both are back."""
     cluster = new_cluster("etcd-tcp-zmq", lease_ttl=3)
     assert cluster.etcd is not None
-    with Worker(cluster, **babble()) as worker:
+    body = {"model": "babble", "ignore_eos": True}
+    client = {"engine": "dynamo", "cluster": cluster.settings, "options": {"wait_for_model_ms": 100}}
+    with (
+        Worker(cluster, **babble(step_us=50000)) as worker,
+        dynamo_llm.Runtime(client) as runtime,
+    ):
         first = worker.info["instance_id"]
+        before = runtime.complete([5, 6], **body, max_tokens=4).result().token_ids
+        assert len(before) == 4
+        running = runtime.complete([5, 6], **body, max_tokens=400)
+        running.receive()
         cluster.etcd.kill()
-        cluster.wait(lambda: worker.info["state"] == "lost")
+        back = time.monotonic() + 20
+        cluster.wait(lambda: worker.info["state"] == "lost" and not runtime.models())
         with pytest.raises(DynamoError, match="is lost"):
             worker.command(load={"kv_used_blocks": 1})
+        with pytest.raises(UnavailableError, match="is being restored"):
+            runtime.complete([5], **body, max_tokens=1).result()
+        assert sum(len(response.token_ids) for response in running) > 300
+        cluster.wait(lambda: time.monotonic() >= back)
+        assert worker.info["state"] == "lost" and runtime.models() == []
         cluster.etcd.start()
-        cluster.wait(lambda: worker.info["state"] == "serving")
+        cluster.wait(lambda: worker.info["state"] == "serving" and runtime.models())
         again = worker.info["instance_id"]
         assert again != first and again in cluster.instances("dynamo.backend.generate")
+        assert runtime.complete([5, 6], **body, max_tokens=4).result().token_ids == before
         known(cluster, "babble")  # the frontend starts now: it ends when etcd does
         status, answer = post(
             f"{cluster.url}/chat/completions", {"model": "babble", **question, "ignore_eos": True}

@@ -15,7 +15,7 @@ from dynamo_llm.api.duration import FOREVER, milliseconds
 from dynamo_llm.api.interrupt import interruptible
 from dynamo_llm.api.other_thread import require_other_thread
 from dynamo_llm.api.runtime import config_text, given
-from dynamo_llm.errors import DeadlineExceededError
+from dynamo_llm.errors import DeadlineExceededError, InvalidHandleError
 
 Self = TypeVar("Self", bound="Worker")
 
@@ -112,11 +112,13 @@ class Worker:
         self._core.publish_load(data_parallel_rank, active_decode_blocks, kv_used_blocks)
 
     def close(self) -> None:
-        """Leave the cluster, cancel what is in flight, and free the engine. Blocks without the GIL.
+        """Leave the cluster, cancel what is in flight, and free the engine; again is fine. Blocks without the
+        GIL.
 
         Using it later raises :class:`~dynamo_llm.InvalidHandleError`. A worker that is dropped is closed.
         """
-        with contextlib.suppress(DeadlineExceededError):  # that it cancelled requests is what was asked for
+        # That it cancelled requests is what was asked for; an invalid handle was closed before.
+        with contextlib.suppress(DeadlineExceededError, InvalidHandleError):
             self.shutdown(0)
         self._core.close()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``dynamo-llm serve``: a model for a cluster."""
 
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dynamo_llm.cli import output, settings
-from dynamo_llm.cli.ending import FAILED, INTERRUPTED
+from dynamo_llm.cli.ending import FAILED, INTERRUPTED, describe
 
 if TYPE_CHECKING:
     from dynamo_llm import Worker
@@ -17,15 +18,26 @@ if TYPE_CHECKING:
 _interval = 0.1
 
 
+class _StopError(BaseException):
+    """A request to stop came before the worker served."""
+
+    def __init__(self, number: int) -> None:
+        self.code = 128 + number
+        """As a shell counts it."""
+
+
 class _Signals:
-    """Counts the requests to stop, SIGINT and SIGTERM."""
+    """Counts the requests to stop, SIGINT and SIGTERM; raises them before the worker serves."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.is_serving = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
-    def _on_signal(self, _number: int, _frame: Any) -> None:
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        if not self.is_serving:
+            raise _StopError(number)
         self.count += 1
 
 
@@ -75,13 +87,18 @@ def serve(
     signals = _Signals()
     runtime = {key: value for key, value in config.items() if key != "cluster"}
     runtime |= {key: value for key, value in (("engine", engine), ("model", model)) if value is not None}
-    with output.spinner("Starting"):
-        worker = Worker(
-            endpoint=settings.utf8(endpoint, "ENDPOINT"),
-            runtime=runtime,
-            cluster={**config.get("cluster", {}), **cluster},
-            model=None if model_name is None else {"name": settings.utf8(model_name, "NAME")},
-        )
+    keys: dict[str, Any] = {
+        "endpoint": settings.utf8(endpoint, "ENDPOINT"),
+        "runtime": runtime,
+        "cluster": {**config.get("cluster", {}), **cluster},
+        "model": None if model_name is None else {"name": settings.utf8(model_name, "NAME")},
+    }
+    try:
+        with output.spinner("Starting"):
+            worker = Worker(**keys)
+            signals.is_serving = True
+    except _StopError as stop:
+        os._exit(stop.code)  # Python would wait for the model; nothing is written that would be lost
     info = worker.info
     if as_json:
         output.write_json(info)
@@ -97,10 +114,10 @@ def _end(worker: "Worker", drain: float, signals: _Signals, as_json: bool) -> in
     """Stop it; returns the exit code."""
     from dynamo_llm import DynamoError
 
-    before = signals.count
     in_flight = worker.info["in_flight"]
     if in_flight and not as_json:
-        click.echo(f"{in_flight} requests in flight; Ctrl-C again cancels them.", err=True)
+        what = "request" if in_flight == 1 else "requests"
+        click.echo(f"{in_flight} {what} in flight; Ctrl-C again cancels.", err=True)
     problems: list[DynamoError] = []
 
     def shutdown() -> None:
@@ -111,19 +128,18 @@ def _end(worker: "Worker", drain: float, signals: _Signals, as_json: bool) -> in
 
     thread = threading.Thread(target=shutdown, name="drain")
     thread.start()
-    while thread.is_alive() and signals.count == before:
+    while thread.is_alive() and signals.count < 2:
         thread.join(_interval)
     was_interrupted = thread.is_alive()
     if was_interrupted:
         worker.close()
     thread.join()
-    for problem in problems:
-        output.write_error(str(problem))
+    if was_interrupted:  # then shutdown() raised that it cancelled requests
+        problems.clear()
     if as_json:
-        output.write_json(
-            {"ended": "interrupted" if was_interrupted else "failed" if problems else "drained"}
-        )
-    if was_interrupted:
-        return INTERRUPTED
+        ended = "interrupted" if was_interrupted else "failed" if problems else "drained"
+        output.write_json({"ended": ended, **({"error": describe(problems[0])} if problems else {})})
+    elif problems:
+        output.write_error(str(problems[0]))
     worker.close()
-    return FAILED if problems else 0
+    return INTERRUPTED if was_interrupted else FAILED if problems else 0

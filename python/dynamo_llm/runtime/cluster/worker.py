@@ -27,7 +27,7 @@ from dynamo_llm.runtime.cluster.registration import Card, Registration, check_pa
 from dynamo_llm.runtime.cluster.token_model import DEADLINE
 from dynamo_llm.runtime.cluster.worker_config import WorkerConfig
 from dynamo_llm.runtime.cluster.worker_data import DataService
-from dynamo_llm.runtime.cluster.worker_failure import to_dynamo_error
+from dynamo_llm.runtime.cluster.worker_failure import failure_of
 from dynamo_llm.runtime.cluster.worker_text import TextService
 from dynamo_llm.runtime.cluster.worker_tokens import TokenService
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
@@ -269,7 +269,7 @@ class WorkerEngine:
                 yield item
         except DynamoError as error:
             _log.debug("request %s failed: %s", context.id(), error)
-            raise to_dynamo_error(error) from None
+            yield failure_of(error)
 
     async def _answer(self, request: Any, context: Any) -> AsyncIterator[Any]:
         sent: list[Any] = []

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker raises for an error of the library, so that Dynamo's clients and frontend know what it is.
+"""What an error of the library is to Dynamo's clients and frontend.
 
-Some of Dynamo's exceptions make a client put the worker aside for some seconds: EngineShutdown,
-StreamIncomplete, WorkerUnavailable, and HttpError with 408 or 504. One bad request must not do that; only a
-worker that ends may.
+One bad request must not make a client put the worker aside; only a worker that ends may.
 """
+
+from typing import Any
 
 from dynamo_llm.errors import (
     CancelledError,
@@ -21,31 +21,26 @@ from dynamo_llm.errors import (
     SlowConsumerError,
     UnavailableError,
 )
+from dynamo_llm.runtime.cluster.failure import Kind, failure
 
-#: Names in dynamo.llm.exceptions, or a status of HTTP. Others are Unknown: an internal error.
-table: dict[type[DynamoError], str | int] = {
-    InvalidRequestError: "InvalidArgument",
-    InvalidArgumentError: "InvalidArgument",
-    InvalidJsonError: "InvalidArgument",
-    ContextLengthError: "InvalidArgument",
-    NotSupportedError: "InvalidArgument",
-    ModelNotFoundError: 404,
-    OverloadedError: 429,
-    UnavailableError: 503,
-    SlowConsumerError: 503,
-    DeadlineExceededError: "ConnectionTimeout",
+#: Others are internal errors. No status needs an exception, whose traceback Dynamo would print.
+table: dict[type[DynamoError], Kind] = {
+    InvalidRequestError: "InvalidRequest",
+    InvalidArgumentError: "InvalidRequest",
+    InvalidJsonError: "InvalidRequest",
+    ContextLengthError: "InvalidRequest",
+    NotSupportedError: "InvalidRequest",
+    ModelNotFoundError: "NotFound",
+    OverloadedError: "RateLimited",
+    UnavailableError: "Unavailable",
+    SlowConsumerError: "Unavailable",
+    DeadlineExceededError: "DeadlineExceeded",
     CancelledError: "Cancelled",
     ClosedError: "EngineShutdown",
 }
 
 
-def to_dynamo_error(error: Exception) -> Exception:
-    """The exception that Dynamo is to get."""
-    from dynamo.llm import exceptions
-
-    known = next((found for kind, found in table.items() if isinstance(error, kind)), "Unknown")
-    text = str(error) or type(error).__name__
-    if isinstance(known, int):
-        return exceptions.HttpError(known, text)
-    made: Exception = getattr(exceptions, known)(text)
-    return made
+def failure_of(error: Exception) -> dict[str, Any]:
+    """The item that ends the stream."""
+    kind = next((found for one, found in table.items() if isinstance(error, one)), "Internal")
+    return failure(kind, str(error) or type(error).__name__)

@@ -38,6 +38,8 @@ class TextService:
         if request.get("model") in self._adapters:
             body["model"] = request["model"]
         if "nvext" in body:
+            if not isinstance(body["nvext"], dict):
+                raise InvalidRequestError('"nvext" of the request must be an object')
             body["nvext"] = {key: value for key, value in body["nvext"].items() if value is not None}
         if "input" not in body:
             body["stream"] = True

@@ -92,9 +92,10 @@ class TokenService:
             **{key: sampling.get(key) for key in _sampling},
             **trace,
         }
-        if bias := sampling.get("logit_bias"):
+        if sampling.get("logit_bias"):
+            bias = _object(sampling, "logit_bias")
             body["logit_bias"] = {str(token): value for token, value in bias.items()}
-        guided = sampling.get("guided_decoding") or {}
+        guided = _object(sampling, "guided_decoding")
         body |= {f"guided_{kind}": guided.get(kind) for kind in _guided}
         if unknown := [key for key, value in guided.items() if value and key not in (*_guided, "backend")]:
             raise NotSupportedError(f'"guided_decoding.{unknown[0]}" of the request is not supported')
@@ -125,7 +126,9 @@ def _n(request: dict[str, Any]) -> int:
     count = sampling.get("n") or 1
     if sampling.get("best_of") not in (None, count):
         raise NotSupportedError('"best_of" other than "n" in the request is not supported')
-    return int(count)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InvalidRequestError(f'"n" of the request must be an integer from 1 on, not {count!r}')
+    return count
 
 
 def _object(request: dict[str, Any], key: str) -> dict[str, Any]:
