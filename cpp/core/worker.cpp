@@ -133,7 +133,8 @@ void Worker::publish_load(const dynamo_worker_load_t &load) {
 
 void Worker::abandon() {
     service_->post("{\"shutdown\":0}", [](const Error *error, const std::string &) {
-        if (error != nullptr) {
+        // An engine that is stopped before it reads this does the same.
+        if (error != nullptr && error->status != DYNAMO_ERROR_CLOSED) {
             log::write(DYNAMO_LOG_WARNING, logger, error->message.c_str());
         }
     });
