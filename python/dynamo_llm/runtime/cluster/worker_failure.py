@@ -42,5 +42,6 @@ table: dict[type[DynamoError], Kind] = {
 
 def failure_of(error: Exception) -> dict[str, Any]:
     """The item that ends the stream."""
-    kind = next((found for one, found in table.items() if isinstance(error, one)), "Internal")
+    internal: Kind = "Internal"
+    kind = next((found for one, found in table.items() if isinstance(error, one)), internal)
     return failure(kind, str(error) or type(error).__name__)
