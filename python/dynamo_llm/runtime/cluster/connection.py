@@ -187,6 +187,9 @@ class Connection:
                 except UnavailableError as error:
                     _log.info("%s", error)
                     await asyncio.sleep(pauses.take())
+                except Exception:  # unforeseen; without another try it would be lost for ever
+                    _log.exception("the connection to %s could not be restored", self.settings.address)
+                    await asyncio.sleep(pauses.take())
             _log.warning("the connection to %s is restored", self.settings.address)
             self._tell("restored")
 
