@@ -155,3 +155,24 @@ class Reverse:
 
     def stop(self) -> None:
         """Nothing to do."""
+
+
+class Holder:
+    """An engine of data that gives its request back, and is not done with "hold" until it is cancelled."""
+
+    kind = "data"
+
+    def __init__(self, config: EngineConfig) -> None:
+        pass
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
+        """One item."""
+        yield request.data
+        if request.data == "hold":
+            await asyncio.Event().wait()
+
+    def stop(self) -> None:
+        """Nothing to do."""

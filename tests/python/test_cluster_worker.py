@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers: engines of this library behind Dynamo's frontend, and behind its own client."""
 
+import asyncio
 import importlib.util
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import pytest
 import tiny_models
 from cluster_rig import Cluster, NewCluster
 from cluster_worker import Sleeper, Worker, babble, post, register_babble, register_tokens, stream
+from conftest import run_python
 from dynamo_llm import (
     DeadlineExceededError,
     DynamoError,
@@ -23,6 +26,8 @@ from dynamo_llm import (
     UnavailableError,
     paths,
 )
+from dynamo_llm.runtime.cluster.registration import Registration
+from waiting import patience
 
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
@@ -325,6 +330,64 @@ def test_data(alone: Cluster) -> None:
         assert "must be seconds" in error["error"]
     with pytest.raises(InvalidConfigError, match=r'"model" of the configuration must be left out'):
         Worker(alone, runtime, model={"name": "x"})
+
+
+def test_a_request_that_comes_while_it_leaves(alone: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cancelled with the others when the time is up; later ones are refused."""
+    is_leaving, has_come = threading.Event(), threading.Event()
+    leave = Registration.leave
+
+    async def leave_late(self: Registration) -> None:
+        is_leaving.set()
+        await asyncio.to_thread(has_come.wait, patience)
+        await leave(self)
+
+    caller = {"engine": "dynamo-endpoint", "cluster": alone.settings, "options": {"endpoint": "hold.run"}}
+    runtime = {"engine": "cluster_worker:Holder", **python_path}
+    with Worker(alone, runtime, endpoint="hold.run") as worker, dynamo_llm.Runtime(caller) as client:
+        assert client.data(1).result() == [1]
+        monkeypatch.setattr(Registration, "leave", leave_late)
+        stopping = worker.runtime.data({"shutdown": 100}, timeout=patience)
+        assert is_leaving.wait(patience)
+        held = client.data("hold")
+        assert held.receive() is not None
+        alone.wait(lambda: worker.info["in_flight"] == 1)
+        has_come.set()
+        assert stopping.result() == [{"drained": False, "cancelled": 1}]
+        with pytest.raises(UnavailableError):
+            held.result()
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """More than the loop has threads start and stop together."""
+    code = f"""
+import os, sys, threading
+sys.path.insert(0, {str(here)!r})
+import dynamo_llm
+
+def together(calls):
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+workers = []
+def start(number):
+    workers.append(dynamo_llm.Worker(
+        endpoint=f"many.c{{number}}.run",
+        runtime={{"engine": "cluster_worker:Holder"}},
+        cluster={{"discovery": "file", "path": {str(tmp_path)!r}}},
+    ))
+
+count = min(32, os.cpu_count() + 4) + 1
+together([lambda number=number: start(number) for number in range(count)])
+assert len(workers) == count, workers
+together([worker.close for worker in workers])
+print("done")
+"""
+    result = run_python(code)
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
 
 
 def test_an_engine_that_is_stuck(alone: Cluster) -> None:

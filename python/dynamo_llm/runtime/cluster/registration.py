@@ -79,6 +79,9 @@ class Registration:
         except Exception as error:
             await self.end()
             raise UnavailableError(f"the endpoint {self._path} could not be registered: {error}") from error
+        except BaseException:  # given up meanwhile: the connection may be others', too, and last
+            await self.end()
+            raise
 
     async def _listed(self) -> None:
         client = await self._runtime.endpoint(self._path).client()

@@ -5,7 +5,8 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,11 +74,16 @@ class WorkerEngine:
         self._in_flight = self._ended = self._failed = 0
         self._progress = time.monotonic()
         self._left = 0.0
+        self._takes_more = True
         self._is_idle = asyncio.Event()
         self._is_stopped = asyncio.Event()
         self._stopping: asyncio.Task[int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._entering: asyncio.Task[None] | None = None
         self._runtime: Runtime | None = None
+        # Of its own: what runs there waits for this loop's engines, which need the loop's threads. Several
+        # workers could fill those, and wait for ever.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dynamo-worker")
         self._connection: connection.Connection | None = None
         self._registration: Registration | None = None
         self._publisher: Any = None
@@ -101,7 +107,7 @@ class WorkerEngine:
                 )
             _served.add(self._key)
             try:
-                await asyncio.to_thread(self._start_runtime)
+                await self._in_thread(self._start_runtime)
                 registration = self._new_registration()
                 await registration.enter(self._handle)
             except BaseException:
@@ -201,14 +207,16 @@ class WorkerEngine:
             self._stopping = asyncio.create_task(self._drain())
         stopping = self._stopping
         try:
+            # Not until the worker is idle: while it leaves, requests may still come.
             wait = None if timeout_ms < 0 else timeout_ms / 1000
-            if not stopping.done() and not await _within(self._is_idle.wait(), wait):
+            if not (await asyncio.wait([stopping], timeout=wait))[0]:
                 self._cancel_all()
         finally:
             cancelled = await asyncio.shield(stopping)
         return cancelled
 
     def _cancel_all(self) -> None:
+        self._takes_more = False
         for request in self._requests:
             self._cut.add(request)
             request.cancel()
@@ -228,6 +236,7 @@ class WorkerEngine:
                 self._is_idle.set()
             await self._is_idle.wait()
         finally:
+            self._takes_more = False
             await self._free()
             self._state = "stopped"
             self._is_stopped.set()
@@ -235,8 +244,10 @@ class WorkerEngine:
         return len(self._cut)
 
     async def _free(self) -> None:
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._registration is not None:
             self._forget()
             await self._registration.end()
@@ -245,24 +256,27 @@ class WorkerEngine:
         self._publisher = None
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
-            await asyncio.to_thread(runtime.close)
+            await self._in_thread(runtime.close)
+        self._thread.shutdown(wait=False)
         joined, self._connection = self._connection, None
         if joined is not None:
             await joined.release()
 
-    def _spawn(self, coroutine: Any) -> None:
+    async def _in_thread(self, function: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    def _spawn(self, coroutine: Any) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ------------------------------------------------------------------------------------ requests
 
     async def _handle(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Dynamo calls this for each request."""
         try:
-            if self._state == "stopped" or (
-                self._state == "draining" and time.monotonic() - self._left > _late
-            ):
+            if not self._takes_more or (self._state == "draining" and time.monotonic() - self._left > _late):
                 raise ClosedError(f"the worker of {self._config.endpoint} is leaving the cluster")
             _log.debug("request %s", context.id())
             async for item in self._answer(request, context):
@@ -324,8 +338,8 @@ class WorkerEngine:
             return
         if event == "lost":
             self._state = "lost"
-        else:
-            self._spawn(self._register_again())
+        elif self._entering is None or self._entering.done():  # else that one sees what there is now
+            self._entering = self._spawn(self._register_again())
 
     async def _register_again(self) -> None:
         """Keys of before may be in the way for some time."""
@@ -340,12 +354,21 @@ class WorkerEngine:
                 _log.info("%s", error)
                 await asyncio.sleep(pauses.take())
                 continue
-            if not self._connection.is_connected or self._connection.runtime is not runtime:
-                continue  # lost again; that has another task
+            except Exception:  # unforeseen; without another try it would be lost for ever
+                _log.exception("%s could not be registered again", self._config.endpoint)
+                await asyncio.sleep(pauses.take())
+                continue
+            if self._stopping is not None:
+                await registration.end()
+                return
             old, self._registration = self._registration, registration
             if old is not None:
                 await old.end()
             self._publisher = None
+            if self._stopping is not None:
+                return
+            if not self._connection.is_connected or self._connection.runtime is not runtime:
+                continue  # lost again
             self._state = "serving"
             _log.warning("serving %s again, as instance %d", self._config.endpoint, registration.instance_id)
 
