@@ -286,6 +286,17 @@ def test_no_worker(new_cluster: NewCluster) -> None:
             runtime.chat("hi", model="x", timeout=0.05).result()
 
 
+def test_no_time_to_wait(new_cluster: NewCluster) -> None:
+    """A model that is there answers, one that is not is refused at once."""
+    mine = new_cluster()
+    with client(mine, {"wait_for_model_ms": 0}) as runtime:
+        with pytest.raises(UnavailableError, match="for 0 ms"):
+            runtime.complete([5], max_tokens=2).result()
+        position_worker(mine)
+        wait_until(lambda: names(runtime) == ["position"])
+        assert tokens(runtime.complete([5], max_tokens=2)) == [101, 102]
+
+
 # ------------------------------------------------------------------------------------- routing
 
 

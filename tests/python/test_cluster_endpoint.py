@@ -151,6 +151,23 @@ def test_one_instance_of_two(new_cluster: NewCluster) -> None:
     assert said(workers[0], "stopped") == []
 
 
+def test_no_time_to_wait(new_cluster: NewCluster) -> None:
+    """An instance that is there answers, even the first request; without one it is refused at once."""
+    cluster = new_cluster("file-tcp-zmq")
+    worker = served(cluster)
+    with caller(cluster, options={"wait_for_instance_ms": 0}) as runtime:
+        for _ in range(2):
+            assert runtime.data({"do": "metadata"}).result()
+        worker.may_end = True
+        worker.kill()
+        cluster.wait(lambda: not cluster.instances("dynamo.tools.call"))
+    with (
+        caller(cluster, options={"wait_for_instance_ms": 0}) as runtime,
+        pytest.raises(UnavailableError, match="for 0 ms"),
+    ):
+        runtime.data({"do": "metadata"}).result()
+
+
 def test_nobody_serves_it(new_cluster: NewCluster) -> None:
     cluster = new_cluster("file-tcp-zmq")
     with caller(cluster, "tools.nobody", options={"wait_for_instance_ms": 100}) as runtime:

@@ -94,26 +94,33 @@ class DynamoEngine:
         asked = request.body.get("model")
         if asked is None or asked == self._config.name:
             asked = self._config.model
+        if (model := self._found(asked)) is not None:
+            return model
         try:
             return await asyncio.wait_for(self._wait_for(asked), self._options.wait_for_model_ms / 1000)
         except asyncio.TimeoutError:
             raise self._absent(asked) from None
 
     async def _wait_for(self, asked: str | None) -> Model:
-        while True:
-            if asked is not None and asked in self._unusable:
-                raise NotSupportedError(self._unusable[asked])
-            if asked is not None and asked in self._models:
-                return self._models[asked]
-            if asked is None and len(self._models) == 1:
-                return next(iter(self._models.values()))
-            if asked is None and self._models:
-                raise ModelNotFoundError(
-                    f'the request names no "model", and the cluster has several: {self._names()}'
-                )
-            if self._models and asked not in self._seen:
-                raise self._unknown(asked)
+        while (model := self._found(asked)) is None:
             await self._has_changed.wait()
+        return model
+
+    def _found(self, asked: str | None) -> Model | None:
+        """The model; None if it may come yet."""
+        if asked is not None and asked in self._unusable:
+            raise NotSupportedError(self._unusable[asked])
+        if asked is not None and asked in self._models:
+            return self._models[asked]
+        if asked is None and len(self._models) == 1:
+            return next(iter(self._models.values()))
+        if asked is None and self._models:
+            raise ModelNotFoundError(
+                f'the request names no "model", and the cluster has several: {self._names()}'
+            )
+        if self._models and asked not in self._seen:
+            raise self._unknown(asked)
+        return None
 
     def _names(self) -> str:
         return ", ".join(sorted([*self._models, *self._unusable]))
@@ -181,6 +188,7 @@ class DynamoEngine:
 
     async def _look(self, connection: Connection) -> None:
         assert self._frontend is not None
+        runtime = connection.runtime
         names = self._frontend.names()
         self._unusable = {name: why for name, why in self._unusable.items() if name in names}
         models: dict[str, Model] = {}
@@ -193,7 +201,7 @@ class DynamoEngine:
                 new.append(name)
         if new:
             models.update(await self._others(connection, new))
-        if connection.is_connected:
+        if connection.is_connected and connection.runtime is runtime:  # not lost meanwhile
             self._set(models)
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:

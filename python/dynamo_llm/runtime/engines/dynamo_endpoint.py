@@ -2,6 +2,7 @@
 """The engine ``dynamo-endpoint``: requests of data to any endpoint of a cluster of NVIDIA Dynamo."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,11 @@ _modes = {
     "least_loaded": "LeastLoaded",
     "direct": "RoundRobin",
 }
+
+#: Seconds that a client which was just made gets to hear of the instances that there are.
+_first_look = 0.5
+#: Seconds that it takes at most to make one.
+_at_first = 2.0
 
 
 @dataclass(frozen=True)
@@ -88,26 +94,39 @@ class DynamoEndpointEngine:
     def _on_event(self, event: Event) -> None:
         self._client = None  # of a runtime that has ended
 
-    async def _ready_client(self) -> Any:
-        """Dynamo's client of the endpoint, when it knows an instance."""
+    async def _open(self) -> Any:
+        """Dynamo's client of the endpoint, which has had some time to learn of the instances."""
         assert self._connection is not None
         async with self._opening:
-            if self._client is None:
+            while self._client is None:
                 runtime = await self._connection.wait()
                 mode = getattr(self._connection.core.RouterMode, _modes[self._settings.router])
-                self._client = await runtime.endpoint(self._path).client(mode)
+                client = await runtime.endpoint(self._path).client(mode)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.wait_for_instances(), _first_look)
+                if (
+                    self._connection.is_connected and self._connection.runtime is runtime
+                ):  # not lost meanwhile
+                    self._client = client
+            return self._client
+
+    async def _ready_client(self) -> Any:
+        """The client, when it knows an instance."""
+        seconds = self._options.wait_for_instance_ms / 1000
         client = self._client
+        if client is None:
+            client = await asyncio.wait_for(self._open(), max(seconds, _at_first))
         if not client.instance_ids():
-            await client.wait_for_instances()
+            await asyncio.wait_for(client.wait_for_instances(), seconds)
         return client
 
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
         """Call the endpoint. When it is left early, the instance is told."""
         assert self._connection is not None
-        milliseconds = self._options.wait_for_instance_ms
         try:
-            client = await asyncio.wait_for(self._ready_client(), milliseconds / 1000)
+            client = await self._ready_client()
         except asyncio.TimeoutError:
+            milliseconds = self._options.wait_for_instance_ms
             raise UnavailableError(
                 f"nobody served {self._path} in {self._settings.address} for {milliseconds} ms "
                 f'("options.wait_for_instance_ms" of the configuration)'
