@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kv_publisher.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -78,6 +79,9 @@ struct KvPublisher::Queue : std::enable_shared_from_this<Queue> {
     // All with the mutex locked.
     void send_next();
     void fail(const Error &error, std::uint64_t events);
+    // Unlocks it, and logs what failed. The receiver of logs may call the publisher, or wait for a lock of
+    // somebody who does.
+    void say(std::unique_lock<std::mutex> &lock);
 
     mutable std::mutex mutex;
     std::condition_variable idle;
@@ -91,6 +95,7 @@ struct KvPublisher::Queue : std::enable_shared_from_this<Queue> {
     std::uint64_t failed = 0;
     std::uint64_t stored = 0;
     std::optional<Error> failure;
+    std::string unsaid;
 };
 
 void KvPublisher::Queue::send_next() {
@@ -99,7 +104,7 @@ void KvPublisher::Queue::send_next() {
         waiting.pop_front();
         const auto done = [queue = shared_from_this(), events = next.events, blocks = next.blocks](
                               const Error *error, const std::string &answer) {
-            const std::lock_guard lock(queue->mutex);
+            std::unique_lock lock(queue->mutex);
             queue->is_busy = false;
             queue->queued_events -= events;
             queue->queued_blocks -= blocks;
@@ -114,6 +119,7 @@ void KvPublisher::Queue::send_next() {
             if (!queue->is_busy) {
                 queue->idle.notify_all();
             }
+            queue->say(lock);
         };
         is_busy = true;
         try {
@@ -131,8 +137,15 @@ void KvPublisher::Queue::fail(const Error &error, std::uint64_t events) {
     failed += events;
     if (!failure.has_value()) {
         failure = error;
-        log::write(DYNAMO_LOG_WARNING, "dynamo_llm.kv_publisher",
-                   ("KV events could not be published: " + error.message).c_str());
+        unsaid = "KV events could not be published: " + error.message;
+    }
+}
+
+void KvPublisher::Queue::say(std::unique_lock<std::mutex> &lock) {
+    const std::string text = std::exchange(unsaid, {});
+    lock.unlock();
+    if (!text.empty()) {
+        log::write(DYNAMO_LOG_WARNING, "dynamo_llm.kv_publisher", text.c_str());
     }
 }
 
@@ -194,7 +207,8 @@ void KvPublisher::add_removed(KvEvents &events, std::span<const std::uint64_t> h
     events.json += "{\"removed\":";
     append_numbers(events.json, hashes);
     events.json += '}';
-    events.blocks += hashes.size();
+    // None count as one: else the queue, whose bound is of blocks, would take any number of such events.
+    events.blocks += std::max<std::size_t>(1, hashes.size());
 }
 
 void KvPublisher::add_cleared(KvEvents &events) {
@@ -212,7 +226,7 @@ bool KvPublisher::publish(KvEvents events) {
     if (events.events == 0) {
         return true;
     }
-    const std::lock_guard lock(queue_->mutex);
+    std::unique_lock lock(queue_->mutex);
     // What is larger than the queue goes when that is empty.
     if (queue_->queued_blocks > 0 && queue_->queued_blocks + events.blocks > queue_->bound) {
         return false;
@@ -228,6 +242,7 @@ bool KvPublisher::publish(KvEvents events) {
         waiting.push_back(std::move(events));
     }
     queue_->send_next();
+    queue_->say(lock);
     return true;
 }
 

@@ -44,7 +44,7 @@ struct Worker::Loads : std::enable_shared_from_this<Loads> {
         try {
             service->post(command,
                           [loads = shared_from_this()](const Error *error, const std::string &) {
-                              const std::lock_guard lock(loads->mutex);
+                              std::unique_lock lock(loads->mutex);
                               loads->is_busy = false;
                               if (error != nullptr) {
                                   loads->fail(*error);
@@ -52,6 +52,7 @@ struct Worker::Loads : std::enable_shared_from_this<Loads> {
                                   loads->has_failed = false;
                               }
                               loads->send_next();
+                              loads->say(lock);
                           });
         } catch (const Failure &failure) {
             is_busy = false;
@@ -62,8 +63,17 @@ struct Worker::Loads : std::enable_shared_from_this<Loads> {
     // Once for each time that it goes wrong: it is reported often.
     void fail(const Error &error) {
         if (!std::exchange(has_failed, true)) {
-            log::write(DYNAMO_LOG_WARNING, logger,
-                       ("the load could not be published: " + error.message).c_str());
+            unsaid = "the load could not be published: " + error.message;
+        }
+    }
+
+    // Unlocks the mutex, and logs what failed. The receiver of logs may report a load itself, or wait for
+    // a lock of somebody who does.
+    void say(std::unique_lock<std::mutex> &lock) {
+        const std::string text = std::exchange(unsaid, {});
+        lock.unlock();
+        if (!text.empty()) {
+            log::write(DYNAMO_LOG_WARNING, logger, text.c_str());
         }
     }
 
@@ -72,6 +82,7 @@ struct Worker::Loads : std::enable_shared_from_this<Loads> {
     std::map<std::uint32_t, std::string> waiting;
     bool is_busy = false;
     bool has_failed = false;
+    std::string unsaid;
 };
 
 Config Worker::parse_config(std::string_view text) {
@@ -126,9 +137,10 @@ void Worker::publish_load(const dynamo_worker_load_t &load) {
     };
     add("active_decode_blocks", load.active_decode_blocks);
     add("kv_used_blocks", load.kv_used_blocks);
-    const std::lock_guard lock(loads_->mutex);
+    std::unique_lock lock(loads_->mutex);
     loads_->waiting[load.data_parallel_rank] = json::dump(object);
     loads_->send_next();
+    loads_->say(lock);
 }
 
 void Worker::abandon() {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """KV publishers, in a cluster without servers and without anybody else."""
 
+import asyncio
 import importlib.util
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run_python
 from dynamo_llm import (
     InvalidArgumentError,
     InvalidHandleError,
@@ -18,6 +20,8 @@ from dynamo_llm import (
     KvRemoved,
     KvStored,
 )
+from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+from waiting import patience
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("dynamo") is None, reason="NVIDIA Dynamo is not installed"
@@ -185,3 +189,59 @@ def test_after_it_was_closed(cluster: dict[str, Any], tmp_path: Path) -> None:
     for call in (publisher.cleared, publisher.flush, lambda: publisher.statistics, lambda: publisher.info):
         with pytest.raises(InvalidHandleError):
             call()
+
+
+def test_a_receiver_of_logs_may_ask_the_publisher(tmp_path: Path) -> None:
+    """What failed is logged while nothing is locked."""
+    result = run_python(f"""
+import ctypes
+from dynamo_llm import DynamoError, KvPublisher, paths
+from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+
+async def fail(self, events):
+    raise OSError("no way")
+    yield
+
+KvPublisherEngine._publish = fail
+seen = []
+
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p)
+def log(user, level, logger, message):
+    seen.append((logger, publisher.statistics.failed_events))
+
+library = ctypes.CDLL(str(paths.lib_dir() / "libdynamo_llm_capi.so.1"))
+library.dynamo_log_set_callback(3, log, None, None)
+cluster = {{"discovery": "file", "path": {str(tmp_path)!r}}}
+publisher = KvPublisher(endpoint="backend.generate", kv_block_size=16, cluster=cluster)
+publisher.removed([1])
+try:
+    publisher.flush()
+except DynamoError as error:
+    print(error)
+publisher.close()
+library.dynamo_log_set_callback(4, None, None, None)
+print([(logger, failed) for logger, failed in seen if logger == b"dynamo_llm.kv_publisher"])
+""")
+    assert result.returncode == 0, result.stderr
+    assert "no way" in result.stdout and result.stdout.endswith("[(b'dynamo_llm.kv_publisher', 1)]\n")
+
+
+def test_events_without_blocks_fill_the_queue(
+    cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for their place as others do."""
+    may_go_on = threading.Event()
+    publish = KvPublisherEngine._publish
+
+    async def publish_late(self: KvPublisherEngine, events: Any) -> Any:
+        await asyncio.to_thread(may_go_on.wait, patience)
+        async for answer in publish(self, events):
+            yield answer
+
+    monkeypatch.setattr(KvPublisherEngine, "_publish", publish_late)
+    with KvPublisher(
+        endpoint="backend.generate", kv_block_size=size, cluster=cluster, queue_blocks=2
+    ) as publisher:
+        assert [publisher.removed([]) for _ in range(3)] == [True, True, False]
+        may_go_on.set()
+        assert publisher.flush(patience) and publisher.removed([])
