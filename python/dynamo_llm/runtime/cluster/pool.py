@@ -114,11 +114,13 @@ class Pool:
                 cache_namespace=ask.cache_salt,
             )
         except BaseException as error:
-            del self._dynamos[request_id]
+            self._dynamos.pop(request_id, None)
+            self._lost.discard(request_id)  # if it was lost meanwhile
             if isinstance(error, Exception):
                 raise await self._failure(error, ask) from error
             raise
-        self._dynamos[request_id] = (worker, rank)
+        if request_id in self._dynamos:  # else it was chosen by a router that is lost, with the booking
+            self._dynamos[request_id] = (worker, rank)
         return (worker, rank), overlap
 
     async def _dynamos_choice(self, ask: Ask) -> Worker:
