@@ -25,6 +25,7 @@ from dynamo_llm import (
     UnavailableError,
     paths,
 )
+from dynamo_llm.runtime.cluster import connection
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("dynamo") is None, reason="NVIDIA Dynamo is not installed"
@@ -215,6 +216,15 @@ def test_from_a_coroutine() -> None:
         return selection.worker.id
 
     assert asyncio.run(main()) == 4
+
+
+def test_a_router_that_does_not_start_leaves_the_cluster(tmp_path: Path) -> None:
+    """Its connection would be the process's for ever."""
+    before = list(connection._connections)
+    cluster = {"discovery": "file", "path": str(tmp_path)}
+    with pytest.raises(ModelNotFoundError):
+        Router(endpoint="a.b", kv_block_size=16, cluster=cluster, model=str(tmp_path / "none"))
+    assert list(connection._connections) == before
 
 
 @pytest.mark.parametrize(

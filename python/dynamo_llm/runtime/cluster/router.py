@@ -103,22 +103,26 @@ class RouterEngine:
     async def start(self) -> None:
         """Join the cluster, if there is one."""
         given = self._options
-        if self._settings is None:
-            assert given.kv_block_size is not None
-            self._block_size = given.kv_block_size
-            self._router = LocalRouter(given.mode == "disaggregated", given.kv_block_size, given.options)
-            for worker in given.workers or []:
-                if not isinstance(worker, dict):
-                    raise InvalidConfigError('"workers" must be an array of objects')
-                await self._router.upsert_worker(worker)
-        else:
-            DiscoveredRouter.check(given.options)
-            await self._join(self._settings)
         if given.model is not None:
             folder = given.model
             self._prompts = await asyncio.get_running_loop().run_in_executor(
                 None, lambda: Prompts.of(Folder(folder))
             )
+        if self._settings is not None:
+            DiscoveredRouter.check(given.options)
+            await self._join(self._settings)
+            return
+        assert given.kv_block_size is not None
+        self._block_size = given.kv_block_size
+        self._router = LocalRouter(given.mode == "disaggregated", given.kv_block_size, given.options)
+        try:
+            for worker in given.workers or []:
+                if not isinstance(worker, dict):
+                    raise InvalidConfigError('"workers" must be an array of objects')
+                await self._router.upsert_worker(worker)
+        except BaseException:
+            await self._router.close()
+            raise
 
     async def _join(self, settings: Settings) -> None:
         given = self._options
