@@ -27,6 +27,9 @@ _OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
 #: ``max_threads`` of the engine overrides it.
 _default_threads = 32
 
+#: Attribute of a model that comes and goes, with its pipelines by instance.
+_pipelines = "_dynamo_llm_pipelines"
+
 
 def as_text(text: str) -> str:
     """A text without lone surrogates, which are no UTF-8."""
@@ -78,7 +81,6 @@ class Instance:
         self._engine: Any = None
         self._takes_data = False
         self._pipeline: Pipeline | None = None
-        self._pipelines: WeakKeyDictionary[Any, asyncio.Task[Pipeline]] = WeakKeyDictionary()
         self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -114,14 +116,16 @@ class Instance:
 
     async def _pipeline_of(self, model: Any) -> "Pipeline":
         """The pipeline around one of an engine's models, which is made for its first request."""
-        opening = self._pipelines.get(model)
+        # With the model, and not here: a pipeline refers to its model, and both would stay for ever.
+        pipelines = vars(model).setdefault(_pipelines, WeakKeyDictionary())
+        opening = pipelines.get(self)
         if opening is None or (opening.done() and opening.exception() is not None):
             loop = asyncio.get_running_loop()
 
             async def open_it() -> "Pipeline":
                 return await loop.run_in_executor(None, self._open_pipeline, model, model.describe())
 
-            opening = self._pipelines[model] = loop.create_task(open_it())
+            opening = pipelines[self] = loop.create_task(open_it())
         return await asyncio.shield(opening)
 
     def _changed(self) -> None:
