@@ -328,6 +328,9 @@ def test_data(alone: Cluster) -> None:
         assert first == {"element": 1} and "that is refused" in error["error"]
         (error,) = ask(alone, path, [1], **{"dynamo-llm-deadline-seconds": "soon"})
         assert "must be seconds" in error["error"]
+        for passed in ("0.000", "-3"):
+            (error,) = ask(alone, path, [1], **{"dynamo-llm-deadline-seconds": passed})
+            assert error["error"].startswith("DeadlineExceeded"), error
     with pytest.raises(InvalidConfigError, match=r'"model" of the configuration must be left out'):
         Worker(alone, runtime, model={"name": "x"})
 

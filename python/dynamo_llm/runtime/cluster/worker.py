@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.errors import (
     ClosedError,
+    DeadlineExceededError,
     DynamoError,
     EngineNotFoundError,
     InvalidConfigError,
@@ -512,9 +514,14 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
-        raise InvalidRequestError(f'the metadata "{DEADLINE}" must be seconds, not "{text}"') from None
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise InvalidRequestError(f'the metadata "{DEADLINE}" must be seconds, not "{text}"')
+    if seconds <= 0:
+        raise DeadlineExceededError("the request's deadline had passed when it came")
+    return seconds
 
 
 def _trace(context: Any) -> dict[str, str]:
