@@ -20,7 +20,6 @@ from dynamo_llm import (
     KvRemoved,
     KvStored,
 )
-from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
 from waiting import patience
 
 pytestmark = pytest.mark.skipif(
@@ -231,6 +230,8 @@ def test_events_without_blocks_fill_the_queue(
 ) -> None:
     """They wait for their place as others do."""
     may_go_on = threading.Event()
+    from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+
     publish = KvPublisherEngine._publish
 
     async def publish_late(self: KvPublisherEngine, events: Any) -> Any:

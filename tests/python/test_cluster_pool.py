@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 import pytest
 from dynamo_llm import DynamoError
 from dynamo_llm.runtime.cluster import noise
-from dynamo_llm.runtime.cluster.pool import Pool
-from dynamo_llm.runtime.cluster.selection import Ask
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("dynamo") is None, reason="NVIDIA Dynamo is not installed"
@@ -43,6 +41,9 @@ class Endpoint:
 @pytest.mark.parametrize("fails", [False, True])
 def test_lost_while_it_chooses(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer of the router that is lost books nothing on the other one."""
+    from dynamo_llm.runtime.cluster.pool import Pool
+    from dynamo_llm.runtime.cluster.selection import Ask
+
     core = noise.prepare()
     parts = ("KvRouterConfig", "RoutingConstraints")
     fake = SimpleNamespace(KvRouter=Router, **{name: getattr(core, name) for name in parts})
