@@ -11,10 +11,12 @@ from dynamo_llm.runtime.cluster import noise
 from dynamo_llm.runtime.pipeline.folder import Folder
 
 _pause = 0.05
+#: Seconds that the workers that are there take to be seen.
+_at_first = 1.0
 
 
 async def wait_for_card(endpoint: Any, path: str, timeout_ms: int) -> dict[str, Any]:
-    """The card of the first worker there.
+    """The card of the first worker there; of those that are there already also if the time is 0.
 
     :param endpoint: Dynamo's.
     :param path: its, for messages.
@@ -23,7 +25,7 @@ async def wait_for_card(endpoint: Any, path: str, timeout_ms: int) -> dict[str, 
     subscriber = noise.prepare().FpmEventSubscriber(endpoint)
     subscriber.start_tracking()
     try:
-        cards = await asyncio.wait_for(_some_cards(subscriber), timeout_ms / 1000)
+        cards = await asyncio.wait_for(_some_cards(subscriber), max(timeout_ms / 1000, _at_first))
     except asyncio.TimeoutError as error:
         raise UnavailableError(
             f'no worker with a model came to "{path}" within {timeout_ms} ms ("wait_for_workers_ms")'
