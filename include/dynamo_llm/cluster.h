@@ -67,7 +67,8 @@ DYNAMO_LLM_API dynamo_worker_t *dynamo_worker_create(const char *config_json);
 /**
  * Gives a worker up. NULL is fine. Unless it was shut down, it leaves the cluster and cancels what is in
  * flight; a thread in dynamo_worker_wait() gets DYNAMO_END.
- * Blocking: until it has left the cluster, at most 10 seconds.
+ * Blocking: until it has left the cluster, at most 10 seconds; not at all while another thread is inside a
+ * call for it, which then gives it up.
  */
 DYNAMO_LLM_API void dynamo_worker_destroy(dynamo_worker_t *worker);
 
