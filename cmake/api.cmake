@@ -61,6 +61,7 @@ function(dynamo_llm_generate_api output_dir)
   file(CONFIGURE OUTPUT "${output_dir}/api_table.h" @ONLY CONTENT
 "// Generated from the public headers.
 #pragma once
+#include \"dynamo_llm/cluster.h\"
 #include \"dynamo_llm/engine.h\"
 struct dynamo_api {
     size_t struct_size;

@@ -14,7 +14,9 @@ import dynamo_llm
 from dynamo_llm import errors
 
 here = Path(__file__).resolve().parent
-headers = [here.parent / "include" / name for name in ("dynamo_llm.h", "dynamo_llm/engine.h")]
+headers = [
+    here.parent / "include" / name for name in ("dynamo_llm.h", "dynamo_llm/engine.h", "dynamo_llm/cluster.h")
+]
 
 
 def plain(comment: str) -> str:

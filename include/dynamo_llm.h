@@ -21,8 +21,8 @@
  *              It must not be called from a signal handler, and a thread must not be ended with
  *              pthread_cancel() while it is inside.
  *  - Blocking: it does not block. No function takes Python's GIL, except
- *              dynamo_runtime_create() and dynamo_tokenizer_create() once in a program that runs
- *              Python itself.
+ *              dynamo_runtime_create(), dynamo_tokenizer_create() and those that create a worker, a KV
+ *              publisher or a router, once in a program that runs Python itself.
  *  - Handles:  a NULL, stale, foreign or wrong-type handle gives DYNAMO_ERROR_INVALID_HANDLE and
  *              never a crash. Parents may be destroyed before their children.
  *  - Strings:  UTF-8, NUL-terminated. What a function takes is copied; what it returns is owned
@@ -275,6 +275,7 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                               "dynamo_llm.engines", or "module:Class";
  *                     "model"   directory or file of the model; engine's default if absent;
  *                     "options" object of the engine's own settings;
+ *                     "cluster" the cluster of NVIDIA Dynamo that the engine "dynamo" uses;
  *                     "name"    what requests give as "model";
  *                     "models"  several models in place of these: an array of objects with "name",
  *                               "engine", "model", "options";
@@ -333,6 +334,7 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  *     {"object": "list", "data": [
  *       {"id": name that requests give as "model", "object": "model", "created": seconds since 1970,
  *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
+ *        "kind": what requests of an engine in C bring in place of OpenAI's bodies, "tokens" or "data",
  *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names]}]}
  *
  * From path on the keys are what the engine says, and may be missing.
@@ -375,6 +377,41 @@ typedef struct dynamo_response_t dynamo_response_t;
  * @return the request, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_request_t *dynamo_request_create(const char *request_json);
+
+/** What data is. */
+typedef enum dynamo_data_kind_t {
+    /** A JSON text. */
+    DYNAMO_DATA_JSON = 1,
+    /** Any bytes. */
+    DYNAMO_DATA_BYTES = 2
+} dynamo_data_kind_t;
+
+/** Data: what a request of data carries, and an item of its answer. This struct never grows. */
+typedef struct dynamo_data_t {
+    /** The bytes; where the library gives them, a NUL follows that is not counted. */
+    const void *bytes;
+    /** Their number. */
+    size_t length;
+    /** A dynamo_data_kind_t. */
+    int32_t kind;
+} dynamo_data_t;
+
+/**
+ * Makes a request of data, in place of an OpenAI body, for engines that take it: an endpoint of a
+ * cluster, or an engine that has generate_data(). Its answer is items of data, in
+ * order, each whole: dynamo_response_item(). A response has all that had come when it was received;
+ * text, token ids and finish reason are none. In a stream's capacity an item counts as a token.
+ * Of several models ("models" in the configuration) the first gets it.
+ *
+ * @param kind    DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES
+ * @param data    length bytes; may be NULL if length is 0
+ * @param length  number of bytes
+ * Ownership: data is copied. The caller owns the result; dynamo_request_destroy() it.
+ * @return the request, or NULL: INVALID_ARGUMENT, INVALID_JSON, OUT_OF_MEMORY. An engine that takes no
+ *         data refuses it when it is sent, or in its stream: NOT_SUPPORTED.
+ */
+DYNAMO_LLM_API dynamo_request_t *dynamo_request_create_data(int32_t kind, const void *data,
+                                                            size_t length);
 
 /**
  * Sets the request's deadlines, counted from dynamo_request_send(). A deadline that passes ends the
@@ -625,10 +662,25 @@ DYNAMO_LLM_API int32_t dynamo_response_timing(const dynamo_response_t *response,
  * a chat.completion or text_completion; for embeddings a list. Built at the first call. If the
  * body's "nvext" has {"extra_fields": ["timing"]}, the last one has
  * "nvext": {"timing": {"queue_ms": n, "first_token_ms": n, "total_ms": n}}.
+ * Of a request of data it is {"items": [...]}, with bytes as {"base64": "..."}.
  * Ownership: the response's; valid until it is freed.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);
+
+/** Number of items of data in a response; 0 for a response to an OpenAI body, and for INVALID_HANDLE. */
+DYNAMO_LLM_API size_t dynamo_response_item_count(const dynamo_response_t *response);
+
+/**
+ * An item of data in a response to a request of data.
+ *
+ * @param index  from 0; less than dynamo_response_item_count()
+ * @param item   gets it
+ * Ownership: the bytes are the response's.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_response_item(const dynamo_response_t *response, size_t index,
+                                            dynamo_data_t *item);
 /** @} */
 
 /* ------------------------------------------------------------------------------------------- */

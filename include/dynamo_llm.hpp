@@ -564,6 +564,14 @@ class TokenIds {
     std::size_t size_ = 0;
 };
 
+/** An item of data inside a Response. */
+struct Item {
+    /** Its bytes. */
+    std::string_view bytes;
+    /** Whether they are a JSON text. */
+    bool is_json = false;
+};
+
 /** Token counts of a request. */
 struct Usage {
     /** Tokens of the prompt. */
@@ -647,6 +655,18 @@ class Response {
         }
         return detail::timing(times);
     }
+    /** Number of items of data; 0 unless the request was one of data. */
+    std::size_t item_count() const noexcept { return dynamo_response_item_count(get()); }
+    /** An item of data, from 0: bytes that are this response's, and what they are. Errors:
+     * INVALID_ARGUMENT (no such item). */
+    Returned<Item> item(std::size_t index) const {
+        dynamo_data_t data{};
+        if (dynamo_response_item(get(), index, &data) != DYNAMO_OK) {
+            return detail::failed<Item>(Error::last());
+        }
+        return Item{{static_cast<const char *>(data.bytes), data.length},
+                    data.kind == DYNAMO_DATA_JSON};
+    }
     /** OpenAI's JSON; built at the first call. Errors: INVALID_HANDLE, OUT_OF_MEMORY. */
     Returned<std::string_view> json() const {
         const char *const text = dynamo_response_json(get());
@@ -694,6 +714,14 @@ class Request {
             return detail::failed<Request>(Error::last());
         }
         return Request(handle);
+    }
+    /** Of data, for engines that take it: a JSON text. Errors: INVALID_JSON. */
+    [[nodiscard]] static Returned<Request> of_json(std::string_view json) {
+        return of_data(DYNAMO_DATA_JSON, json);
+    }
+    /** Of data, for engines that take it: any bytes. */
+    [[nodiscard]] static Returned<Request> of_bytes(std::string_view bytes) {
+        return of_data(DYNAMO_DATA_BYTES, bytes);
     }
     /** Of a Chat, Completion or Embedding. */
     template <class Body, class = decltype(std::declval<const Body &>().json())>
@@ -880,6 +908,14 @@ class Request {
 #endif
 
   private:
+    static Returned<Request> of_data(std::int32_t kind, std::string_view data) {
+        dynamo_request_t *const handle = dynamo_request_create_data(kind, data.data(), data.size());
+        if (handle == nullptr) {
+            return detail::failed<Request>(Error::last());
+        }
+        return Request(handle);
+    }
+
     std::unique_ptr<dynamo_request_t, detail::DestroyRequest> handle_;
 };
 

@@ -52,6 +52,33 @@ missing_commands() {
     done
 }
 
+# Names the Debian packages of the servers that tests start themselves and that are missing, a line each.
+missing_servers() {
+    command -v etcd >/dev/null || echo etcd-server
+    # Debian puts it where only root's PATH leads.
+    PATH=$PATH:/usr/sbin command -v nats-server >/dev/null || echo nats-server
+}
+
+# install_without_services PACKAGE...: Debian starts the services of what it installs, now and at each boot; here it does not.
+install_without_services() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+    fi
+    apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    for package in "$@"; do
+        service=${package/#etcd-server/etcd}
+        case $package in
+            etcd-server | nats-server)
+                [ ! -e /etc/init.d/$service ] || update-rc.d $service disable
+                ! command -v systemctl >/dev/null || systemctl --quiet disable $service
+                ;;
+        esac
+    done
+)
+
 # install_system_packages [OPTIONAL...]: what is missing, and of the optional packages those that can be had.
 install_system_packages() {
     local missing optional="$*" package
@@ -69,7 +96,7 @@ install_system_packages() {
         done
         [ -z "${missing// /}" ] && return
         say "installing" $missing
-        apt-get install -y -qq --no-install-recommends $missing >/dev/null
+        install_without_services $missing
         return
     fi
     [ -z "$optional" ] || say "not installed, so what needs it is skipped:" $optional

@@ -50,7 +50,13 @@ std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
                                                          std::to_string(chunk->struct_size) +
                                                          "; set it to sizeof(dynamo_chunk_t)");
     }
-    switch (held->request->push(*chunk)) {
+    const dynamo_chunk_t *whole = chunk;
+    dynamo_chunk_t known{};
+    if (chunk->struct_size < sizeof known) {  // of an engine that was built with an older header
+        std::memcpy(&known, chunk, chunk->struct_size);
+        whole = &known;
+    }
+    switch (held->request->push(*whole)) {
         case Stream::Pushed::ok:
             return DYNAMO_OK;
         case Stream::Pushed::full:
@@ -149,6 +155,14 @@ int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream) {
         return DYNAMO_OK;
     });
     return status == DYNAMO_OK ? static_cast<std::int32_t>(has_ended) : status;
+}
+
+int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms) {
+    return status_of([&] {
+        Held<EngineStream> held(stream);
+        *capi::not_null(remaining_ms, "remaining_ms") = held->request->remaining_ms();
+        return DYNAMO_OK;
+    });
 }
 
 int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,

@@ -22,12 +22,15 @@ Outstanding &outstanding() {
 }
 
 void *copy_of(const void *bytes, std::size_t size) {
-    std::unique_ptr<char[]> copy(new char[size]);
-    std::memcpy(copy.get(), bytes, size);
-    void *const pointer = copy.get();
-    const std::lock_guard lock(outstanding().mutex);
-    outstanding().blocks.emplace(pointer, std::move(copy));
-    return pointer;
+    void *const copy = block(size);
+    std::memcpy(copy, bytes, size);
+    return copy;
+}
+
+template <class Number>
+Number *numbers_of(std::span<const Number> array) {
+    return array.empty() ? nullptr
+                         : static_cast<Number *>(copy_of(array.data(), array.size_bytes()));
 }
 
 }  // namespace
@@ -37,8 +40,19 @@ char *text(const std::string &text) {
 }
 
 std::uint32_t *numbers(std::span<const std::uint32_t> array) {
-    return array.empty() ? nullptr
-                         : static_cast<std::uint32_t *>(copy_of(array.data(), array.size_bytes()));
+    return numbers_of(array);
+}
+
+std::uint64_t *numbers(std::span<const std::uint64_t> array) {
+    return numbers_of(array);
+}
+
+void *block(std::size_t size) {
+    std::unique_ptr<char[]> made(new char[size]());
+    void *const pointer = made.get();
+    const std::lock_guard lock(outstanding().mutex);
+    outstanding().blocks.emplace(pointer, std::move(made));
+    return pointer;
 }
 
 bool free(void *pointer) noexcept {

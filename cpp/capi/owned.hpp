@@ -2,6 +2,7 @@
 // Strings and arrays that callers own until dynamo_free().
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -10,6 +11,8 @@ namespace dynamo::capi::owned {
 
 char *text(const std::string &text);                           // with a NUL behind it
 std::uint32_t *numbers(std::span<const std::uint32_t> array);  // nullptr if there are none
+std::uint64_t *numbers(std::span<const std::uint64_t> array);  // likewise
+void *block(std::size_t size);                                 // of zeros, aligned for any type
 bool free(void *pointer) noexcept;                             // false if it is none of ours
 
 }  // namespace dynamo::capi::owned

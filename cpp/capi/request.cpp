@@ -23,6 +23,20 @@ dynamo_request_t *dynamo_request_create(const char *request_json) {
     });
 }
 
+dynamo_request_t *dynamo_request_create_data(int32_t kind, const void *data, size_t length) {
+    return value_of<dynamo_request_t *>(nullptr, [&] {
+        if (length > 0) {
+            capi::not_null(data, "data");
+        }
+        const auto request = std::make_shared<Request>(Body::of_data(
+            kind, length == 0 ? std::string_view()
+                              : std::string_view(static_cast<const char *>(data), length)));
+        dynamo_request_t *const handle = open_handle(request);
+        request->set_handle(handle);
+        return handle;
+    });
+}
+
 int32_t dynamo_request_set_deadlines(dynamo_request_t *request, int64_t first_token_ms,
                                      int64_t total_ms) {
     return status_of([&] {

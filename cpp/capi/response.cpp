@@ -82,3 +82,26 @@ const char *dynamo_response_json(dynamo_response_t *response) {
     return value_of<const char *>(nullptr,
                                   [&] { return Held<Response>(response)->json().c_str(); });
 }
+
+size_t dynamo_response_item_count(const dynamo_response_t *response) {
+    return value_of<std::size_t>(0, [&] {
+        Held<Response> held(response);
+        return held->items == nullptr ? std::size_t{0} : held->items->size();
+    });
+}
+
+int32_t dynamo_response_item(const dynamo_response_t *response, size_t index, dynamo_data_t *item) {
+    return status_of([&] {
+        Held<Response> held(response);
+        *capi::not_null(item, "item") = {nullptr, 0, 0};
+        const std::size_t count = held->items == nullptr ? 0 : held->items->size();
+        if (index >= count) {
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "index is " + std::to_string(index) +
+                                                             ", but the response has " +
+                                                             std::to_string(count) + " item(s)");
+        }
+        const Item &found = (*held->items)[index];
+        *item = {found.bytes.c_str(), found.bytes.size(), found.kind};
+        return DYNAMO_OK;
+    });
+}

@@ -235,4 +235,21 @@ Body Body::parse(std::string_view text) {
     return body;
 }
 
+Body Body::of_data(std::int32_t kind, std::string_view bytes) {
+    if (kind != DYNAMO_DATA_JSON && kind != DYNAMO_DATA_BYTES) {
+        throw Failure(
+            DYNAMO_ERROR_INVALID_ARGUMENT,
+            "kind is " + std::to_string(kind) + "; it is DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES");
+    }
+    if (kind == DYNAMO_DATA_JSON) {
+        json::parse(bytes, "data");
+    }
+    Body body;
+    body.text = bytes;
+    body.kind = BodyKind::data;
+    body.data_kind = kind;
+    body.max_tokens = 0;
+    return body;
+}
+
 }  // namespace dynamo

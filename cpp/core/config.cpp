@@ -74,11 +74,63 @@ constexpr Key pipeline_key = one_of(
      "tokenizer, detokenizer and stop strings, which run in Python; with \"off\" callers send "
      "completion bodies whose \"prompt\" is an array of token ids, and get token ids."});
 
+constexpr std::array cluster_keys = {
+    Key{"namespace", Type::string,
+        "Namespace of Dynamo whose models are seen, and in which workers are. Default \"dynamo\"."},
+    one_of(
+        "etcd|file|kubernetes",
+        {"discovery", Type::string,
+         "Where the processes of the cluster find each other. Default \"etcd\"; \"file\" needs no "
+         "server."}),
+    Key{"etcd", Type::array,
+        "URLs of etcd, as strings. Default: environment variable ETCD_ENDPOINTS, else "
+        "http://127.0.0.1:2379."},
+    Key{"path", Type::string,
+        "Folder of the discovery \"file\", the same for all processes. Default: environment "
+        "variable "
+        "DYN_FILE_KV, else dynamo_store_kv in the folder for temporary files."},
+    one_of(
+        "round_robin|random|power_of_two|kv|least_loaded|direct",
+        {"router", Type::string,
+         "How a client chooses the worker of a request. Default \"round_robin\"; \"kv\" takes the "
+         "one that has most of the prompt in its KV cache; with \"direct\" the request names it."}),
+    Key{"router_options", Type::object,
+        "Settings of the router \"kv\": the keywords of Dynamo's KvRouterConfig."},
+    Key{"migration_limit", Type::integer,
+        "How often a request whose worker dies goes on with another worker. Default 3.", 0, 1000},
+    one_of("tcp|nats",
+           {"request_plane", Type::string,
+            "What requests travel on. Default \"tcp\"; as the cluster's workers have it."}),
+    one_of("zmq|nats",
+           {"event_plane", Type::string,
+            "What KV events travel on. Default \"zmq\"; as the cluster's workers have it."}),
+    Key{"nats", Type::array,
+        "URLs of NATS, as strings, where a plane is \"nats\". Default: environment variable "
+        "NATS_SERVER, else nats://127.0.0.1:4222."},
+    Key{"host", Type::string,
+        "Address that this process's sockets are bound to, which the rest of the cluster must "
+        "reach. "
+        "Default 127.0.0.1."},
+    Key{"tls", Type::object,
+        "Certificates, keys and passwords of the connections (docs/cluster-security.md)."},
+    Key{"connect_timeout_ms", Type::integer,
+        "How long the servers may take to answer at the start, in milliseconds. Default 5000.", 1,
+        3600000},
+    Key{"lease_ttl_s", Type::integer,
+        "With etcd: seconds until others forget a process that died. Default: Dynamo's own, 30.", 1,
+        3600},
+};
+constexpr Key cluster_key = with_members(
+    cluster_keys,
+    {"cluster", Type::object,
+     "The cluster of NVIDIA Dynamo that the engine \"dynamo\" sends its requests to."});
+
 constexpr std::array models_keys = {
     Key{"name", Type::string, "Name that requests give as \"model\"; needed."},
     engine_key,
     model_key,
     options_key,
+    cluster_key,
     pipeline_key,
 };
 
@@ -86,6 +138,7 @@ constexpr std::array config_keys = {
     engine_key,
     model_key,
     options_key,
+    cluster_key,
     pipeline_key,
     Key{"name", Type::string,
         "Name of the model: a request whose \"model\" is another one is refused. Default: the "
@@ -169,6 +222,9 @@ void read_models(const json::Json &object, Config &config) {
         json::Json whole = given;
         if (const auto python = object.find("python"); python != object.end()) {
             whole["python"] = *python;
+        }
+        if (const auto cluster = object.find("cluster"); cluster != object.end()) {
+            whole.emplace("cluster", *cluster);  // unless the model has its own
         }
         model.text = whole.dump();
         model.python_executable = config.python_executable;

@@ -132,11 +132,24 @@ void Engine::check(std::int32_t status, const char *function) const {
     throw Failure(std::move(error));
 }
 
-void Engine::generate(dynamo_stream_t *stream, const std::string &request_id,
-                      const std::string &body) {
+void Engine::generate(dynamo_stream_t *stream, const std::string &request_id, const Body &body) {
+    const dynamo_engine_t &functions = type_->functions;
+    const bool is_data = body.kind == BodyKind::data;
+    if (is_data ? functions.generate_data == nullptr : functions.generate == nullptr) {
+        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
+                      "the engine \"" + name_ + "\" takes " +
+                          (is_data ? "OpenAI bodies, and no requests of data"
+                                   : "requests of data, and no OpenAI bodies"));
+    }
     last_error::set(DYNAMO_OK);
-    check(type_->functions.generate(instance_, stream, request_id.c_str(), body.c_str()),
-          "generate");
+    if (is_data) {
+        const dynamo_data_t data = {body.text.c_str(), body.text.size(), body.data_kind};
+        check(functions.generate_data(instance_, stream, request_id.c_str(), &data),
+              "generate_data");
+    } else {
+        check(functions.generate(instance_, stream, request_id.c_str(), body.text.c_str()),
+              "generate");
+    }
 }
 
 void Engine::cancel(dynamo_stream_t *stream) noexcept {
@@ -220,12 +233,16 @@ void add(const char *name, const dynamo_engine_t *functions, void *user,
                "; set it to sizeof(dynamo_engine_t)");
     }
     need(known.start != nullptr, "start");
-    need(known.generate != nullptr, "generate");
+    if (known.kind == DYNAMO_ENGINE_DATA) {
+        need(known.generate_data != nullptr, "generate_data");
+    } else {
+        need(known.generate != nullptr, "generate");
+    }
     need(known.cancel != nullptr, "cancel");
     need(known.stop != nullptr, "stop");
-    if (known.kind != DYNAMO_ENGINE_TEXT && known.kind != DYNAMO_ENGINE_TOKENS) {
+    if (known.kind < DYNAMO_ENGINE_TEXT || known.kind > DYNAMO_ENGINE_DATA) {
         reject("engine.kind is " + std::to_string(known.kind) +
-               "; it is DYNAMO_ENGINE_TEXT or DYNAMO_ENGINE_TOKENS");
+               "; it is DYNAMO_ENGINE_TEXT, DYNAMO_ENGINE_TOKENS or DYNAMO_ENGINE_DATA");
     }
     type->is_built_in = is_adding_built_ins;
     if (!is_adding_built_ins && text == "python") {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/body.hpp"
 #include "core/config.hpp"
 #include "core/error.hpp"
 #include "core/json.hpp"
@@ -36,7 +37,7 @@ class Engine {
     static std::shared_ptr<Engine> start(const Config &config);
 
     // Throws Failure with what the engine said.
-    void generate(dynamo_stream_t *stream, const std::string &request_id, const std::string &body);
+    void generate(dynamo_stream_t *stream, const std::string &request_id, const Body &body);
     void cancel(dynamo_stream_t *stream) noexcept;
     void space(dynamo_stream_t *stream) noexcept;
     void stop() noexcept;
@@ -45,15 +46,22 @@ class Engine {
     // Appends the engine's own metrics, unless an instance of the same engine was asked already.
     void add_metrics(std::string &text, std::set<const EngineType *> &asked);
     const std::string &name() const noexcept { return name_; }
+    // What it takes in place of OpenAI's bodies: "tokens" or "data"; else nullptr.
+    const char *kind_name() const noexcept {
+        return kind_ == DYNAMO_ENGINE_TOKENS ? "tokens"
+               : kind_ == DYNAMO_ENGINE_DATA ? "data"
+                                             : nullptr;
+    }
 
   private:
     Engine(std::shared_ptr<EngineType> type, std::string name)
-        : type_(std::move(type)), name_(std::move(name)) {}
+        : type_(std::move(type)), name_(std::move(name)), kind_(type_->functions.kind) {}
     void check(std::int32_t status, const char *function) const;
 
     std::mutex mutex_;  // guards type_ where it may be stopped meanwhile
     std::shared_ptr<EngineType> type_;
     std::string name_;
+    std::int32_t kind_;
     void *instance_ = nullptr;
 };
 

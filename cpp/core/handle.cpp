@@ -32,8 +32,10 @@ struct Slot {
 
 namespace {
 
-// handle: generation (32) | index (28) | kind (3) | 1
-constexpr std::uint32_t index_bits = 28;
+// handle: generation (32) | index (27) | kind (4) | 1
+constexpr std::uint32_t index_bits = 27;
+constexpr unsigned index_shift = 5;
+constexpr std::uintptr_t kind_mask = 15;
 constexpr std::uint32_t slots_per_block = 1024;
 constexpr std::uint32_t block_count = (1u << index_bits) / slots_per_block;
 // End of the free list; slot 0 is never handed out.
@@ -135,6 +137,12 @@ const char *name(HandleKind kind) {
             return "tokenizer";
         case HandleKind::detokenizer:
             return "detokenizer";
+        case HandleKind::worker:
+            return "worker";
+        case HandleKind::kv_publisher:
+            return "KV publisher";
+        case HandleKind::router:
+            return "router";
     }
     return "object";
 }
@@ -145,7 +153,7 @@ const char *name(HandleKind kind) {
 }
 
 std::uint32_t index_of(std::uintptr_t handle) {
-    return static_cast<std::uint32_t>(handle >> 4) & ((1u << index_bits) - 1);
+    return static_cast<std::uint32_t>(handle >> index_shift) & ((1u << index_bits) - 1);
 }
 
 std::uint32_t generation_of(std::uintptr_t handle) {
@@ -153,7 +161,7 @@ std::uint32_t generation_of(std::uintptr_t handle) {
 }
 
 HandleKind kind_of(std::uintptr_t handle) {
-    return static_cast<HandleKind>((handle >> 1) & 7);
+    return static_cast<HandleKind>((handle >> 1) & kind_mask);
 }
 
 void release(Slot *slot) noexcept {
@@ -180,7 +188,7 @@ std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) {
     slot->object = std::move(object);
     const std::uint32_t generation = Slot::generation(slot->state.load(std::memory_order_relaxed));
     slot->state.store(std::uint64_t{generation} << 32 | 1, std::memory_order_release);
-    return std::uintptr_t{generation} << 32 | std::uintptr_t{slot->index} << 4 |
+    return std::uintptr_t{generation} << 32 | std::uintptr_t{slot->index} << index_shift |
            std::uintptr_t{static_cast<std::uint8_t>(kind)} << 1 | 1;
 }
 
@@ -193,7 +201,7 @@ Hold hold(std::uintptr_t handle, HandleKind kind) {
     }
     if (kind_of(handle) != kind) {
         const HandleKind other = kind_of(handle);
-        if (other < HandleKind::runtime || other > HandleKind::detokenizer) {
+        if (other < HandleKind::runtime || other > HandleKind::router) {
             reject(kind, "this library never gave out such a handle");
         }
         reject(kind, std::string("it is a ") + name(other));

@@ -20,7 +20,10 @@ enum class HandleKind : std::uint8_t {
     stream = 4,
     tokenizer = 5,
     detokenizer = 6,
-    // 7 is the last that a handle has room for
+    worker = 7,
+    kv_publisher = 8,
+    router = 9,
+    // 15 is the last that a handle has room for
 };
 
 // Names the type that a class is handed out as.

@@ -32,14 +32,19 @@ class Model {
     bool has_any_name() const { return has_any_name_; }
     void add_names(std::vector<std::string> &names) const;
 
-    // OpenAI's model object, and what the engine said.
-    json::OrderedJson json() const;
+    // Adds OpenAI's model object, with what the engine said, to a list: one for each model that the
+    // engine says it has.
+    void add_json(json::OrderedJson &list) const;
 
   private:
+    // What the engine says now.
+    json::OrderedJson description() const;
+
     std::string name_;
     bool has_any_name_;
     std::string path_;
-    std::string description_;  // JSON
+    std::string description_;  // JSON; what the engine said at the start
+    bool changes_ = false;     // whether it may say something else later
     std::optional<std::uint64_t> context_length_;
     std::vector<std::string> adapters_;
     std::int64_t created_;

@@ -178,7 +178,7 @@ void Request::hand_to_engine() {
     }
     stream_.hand_over();
     try {
-        engine.generate(engine_handle, id_, body_.text);
+        engine.generate(engine_handle, id_, body_);
     } catch (...) {
         close_handle<EngineStream>(engine_handle);
         const std::lock_guard lock(mutex_);
@@ -552,7 +552,18 @@ void Request::arm_deadlines(const Limits &limits) {
     }
     if (total_ms > 0) {
         total_timer_ = arm(total_ms, "to the end", false);
+        total_deadline_ = after_ms(total_ms);
     }
+}
+
+std::int64_t Request::remaining_ms() const {
+    const std::lock_guard lock(mutex_);
+    if (!total_deadline_) {
+        return -1;
+    }
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(*total_deadline_ - Clock::now());
+    return std::max<std::int64_t>(0, left.count());
 }
 
 void Request::disarm_deadlines() {

@@ -39,13 +39,16 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void abandon();  // the caller destroyed the handle
     std::int32_t status() const { return stream_.status(); }
     Timing timing() const { return stream_.timing(); }
-    const std::string *error();       // nullptr if there is none
-    const std::string *error_json();  // likewise
+    Error failure() const { return full_error(); }  // what ended it
+    const std::string *error();                     // nullptr if there is none
+    const std::string *error_json();                // likewise
     const std::string &id() const { return id_; }
     void set_handle(dynamo_request_t *handle) { handle_ = handle; }
 
     // --- the engine's side ---
     Stream::Pushed push(const dynamo_chunk_t &chunk);
+    // Until the deadline to the end; -1 if there is none.
+    std::int64_t remaining_ms() const;
     bool wait_for_space(std::optional<Clock::time_point> until) {
         return stream_.wait_for_space(until);
     }
@@ -108,6 +111,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     std::int64_t total_ms_ = -1;
     timer::Id first_token_timer_ = 0;
     timer::Id total_timer_ = 0;
+    std::optional<Clock::time_point> total_deadline_;
     std::string error_;  // texts that callers may hold pointers to; written once
     std::string error_json_;
 

@@ -51,6 +51,25 @@ void append_lists(Json &into, const Json &more) {
     }
 }
 
+// RFC 4648.
+std::string base64(std::string_view bytes) {
+    constexpr std::string_view digits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    text.reserve((bytes.size() + 2) / 3 * 4);
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        std::uint32_t group = 0;
+        const std::size_t count = std::min<std::size_t>(bytes.size() - i, 3);
+        for (std::size_t k = 0; k < 3; ++k) {
+            group = group << 8 | (k < count ? static_cast<unsigned char>(bytes[i + k]) : 0U);
+        }
+        for (std::size_t k = 0; k < 4; ++k) {
+            text += k <= count ? digits[group >> (18 - 6 * k) & 63] : '=';
+        }
+    }
+    return text;
+}
+
 }  // namespace
 
 Response::Response() = default;
@@ -70,6 +89,13 @@ void Response::add_logprobs(Json more) {
     } else {
         append_lists(*logprobs, more);
     }
+}
+
+void Response::add_item(const dynamo_data_t &data) {
+    if (items == nullptr) {
+        items = std::make_unique<std::vector<Item>>();
+    }
+    items->push_back({data.kind, {static_cast<const char *>(data.bytes), data.length}});
 }
 
 const std::string &Response::json() {
@@ -93,6 +119,9 @@ OrderedJson Response::build() const {
 }
 
 OrderedJson Response::build_answer() const {
+    if (head->kind == BodyKind::data) {
+        return build_items();
+    }
     const bool is_chat = head->kind == BodyKind::chat;
     OrderedJson choice = {{"index", index}};
     if (head->kind == BodyKind::embedding) {
@@ -145,6 +174,18 @@ OrderedJson Response::build_answer() const {
         };
     }
     return object;
+}
+
+OrderedJson Response::build_items() const {
+    OrderedJson list = OrderedJson::array();
+    if (items != nullptr) {
+        for (const Item &item : *items) {
+            list.push_back(item.kind == DYNAMO_DATA_JSON
+                               ? OrderedJson::parse(item.bytes)
+                               : OrderedJson{{"base64", base64(item.bytes)}});
+        }
+    }
+    return {{"items", std::move(list)}};
 }
 
 }  // namespace dynamo

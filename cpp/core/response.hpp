@@ -33,6 +33,12 @@ struct Usage {
     std::uint64_t cached_tokens = 0;
 };
 
+// An item of the answer to a request of data.
+struct Item {
+    std::int32_t kind = 0;  // a dynamo_data_kind_t
+    std::string bytes;
+};
+
 class Response {
   public:
     Response();
@@ -49,15 +55,17 @@ class Response {
     std::optional<Timing> timing;       // in the last one of all
     std::unique_ptr<json::Json> delta;  // more keys of the delta, or of an embedding
     std::unique_ptr<json::Json> logprobs;
+    std::unique_ptr<std::vector<Item>> items;  // most responses have none
 
     // Add what an engine said as JSON objects.
     void add_delta(json::Json more);
     void add_logprobs(json::Json more);
+    void add_item(const dynamo_data_t &data);
 
     // Nothing in it but, perhaps, tokens whose bytes are the start of a code point (at most three).
     bool is_empty() const {
         return text.empty() && token_ids.empty() && finish_reason.empty() && tokens <= 3 &&
-               delta == nullptr && logprobs == nullptr;
+               delta == nullptr && logprobs == nullptr && items == nullptr;
     }
 
     // The OpenAI object, built at the first call. Thread-safe.
@@ -66,6 +74,7 @@ class Response {
   private:
     json::OrderedJson build() const;
     json::OrderedJson build_answer() const;
+    json::OrderedJson build_items() const;
 
     std::once_flag json_built_;
     std::string json_;

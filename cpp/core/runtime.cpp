@@ -255,7 +255,7 @@ json::OrderedJson Runtime::statistics() const {
 json::OrderedJson Runtime::models() const {
     json::OrderedJson list = {{"object", "list"}, {"data", json::OrderedJson::array()}};
     for (const auto &model : models_) {
-        list["data"].push_back(model->json());
+        model->add_json(list["data"]);
     }
     return list;
 }

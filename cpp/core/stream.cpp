@@ -136,6 +136,26 @@ void Stream::announce(std::unique_lock<std::mutex> &lock) {
     }
 }
 
+// Throws Failure unless it is what the request is about.
+void Stream::check_data(const dynamo_chunk_t &chunk) const {
+    const auto reject = [](const std::string &message) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
+    };
+    if (head_->kind != BodyKind::data) {
+        reject("chunk.data is set, but the request is no request of data");
+    }
+    if (chunk.data->bytes == nullptr && chunk.data->length > 0) {
+        reject("chunk.data->bytes is NULL");
+    }
+    if (chunk.data->kind == DYNAMO_DATA_JSON) {
+        json::parse({static_cast<const char *>(chunk.data->bytes), chunk.data->length},
+                    "chunk's data");
+    } else if (chunk.data->kind != DYNAMO_DATA_BYTES) {
+        reject("chunk.data->kind is " + std::to_string(chunk.data->kind) +
+               "; it is DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES");
+    }
+}
+
 Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     std::optional<json::Json> delta;
     std::optional<json::Json> logprobs;
@@ -146,6 +166,9 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     if (chunk.logprobs_json != nullptr) {
         logprobs = json::parse_object(chunk.logprobs_json, "chunk's logprobs",
                                       DYNAMO_ERROR_INVALID_ARGUMENT);
+    }
+    if (chunk.data != nullptr) {
+        check_data(chunk);
     }
     std::unique_lock lock(mutex_);
     if (claimed_) {
@@ -179,6 +202,9 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
     if (logprobs) {
         response.add_logprobs(std::move(*logprobs));
     }
+    if (chunk.data != nullptr) {
+        response.add_item(*chunk.data);
+    }
     if (chunk.text != nullptr) {
         its_choice.joiner.append(response.text, {chunk.text, chunk.text_length});
     }
@@ -186,10 +212,10 @@ Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
         response.token_ids.insert(response.token_ids.end(), chunk.token_ids,
                                   chunk.token_ids + chunk.token_count);
     }
-    const std::size_t tokens =
-        chunk.token_count > 0
-            ? chunk.token_count
-            : std::size_t{chunk.text_length > 0 || delta.has_value() || logprobs.has_value()};
+    const std::size_t tokens = chunk.token_count > 0
+                                   ? chunk.token_count
+                                   : std::size_t{chunk.text_length > 0 || delta.has_value() ||
+                                                 logprobs.has_value() || chunk.data != nullptr};
     response.tokens += tokens;
     queued_tokens_ += tokens;
     pushed_tokens_ += tokens;
@@ -236,9 +262,10 @@ void Stream::publish_finish(const char *reason, const std::optional<Usage> &usag
 
 // With the lock.
 void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage) {
+    const bool is_data = head_->kind == BodyKind::data;  // it has no finish reason
     for (std::uint32_t index = 0; index < choice_count_; ++index) {
         Choice &its_choice = choice(index);
-        if (its_choice.has_finished) {
+        if (its_choice.has_finished || is_data) {
             continue;
         }
         Response &last = open_response(index);
@@ -247,7 +274,7 @@ void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage)
                              : reason != nullptr               ? as_utf8(reason)
                                                                : "stop";
     }
-    if (usage) {
+    if (usage && !is_data) {
         // If the last response of several choices was taken already, usage comes in one of its own,
         // as OpenAI sends it.
         Response &last = queue_ != nullptr ? *queue_->back() : open_response(0);

@@ -100,6 +100,7 @@ class Stream {
     Choice &choice(std::uint32_t index);
     bool is_readable() const;  // take() would not give PENDING
     bool is_full() const;
+    void check_data(const dynamo_chunk_t &chunk) const;
     void count_tokens(std::size_t tokens);
     void queue_finish(const char *reason, const std::optional<Usage> &usage);
     void publish(std::unique_lock<std::mutex> &lock);

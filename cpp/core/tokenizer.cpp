@@ -5,9 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/body.hpp"
-#include "core/log.hpp"
-#include "core/request.hpp"
-#include "core/runtime.hpp"
 #include "core/schema.hpp"
 #include "core/utf8.hpp"
 
@@ -24,20 +21,6 @@ constexpr std::array config_keys = {
     Key{"python", Type::object, ""},
 };
 
-// Calls a function whose errors are to name the tokenizer, and not the engine that it is made of.
-template <class Function>
-auto as_tokenizer(Function function) -> decltype(function()) {
-    try {
-        return function();
-    } catch (const Failure &failure) {
-        Error error = failure.error();
-        if (!error.engine.empty()) {
-            error.engine = "tokenizer";
-        }
-        throw Failure(std::move(error));
-    }
-}
-
 [[noreturn]] void reject(const std::string &message) {
     throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
 }
@@ -52,26 +35,10 @@ Config Tokenizer::parse_config(std::string_view text) {
     return Config::parse(json::dump(object));
 }
 
-Tokenizer::Tokenizer(const Config &config) {
-    as_tokenizer([&] {
-        runtime_ = Runtime::create(config);
-        try {
-            const json::OrderedJson info = runtime_->model_for(Body()).engine().describe();
-            largest_id_ = info.at("largest_token_id").get<std::uint32_t>();
-            info_ = json::dump(info);
-        } catch (...) {
-            runtime_->abandon();  // stops the engine
-            throw;
-        }
-    });
-}
-
-Tokenizer::~Tokenizer() {
-    try {
-        runtime_->abandon();
-    } catch (const std::exception &error) {
-        log::write(DYNAMO_LOG_ERROR, "dynamo_llm.tokenizer", error.what());
-    }
+Tokenizer::Tokenizer(const Config &config) : service_("tokenizer", config) {
+    const json::OrderedJson info = service_.info();
+    largest_id_ = info.at("largest_token_id").get<std::uint32_t>();
+    info_ = json::dump(info);
 }
 
 // A command is one more body for an engine of texts. Its answer comes whole, so that no bound of a
@@ -81,15 +48,7 @@ std::unique_ptr<Response> Tokenizer::ask(std::string command) const {
     body.text = std::move(command);
     body.kind = BodyKind::completion;
     body.stream = false;
-    return as_tokenizer([&] {
-        const auto request = std::make_shared<Request>(std::move(body));
-        request->send(runtime_);
-        std::unique_ptr<Response> response;
-        if (request->take(std::nullopt, response) != DYNAMO_OK) {
-            throw Failure(DYNAMO_ERROR_INTERNAL, "the tokenizer's engine ended without an answer");
-        }
-        return response;
-    });
+    return service_.ask(std::move(body));
 }
 
 std::vector<std::uint32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {

@@ -12,10 +12,9 @@
 #include "core/config.hpp"
 #include "core/handle.hpp"
 #include "core/response.hpp"
+#include "core/service.hpp"
 
 namespace dynamo {
-
-class Runtime;
 
 class Tokenizer : public std::enable_shared_from_this<Tokenizer> {
   public:
@@ -25,8 +24,6 @@ class Tokenizer : public std::enable_shared_from_this<Tokenizer> {
 
     // Throws Failure.
     explicit Tokenizer(const Config &config);
-    ~Tokenizer();
-    Tokenizer(const Tokenizer &) = delete;
 
     // All wait for the engine, and throw Failure.
     std::vector<std::uint32_t> encode(std::string_view text, bool add_special_tokens) const;
@@ -40,7 +37,7 @@ class Tokenizer : public std::enable_shared_from_this<Tokenizer> {
     std::unique_ptr<Response> ask(std::string command) const;
 
   private:
-    std::shared_ptr<Runtime> runtime_;
+    Service service_;
     std::string info_;
     std::uint32_t largest_id_ = 0;
 };

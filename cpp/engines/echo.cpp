@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// "echo": streams the prompt back, a word a token. Deterministic and without Python: for tests, for
+// "echo": streams the prompt back, a word a token, and data as it is. Deterministic and without Python: for tests, for
 // trying out an integration, and as the floor of benchmarks.
 #include <array>
 #include <nlohmann/json.hpp>
@@ -111,6 +111,43 @@ class EchoPlay : public Play {
     std::vector<std::uint32_t> ids_;
 };
 
+// Data comes back as it is, an item each time.
+class DataPlay : public Play {
+  public:
+    DataPlay(const dynamo_data_t &data, std::uint64_t times)
+        : bytes_(static_cast<const char *>(data.bytes), data.length),
+          kind_(data.kind),
+          times_(times) {}
+
+    Step step(dynamo_stream_t *stream) override {
+        const dynamo_data_t data = {bytes_.data(), bytes_.size(), kind_};
+        dynamo_chunk_t chunk{};
+        chunk.struct_size = sizeof chunk;
+        chunk.data = &data;
+        for (int turn = 0; turn < 64 && said_ < times_; ++turn, ++said_) {
+            const std::int32_t pushed = dynamo_stream_push(stream, &chunk);
+            if (pushed == DYNAMO_PENDING) {
+                return {Next::when_space};
+            }
+            if (pushed != DYNAMO_OK) {
+                said_ = times_;
+                break;
+            }
+        }
+        if (said_ < times_) {
+            return {Next::at, Clock::now()};
+        }
+        dynamo_stream_finish(stream, nullptr, nullptr);
+        return {Next::done};
+    }
+
+  private:
+    const std::string bytes_;
+    const std::int32_t kind_;
+    const std::uint64_t times_;
+    std::uint64_t said_ = 0;
+};
+
 std::int32_t start(void *, const char *config_json, void **instance) {
     return guarded([&] {
         const json::Json config = json::Json::parse(config_json);
@@ -133,6 +170,14 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
     });
 }
 
+std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *,
+                           const dynamo_data_t *data) {
+    return guarded([&] {
+        auto &engine = *static_cast<Echo *>(instance);
+        engine.player->play(stream, std::make_unique<DataPlay>(*data, engine.repeat));
+    });
+}
+
 }  // namespace
 
 const dynamo_engine_t &echo() {
@@ -149,6 +194,7 @@ const dynamo_engine_t &echo() {
             return R"({"capabilities": ["chat", "completion"]})";
         },
         .metrics = nullptr,
+        .generate_data = generate_data,
     };
     return functions;
 }

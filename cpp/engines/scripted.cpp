@@ -282,6 +282,7 @@ const dynamo_engine_t &scripted() {
             return R"({"capabilities": ["chat", "completion"]})";
         },
         .metrics = nullptr,
+        .generate_data = nullptr,
     };
     return functions;
 }

@@ -21,6 +21,7 @@ struct Keys {
     PyObject *finish_reason = PyUnicode_InternFromString("finish_reason");
     PyObject *delta = PyUnicode_InternFromString("delta");
     PyObject *logprobs = PyUnicode_InternFromString("logprobs");
+    PyObject *data = PyUnicode_InternFromString("data");
 };
 
 const Keys &keys() {
@@ -62,6 +63,22 @@ void read_text(PyObject *value, dynamo_chunk_t &chunk) {
     chunk.text_length = static_cast<std::size_t>(size);
 }
 
+dynamo_data_t read_data(PyObject *value) {
+    if (PyBytes_Check(value)) {
+        return {PyBytes_AS_STRING(value), static_cast<std::size_t>(PyBytes_GET_SIZE(value)),
+                DYNAMO_DATA_BYTES};
+    }
+    if (!PyUnicode_Check(value)) {
+        throw nb::type_error("\"data\" of a chunk must be bytes, or str of JSON");
+    }
+    Py_ssize_t size = 0;
+    const char *const text = PyUnicode_AsUTF8AndSize(value, &size);
+    if (text == nullptr) {
+        nb::raise_python_error();
+    }
+    return {text, static_cast<std::size_t>(size), DYNAMO_DATA_JSON};
+}
+
 std::uint32_t to_uint32(PyObject *value) {
     const unsigned long number = PyLong_AsUnsignedLong(value);
     if (PyErr_Occurred() != nullptr) {
@@ -99,6 +116,7 @@ std::int32_t push(dynamo_stream_t *stream, nb::handle dict) {
     std::vector<std::uint32_t> ids;
     std::string delta;
     std::string logprobs;
+    dynamo_data_t data{};
     if (PyObject *const text = find(dict, keys().text)) {
         read_text(text, chunk);
     }
@@ -126,6 +144,10 @@ std::int32_t push(dynamo_stream_t *stream, nb::handle dict) {
     if (PyObject *const more = find(dict, keys().logprobs)) {
         logprobs = to_json(more);
         chunk.logprobs_json = logprobs.c_str();
+    }
+    if (PyObject *const item = find(dict, keys().data)) {
+        data = read_data(item);
+        chunk.data = &data;
     }
     const std::int32_t status = dynamo_stream_push(stream, &chunk);
     if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {

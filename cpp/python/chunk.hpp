@@ -11,7 +11,8 @@
 namespace dynamo::python {
 
 // Keys, all optional: "text" (str or bytes of UTF-8), "token_ids" (sequence of int), "index" (int),
-// "finish_reason" (str or None), "delta" and "logprobs" (dict). Others are ignored here. Raises
+// "finish_reason" (str or None), "delta" and "logprobs" (dict), "data" (bytes, or str of JSON; an
+// item). Others are ignored here. Raises
 // TypeError or ValueError for what is no such thing.
 std::int32_t push(dynamo_stream_t *stream, nanobind::handle chunk);
 

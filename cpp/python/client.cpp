@@ -13,7 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "python/cluster.hpp"
 #include "python/gil.hpp"
+#include "python/held.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -24,21 +26,6 @@ namespace {
 
 // How long a main thread waits before it looks for Ctrl-C again. What arrives ends the wait at once.
 constexpr milliseconds signal_interval{50};
-
-// The wrapper's objects, given up without the GIL: that may wait for an engine, which may need it.
-template <class Object>
-struct Held {
-    explicit Held(Object taken) : object(std::move(taken)) {}
-    Held(const Held &) = delete;
-    Held &operator=(const Held &) = delete;
-    ~Held() { give_up(); }
-    void give_up() {
-        const Released released;
-        object = Object(nullptr);
-    }
-
-    Object object;
-};
 
 using Runtime = Held<dynamo_llm::Runtime>;
 using Request = Held<dynamo_llm::Request>;
@@ -280,6 +267,28 @@ void bind_client(nb::module_ &m) {
             },
             nb::sig("def timing(self) -> Timing | None"),
             "When what happened to the request, in the last response of all.")
+        .def_prop_ro(
+            "items",
+            [](const Response &self) {
+                nb::list items;
+                for (std::size_t i = 0; i < self.item_count(); ++i) {
+                    const dynamo_llm::Item item = self.item(i);
+                    const nb::bytes bytes(item.bytes.data(), item.bytes.size());
+                    if (!item.is_json) {
+                        items.append(bytes);
+                        continue;
+                    }
+                    const nb::tuple arguments = nb::make_tuple(bytes);
+                    nb::object value = nb::steal(call_to_the_end("json", "loads", arguments.ptr()));
+                    if (!value.is_valid()) {
+                        nb::raise_python_error();
+                    }
+                    items.append(value);
+                }
+                return items;
+            },
+            nb::sig("def items(self) -> list[typing.Any]"),
+            "Items of the answer to a request of data: bytes, or what the JSON says.")
         .def(
             "json",
             [](const Response &self) {
@@ -304,6 +313,14 @@ void bind_client(nb::module_ &m) {
                 new (self) Request(dynamo_llm::Request(body_json));
             },
             "body_json"_a)
+        .def_static(
+            "of_data",
+            [](const nb::bytes &data, bool is_json) {
+                const std::string_view bytes(data.c_str(), data.size());
+                return std::make_unique<Request>(is_json ? dynamo_llm::Request::of_json(bytes)
+                                                         : dynamo_llm::Request::of_bytes(bytes));
+            },
+            "data"_a, "is_json"_a, "A request of data: bytes, or a JSON text.")
         .def(
             "set_deadlines",
             [](Request &self, std::int64_t first_token_ms, std::int64_t total_ms) {
@@ -386,6 +403,7 @@ void bind_client(nb::module_ &m) {
             },
             "Metrics in Prometheus' text format.");
     bind_tokenizer(m);
+    bind_cluster(m);
 }
 
 }  // namespace dynamo::python

@@ -183,6 +183,13 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *reque
     return post({Command::Kind::generate, number_of(instance), stream, request_id, request_json});
 }
 
+std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *request_id,
+                           const dynamo_data_t *data) {
+    return post({Command::Kind::generate_data, number_of(instance), stream, request_id,
+                 std::string(static_cast<const char *>(data->bytes), data->length),
+                 data->kind == DYNAMO_DATA_BYTES});
+}
+
 void cancel(void *instance, dynamo_stream_t *stream) {
     post({Command::Kind::cancel, number_of(instance), stream, {}, {}});
 }
@@ -197,9 +204,12 @@ void stop(void *instance) {
     state().descriptions.erase(number_of(instance));
 }
 
+// The text is this thread's own: the loop thread may replace the description meanwhile.
 const char *describe(void *instance) {
+    thread_local std::string text;
     const std::lock_guard lock(state().mutex);
-    const std::string &text = state().descriptions[number_of(instance)];
+    const auto found = state().descriptions.find(number_of(instance));
+    text = found == state().descriptions.end() ? std::string() : found->second;
     return text.empty() ? nullptr : text.c_str();
 }
 
@@ -229,6 +239,7 @@ std::int32_t register_engine() {
     engine.stop = stop;
     engine.describe = describe;
     engine.metrics = metrics;
+    engine.generate_data = generate_data;
     return dynamo_engine_register("python", &engine, nullptr, nullptr);
 }
 
@@ -260,6 +271,14 @@ void report_start(std::uint64_t instance, std::int32_t status, std::string messa
 
 void report_stop(std::uint64_t instance) {
     report_start(instance, DYNAMO_OK, {}, {});
+}
+
+void report_description(std::uint64_t instance, std::string description) {
+    const std::lock_guard lock(state().mutex);
+    if (const auto found = state().descriptions.find(instance);
+        found != state().descriptions.end()) {
+        found->second = std::move(description);
+    }
 }
 
 void close() {

@@ -15,12 +15,13 @@
 namespace dynamo::python::host {
 
 struct Command {
-    enum class Kind { start, generate, cancel, space, stop, exit };
+    enum class Kind { start, generate, cancel, space, stop, exit, generate_data };
     Kind kind;
     std::uint64_t instance = 0;
     dynamo_stream_t *stream = nullptr;
     std::string request_id = {};
-    std::string json = {};  // configuration or request
+    std::string json = {};  // configuration or request; or data
+    bool is_bytes = false;  // it is data, and no JSON
 };
 
 // Registers the engine. Returns a status.
@@ -35,6 +36,8 @@ std::vector<Command> take();
 void report_start(std::uint64_t instance, std::int32_t status, std::string message,
                   std::string detail);
 void report_stop(std::uint64_t instance);
+// What a running instance says of itself from now on, as JSON.
+void report_description(std::uint64_t instance, std::string description);
 // Nobody will take commands any more: whoever waits gets an error, and so does who comes later.
 void close();
 

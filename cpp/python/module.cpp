@@ -2,9 +2,11 @@
 // The Python module `dynamo_llm._core`: what programs in Python call (client.cpp), and what the runtime
 // in Python needs of the library.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,9 +29,12 @@ dynamo_stream_t *stream_of(std::uintptr_t handle) {
 nb::list take_commands() {
     nb::list result;
     for (const host::Command &command : host::take()) {
+        const nb::object text =
+            command.is_bytes ? nb::object(nb::bytes(command.json.data(), command.json.size()))
+                             : nb::object(nb::str(command.json.data(), command.json.size()));
         result.append(nb::make_tuple(static_cast<int>(command.kind), command.instance,
                                      reinterpret_cast<std::uintptr_t>(command.stream),
-                                     command.request_id, command.json));
+                                     command.request_id, text));
     }
     return result;
 }
@@ -65,12 +70,14 @@ NB_MODULE(_core, m) {
     m.def("host_open", &host::open, "wake_fd"_a,
           "Open the command queue; wakes are written to the descriptor, eight bytes each.");
     m.def("host_take", &take_commands,
-          nb::sig("def host_take() -> list[tuple[int, int, int, str, str]]"),
-          "All commands since the last call: (kind, instance, stream, request_id, json).");
+          nb::sig("def host_take() -> list[tuple[int, int, int, str, str | bytes]]"),
+          "All commands since the last call: (kind, instance, stream, request_id, JSON or data).");
     m.def("host_report_start", &host::report_start, "instance"_a, "status"_a, "message"_a,
           "detail"_a, "Tell the caller that waits how starting an engine came out.");
     m.def("host_report_stop", &host::report_stop, "instance"_a,
           "Tell the caller that waits that an engine has stopped.");
+    m.def("host_report_description", &host::report_description, "instance"_a, "description"_a,
+          "What an engine says of itself now, as JSON.");
     m.def("host_report_exit", &host::report_exit, "Python's exit functions have run.");
     m.def("host_close", &host::close, "Refuse all further commands.");
 
@@ -91,6 +98,17 @@ NB_MODULE(_core, m) {
         "stream_is_cancelled",
         [](std::uintptr_t stream) { return dynamo_stream_is_cancelled(stream_of(stream)) != 0; },
         "stream"_a, "Whether the request ended on the caller's side (or the stream is gone).");
+    m.def(
+        "stream_remaining",
+        [](std::uintptr_t stream) -> std::optional<double> {
+            std::int64_t remaining = -1;
+            if (dynamo_stream_remaining(stream_of(stream), &remaining) != DYNAMO_OK ||
+                remaining < 0) {
+                return std::nullopt;
+            }
+            return static_cast<double>(remaining) / 1000;
+        },
+        "stream"_a, "Seconds until the request's deadline; None if there is none.");
     m.def(
         "stream_finish",
         [](std::uintptr_t stream, const std::string &reason, nb::handle usage) {

@@ -197,6 +197,8 @@ static int32_t read_member(babble_t *answer, const char *name, const char *value
         mix(&answer->random, json_number(value, 0));
     else if (strcmp(name, "ignore_eos") == 0)
         answer->ignore_eos = json_is_true(value);
+    else if (strcmp(name, "min_tokens") == 0)
+        answer->min_tokens = (size_t)json_number(value, 0);
     else if (strcmp(name, "stop") == 0 && !answer->gives_tokens)
         return read_stops(answer, value);
     else if (strcmp(name, "stop_token_ids") == 0)
@@ -288,11 +290,15 @@ void babble_step(babble_t *answer) {
     if (!answer->gives_tokens) {
         memcpy(answer->text + answer->length, model_text + begin, length);
         answer->length += length;
-        look_for_stops(answer);
+        if (answer->said > answer->min_tokens)
+            look_for_stops(answer);
+        else
+            answer->shown = answer->length;
     }
     const int is_eos = !answer->ignore_eos && ends_sentence(answer->place) &&
                        next_random(&answer->random) % 3 == 0;
-    if (answer->finish == NULL && (is_eos || is_stop_id(answer)))
+    if (answer->finish == NULL && answer->said > answer->min_tokens &&
+        (is_eos || is_stop_id(answer)))
         answer->finish = "stop";
     if (answer->finish == NULL && answer->said == answer->max_tokens)
         answer->finish = "length";

@@ -20,7 +20,8 @@ typedef struct babble_t {
     uint32_t *stop_ids; /* stop tokens, `stop_id_count` of them */
     size_t stop_id_count;
     int ignore_eos;
-    int gives_tokens; /* token ids only, no text */
+    size_t min_tokens; /* until then nothing but max_tokens ends it */
+    int gives_tokens;  /* token ids only, no text */
     /* --- so far --- */
     uint64_t random;
     size_t place; /* in the model's text, in tokens */

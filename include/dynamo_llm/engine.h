@@ -46,7 +46,10 @@ typedef enum dynamo_engine_kind_t {
      * the chunk. With "pipeline": "off" in the configuration there is no pipeline and no Python: the
      * caller sends such bodies itself.
      */
-    DYNAMO_ENGINE_TOKENS = 1
+    DYNAMO_ENGINE_TOKENS = 1,
+    /** It takes requests of data (dynamo_request_create_data()) and nothing else: generate_data() is
+     * needed, and generate() may be NULL. */
+    DYNAMO_ENGINE_DATA = 2
 } dynamo_engine_kind_t;
 
 /**
@@ -98,14 +101,18 @@ typedef struct dynamo_engine_t {
     int32_t kind;
 
     /**
-     * Optional. Describes what was loaded; called once after start().
+     * Optional. Describes what was loaded; called once after start(), and, if it has said "changes": true
+     * then, whenever somebody asks for the models, from any thread, not after stop(). Must not block.
      *
-     * @return a JSON object, all keys optional; the engine's own, valid until stop():
+     * @return a JSON object, all keys optional; the engine's own, valid until stop(), and, of what changes,
+     *         until the next call in the same thread:
      *         "path" folder or file of the model; "context_length" in tokens; "capabilities" array of
      *         "chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema",
      *         "regex", "grammar", "lora", "priority"; "adapters" names of LoRA adapters, which a request
      *         may give as its "model"; "tokenizer" folder with tokenizer.json, if it is not "path";
-     *         "eos_token_ids". NULL says nothing.
+     *         "eos_token_ids"; "models" for engines with several: names that a request may give as its
+     *         "model", or objects with "id" and keys as these, which dynamo_runtime_models() lists each by
+     *         itself; "changes" whether they come and go. NULL says nothing.
      */
     const char *(*describe)(void *instance);
 
@@ -117,6 +124,16 @@ typedef struct dynamo_engine_t {
      * @param context  for write
      */
     void (*metrics)(void *instance, void (*write)(void *context, const char *lines), void *context);
+
+    /**
+     * Optional, except for DYNAMO_ENGINE_DATA. Takes a request of data; as generate(). Items go out
+     * with the member data of dynamo_chunk_t. Without it, requests of data are refused with
+     * DYNAMO_ERROR_NOT_SUPPORTED.
+     *
+     * @param data  lives as long as the call
+     */
+    int32_t (*generate_data)(void *instance, dynamo_stream_t *stream, const char *request_id,
+                             const dynamo_data_t *data);
 } dynamo_engine_t;
 
 /**
@@ -174,6 +191,9 @@ typedef struct dynamo_chunk_t {
     const char *delta_json;
     /** JSON object for the choice's "logprobs"; NULL if none. */
     const char *logprobs_json;
+    /** An item of the answer to a request of data, delivered whole; NULL if none. It counts as
+     * token_count tokens, or as one. JSON is checked. */
+    const dynamo_data_t *data;
 } dynamo_chunk_t;
 
 /**
@@ -219,6 +239,15 @@ DYNAMO_LLM_API int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeo
 
 /** 1 if the request ended on the caller's side, 0 if not, INVALID_HANDLE if it is no stream. */
 DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);
+
+/**
+ * Asks for the request's deadline to the end: for engines that pass it on. The library itself ends a
+ * request whose deadline passes.
+ *
+ * @param remaining_ms  gets the milliseconds that are left, 0 once it has passed; -1 if there is none
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (remaining_ms is NULL)
+ */
+DYNAMO_LLM_API int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms);
 
 /**
  * Ends the answer well and gives the stream up.

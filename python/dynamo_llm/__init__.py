@@ -12,11 +12,14 @@ The package carries the C library with its headers, too: see :mod:`dynamo_llm.pa
 """
 
 from dynamo_llm._core import VERSION as __version__
-from dynamo_llm._core import Response, Timing, Usage
+from dynamo_llm._core import ChosenWorker, KvStatistics, Response, Selection, Timing, Usage
+from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
+from dynamo_llm.api.router import Router
 from dynamo_llm.api.runtime import Runtime, config_schema
 from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
+from dynamo_llm.api.worker import Worker
 from dynamo_llm.errors import (
     CancelledError,
     ClosedError,
@@ -48,6 +51,7 @@ from dynamo_llm.errors import (
 __all__ = [
     "CancelledError",
     "Choice",
+    "ChosenWorker",
     "ClosedError",
     "Completion",
     "ContextLengthError",
@@ -66,6 +70,11 @@ __all__ = [
     "InvalidJsonError",
     "InvalidRequestError",
     "InvalidStateError",
+    "KvCleared",
+    "KvPublisher",
+    "KvRemoved",
+    "KvStatistics",
+    "KvStored",
     "ModelNotFoundError",
     "NotSupportedError",
     "OutOfMemoryError",
@@ -73,7 +82,9 @@ __all__ = [
     "PythonUnavailableError",
     "Request",
     "Response",
+    "Router",
     "Runtime",
+    "Selection",
     "SlowConsumerError",
     "SystemFailedError",
     "Timing",
@@ -82,6 +93,7 @@ __all__ = [
     "UnavailableError",
     "Usage",
     "VersionMismatchError",
+    "Worker",
     "__version__",
     "config_schema",
 ]

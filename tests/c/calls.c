@@ -85,6 +85,13 @@ static int32_t response_token_ids(void *h) {
     size_t count = 9;
     return after(dynamo_response_token_ids(h, &count) == NULL && count == 0);
 }
+static int32_t response_item_count(void *h) {
+    return after(dynamo_response_item_count(h) == 0);
+}
+static int32_t response_item(void *h) {
+    dynamo_data_t item;
+    return dynamo_response_item(h, 0, &item);
+}
 static int32_t response_index(void *h) {
     return after(dynamo_response_index(h) == 0);
 }
@@ -111,7 +118,7 @@ static int32_t response_free(void *h) {
 }
 
 static int32_t stream_push(void *h) {
-    const dynamo_chunk_t chunk = {sizeof chunk, "x", 1, NULL, 0, 0, NULL, NULL, NULL};
+    const dynamo_chunk_t chunk = {sizeof chunk, "x", 1, NULL, 0, 0, NULL, NULL, NULL, NULL};
     return dynamo_stream_push(h, &chunk);
 }
 static int32_t stream_wait(void *h) {
@@ -119,6 +126,10 @@ static int32_t stream_wait(void *h) {
 }
 static int32_t stream_is_cancelled(void *h) {
     return dynamo_stream_is_cancelled(h);
+}
+static int32_t stream_remaining(void *h) {
+    int64_t remaining;
+    return dynamo_stream_remaining(h, &remaining);
 }
 static int32_t stream_finish(void *h) {
     return dynamo_stream_finish(h, NULL, NULL);
@@ -166,6 +177,97 @@ static int32_t detokenizer_destroy(void *h) {
     return dynamo_detokenizer_destroy(h), after(1);
 }
 
+static int32_t kv_publisher_info(void *h) {
+    return after(dynamo_kv_publisher_info(h) == NULL);
+}
+static int32_t kv_publisher_stored(void *h) {
+    return dynamo_kv_publisher_stored(h, NULL);
+}
+static int32_t kv_publisher_removed(void *h) {
+    return dynamo_kv_publisher_removed(h, NULL, 0);
+}
+static int32_t kv_publisher_cleared(void *h) {
+    return dynamo_kv_publisher_cleared(h);
+}
+static int32_t kv_publisher_publish_many(void *h) {
+    return dynamo_kv_publisher_publish_many(h, NULL, 0, sizeof(dynamo_kv_event_t));
+}
+static int32_t kv_publisher_flush(void *h) {
+    return dynamo_kv_publisher_flush(h, -1);
+}
+static int32_t kv_publisher_statistics(void *h) {
+    dynamo_kv_statistics_t statistics = {sizeof statistics, 0, 0, 0, 0, 0};
+    return dynamo_kv_publisher_statistics(h, &statistics);
+}
+static int32_t kv_publisher_hashes(void *h) {
+    uint64_t one = 1;
+    uint64_t *hashes = &one;
+    size_t count = 9;
+    const int32_t status = dynamo_kv_publisher_hashes(h, NULL, 0, NULL, NULL, &hashes, &count);
+    CHECK(hashes == NULL && count == 0);
+    return status;
+}
+static int32_t kv_publisher_destroy(void *h) {
+    return dynamo_kv_publisher_destroy(h), after(1);
+}
+
+static int32_t worker_info(void *h) {
+    return after(dynamo_worker_info(h) == NULL);
+}
+static int32_t worker_shutdown(void *h) {
+    return dynamo_worker_shutdown(h, 0);
+}
+static int32_t worker_wait(void *h) {
+    return dynamo_worker_wait(h, -1);
+}
+static int32_t worker_publish_load(void *h) {
+    const dynamo_worker_load_t load = {sizeof load, 0, -1, -1};
+    return dynamo_worker_publish_load(h, &load);
+}
+static int32_t worker_destroy(void *h) {
+    return dynamo_worker_destroy(h), after(1);
+}
+
+static int32_t router_info(void *h) {
+    return after(dynamo_router_info(h) == NULL);
+}
+static int32_t router_select(void *h) {
+    return after(dynamo_router_select(h, NULL, 0, NULL) == NULL);
+}
+static int32_t router_select_body(void *h) {
+    return after(dynamo_router_select_body(h, "{}", NULL) == NULL);
+}
+static int32_t router_reserve(void *h) {
+    return dynamo_router_reserve(h, "x", NULL, NULL);
+}
+static int32_t router_prefill_complete(void *h) {
+    return dynamo_router_prefill_complete(h, "x");
+}
+static int32_t router_output_block(void *h) {
+    return dynamo_router_output_block(h, "x", 1);
+}
+static int32_t router_free(void *h) {
+    return dynamo_router_free(h, "x");
+}
+static int32_t router_loads(void *h) {
+    return after(dynamo_router_loads(h, NULL, 0, NULL) == NULL);
+}
+static int32_t router_overlaps(void *h) {
+    return after(dynamo_router_overlaps(h, NULL, 0, NULL) == NULL);
+}
+static int32_t router_workers(void *h) {
+    return after(dynamo_router_workers(h) == NULL);
+}
+static int32_t router_upsert_worker(void *h) {
+    return dynamo_router_upsert_worker(h, "{}");
+}
+static int32_t router_delete_worker(void *h) {
+    return dynamo_router_delete_worker(h, 1);
+}
+static int32_t router_destroy(void *h) {
+    return dynamo_router_destroy(h), after(1);
+}
+
 const struct call calls[] = {
     {"dynamo_runtime_shutdown", RUNTIME, 0, runtime_shutdown},
     {"dynamo_runtime_statistics", RUNTIME, 0, runtime_statistics},
@@ -189,6 +291,8 @@ const struct call calls[] = {
     {"dynamo_response_text", RESPONSE, 0, response_text},
     {"dynamo_response_token_ids", RESPONSE, 0, response_token_ids},
     {"dynamo_response_index", RESPONSE, 0, response_index},
+    {"dynamo_response_item_count", RESPONSE, 0, response_item_count},
+    {"dynamo_response_item", RESPONSE, 0, response_item},
     {"dynamo_response_finish_reason", RESPONSE, 0, response_finish_reason},
     {"dynamo_response_usage", RESPONSE, 0, response_usage},
     {"dynamo_response_timing", RESPONSE, 0, response_timing},
@@ -206,7 +310,35 @@ const struct call calls[] = {
     {"dynamo_stream_push", STREAM, 0, stream_push},
     {"dynamo_stream_wait", STREAM, 0, stream_wait},
     {"dynamo_stream_is_cancelled", STREAM, 0, stream_is_cancelled},
+    {"dynamo_stream_remaining", STREAM, 0, stream_remaining},
     {"dynamo_stream_finish", STREAM, 0, stream_finish},
     {"dynamo_stream_fail", STREAM, 0, stream_fail},
+    {"dynamo_worker_info", WORKER, 0, worker_info},
+    {"dynamo_worker_shutdown", WORKER, 0, worker_shutdown},
+    {"dynamo_worker_wait", WORKER, 0, worker_wait},
+    {"dynamo_worker_publish_load", WORKER, 0, worker_publish_load},
+    {"dynamo_worker_destroy", WORKER, 1, worker_destroy},
+    {"dynamo_kv_publisher_info", KV_PUBLISHER, 0, kv_publisher_info},
+    {"dynamo_kv_publisher_stored", KV_PUBLISHER, 0, kv_publisher_stored},
+    {"dynamo_kv_publisher_removed", KV_PUBLISHER, 0, kv_publisher_removed},
+    {"dynamo_kv_publisher_cleared", KV_PUBLISHER, 0, kv_publisher_cleared},
+    {"dynamo_kv_publisher_publish_many", KV_PUBLISHER, 0, kv_publisher_publish_many},
+    {"dynamo_kv_publisher_flush", KV_PUBLISHER, 0, kv_publisher_flush},
+    {"dynamo_kv_publisher_statistics", KV_PUBLISHER, 0, kv_publisher_statistics},
+    {"dynamo_kv_publisher_hashes", KV_PUBLISHER, 0, kv_publisher_hashes},
+    {"dynamo_kv_publisher_destroy", KV_PUBLISHER, 1, kv_publisher_destroy},
+    {"dynamo_router_info", ROUTER, 0, router_info},
+    {"dynamo_router_select", ROUTER, 0, router_select},
+    {"dynamo_router_select_body", ROUTER, 0, router_select_body},
+    {"dynamo_router_reserve", ROUTER, 0, router_reserve},
+    {"dynamo_router_prefill_complete", ROUTER, 0, router_prefill_complete},
+    {"dynamo_router_output_block", ROUTER, 0, router_output_block},
+    {"dynamo_router_free", ROUTER, 0, router_free},
+    {"dynamo_router_loads", ROUTER, 0, router_loads},
+    {"dynamo_router_overlaps", ROUTER, 0, router_overlaps},
+    {"dynamo_router_workers", ROUTER, 0, router_workers},
+    {"dynamo_router_upsert_worker", ROUTER, 0, router_upsert_worker},
+    {"dynamo_router_delete_worker", ROUTER, 0, router_delete_worker},
+    {"dynamo_router_destroy", ROUTER, 1, router_destroy},
 };
 const size_t call_count = sizeof calls / sizeof calls[0];

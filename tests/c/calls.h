@@ -3,9 +3,20 @@
 #ifndef CALLS_H
 #define CALLS_H
 
+#include "dynamo_llm/cluster.h"
 #include "dynamo_llm/engine.h"
 
-enum kind { RUNTIME, REQUEST, RESPONSE, STREAM, TOKENIZER, DETOKENIZER };
+enum kind {
+    RUNTIME,
+    REQUEST,
+    RESPONSE,
+    STREAM,
+    TOKENIZER,
+    DETOKENIZER,
+    WORKER,
+    KV_PUBLISHER,
+    ROUTER
+};
 
 struct call {
     const char *name;

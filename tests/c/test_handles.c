@@ -77,7 +77,7 @@ static void of_another_type_or_stale(void) {
     CHECK_STATUS(dynamo_engine_register("keeper", &keeper, NULL, NULL), DYNAMO_OK);
     dynamo_runtime_t *runtime = start("{'engine': 'keeper'}");
     dynamo_request_t *request = sent(runtime, say("a"));
-    const dynamo_chunk_t chunk = {sizeof chunk, "hi", 2, NULL, 0, 0, NULL, NULL, NULL};
+    const dynamo_chunk_t chunk = {sizeof chunk, "hi", 2, NULL, 0, 0, NULL, NULL, NULL, NULL};
     CHECK_STATUS(dynamo_stream_push(kept, &chunk), DYNAMO_OK);
     dynamo_response_t *response = dynamo_request_recv(request);
     CHECK(response != NULL);

@@ -16,6 +16,7 @@ sdk = {
     "py.typed",
     "include/dynamo_llm.h",
     "include/dynamo_llm.hpp",
+    "include/dynamo_llm/cluster.h",
     "include/dynamo_llm/engine.h",
     "lib/libdynamo_llm_capi.a",
     "lib/libdynamo_llm_capi.so",

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nlohmann_json
 import openai_server
+import pytest
+from cluster_rig import Cluster, Combination
 from conftest import dynamo_config, run, tests_dir
 from dynamo_llm import paths
 from dynamo_llm.runtime import registry
@@ -18,8 +21,12 @@ folder = tests_dir / "conformance"
 profiles_dir = folder / "profiles"
 defaults: dict[str, Any] = json.loads((profiles_dir / "default.json").read_text())
 
+#: Engines that take data in place of OpenAI's bodies, of which the cases are made.
+of_data = {"dynamo-endpoint"}
 #: An engine that can be had and has no profile of its own gets the defaults.
-names = sorted({path.stem for path in profiles_dir.glob("*.json")} - {"default"} | set(registry.names()))
+names = sorted(
+    {path.stem for path in profiles_dir.glob("*.json")} - {"default"} | (set(registry.names()) - of_data)
+)
 
 
 def profile(name: str) -> dict[str, Any]:
@@ -36,15 +43,34 @@ def profile(name: str) -> dict[str, Any]:
 def ready(name: str) -> Iterator[dict[str, Any]]:
     """A profile, and what its engine needs as long as that is used.
 
-    In it "{demo}" is the folder of the demo model, "{server}" the URL of a server of OpenAI's API.
+    In it "{demo}" is the folder of the demo model, "{server}" the URL of a server of OpenAI's API,
+    "{cluster}" the settings of a cluster of NVIDIA Dynamo.
     """
-    whole = json.loads(json.dumps(profile(name)).replace("{demo}", str(paths.demo_model_dir())))
-    text = json.dumps(whole)
-    if "{server}" not in text:
-        yield whole
-        return
-    with openai_server.serve() as url:
-        yield json.loads(text.replace("{server}", url))
+    text = json.dumps(profile(name)).replace("{demo}", str(paths.demo_model_dir()))
+    if "{server}" in text:
+        with openai_server.serve() as url:
+            yield json.loads(text.replace("{server}", url))
+    elif "{cluster}" in text:
+        with a_cluster() as settings:
+            yield json.loads(text.replace('"{cluster}"', json.dumps(settings)))
+    else:
+        yield json.loads(text)
+
+
+@contextmanager
+def a_cluster() -> Iterator[dict[str, Any]]:
+    """A cluster with two sample workers; its settings."""
+    combination = Combination.parse("file-tcp-zmq")
+    if missing := combination.missing():
+        pytest.skip(f"a cluster needs {' and '.join(missing)}")
+    with TemporaryDirectory() as place:
+        made = Cluster(combination, Path(place))
+        try:
+            for _ in range(2):
+                made.add_worker(0.001)
+            yield made.settings
+        finally:
+            made.stop()
 
 
 def build(into: Path) -> Path:

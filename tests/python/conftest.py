@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: programs in C against the installed package, each run in a clean environment."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,15 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
+from dynamo_llm.runtime.cluster import noise
+from waiting import patience
+
+__all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
 
 tests_dir = Path(__file__).resolve().parent.parent
 engines_dir = tests_dir / "engines"
 
-#: Seconds after which something hangs; slow machines need some of it.
-patience = 100
-
 Completed = subprocess.CompletedProcess[str]
+
+# As the library imports it: whoever is the first to import it decides what it writes to stderr.
+with contextlib.suppress(ImportError):
+    noise.prepare()
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **more: Any) -> Completed:

@@ -145,6 +145,7 @@ def test_config_forms(tmp_path: Path) -> None:
         "pipeline",
         "name",
         "models",
+        "cluster",
         "limits",
         "stream",
         "python",

@@ -84,6 +84,7 @@ def test_schema() -> None:
         "pipeline",
         "name",
         "models",
+        "cluster",
         "limits",
         "stream",
         "python",

@@ -36,7 +36,7 @@ def test_engine(name: str, conformance: Path, tmp_path: Path) -> None:
         file.write_text(json.dumps(profile))
         result = subprocess.run(
             [conformance, file],
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)},
             cwd=conforming.folder,
             capture_output=True,
             text=True,

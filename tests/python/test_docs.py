@@ -171,6 +171,7 @@ def test_configuration(page: str, text: str) -> None:
                 "DYNAMO_ERROR_ENGINE_NOT_FOUND",
                 "DYNAMO_ERROR_ENGINE_UNAVAILABLE",
                 "DYNAMO_ERROR_ENGINE_FAILED" if "start_error" in text else "",
+                "DYNAMO_ERROR_UNAVAILABLE" if "cluster" in value else "",
             ), error
 
 
@@ -220,7 +221,7 @@ def test_functions_say_what_callers_must_know() -> None:
 def names_in_c() -> set[tuple[str, str]]:
     """Groups of the headers for C, as doxygen.sed calls them, and what stands outside all groups."""
     found: set[tuple[str, str]] = set()
-    for header in ("dynamo_llm.h", "dynamo_llm/engine.h"):
+    for header in ("dynamo_llm.h", "dynamo_llm/engine.h", "dynamo_llm/cluster.h"):
         text = (root / "include" / header).read_text()
         for name in re.findall(r"^/\*\* @name (\w+)", text, re.M):
             found.add(("group", name.lower()))
@@ -233,8 +234,8 @@ def names_in_c() -> set[tuple[str, str]]:
 
 
 def names_in_cpp() -> set[tuple[str, str]]:
-    """What dynamo_llm.hpp has for its users: all outside the namespace detail."""
-    text = (root / "include" / "dynamo_llm.hpp").read_text()
+    """What the headers for C++ have for their users: all outside the namespace detail."""
+    text = "\n".join(file.read_text() for file in sorted((root / "include").rglob("*.hpp")))
     text = re.sub(r"^namespace detail \{$.*?^\}  // namespace detail$", "", text, flags=re.M | re.S)
     patterns = {
         r"^(class|struct) (?:\[\[nodiscard\]\] )?(\w+)[ <][^;]*$": None,
@@ -246,7 +247,7 @@ def names_in_cpp() -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for pattern, kind in patterns.items():
         matches = re.findall(pattern, text, re.M)
-        assert matches, f"nothing in dynamo_llm.hpp looks like {pattern}"
+        assert matches, f"nothing in the headers looks like {pattern}"
         for match in matches:
             kind_of, name = (kind, match) if kind else match
             found.add((kind_of, name if kind_of == "define" else f"dynamo_llm::{name}"))
@@ -307,8 +308,15 @@ def test_readme(language: str, content: str, tmp_path: Path) -> None:
                 continue
             if words[0] in ("gcc", "g++"):
                 assert words[-1] == "--libs)", line  # as the programs above are compiled
+            elif words[0] == "dynamo-llm":
+                help_text = run([sys.executable, "-m", "dynamo_llm", words[1], "--help"]).stdout
+                named = [word for word in words if word.startswith("--")]
+                assert named and all(option in help_text for option in named), line
             else:
                 assert (root / words[0]).is_file(), f"{words[0]} is not in the repository"
+        return
+    elif language == "json":
+        test_configuration("README.md", content)
         return
     else:
         assert language in ("", "text"), f"say how to check {language}"

@@ -51,6 +51,9 @@ singles = [
 multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"]
 #: No answers, but tokens: ["question" ["configuration"]].
 others = ["c/tokenize.c"]
+#: What needs a cluster, or NVIDIA Dynamo's package: test_cluster_told_router.py, test_cluster_examples.py and
+#: test_cluster_endpoint.py run them.
+clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c"]
 #: Engines in C and C++, which answer 64 requests of their own.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
 
@@ -202,7 +205,8 @@ def expected(example: Callable[[str], Program]) -> Callable[[str], str]:
 
 def test_every_example_is_tested() -> None:
     table = (examples_dir / "README.md").read_text()
-    assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(singles + multiples + others + engines)
+    tested = singles + multiples + others + clustered + engines
+    assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(tested)
 
 
 @pytest.mark.parametrize("name", singles)

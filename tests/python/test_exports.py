@@ -47,7 +47,8 @@ def test_each_function_is_exported() -> None:
 
 def test_each_handle_is_tried() -> None:
     """Each function whose first parameter is a handle is in the table that tries wrong ones."""
-    handle = r"\((const )?dynamo_(runtime|request|response|stream|tokenizer|detokenizer)_t \*\w+[,)]?"
+    kinds = "runtime|request|response|stream|tokenizer|detokenizer|kv_publisher|router"
+    handle = rf"\((const )?dynamo_({kinds})_t \*\w+[,)]?"
     takers = {name for name, text in prototypes().items() if re.search(handle, text)}
     assert len(takers) > 20
     table = (tests_dir / "c" / "calls.c").read_text()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine ``openai`` against NVIDIA Dynamo's frontend and sample worker, also when they die."""
 
-import importlib.util
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cluster_rig import Cluster, NewCluster, Process, Server
 from dynamo_llm import (
     CancelledError,
     DynamoError,
@@ -14,33 +13,14 @@ from dynamo_llm import (
     Runtime,
     UnavailableError,
 )
-from frontend import Cluster
 
-for module, extra in (("httpx2", "openai"), ("dynamo", "dynamo")):
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"needs the extra: pip install 'dynamo-llm[{extra}]'", allow_module_level=True)
-pytest.importorskip("dynamo.frontend", reason="needs ai-dynamo: pip install --no-deps ai-dynamo==1.6.1")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A frontend and a worker that live."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        made.add_worker(0.002)
-        yield made
-    finally:
-        made.stop()
+pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[openai]'")
 
 
 @pytest.fixture
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A frontend of a test's own."""
-    made = Cluster(tmp_path_factory.mktemp("mortal"))
-    try:
-        yield made
-    finally:
-        made.stop()
+def mortal(new_cluster: NewCluster) -> Cluster:
+    """A cluster of a test's own."""
+    return new_cluster("file-tcp-zmq")
 
 
 def runtime(cluster: Cluster, **options: Any) -> Runtime:
@@ -105,12 +85,12 @@ def test_many_and_cancels(cluster: Cluster) -> None:
     assert (statistics["cancelled"], statistics["ended"]) == (10, 10)
 
 
-def broken_off(engine: Runtime, cluster: Cluster, victim: Any) -> DynamoError:
+def broken_off(engine: Runtime, victim: Process | Server) -> DynamoError:
     """The error of an answer during which a process was killed."""
     request = engine.chat("x", max_tokens=1500)
     while not next(request).text:
         pass
-    cluster.kill(victim)
+    victim.kill()
     with pytest.raises(DynamoError) as caught:
         for _ in request:
             pass
@@ -121,7 +101,7 @@ def test_a_frontend_that_dies(mortal: Cluster) -> None:
     """The connection breaks: an error that says so, and the next request cannot be sent."""
     mortal.add_worker(0.01)
     with runtime(mortal, retry_delay=0.01) as engine:
-        error = broken_off(engine, mortal, mortal.frontend)
+        error = broken_off(engine, mortal.frontend)
         assert isinstance(error, UnavailableError) and "was lost" in str(error) and error.retriable
         with pytest.raises(UnavailableError, match="cannot be reached"):
             engine.chat("x").result()
@@ -131,9 +111,8 @@ def test_a_worker_that_dies(mortal: Cluster) -> None:
     """The frontend says so in the stream; with another worker requests go on."""
     worker = mortal.add_worker(0.01)
     with runtime(mortal, retry_delay=0.05, max_retries=10) as engine:
-        error = broken_off(engine, mortal, worker)
+        error = broken_off(engine, worker)
         assert isinstance(error, UnavailableError) and "broke the answer off" in str(error)
-        mortal.forget(worker)
         mortal.add_worker(0.001)
         assert engine.chat("x", max_tokens=6).result().finish_reason == "length"
 

@@ -3,7 +3,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -37,12 +37,12 @@ class Request(Generic[Result]):
 
     def __init__(
         self,
-        body: Mapping[str, Any],
+        body: Any,
         result_of: Callable[[Sequence[Response]], Result],
         timeout: float | None = None,
         first_token_timeout: float | None = None,
     ) -> None:
-        self._core = _core.Request(json.dumps(body))
+        self._core = self._make(body)
         self._result_of = result_of
         self._body = body
         self._whole: Result | None = None
@@ -52,9 +52,13 @@ class Request(Generic[Result]):
             self._core.set_deadlines(first, total)
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
+    @staticmethod
+    def _make(body: Any) -> _core.Request:
+        return _core.Request(json.dumps(body))
+
     @property
-    def body(self) -> Mapping[str, Any]:
-        """OpenAI's body, as it was sent."""
+    def body(self) -> Any:
+        """OpenAI's body, or the data, as it was sent."""
         return self._body
 
     @property
@@ -180,3 +184,15 @@ class Request(Generic[Result]):
     def __repr__(self) -> str:
         names = {number: name.removeprefix("DYNAMO_") for name, number in STATUSES.items()}
         return f"<Request {self.id} {names.get(self.status, self.status)}>"
+
+
+class DataRequest(Request[list[Any]]):
+    """A :class:`Request` of data in place of an OpenAI body: bytes, or what JSON has. Its responses have
+    ``items``, and its result is the list of all of them.
+    """
+
+    @staticmethod
+    def _make(body: Any) -> _core.Request:
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            return _core.Request.of_data(bytes(body), is_json=False)
+        return _core.Request.of_data(json.dumps(body, allow_nan=False).encode(), is_json=True)

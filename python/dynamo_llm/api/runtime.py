@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dynamo_llm import _core
+from dynamo_llm._core import Response
 from dynamo_llm.api.duration import milliseconds
 from dynamo_llm.api.interrupt import interruptible
-from dynamo_llm.api.request import Request
+from dynamo_llm.api.request import DataRequest, Request
 from dynamo_llm.api.result import Completion, Embeddings
 from dynamo_llm.errors import DeadlineExceededError
 
@@ -35,6 +36,8 @@ class Runtime:
         configuration, and override those of ``config``.
     :param model: folder or file of the model; the engine's default if absent.
     :param options: the engine's own settings.
+    :param cluster: ``{"discovery": "etcd", "etcd": [URLs], ...}``: the cluster that the engine ``dynamo``
+        sends its requests to.
     :param pipeline: ``off``: token engines get requests without template and tokenizer around them.
     :param name: what requests give as ``model``.
     :param models: several models in place of the above: ``{"name": ..., "engine": ..., "model": ...,
@@ -55,6 +58,7 @@ class Runtime:
         engine: str | None = None,
         model: str | os.PathLike[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        cluster: Mapping[str, Any] | None = None,
         pipeline: str | None = None,
         name: str | None = None,
         models: Sequence[Mapping[str, Any]] | None = None,
@@ -66,6 +70,7 @@ class Runtime:
             "engine": engine,
             "model": model,
             "options": options,
+            "cluster": cluster,
             "pipeline": pipeline,
             "name": name,
             "models": None if models is None else [dict(each) for each in models],
@@ -150,6 +155,24 @@ class Runtime:
         result: Any = Embeddings if "input" in body else Completion
         return self._send(Request(body, result, timeout, first_token_timeout))
 
+    def data(
+        self,
+        data: Any,
+        *,
+        timeout: float | None = None,
+        first_token_timeout: float | None = None,
+    ) -> Request[list[Any]]:
+        """Send data to an engine that takes it, in place of an OpenAI body: an endpoint of a cluster, or an
+        engine of your own. Its responses have ``items``; :meth:`~dynamo_llm.Request.result` is the list of
+        all of them.
+
+        :param data: bytes, or what JSON has: a dictionary, a list, a string, a number, True, None.
+        :param timeout: as for :meth:`chat`.
+        :param first_token_timeout: seconds from now until the first item.
+        :raises NotSupportedError: the engine takes no data; some say so in the answer.
+        """
+        return self._send(DataRequest(data, _items, timeout, first_token_timeout))
+
     def _send(self, request: Request[Any]) -> Request[Any]:
         self._core.send(request._core)
         return request
@@ -213,6 +236,10 @@ class Runtime:
     def __repr__(self) -> str:
         statistics = self.statistics()
         return f"<Runtime {statistics['engine']}, {statistics['requests']['in_flight']} requests in flight>"
+
+
+def _items(responses: Sequence[Response]) -> list[Any]:
+    return [item for response in responses for item in response.items]
 
 
 def given(body: Mapping[str, Any]) -> dict[str, Any]:

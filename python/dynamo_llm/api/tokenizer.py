@@ -4,7 +4,6 @@
 import asyncio
 import json
 import os
-from array import array
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -12,8 +11,9 @@ from typing import Any, TypeVar
 
 from dynamo_llm import _core
 from dynamo_llm.api.interrupt import interruptible
+from dynamo_llm.api.numbers import token_ids
+from dynamo_llm.api.other_thread import require_other_thread
 from dynamo_llm.api.runtime import config_text, given
-from dynamo_llm.errors import InvalidArgumentError, InvalidStateError
 
 Self = TypeVar("Self", bound="Tokenizer")
 
@@ -34,8 +34,8 @@ class Detokenizer:
         :returns: what they add to the text; "" if nothing yet. It never splits a character.
         :raises DynamoError: those of ``dynamo_detokenizer_add()``; then none of the ids was added.
         """
-        _require_other_thread()
-        return self._core.add(_numbers([ids] if isinstance(ids, int) else ids))
+        require_other_thread("a tokenizer")
+        return self._core.add(token_ids([ids] if isinstance(ids, int) else ids))
 
     def finish(self) -> str:
         """End the text. Then another one may begin.
@@ -43,7 +43,7 @@ class Detokenizer:
         :returns: what was kept back: as a rule "", else the beginning of a character, as U+FFFD.
         :raises DynamoError: those of ``dynamo_detokenizer_finish()``.
         """
-        _require_other_thread()
+        require_other_thread("a tokenizer")
         return self._core.finish()
 
 
@@ -71,7 +71,7 @@ class Tokenizer:
         model: str | os.PathLike[str] | None = None,
         python: Mapping[str, Any] | None = None,
     ) -> None:
-        _require_other_thread()
+        require_other_thread("a tokenizer")
         text = config_text(config, given({"model": model, "python": python}))
         self._core = interruptible(partial(_core.Tokenizer, text))
 
@@ -97,7 +97,7 @@ class Tokenizer:
             prompt of :meth:`apply_template`, which has them.
         :raises DynamoError: those of ``dynamo_tokenizer_encode()``.
         """
-        _require_other_thread()
+        require_other_thread("a tokenizer")
         return self._core.encode(text.encode("utf-8", "surrogatepass"), add_special_tokens)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
@@ -106,8 +106,8 @@ class Tokenizer:
         :param skip_special_tokens: special tokens, such as EOS, leave no text.
         :raises DynamoError: those of ``dynamo_tokenizer_decode()``.
         """
-        _require_other_thread()
-        return self._core.decode(_numbers(ids), skip_special_tokens)
+        require_other_thread("a tokenizer")
+        return self._core.decode(token_ids(ids), skip_special_tokens)
 
     def apply_template(self, messages: str | Sequence[Mapping[str, Any]], **body: Any) -> str:
         """Turn a chat into the prompt that the model was trained on, by its chat template.
@@ -119,7 +119,7 @@ class Tokenizer:
         :raises DynamoError: those of ``dynamo_tokenizer_apply_template()``:
             :class:`~dynamo_llm.InvalidRequestError`, ...
         """
-        _require_other_thread()
+        require_other_thread("a tokenizer")
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         return self._core.apply_template(json.dumps(given({"messages": list(messages), **body})))
@@ -145,22 +145,3 @@ class Tokenizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _numbers(ids: Sequence[int]) -> bytes:
-    """Token ids as the library takes them."""
-    try:
-        return array("I", ids).tobytes()
-    except (TypeError, OverflowError) as error:
-        raise InvalidArgumentError(f"token ids are integers from 0 to 4294967295: {error}") from error
-
-
-def _require_other_thread() -> None:
-    """Raise an error where the caller would wait for ever."""
-    from dynamo_llm.runtime import host
-
-    if host.is_loop_thread():
-        raise InvalidStateError(
-            "a tokenizer was called on the library's own loop, which does its work; call it in a thread: "
-            "await asyncio.to_thread(...)"
-        )

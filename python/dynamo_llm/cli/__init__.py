@@ -14,6 +14,7 @@ from dynamo_llm.cli.config import config
 from dynamo_llm.cli.doctor import doctor
 from dynamo_llm.cli.ending import Ending
 from dynamo_llm.cli.models import models
+from dynamo_llm.cli.serve import serve
 
 
 @click.group(cls=Ending, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,5 +23,5 @@ def main() -> None:
     """Run LLMs from C, C++ and Python."""
 
 
-for command in (bench, chat, config, doctor, models):
+for command in (bench, chat, config, doctor, models, serve):
     main.add_command(command)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _json_object(_context: click.Context, _parameter: click.Parameter, value: str) -> dict[str, Any]:
+def json_object(_context: click.Context, _parameter: click.Parameter, value: str) -> dict[str, Any]:
     """The object that is the text, if it starts with "{", or else in the file of that name."""
     text, place = value, "the text"
     if not value.lstrip().startswith("{"):
@@ -45,7 +45,7 @@ def runtime_options(command: Command) -> Command:
         click.option(
             "--config",
             metavar="JSON_OR_FILE",
-            callback=_json_object,
+            callback=json_object,
             default="{}",
             help='Configuration: a JSON object, or a file with one. Default "{}": the demo model.',
         ),

@@ -31,6 +31,8 @@ class Chunk(TypedDict, total=False):
     """OpenAI's ``logprobs`` of the choice."""
     usage: Usage
     """Token counts; the last ones count."""
+    data: str | bytes
+    """An item of the answer to a request of data: bytes, or JSON."""
 
 
 class TokenLogprob(TypedDict, total=False):
@@ -68,8 +70,11 @@ class ModelInfo(TypedDict, total=False):
     capabilities: list[str]
     """What requests may ask for: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
     ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
-    models: list[str]
-    """Names that a request may give as its ``model``, where an engine has several models."""
+    models: list[str] | list[dict[str, Any]]
+    """Names that a request may give as its ``model``, where an engine has several models; or a dictionary
+    for each, with ``id`` and keys as these, so that :meth:`~dynamo_llm.Runtime.models` lists them apart."""
+    changes: bool
+    """Whether ``models`` come and go: see :attr:`EngineConfig.changed`."""
     adapters: list[str]
     """Names of LoRA adapters, which a request may give as its ``model``."""
     tokenizer: str
@@ -93,6 +98,10 @@ class EngineConfig:
     """The configuration's ``python``: for engines that start runtimes of their own."""
     name: str | None = None
     """What requests give as their ``model`` if they mean this one; None if the configuration does not say."""
+    cluster: dict[str, Any] = field(default_factory=dict)
+    """The configuration's ``cluster``, not checked yet: ``dynamo_llm.runtime.cluster.settings`` reads it."""
+    changed: Callable[[], None] = field(default=lambda: None, compare=False)
+    """To be called on the loop when ``describe()`` says something else than before."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,23 @@ class EngineRequest:
     types were checked."""
     is_cancelled: Callable[[], bool]
     """Whether the caller has gone. From any thread. For engines that work for long between chunks."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Seconds until the request's deadline, which the library itself keeps; None if it has none. From any
+    thread. For engines that pass it on."""
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """A request of data, as its engine gets it."""
+
+    id: str
+    """Unique in this process; also in logs and errors."""
+    data: Any
+    """Bytes, or what the JSON says."""
+    is_cancelled: Callable[[], bool] = bool
+    """Whether the caller has gone. From any thread."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Seconds until the request's deadline, as of :class:`EngineRequest`."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +184,12 @@ class TokenRequest:
     trace: dict[str, str] | None = None
     """W3C trace context of the request, ``traceparent`` and ``tracestate``, for engines that trace
     themselves."""
+    routing: dict[str, Any] | None = None
+    """Where the request is to go in a cluster, and what helps to choose: Dynamo's routing hints."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the caller has gone. From any thread."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Seconds until the request's deadline, as of :class:`EngineRequest`."""
 
 
 class Engine(Protocol):
@@ -214,3 +244,58 @@ class TokenEngine(Protocol):
 
     def stop(self) -> Awaitable[None] | None:
         """Free the model."""
+
+
+class DataEngine(Protocol):
+    """An engine that takes requests of data, JSON or bytes, in place of OpenAI's bodies, and yields items.
+    The rest is as for :class:`Engine`.
+    """
+
+    kind: Literal["data"]
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    def start(self) -> Awaitable[None] | None:
+        """Get ready."""
+
+    def generate(self, request: DataRequest) -> AsyncIterator[Any] | Iterator[Any]:
+        """Answer a request, item by item: bytes, or a value that JSON has."""
+
+    def stop(self) -> Awaitable[None] | None:
+        """Free what it holds."""
+
+
+class ModelsEngine(Protocol):
+    """An engine that has several models, which may come and go. Each is an engine of its own, of text or
+    of tokens, that is started already; the pipeline is put around those of tokens. The rest is as for
+    :class:`Engine`, with ``changes`` and ``models`` in what ``describe()`` says.
+    """
+
+    kind: Literal["models"]
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    def start(self) -> Awaitable[None] | None:
+        """Find the models."""
+
+    def describe(self) -> ModelInfo:
+        """Which models there are now."""
+
+    async def find(self, request: EngineRequest) -> "Model":
+        """The model that answers a request: the same object as long as it is the same model. May wait for it.
+
+        :raises ModelNotFoundError: there is none of that name; the message has those that are there.
+        """
+
+    def stop(self) -> Awaitable[None] | None:
+        """Let go of them."""
+
+
+class Model(Protocol):
+    """One of the models of a :class:`ModelsEngine`; of tokens if it has ``kind = "tokens"``."""
+
+    def describe(self) -> ModelInfo:
+        """What the model is; of tokens as in :meth:`TokenEngine.describe`."""
+
+    def generate(self, request: Any) -> AsyncIterator[Any] | Iterator[Any]:
+        """Answer a request, as :class:`Engine` or :class:`TokenEngine`."""

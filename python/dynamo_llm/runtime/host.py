@@ -22,7 +22,7 @@ from dynamo_llm.runtime.instance import Instance, describe
 from dynamo_llm.runtime.log import CoreHandler, LogWriter, follow_level
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
-_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT = range(6)
+_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA = range(7)
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 
@@ -77,21 +77,22 @@ class Host:
                 self._on_command(kind, number, stream, request_id, text)
             except BaseException as error:
                 _log.exception("a command of the core failed")
-                if kind == _GENERATE:
+                if kind in (_GENERATE, _GENERATE_DATA):
                     _core.stream_fail(stream, *describe(error))
 
-    def _on_command(self, kind: int, number: int, stream: int, request_id: str, text: str) -> None:
+    def _on_command(self, kind: int, number: int, stream: int, request_id: str, text: str | bytes) -> None:
         instance = self._instances.get(number)  # None: it was stopped, or Python shuts down
-        if kind == _GENERATE and instance is None:
+        generates = kind in (_GENERATE, _GENERATE_DATA)
+        if generates and instance is None:
             _core.stream_fail(stream, _CLOSED, "the engine was stopped", "")
-        elif kind == _GENERATE and instance is not None:
-            instance.generate(stream, request_id, text)
+        elif generates and instance is not None:
+            instance.generate(stream, request_id, text, is_data=kind == _GENERATE_DATA)
         elif kind == _CANCEL and instance is not None:
             instance.cancel(stream)
         elif kind == _SPACE and instance is not None:
             instance.space(stream)
         elif kind == _START:
-            self._spawn(self._start(number, text))
+            self._spawn(self._start(number, str(text)))
         elif kind == _STOP:
             self._spawn(self._stop(number))
         elif kind == _EXIT:
@@ -109,7 +110,7 @@ class Host:
             for folder in reversed(config.get("python", {}).get("path", [])):
                 if folder not in sys.path:
                     sys.path.insert(0, folder)
-            instance = Instance(config)
+            instance = Instance(config, lambda info: _core.host_report_description(number, json.dumps(info)))
             await instance.start()
         except BaseException as error:
             _core.host_report_start(number, *describe(error))

@@ -5,14 +5,15 @@ import asyncio
 import inspect
 import json
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from dynamo_llm import _core
-from dynamo_llm.errors import DynamoError
-from dynamo_llm.runtime import registry, trace
-from dynamo_llm.runtime.engine import Engine, EngineConfig, EngineRequest, ModelInfo, TokenEngine, Usage
+from dynamo_llm.errors import DynamoError, NotSupportedError
+from dynamo_llm.runtime import data, registry, trace
+from dynamo_llm.runtime.engine import DataRequest, EngineConfig, EngineRequest, ModelInfo, Usage
 from dynamo_llm.runtime.pusher import Answer, Pusher
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
 #: Requests that an engine of plain generators answers at once; more wait. An attribute
 #: ``max_threads`` of the engine overrides it.
 _default_threads = 32
+
+#: Attribute of a model that comes and goes, with its pipelines by instance.
+_pipelines = "_dynamo_llm_pipelines"
 
 
 def as_text(text: str) -> str:
@@ -53,19 +57,29 @@ def describe(error: BaseException) -> tuple[int, str, str]:
 
 
 class Instance:
-    """One engine of one runtime. Its methods run on the loop."""
+    """One engine of one runtime. Its methods run on the loop.
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    :param config: the runtime's configuration.
+    :param report: gets what the engine says of its models when that changes.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], report: Callable[[ModelInfo], None] = lambda info: None
+    ) -> None:
+        self._report = report
         self._config = EngineConfig(
             engine=config.get("engine", "mistralrs"),
             model=config.get("model"),
             options=config.get("options", {}),
             python=config.get("python", {}),
             name=config.get("name"),
+            cluster=config.get("cluster", {}),
+            changed=self._changed,
         )
         self.info: ModelInfo = {}
         """What the engine said of its model."""
-        self._engine: Engine | TokenEngine | None = None
+        self._engine: Any = None
+        self._takes_data = False
         self._pipeline: Pipeline | None = None
         self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: ThreadPoolExecutor | None = None
@@ -85,19 +99,39 @@ class Instance:
         try:
             if hasattr(engine, "describe"):
                 self.info = engine.describe()
+            self._takes_data = getattr(engine, "kind", "text") == "data"
             if getattr(engine, "kind", "text") == "tokens":
-                await loop.run_in_executor(None, self._open_pipeline, engine)
+                self._pipeline = await loop.run_in_executor(None, self._open_pipeline, engine, self.info)
+                self.info = self._pipeline.info
         except BaseException:
             await self._call(engine.stop)
             raise
 
-    def _open_pipeline(self, engine: Any) -> None:
+    def _open_pipeline(self, engine: Any, info: ModelInfo) -> "Pipeline":
         """Blocks: it loads libraries and the tokenizer."""
         # Only engines of token ids need its libraries.
         from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
-        self._pipeline = Pipeline(engine, self.info, self._has_text)
-        self.info = self._pipeline.info
+        return Pipeline(engine, info, self._has_text)
+
+    async def _pipeline_of(self, model: Any) -> "Pipeline":
+        """The pipeline around one of an engine's models, which is made for its first request."""
+        # With the model, and not here: a pipeline refers to its model, and both would stay for ever.
+        pipelines = vars(model).setdefault(_pipelines, WeakKeyDictionary())
+        opening = pipelines.get(self)
+        if opening is None or (opening.done() and opening.exception() is not None):
+            loop = asyncio.get_running_loop()
+
+            async def open_it() -> "Pipeline":
+                return await loop.run_in_executor(None, self._open_pipeline, model, model.describe())
+
+            opening = pipelines[self] = loop.create_task(open_it())
+        return await asyncio.shield(opening)
+
+    def _changed(self) -> None:
+        if self._engine is not None:
+            self.info = self._engine.describe()
+            self._report(self.info)
 
     async def stop(self, may_use_threads: bool = True) -> None:
         """Free the engine. Requests are in flight only if Python shuts down under them.
@@ -125,9 +159,12 @@ class Instance:
         if inspect.isawaitable(result):
             await result
 
-    def generate(self, stream: int, request_id: str, text: str) -> None:
-        """Answer a request in a task of its own."""
-        task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text))
+    def generate(self, stream: int, request_id: str, text: str | bytes, is_data: bool = False) -> None:
+        """Answer a request in a task of its own.
+
+        :param text: OpenAI's body as JSON; or, if ``is_data``, data: bytes, or JSON.
+        """
+        task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text, is_data))
         self._tasks[stream] = task
 
         def done(task: asyncio.Task[None]) -> None:
@@ -147,15 +184,33 @@ class Instance:
         if pusher := self._pushers.get(stream):
             pusher.space()
 
-    async def _run(self, stream: int, request_id: str, text: str) -> None:
+    async def _run(self, stream: int, request_id: str, text: str | bytes, is_data: bool) -> None:
         try:
-            usage = await self._answer(stream, request_id, text)
+            if is_data != self._takes_data:
+                takes, other = ("requests of data", "OpenAI bodies")[:: 1 if self._takes_data else -1]
+                raise NotSupportedError(f'the engine "{self._config.engine}" takes {takes}, and no {other}')
+            usage = None
+            if is_data:
+                await self._answer_data(stream, request_id, text)
+            else:
+                usage = await self._answer(stream, request_id, text)
             _core.stream_finish(stream, "", cast("dict[str, Any] | None", usage))
         except BaseException as error:  # SystemExit, too: the host's process is not the engine's
             # After a cancel nobody hears of it. An engine may also raise CancelledError by itself.
             _core.stream_fail(stream, *describe(error))
 
-    async def _answer(self, stream: int, request_id: str, text: str) -> Usage | None:
+    async def _answer_data(self, stream: int, request_id: str, given: str | bytes) -> None:
+        assert self._threads is not None
+        pusher = Pusher(stream, self._threads)
+        self._pushers[stream] = pusher
+        try:
+            content = given if isinstance(given, bytes) else json.loads(given)
+            request = DataRequest(request_id, content, pusher.is_cancelled, pusher.remaining)
+            await pusher.push([data.chunks(self._engine.generate(request))])
+        finally:
+            del self._pushers[stream]
+
+    async def _answer(self, stream: int, request_id: str, text: str | bytes) -> Usage | None:
         body = json.loads(text)
         assert self._threads is not None
         with trace.span(body, request_id, self._config.engine, self.info) as span:
@@ -163,7 +218,7 @@ class Instance:
             self._pushers[stream] = pusher
             try:
                 usage = await pusher.push(
-                    await self._ask(EngineRequest(request_id, body, pusher.is_cancelled))
+                    await self._ask(EngineRequest(request_id, body, pusher.is_cancelled, pusher.remaining))
                 )
             finally:
                 del self._pushers[stream]
@@ -175,10 +230,15 @@ class Instance:
         """The choices of the answer to a request; those of a text engine come together."""
         if self._pipeline is not None:
             return await self._pipeline.answer(request)
-        answer = cast(Engine, self._engine).generate(request)
+        engine = self._engine
+        if getattr(engine, "kind", "text") == "models":
+            engine = await engine.find(request)
+            if getattr(engine, "kind", "text") == "tokens":
+                return await (await self._pipeline_of(engine)).answer(request)
+        answer = engine.generate(request)
         if hasattr(answer, "__aiter__") or hasattr(answer, "__iter__"):
             return [answer]
         raise TypeError(
-            f"generate() of {type(self._engine).__qualname__} must be a generator, "
+            f"generate() of {type(engine).__qualname__} must be a generator, "
             f"not return {type(answer).__qualname__}"
         )

@@ -35,24 +35,26 @@ def _describe(kind: object) -> str:
     return _words.get(kind, str(kind))  # type: ignore[call-overload,no-any-return]
 
 
-def read(kind: type[T], options: dict[str, Any]) -> T:
+def read(kind: type[T], options: dict[str, Any], where: str = "options") -> T:
     """Make a dataclass of options.
 
     :param kind: a dataclass whose fields all have defaults; their names are the known keys, without an
         underscore at the end, which a field needs whose key is a word of Python.
     :param options: what the configuration says.
+    :param where: its path in the configuration, for messages; empty for the whole.
     :raises InvalidConfigError: an unknown key (the nearest known one is named) or a wrong type.
     """
     hints = {name.rstrip("_"): hint for name, hint in typing.get_type_hints(kind).items()}
     fields = {field.name.rstrip("_"): field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     known = list(fields)
+    prefix = f"{where}." if where else ""
     for key, value in options.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f'did you mean "options.{close[0]}"?' if close else "known: " + ", ".join(known)
-            raise InvalidConfigError(f'unknown key "options.{key}" in the configuration; {hint}')
+            hint = f'did you mean "{prefix}{close[0]}"?' if close else "known: " + ", ".join(known)
+            raise InvalidConfigError(f'unknown key "{prefix}{key}" in the configuration; {hint}')
         if not _fits(value, hints[key]):
             raise InvalidConfigError(
-                f'"options.{key}" of the configuration must be {_describe(hints[key])}, not {value!r}'
+                f'"{prefix}{key}" of the configuration must be {_describe(hints[key])}, not {value!r}'
             )
     return kind(**{fields[key]: value for key, value in options.items()})

@@ -36,6 +36,10 @@ class Pusher:
         """Whether nobody wants the rest: the caller has gone, or a choice failed. From any thread."""
         return self._has_failed or _core.stream_is_cancelled(self._stream)
 
+    def remaining(self) -> float | None:
+        """Seconds until the request's deadline. From any thread."""
+        return _core.stream_remaining(self._stream)
+
     def space(self) -> None:
         """The stream, which was full, has room again."""
         waiters, self._waiters = self._waiters, []

@@ -12,14 +12,16 @@ from dynamo_llm.runtime.engine import Engine
 GROUP = "dynamo_llm.engines"
 
 _own = {
+    "dynamo": "dynamo_llm.runtime.engines.dynamo:DynamoEngine",
     "dynamo-backend": "dynamo_llm.runtime.engines.dynamo_backend:DynamoBackendEngine",
+    "dynamo-endpoint": "dynamo_llm.runtime.engines.dynamo_endpoint:DynamoEndpointEngine",
     "mistralrs": "dynamo_llm.runtime.engines.mistralrs:MistralRsEngine",
     "openai": "dynamo_llm.runtime.engines.openai:OpenAIEngine",
     "transformers": "dynamo_llm.runtime.engines.transformers:TransformersEngine",
     "vllm": "dynamo_llm.runtime.engines.vllm:VllmEngine",
 }
 # Extras of this package that are not called as their engine.
-_extras = {"dynamo-backend": "dynamo"}
+_extras = {"dynamo-backend": "dynamo", "dynamo-endpoint": "dynamo"}
 _native = ("echo", "scripted")
 
 

@@ -76,6 +76,10 @@ _handled = {
 }
 #: Keys of "nvext" that are handled here, by the core, or that say nothing about the answer.
 _nvext = ("agent_hints", "cache_salt", "annotations", "extra_fields")
+#: Those that say where in a cluster the request is to go, as Dynamo's routing hints call them.
+_routing = ("backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_rank", "prefill_dp_rank")
+#: Keys of "nvext.agent_hints" that help to choose, as Dynamo's routing hints call them.
+_hints = {"osl": "expected_output_tokens", "strict_priority": "strict_priority"}
 #: Characters that mean something in a regular expression.
 _special = set("\\^$.|?*+()[]{}")
 
@@ -102,6 +106,7 @@ class Settings:
     adapter: str | None
     priority: int
     cache_salt: str | None
+    routing: dict[str, Any] | None
     trace: dict[str, str] | None
 
 
@@ -176,6 +181,7 @@ class Reader:
             adapter=self._adapter(given),
             priority=hints[0],
             cache_salt=hints[1],
+            routing=hints[2] or None,
             trace=trace or None,
         )
 
@@ -306,25 +312,37 @@ class Reader:
             )
         return str(adapter)
 
-    @staticmethod
-    def _nvext(given: dict[str, Any]) -> tuple[int, str | None]:
-        """Priority and cache salt."""
+    def _nvext(self, given: dict[str, Any]) -> tuple[int, str | None, dict[str, Any]]:
+        """Priority, cache salt and routing hints."""
         extension = given.get("nvext", {})
         hints = extension.get("agent_hints") or {}
+        routing: dict[str, Any] = {}
         for key in extension:
-            if extension[key] is not None and key not in _nvext:
+            if extension[key] is None or key in _nvext:
+                continue
+            if key not in (*_routing, "routing_constraints"):
                 raise NotSupportedError(
                     f'"nvext.{key}" of the request is not supported by engines of token ids'
                 )
+            self._need("routing", f'"nvext.{key}"')
+            routing[key] = extension[key]
+            if key in _routing:
+                _integer(routing[key], f"nvext.{key}", 0, (1 << 64) - 1)
+            elif not isinstance(routing[key], dict):
+                raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
         if not isinstance(hints, dict):
             raise InvalidRequestError('"nvext.agent_hints" of the request must be an object')
+        for key, name in _hints.items():
+            if hints.get(key) is not None:
+                routing[name] = _integer(hints[key], f"nvext.agent_hints.{key}", 0, (1 << 32) - 1)
         priority, name = hints.get("priority"), "nvext.agent_hints.priority"
         if "priority" in given:
             priority, name = given["priority"], "priority"
         salt = extension.get("cache_salt")
         if salt is not None and (not isinstance(salt, str) or not salt):
             raise InvalidRequestError('"nvext.cache_salt" of the request must be a string that is not empty')
-        return 0 if priority is None else _integer(priority, name, -(1 << 31), (1 << 31) - 1), salt
+        priority = 0 if priority is None else _integer(priority, name, -(1 << 31), (1 << 31) - 1)
+        return priority, salt, routing
 
 
 def _schema_of_format(value: dict[str, Any]) -> Any:

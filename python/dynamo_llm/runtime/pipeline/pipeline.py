@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts template, tokenizer, detokenizer and stop strings around an engine of token ids."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,16 +8,15 @@ from typing import Any
 from dynamo_llm.errors import (
     ContextLengthError,
     DynamoError,
-    InvalidRequestError,
     NotSupportedError,
 )
 from dynamo_llm.runtime.engine import Chunk, EngineRequest, ModelInfo, TokenEngine, TokenRequest
-from dynamo_llm.runtime.pipeline import messages
-from dynamo_llm.runtime.pipeline.body import Reader, Settings, token_ids
+from dynamo_llm.runtime.pipeline.body import Reader, Settings
 from dynamo_llm.runtime.pipeline.choice import Choice, NoText
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.folder import Folder
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
+from dynamo_llm.runtime.pipeline.prompt import Prompts, vocab_size
 from dynamo_llm.runtime.pipeline.template import ChatTemplates
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stop import StopStrings
@@ -40,7 +38,7 @@ class Pipeline:
     def __init__(self, engine: TokenEngine, info: ModelInfo, has_text: bool = True) -> None:
         self._engine = engine
         self._tokenizer: Tokenizer | None = None
-        self._templates: ChatTemplates | None = None
+        templates: ChatTemplates | None = None
         where = info.get("tokenizer") or info.get("path")
         folder: Folder | None = None
         if has_text:
@@ -48,13 +46,14 @@ class Pipeline:
                 raise _silent(engine, '"path" or "tokenizer"')
             folder = Folder(where)
             self._tokenizer = Tokenizer(folder)
-            self._templates = ChatTemplates(folder.chat_templates, folder.special_tokens)
+            templates = ChatTemplates(folder.chat_templates, folder.special_tokens)
         self._context_length = info.get("context_length") or (folder.context_length if folder else None)
         if self._context_length is None:
             raise _silent(engine, '"context_length"')
         self._eos = frozenset(_eos(info, folder, self._tokenizer))
-        self._reader = Reader(info, _vocab_size(folder, self._tokenizer))
-        self._vocab_size = _vocab_size(folder, self._tokenizer)
+        size = vocab_size(folder, self._tokenizer)
+        self._reader = Reader(info, size)
+        self._prompts = Prompts(self._tokenizer, templates, size)
         self.info: ModelInfo = _described(info, self._context_length, has_text, folder)
         """What the engine said, and what the pipeline adds to it."""
 
@@ -64,54 +63,13 @@ class Pipeline:
         :raises DynamoError: the request is refused; the engine has not seen it then.
         """
         settings = self._reader.read(request.body)
-        prompt = await self._prompt(request.body)
+        prompt = await self._prompts.ids(request.body)
         asked = self._request(request, prompt, settings)
         answers: list[Answer] = []
         for index in range(settings.n):
             choice = self._choice(index, asked if settings.n == 1 else _of_index(asked, index), settings)
             answers.append(self._start(choice))
         return answers
-
-    # ------------------------------------------------------------------------------------- prompt
-
-    async def _prompt(self, body: dict[str, Any]) -> list[int]:
-        if "messages" in body:
-            if self._templates is None or self._tokenizer is None:
-                raise NotSupportedError(
-                    'with "pipeline": "off" in the configuration the engine takes no chats; send a '
-                    'completion whose "prompt" is an array of token ids'
-                )
-            text = await self._filled_in(self._templates, body)
-            return await self._tokenizer.encode(text, add_special_tokens=False)
-        prompt = body["prompt"]
-        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-            if len(prompt) > 1:
-                raise NotSupportedError(
-                    f'"prompt" of the request has {len(prompt)} prompts; send each in a request of its own'
-                )
-            prompt = prompt[0]
-        ids = prompt
-        if isinstance(prompt, str):
-            if self._tokenizer is None:
-                raise NotSupportedError(
-                    'with "pipeline": "off" in the configuration "prompt" must be an array of token ids, '
-                    "not a string"
-                )
-            ids = await self._tokenizer.encode(prompt, add_special_tokens=True)
-        ids = token_ids(ids, "prompt", self._vocab_size)
-        if not ids:
-            raise InvalidRequestError('"prompt" of the request has no tokens; it needs at least one')
-        return ids
-
-    @staticmethod
-    async def _filled_in(templates: ChatTemplates, body: dict[str, Any]) -> str:
-        def fill_in() -> str:
-            return templates.render(body, messages.plain(body["messages"]))
-
-        # A template of the caller's own may take its time.
-        if body.get("chat_template") is None:
-            return fill_in()
-        return await asyncio.get_running_loop().run_in_executor(None, fill_in)
 
     # ------------------------------------------------------------------------------------ request
 
@@ -146,7 +104,9 @@ class Pipeline:
             priority=settings.priority,
             cache_salt=settings.cache_salt,
             trace=settings.trace,
+            routing=settings.routing,
             is_cancelled=request.is_cancelled,
+            remaining=request.remaining,
         )
 
     # ------------------------------------------------------------------------------------- answer
@@ -202,14 +162,6 @@ def _eos(info: ModelInfo, folder: Folder | None, tokenizer: Tokenizer | None) ->
     named = folder.special_tokens.get("eos_token")
     id = None if named is None else tokenizer.token_id(named)
     return [*folder.eos_token_ids, *([] if id is None else [id])]
-
-
-def _vocab_size(folder: Folder | None, tokenizer: Tokenizer | None) -> int | None:
-    """A model may have more ids than its tokenizer."""
-    if folder is None or tokenizer is None:
-        return None
-    size = folder.config.get("vocab_size")
-    return max(tokenizer.vocab_size, size if isinstance(size, int) else 0)
 
 
 def _described(info: ModelInfo, context_length: int, has_text: bool, folder: Folder | None) -> ModelInfo:

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/kv_publisher.hpp"
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "capi/arguments.hpp"
+#include "capi/barrier.hpp"
+#include "capi/owned.hpp"
+#include "capi/structs.hpp"
+#include "embed/python.hpp"
+#include "engines/native.hpp"
+
+using namespace dynamo;
+using capi::status_of;
+using capi::value_of;
+
+namespace {
+
+template <class T>
+std::span<const T> array_of(const T *first, std::size_t count, const char *name) {
+    return {count == 0 ? nullptr : capi::not_null(first, name), count};
+}
+
+void add(KvEvents &events, KvPublisher &publisher, const dynamo_kv_stored_t *given) {
+    const dynamo_kv_stored_t stored = capi::taken(given, "stored", "dynamo_kv_stored_t");
+    array_of(stored.token_ids, stored.token_count, "stored->token_ids");
+    array_of(stored.block_hashes, stored.block_count, "stored->block_hashes");
+    publisher.add_stored(events, stored);
+}
+
+void add(KvEvents &events, KvPublisher &publisher, const dynamo_kv_event_t &event) {
+    switch (event.kind) {
+        case DYNAMO_KV_STORED:
+            add(events, publisher, event.stored);
+            return;
+        case DYNAMO_KV_REMOVED:
+            KvPublisher::add_removed(events,
+                                     array_of(event.removed, event.removed_count, "removed"));
+            return;
+        case DYNAMO_KV_CLEARED:
+            KvPublisher::add_cleared(events);
+            return;
+        default:
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                          "kind must be a dynamo_kv_event_kind_t from 1 to 3, not " +
+                              std::to_string(event.kind));
+    }
+}
+
+std::int32_t publish(KvPublisher &publisher, KvEvents events) {
+    return publisher.publish(std::move(events)) ? DYNAMO_OK : DYNAMO_PENDING;
+}
+
+}  // namespace
+
+dynamo_kv_publisher_t *dynamo_kv_publisher_create(const char *config_json) {
+    return value_of<dynamo_kv_publisher_t *>(nullptr, [&] {
+        Config config = KvPublisher::parse_config(capi::text(config_json, "config_json"));
+        engines::register_native();
+        config.engine = embed::engine_from_python(config);
+        return open_handle(std::make_shared<KvPublisher>(config));
+    });
+}
+
+void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher) {
+    status_of([&] {
+        if (publisher != nullptr && !close_handle<KvPublisher>(publisher)) {
+            Held<KvPublisher> says_why(publisher);
+        }
+        return DYNAMO_OK;
+    });
+}
+
+const char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher) {
+    return value_of<const char *>(nullptr,
+                                  [&] { return Held<KvPublisher>(publisher)->info().c_str(); });
+}
+
+int32_t dynamo_kv_publisher_stored(dynamo_kv_publisher_t *publisher,
+                                   const dynamo_kv_stored_t *stored) {
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        KvEvents events;
+        add(events, *held, stored);
+        return publish(*held, std::move(events));
+    });
+}
+
+int32_t dynamo_kv_publisher_removed(dynamo_kv_publisher_t *publisher, const uint64_t *block_hashes,
+                                    size_t count) {
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        KvEvents events;
+        KvPublisher::add_removed(events, array_of(block_hashes, count, "block_hashes"));
+        return publish(*held, std::move(events));
+    });
+}
+
+int32_t dynamo_kv_publisher_cleared(dynamo_kv_publisher_t *publisher) {
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        KvEvents events;
+        KvPublisher::add_cleared(events);
+        return publish(*held, std::move(events));
+    });
+}
+
+int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
+                                         const dynamo_kv_event_t *events, size_t count,
+                                         size_t event_size) {
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        if (event_size < sizeof(dynamo_kv_event_t)) {
+            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                          "event_size is " + std::to_string(event_size) +
+                              "; it must be sizeof(dynamo_kv_event_t)");
+        }
+        if (count > 0) {
+            capi::not_null(events, "events");
+        }
+        KvEvents all;
+        const auto *const bytes = reinterpret_cast<const std::byte *>(events);
+        for (std::size_t number = 0; number < count; ++number) {
+            try {
+                add(all, *held,
+                    *reinterpret_cast<const dynamo_kv_event_t *>(bytes + number * event_size));
+            } catch (const Failure &failure) {
+                Error error = failure.error();
+                error.message = "events[" + std::to_string(number) + "]: " + error.message;
+                throw Failure(std::move(error));
+            }
+        }
+        return publish(*held, std::move(all));
+    });
+}
+
+int32_t dynamo_kv_publisher_flush(dynamo_kv_publisher_t *publisher, int64_t timeout_ms) {
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        return held->flush(capi::timeout(timeout_ms)) ? DYNAMO_OK : DYNAMO_PENDING;
+    });
+}
+
+int32_t dynamo_kv_publisher_statistics(dynamo_kv_publisher_t *publisher,
+                                       dynamo_kv_statistics_t *statistics) {
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        capi::give(statistics, held->statistics(), "statistics", "dynamo_kv_statistics_t");
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_kv_publisher_hashes(dynamo_kv_publisher_t *publisher, const uint32_t *token_ids,
+                                   size_t count, const char *lora_name, const char *cache_salt,
+                                   uint64_t **hashes, size_t *hash_count) {
+    if (hashes != nullptr) {
+        *hashes = nullptr;
+    }
+    if (hash_count != nullptr) {
+        *hash_count = 0;
+    }
+    return status_of([&] {
+        Held<KvPublisher> held(publisher);
+        capi::not_null(hashes, "hashes");
+        capi::not_null(hash_count, "hash_count");
+        const auto found =
+            held->hashes(array_of(token_ids, count, "token_ids"), lora_name, cache_salt);
+        *hashes = capi::owned::numbers(std::span(found));
+        *hash_count = found.size();
+        return DYNAMO_OK;
+    });
+}

@@ -1,0 +1,60 @@
+/* Serves an engine of the program's own, in C, to a cluster of NVIDIA Dynamo.
+ *
+ *     gcc -o worker worker.c ../engines/c/engine.c ../engines/babble.c ../engines/json.c -pthread \
+ *         $(dynamo-llm config --cflags --libs)
+ *     ./worker MODEL_FOLDER '{"discovery": "file", "path": "/tmp/cluster"}'
+ *
+ * The folder has the tokenizer of the model, which clients and frontends read; they find the model under the
+ * name "babble". Prints what it serves. Ctrl-C or SIGTERM: no new requests come, and those in flight go on to
+ * their end. */
+#include <dynamo_llm/cluster.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../engines/c/engine.h"
+
+static int fail(const char *message) {
+    fprintf(stderr, "worker: %s\n", message);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3)
+        return fail("usage: worker MODEL_FOLDER CLUSTER_JSON [ENDPOINT]");
+    /* Blocked here, and so in every thread that the library starts: the main thread waits for them below. */
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    if (dynamo_engine_register("babble", &engine_of_tokens, NULL, NULL) != DYNAMO_OK)
+        return fail(dynamo_last_error());
+    char config[4096];
+    const int length =
+        snprintf(config, sizeof config,
+                 "{\"cluster\": %s, \"endpoint\": \"%s\","
+                 " \"model\": {\"name\": \"babble\", \"path\": \"%s\", \"kv_block_size\": 16},"
+                 " \"runtime\": {\"engine\": \"babble\", \"options\": {\"step_us\": 2000}}}",
+                 argv[2], argc > 3 ? argv[3] : "dynamo.backend.generate", argv[1]);
+    if (length < 0 || (size_t)length >= sizeof config)
+        return fail("the arguments are too long");
+
+    dynamo_worker_t *worker = dynamo_worker_create(config);
+    if (worker == NULL)
+        return fail(dynamo_last_error());
+    char *info = dynamo_worker_info(worker);
+    printf("%s\n", info == NULL ? dynamo_last_error() : info);
+    fflush(stdout);
+    dynamo_free(info);
+
+    int signal_number;
+    sigwait(&signals, &signal_number);
+    const int32_t status = dynamo_worker_shutdown(worker, 30000);
+    if (status != DYNAMO_OK)
+        fprintf(stderr, "worker: %s\n", dynamo_last_error());
+    dynamo_worker_destroy(worker);
+    return status == DYNAMO_OK ? 0 : 1;
+}

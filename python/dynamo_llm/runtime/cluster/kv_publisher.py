@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is behind the KV publishers of the C interface: tells a cluster's routers which KV blocks a worker
+has.
+"""
+
+from array import array
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dynamo_llm.errors import InvalidConfigError, InvalidStateError
+from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster import connection
+from dynamo_llm.runtime.cluster.endpoint_path import full_path
+from dynamo_llm.runtime.cluster.kv_hashes import block_hashes, signed
+from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.engine import DataRequest, EngineConfig
+
+#: Blocks that one event removes when all are, and events that are handed over at once when all are said
+#: again; messages must not get too long.
+_blocks_at_once = 4096
+_events_at_once = 4096
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block that is stored."""
+
+    token_ids: "array[int]"
+    parent: int | None
+    lora_name: str | None
+    cache_salt: str | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of a publisher's configuration."""
+
+    endpoint: str = ""
+    """``namespace.component.endpoint`` of the worker, or without the namespace."""
+    kv_block_size: int = 0
+    """Tokens per block."""
+    data_parallel_rank: int = 0
+    """The rank whose blocks these are."""
+    worker_id: int | None = None
+    """None: this process's own instance id."""
+    enable_local_indexer: bool = True
+    """Keep an index of the blocks beside the worker, which routers that start later ask."""
+    zmq_endpoint: str | None = None
+    """The address where an engine publishes its events itself: they are passed on."""
+    zmq_topic: str | None = None
+    """The topic of those events; None for all."""
+    queue_blocks: int = 65536
+    """Bound of the queue in front of this."""
+    batching_timeout_ms: int | None = None
+    """How long Dynamo may wait for more events before it sends some; None: not at all."""
+
+
+class KvPublisherEngine:
+    """Publishes KV events. Its requests are commands, answered by one item each:
+
+    - ``{"publish": [events]}``, by ``{"published": events, "stored": blocks}``, with events in order:
+      ``{"stored": {"token_ids": [...], "block_hashes": [...], "parent_hash": n, "lora_name": text,
+      "cache_salt": text}}``, ``{"removed": [hashes]}``, ``{"cleared": true}``;
+    - ``{"hashes": {"token_ids": [...], "lora_name": text, "cache_salt": text}}``, by
+      ``{"hashes": [...]}``.
+
+    Hashes are unsigned numbers of 64 bits.
+    """
+
+    kind: Literal["data"] = "data"
+
+    def __init__(self, config: EngineConfig) -> None:
+        rest = dict(config.options)
+        self._settings = Settings.read(rest.pop("cluster", None) or {})
+        self._options = options.read(Options, rest)
+        if not self._options.endpoint:
+            raise InvalidConfigError('"endpoint" is missing; it is like "dynamo.backend.generate"')
+        self._path = full_path(self._options.endpoint, self._settings.namespace)
+        if self._options.kv_block_size < 1:
+            raise InvalidConfigError(
+                f'"kv_block_size" must be tokens per block, at least 1, not {self._options.kv_block_size}'
+            )
+        if self._options.data_parallel_rank < 0:
+            raise InvalidConfigError('"data_parallel_rank" must not be negative')
+        #: What is stored: for "cleared", which Dynamo has no event for, and to say it all again after the
+        #: connection was lost.
+        self._stored: dict[int, Block] = {}
+
+    async def start(self) -> None:
+        """Join the cluster."""
+        self._connection = await connection.acquire(self._settings)
+        try:
+            self._publisher = self._open()
+        except BaseException:
+            await self._connection.release()
+            raise
+        self._forget = self._connection.subscribe(self._on_connection)
+
+    def _open(self) -> Any:
+        endpoint = self._connection.runtime.endpoint(self._path)
+        given = self._options.worker_id
+        self._worker_id: int = endpoint.connection_id() if given is None else given
+        return self._connection.core.KvEventPublisher(
+            endpoint,
+            worker_id=self._worker_id,
+            kv_block_size=self._options.kv_block_size,
+            dp_rank=self._options.data_parallel_rank,
+            enable_local_indexer=self._options.enable_local_indexer,
+            zmq_endpoint=self._options.zmq_endpoint,
+            zmq_topic=self._options.zmq_topic,
+            batching_timeout_ms=self._options.batching_timeout_ms,
+        )
+
+    def _on_connection(self, event: connection.Event) -> None:
+        if event != "restored":
+            return  # what is published meanwhile is remembered
+        self._publisher.shutdown()
+        self._publisher = self._open()
+        again = [self._message(value, self._stored[value]) for value in _parents_first(self._stored)]
+        for at in range(0, len(again), _events_at_once):
+            self._publisher.publish_batch(again[at : at + _events_at_once])
+
+    def describe(self) -> dict[str, Any]:
+        """The answer of ``dynamo_kv_publisher_info()``."""
+        return {
+            "worker_id": self._worker_id,
+            "endpoint": self._path,
+            "kv_block_size": self._options.kv_block_size,
+            "data_parallel_rank": self._options.data_parallel_rank,
+            "relays": self._options.zmq_endpoint is not None,
+        }
+
+    def generate(self, request: DataRequest) -> AsyncIterator[Any] | Iterator[Any]:
+        """Answer a command. Hashes are computed in a thread: others would wait for them on the loop."""
+        if "hashes" in request.data:
+            return self._hashes(request.data["hashes"])
+        return self._publish(request.data["publish"])
+
+    async def stop(self) -> None:
+        """Leave the cluster."""
+        self._forget()
+        self._publisher.shutdown()
+        await self._connection.release()
+
+    def _hashes(self, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {
+            "hashes": block_hashes(
+                asked["token_ids"],
+                self._options.kv_block_size,
+                asked.get("lora_name"),
+                asked.get("cache_salt"),
+            )
+        }
+
+    async def _publish(self, events: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        if self._options.zmq_endpoint is not None:
+            raise InvalidStateError(
+                f'the publisher passes on the events of "{self._options.zmq_endpoint}" and takes no others'
+            )
+        batch: list[Any] = []
+        for event in events:
+            if "stored" in event:
+                batch.append(self._store(event["stored"]))
+            elif "removed" in event:
+                batch.append(self._remove(event["removed"]))
+            else:
+                hashes = list(self._stored)
+                batch += [
+                    self._remove(hashes[at : at + _blocks_at_once])
+                    for at in range(0, len(hashes), _blocks_at_once)
+                ]
+        if batch:
+            self._publisher.publish_batch(batch)
+        yield {"published": len(events), "stored": len(self._stored)}
+
+    def _store(self, stored: dict[str, Any]) -> dict[str, Any]:
+        hashes, tokens = stored["block_hashes"], stored["token_ids"]
+        size = self._options.kv_block_size
+        parent = stored.get("parent_hash")
+        for number, value in enumerate(hashes):
+            own = array("I", tokens[number * size : (number + 1) * size])
+            self._stored[value] = Block(own, parent, stored.get("lora_name"), stored.get("cache_salt"))
+            parent = value
+        return _stored_event(
+            tokens,
+            hashes,
+            size,
+            stored.get("parent_hash"),
+            stored.get("lora_name"),
+            stored.get("cache_salt"),
+        )
+
+    def _message(self, value: int, block: Block) -> dict[str, Any]:
+        return _stored_event(
+            list(block.token_ids),
+            [value],
+            len(block.token_ids),
+            block.parent,
+            block.lora_name,
+            block.cache_salt,
+        )
+
+    def _remove(self, hashes: list[int]) -> dict[str, Any]:
+        for value in hashes:
+            self._stored.pop(value, None)
+        return {"type": "removed", "block_hashes": [signed(value) for value in hashes]}
+
+
+def _stored_event(
+    token_ids: list[int],
+    hashes: list[int],
+    size: int,
+    parent: int | None,
+    lora_name: str | None,
+    cache_salt: str | None,
+) -> dict[str, Any]:
+    """An event as Dynamo takes it."""
+    return {
+        "type": "stored",
+        "token_ids": token_ids,
+        "num_block_tokens": [size] * len(hashes),
+        "block_hashes": [signed(value) for value in hashes],
+        "parent_hash": None if parent is None else signed(parent),
+        "lora_name": lora_name,
+        "cache_salt": cache_salt,
+    }
+
+
+def _parents_first(blocks: Mapping[int, Block]) -> list[int]:
+    """The hashes, none before its parent's."""
+    ordered: dict[int, None] = {}
+    for value in blocks:
+        chain: dict[int, None] = {}
+        at: int | None = value
+        while at is not None and at in blocks and at not in ordered and at not in chain:
+            chain[at] = None
+            at = blocks[at].parent
+        ordered.update(dict.fromkeys(reversed(chain)))
+    return list(ordered)

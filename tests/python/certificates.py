@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates for tests, made with openssl: a signer, and certificates for the loopback."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import run
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Files in PEM."""
+
+    cert: Path
+    key: Path
+
+    def keys(self, ca: "Certificate") -> dict[str, str]:
+        """As the configuration has it."""
+        return {"ca": str(ca.cert), "cert": str(self.cert), "key": str(self.key)}
+
+
+def _openssl(*words: str | Path) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("needs openssl")
+    result = run([program, *words])
+    assert result.returncode == 0, result.stderr
+
+
+_new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def signer(folder: Path, name: str) -> Certificate:
+    """One that signs others."""
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}-key.pem")
+    _openssl(
+        "req", "-x509", *_new_key, "-keyout", made.key, "-out", made.cert, "-subj", f"/CN={name}",
+        "-days", "2", "-addext", "basicConstraints=critical,CA:TRUE",
+        "-addext", "keyUsage=critical,keyCertSign",
+    )  # fmt: skip
+    return made
+
+
+def signed(folder: Path, name: str, by: Certificate, address: str = "IP:127.0.0.1") -> Certificate:
+    """One for a server and a client at an address."""
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}-key.pem")
+    request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
+    extensions.write_text(
+        f"subjectAltName={address}\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n"
+    )
+    _openssl("req", *_new_key, "-keyout", made.key, "-out", request, "-subj", f"/CN={name}")
+    _openssl(
+        "x509", "-req", "-in", request, "-CA", by.cert, "-CAkey", by.key, "-CAcreateserial", "-days", "2",
+        "-extfile", extensions, "-out", made.cert,
+    )  # fmt: skip
+    return made

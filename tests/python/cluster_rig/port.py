@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports of the loopback for servers."""
+
+import random
+import socket
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port that nobody has now.
+
+    It is below those that the kernel gives to clients. So nobody gets it by chance while a server that had it
+    is down, nor does a client that connects to it in vain meet itself.
+    """
+    end = 32768
+    limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if limits.exists():
+        end = max(12000, min(end, int(limits.read_text().split()[0])))
+    while True:
+        port = random.randrange(10000, end)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker of a cluster for tests. The answer's tokens say at which position they are, so that lost and
+doubled ones show: token 100 + position, counted from the prompt's first token.
+
+What a request does differently is in its prompt: [1, k] raises the k-th of ``failures``, [2, ...] ends
+without its last token. With --kv, prompts of answers of two tokens are in the cache. The log has a line of
+JSON for each request, and one for each that was stopped.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import dynamo.llm.exceptions as kinds
+from dynamo._core import (
+    DistributedRuntime,
+    KvEventPublisher,
+    ModelInput,
+    ModelRuntimeConfig,
+    ModelType,
+    WorkerType,
+    compute_block_hash_for_seq,
+    register_model,
+)
+from dynamo_llm import paths
+
+#: A request whose prompt is [1, number] gets one of these.
+failures: list[BaseException] = [
+    kinds.InvalidArgument("no"),
+    kinds.Disconnected("no"),
+    kinds.ConnectionTimeout("no"),
+    kinds.Cancelled("no"),
+    kinds.Unknown("no"),
+    ValueError("no"),
+    KeyError("no"),
+    TimeoutError("no"),
+    *(
+        kinds.HttpError(code, "no")
+        for code in (400, 401, 403, 404, 408, 409, 413, 422, 429, 499, 500, 501, 502, 503, 504, 529)
+    ),
+]
+
+block_size = 16
+
+
+def say(**what: Any) -> None:
+    """A line of the log."""
+    print(json.dumps(what), flush=True)
+
+
+class Worker:
+    """One endpoint with a model."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.publisher: Any = None
+
+    async def run(self) -> None:
+        """Serve until the end."""
+        given = self.arguments
+        loop = asyncio.get_running_loop()
+        runtime = DistributedRuntime(
+            loop, given.discovery, given.request_plane, event_plane=given.event_plane
+        )
+        endpoint = runtime.endpoint(f"dynamo.{given.component}.generate")
+        config = ModelRuntimeConfig()
+        config.total_kv_blocks = 1000
+        serving = asyncio.ensure_future(endpoint.serve_endpoint(self.text if given.text else self.tokens))
+        if given.kv:
+            self.publisher = KvEventPublisher(endpoint, kv_block_size=block_size, enable_local_indexer=True)
+        await register_model(
+            ModelInput.Text if given.text else ModelInput.Tokens,
+            ModelType.Completions if given.completions else ModelType.Chat | ModelType.Completions,
+            endpoint,
+            str(paths.demo_model_dir()),
+            given.name,
+            worker_type=WorkerType.Aggregated,
+            kv_cache_block_size=block_size,
+            runtime_config=config,
+        )
+        say(ready=endpoint.connection_id())
+        await serving
+        say(ended=True)
+
+    async def tokens(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Answer token ids."""
+        say(request=request, id=context.id(), metadata=dict(context.metadata.items()))
+        prompt = request["token_ids"]
+        if prompt[0] == 1 and len(prompt) == 2:
+            raise failures[prompt[1]]
+        count = request["stop_conditions"]["max_tokens"]
+        if self.publisher is not None and count == 2:
+            self.store(prompt)
+        for number in range(count):
+            await asyncio.sleep(self.arguments.delay)
+            if context.is_stopped():
+                say(stopped=context.id())
+                return
+            if number == count - 1 and prompt[0] == 2:
+                return
+            item: dict[str, Any] = {"token_ids": [100 + len(prompt) + number], "index": 0}
+            if request["output_options"]["logprobs"] is not None:
+                item["log_probs"] = [-0.5]
+                item["top_logprobs"] = [[{"rank": 1, "token_id": item["token_ids"][0], "logprob": -0.5}]]
+            if number == count - 1:
+                item["finish_reason"] = "length"
+                item["completion_usage"] = {
+                    "prompt_tokens": len(prompt),
+                    "completion_tokens": count,
+                    "total_tokens": len(prompt) + count,
+                    "prompt_tokens_details": {"cached_tokens": 3},
+                }
+            yield item
+
+    def store(self, prompt: list[int]) -> None:
+        """Say that the prompt's blocks are in the cache."""
+        hashes = [
+            value - (1 << 64) if value >> 63 else value
+            for value in compute_block_hash_for_seq(prompt, block_size)
+        ]
+        if hashes:
+            stored = prompt[: len(hashes) * block_size]
+            self.publisher.publish_stored(stored, [block_size] * len(hashes), hashes, None)
+
+    async def text(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Answer OpenAI's body."""
+        say(request=request, id=context.id(), metadata=dict(context.metadata.items()))
+        is_chat = "messages" in request
+        count = request["max_tokens"]
+        for number in range(count):
+            await asyncio.sleep(self.arguments.delay)
+            if context.is_stopped():
+                say(stopped=context.id())
+                return
+            said = f"{number} "
+            choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if number == count - 1 else None}
+            choice |= {"delta": {"content": said}} if is_chat else {"text": said}
+            kind = "chat.completion.chunk" if is_chat else "text_completion"
+            yield {"id": "x", "object": kind, "created": 0, "model": request["model"], "choices": [choice]}
+
+
+def main() -> None:
+    """Read the command line, and serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--name", default="position")
+    parser.add_argument("--component", default="position")
+    parser.add_argument("--delay", type=float, default=0.002)
+    parser.add_argument("--discovery", default="file")
+    parser.add_argument("--request-plane", default="tcp")
+    parser.add_argument("--event-plane", default="zmq")
+    for flag in ("--text", "--kv", "--completions"):
+        parser.add_argument(flag, action="store_true")
+    asyncio.run(Worker(parser.parse_args(sys.argv[1:])).run())
+
+
+if __name__ == "__main__":
+    main()

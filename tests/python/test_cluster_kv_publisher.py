@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KV publishers, in a cluster without servers and without anybody else."""
+
+import asyncio
+import importlib.util
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import run_python
+from dynamo_llm import (
+    InvalidArgumentError,
+    InvalidHandleError,
+    InvalidStateError,
+    KvCleared,
+    KvPublisher,
+    KvRemoved,
+    KvStored,
+)
+from waiting import patience
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("dynamo") is None, reason="NVIDIA Dynamo is not installed"
+)
+
+size = 16
+prompt = list(range(1, 65))
+#: Dynamo's own: the sequence hashes that its selection gives for this prompt.
+hashes = [
+    value % 2**64
+    for value in (-1583300653928780152, -5980354406663771828, 960926348267535642, 4923844688253642376)
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {"discovery": "file", "path": str(tmp_path_factory.mktemp("discovery"))}
+
+
+@pytest.fixture
+def publisher(cluster: dict[str, Any]) -> Iterator[KvPublisher]:
+    with KvPublisher(endpoint="backend.generate", kv_block_size=size, cluster=cluster) as publisher:
+        yield publisher
+
+
+def test_what_it_is(publisher: KvPublisher) -> None:
+    info = publisher.info
+    assert info.pop("worker_id") > 0
+    assert info == {
+        "endpoint": "dynamo.backend.generate",
+        "kv_block_size": size,
+        "data_parallel_rank": 0,
+        "relays": False,
+    }
+
+
+def test_publishers_of_a_process_are_one_worker(publisher: KvPublisher, cluster: dict[str, Any]) -> None:
+    with KvPublisher(
+        endpoint="backend.generate", kv_block_size=size, cluster=cluster, data_parallel_rank=1
+    ) as other:
+        assert other.info["worker_id"] == publisher.info["worker_id"]
+    with KvPublisher(
+        endpoint="backend.generate", kv_block_size=size, cluster=cluster, worker_id=2**64 - 1
+    ) as other:
+        assert other.info["worker_id"] == 2**64 - 1
+
+
+def test_hashes_are_dynamos(publisher: KvPublisher) -> None:
+    assert publisher.hashes(prompt) == hashes
+    assert publisher.hashes(prompt[:40]) == hashes[:2]  # full blocks only
+    assert publisher.hashes(prompt[:3]) == []
+    assert publisher.hashes(prompt[size:]) != hashes[1:]  # of a prefix, not of the block alone
+    others = [publisher.hashes(prompt, lora_name="a"), publisher.hashes(prompt, cache_salt="a")]
+    assert len({tuple(one) for one in [hashes, *others]}) == 3
+
+
+def test_events_are_counted(publisher: KvPublisher) -> None:
+    assert publisher.stored(prompt, hashes)
+    assert publisher.flush(60)
+    assert publisher.statistics.stored_blocks == 4
+    assert publisher.removed(hashes[3:])
+    assert publisher.removed([5])  # nobody knows it
+    assert publisher.flush()
+    assert publisher.statistics.stored_blocks == 3
+    assert publisher.publish_many(
+        [
+            KvCleared(),
+            KvStored(prompt[:size], hashes[:1]),
+            KvRemoved([]),
+            KvStored(prompt[size:], hashes[1:], hashes[0]),
+        ]
+    )
+    assert publisher.publish_many([])
+    assert publisher.flush(60)
+    now = publisher.statistics
+    assert (now.published_events, now.stored_blocks) == (7, 4)
+    assert (now.queued_events, now.queued_blocks, now.failed_events) == (0, 0, 0)
+    assert publisher.cleared()
+    assert publisher.flush(60)
+    assert publisher.statistics.stored_blocks == 0
+
+
+@contextmanager
+def busy_loop() -> Iterator[None]:
+    """Inside, the library's loop does nothing, so that no event gets off."""
+    from dynamo_llm.runtime import host
+
+    is_over, has_begun = threading.Event(), threading.Event()
+
+    def block() -> None:
+        has_begun.set()
+        is_over.wait(60)
+
+    assert host._host is not None
+    host._host.loop.call_soon_threadsafe(block)
+    assert has_begun.wait(60)
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def test_a_full_queue_takes_nothing_and_loses_nothing(cluster: dict[str, Any]) -> None:
+    with KvPublisher(
+        endpoint="backend.generate", kv_block_size=size, cluster=cluster, queue_blocks=6
+    ) as publisher:
+        with busy_loop():
+            assert publisher.stored(prompt, hashes)  # of any thread's, and it does not wait
+            assert publisher.removed(hashes[:2])
+            assert not publisher.removed(hashes[:1])
+            assert not publisher.publish_many([KvCleared(), KvStored(prompt, hashes)])
+            assert not publisher.cleared()
+            assert not publisher.flush(0)
+            now = publisher.statistics
+            assert (now.queued_events, now.queued_blocks, now.published_events) == (2, 6, 0)
+        assert publisher.flush(60)
+        assert publisher.statistics.stored_blocks == 2
+        # What is larger than the queue goes when that is empty.
+        many = [KvStored(prompt, hashes), KvCleared(), KvStored(prompt, hashes)]
+        assert publisher.publish_many(many)
+        assert publisher.flush(60)
+        assert publisher.statistics.stored_blocks == 4
+
+
+def test_wrong_events_are_named(publisher: KvPublisher) -> None:
+    with pytest.raises(InvalidArgumentError, match="must be 4 blocks of 16 tokens, not 63"):
+        publisher.stored(prompt[:63], hashes)
+    with pytest.raises(InvalidArgumentError, match="stored->block_count is 0"):
+        publisher.stored([], [])
+    with pytest.raises(InvalidArgumentError, match=r"events\[1\]: stored->token_count must be 1 blocks"):
+        publisher.publish_many([KvCleared(), KvStored(prompt, hashes[:1])])
+    with pytest.raises(
+        InvalidArgumentError, match="block hashes are integers from 0 to 18446744073709551615"
+    ):
+        publisher.removed([-1])
+    with pytest.raises(InvalidArgumentError, match="block hashes are integers"):
+        publisher.stored(prompt, hashes, parent_hash=2**64)
+    with pytest.raises(InvalidArgumentError, match="token ids are integers"):
+        publisher.stored([2**32], [1])
+    with pytest.raises(InvalidArgumentError, match="timeout must be a number of seconds from 0 on"):
+        publisher.flush(-1)
+    assert publisher.flush(60)
+    assert publisher.statistics.published_events == 0
+
+
+def test_a_relay_takes_no_events(cluster: dict[str, Any]) -> None:
+    with KvPublisher(
+        endpoint="backend.generate",
+        kv_block_size=size,
+        cluster=cluster,
+        data_parallel_rank=3,
+        zmq_endpoint="tcp://127.0.0.1:9",
+    ) as relay:
+        assert relay.info["relays"] is True
+        with pytest.raises(InvalidStateError, match='passes on the events of its "zmq_endpoint"'):
+            relay.cleared()
+        assert relay.flush(60)
+
+
+def test_after_it_was_closed(cluster: dict[str, Any], tmp_path: Path) -> None:
+    publisher = KvPublisher(endpoint="backend.generate", kv_block_size=size, cluster=cluster)
+    assert publisher.stored(prompt, hashes)
+    publisher.close()
+    publisher.close()
+    for call in (publisher.cleared, publisher.flush, lambda: publisher.statistics, lambda: publisher.info):
+        with pytest.raises(InvalidHandleError):
+            call()
+
+
+def test_a_receiver_of_logs_may_ask_the_publisher(tmp_path: Path) -> None:
+    """What failed is logged while nothing is locked."""
+    result = run_python(f"""
+import ctypes
+from dynamo_llm import DynamoError, KvPublisher, paths
+from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+
+async def fail(self, events):
+    raise OSError("no way")
+    yield
+
+KvPublisherEngine._publish = fail
+seen = []
+
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p)
+def log(user, level, logger, message):
+    seen.append((logger, publisher.statistics.failed_events))
+
+library = ctypes.CDLL(str(paths.lib_dir() / "libdynamo_llm_capi.so.1"))
+library.dynamo_log_set_callback(3, log, None, None)
+cluster = {{"discovery": "file", "path": {str(tmp_path)!r}}}
+publisher = KvPublisher(endpoint="backend.generate", kv_block_size=16, cluster=cluster)
+publisher.removed([1])
+try:
+    publisher.flush()
+except DynamoError as error:
+    print(error)
+publisher.close()
+library.dynamo_log_set_callback(4, None, None, None)
+print([(logger, failed) for logger, failed in seen if logger == b"dynamo_llm.kv_publisher"])
+""")
+    assert result.returncode == 0, result.stderr
+    assert "no way" in result.stdout and result.stdout.endswith("[(b'dynamo_llm.kv_publisher', 1)]\n")
+
+
+def test_events_without_blocks_fill_the_queue(
+    cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for their place as others do."""
+    may_go_on = threading.Event()
+    from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+
+    publish = KvPublisherEngine._publish
+
+    async def publish_late(self: KvPublisherEngine, events: Any) -> Any:
+        await asyncio.to_thread(may_go_on.wait, patience)
+        async for answer in publish(self, events):
+            yield answer
+
+    monkeypatch.setattr(KvPublisherEngine, "_publish", publish_late)
+    with KvPublisher(
+        endpoint="backend.generate", kv_block_size=size, cluster=cluster, queue_blocks=2
+    ) as publisher:
+        assert [publisher.removed([]) for _ in range(3)] == [True, True, False]
+        may_go_on.set()
+        assert publisher.flush(patience) and publisher.removed([])

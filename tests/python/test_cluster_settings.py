@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The key ``cluster`` of a configuration; no Dynamo is needed for it."""
+
+from typing import Any
+
+import dynamo_llm
+import pytest
+from dynamo_llm import InvalidConfigError, Runtime
+from dynamo_llm.runtime.cluster.settings import Settings
+
+variables = ("ETCD_ENDPOINTS", "NATS_SERVER", "DYN_FILE_KV")
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variables of Dynamo's."""
+    for name in variables:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults() -> None:
+    """An empty object is etcd on this machine."""
+    settings = Settings.read({})
+    assert (settings.discovery, settings.etcd) == ("etcd", ("http://127.0.0.1:2379",))
+    assert (settings.namespace, settings.router, settings.nats, settings.path) == (
+        "dynamo",
+        "round_robin",
+        (),
+        "",
+    )
+
+
+def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo's variables are the defaults, and the configuration goes before."""
+    monkeypatch.setenv("ETCD_ENDPOINTS", "http://a:1, http://b:2")
+    monkeypatch.setenv("NATS_SERVER", "nats://c:3")
+    monkeypatch.setenv("DYN_FILE_KV", "/kv")
+    assert Settings.read({}).etcd == ("http://a:1", "http://b:2")
+    assert Settings.read({}).nats == ()
+    assert Settings.read({"event_plane": "nats"}).nats == ("nats://c:3",)
+    assert Settings.read({"discovery": "file"}).path == "/kv"
+    assert Settings.read({"etcd": ["http://d:4"]}).etcd == ("http://d:4",)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"namespce": "x"}, 'unknown key "cluster.namespce".*did you mean "cluster.namespace"'),
+        ({"discovery": "zookeeper"}, '"cluster.discovery".*one of etcd, file, kubernetes'),
+        ({"namespace": "a.b"}, '"cluster.namespace".*without dots'),
+        ({"namespace": ""}, '"cluster.namespace".*not empty'),
+        ({"etcd": "http://a:1"}, r'"cluster.etcd".*array of URLs, such as \["http://127.0.0.1:2379"\]'),
+        ({"etcd": []}, '"cluster.etcd".*array of URLs'),
+        ({"etcd": ["a:1"]}, '"cluster.etcd".*"a:1", which must begin with http:// or https://'),
+        ({"etcd": ["http://a:99999"]}, '"cluster.etcd"'),
+        ({"discovery": "file", "etcd": ["http://a:1"]}, '"cluster.etcd".*"discovery" "etcd", not "file"'),
+        ({"path": "/x"}, '"cluster.path".*"discovery" "file"'),
+        ({"nats": ["nats://a:1"]}, '"cluster.nats" .*"request_plane" or "event_plane"'),
+        ({"request_plane": "nats", "nats": ["http://a:1"]}, '"cluster.nats".*nats:// or tls://'),
+        ({"router": "best"}, '"cluster.router".*round_robin, random, power_of_two, kv, least_loaded, direct'),
+        ({"router_options": {"x": 1}}, '"cluster.router_options".*"router" "kv"'),
+        ({"migration_limit": -1}, '"cluster.migration_limit".*from 0 to'),
+        ({"connect_timeout_ms": True}, '"cluster.connect_timeout_ms".*integer'),
+        ({"lease_ttl_s": 0}, '"cluster.lease_ttl_s".*from 1 to 3600'),
+        ({"host": "somewhere"}, '"cluster.host".*IP address'),
+        ({"tls": {"etdc": {}}}, '"cluster.tls.etdc".*did you mean "cluster.tls.etcd"'),
+    ],
+)
+def test_mistakes(given: dict[str, Any], message: str) -> None:
+    """Each is an error that names the key and what is right."""
+    with pytest.raises(InvalidConfigError, match=message):
+        Settings.read(given)
+
+
+def test_passwords_are_not_shown() -> None:
+    """Neither in errors nor when settings are printed."""
+    login = {"username": "u", "password": "secret"}
+    settings = Settings.read({"tls": {"etcd": login}})
+    assert "secret" not in repr(settings) + settings.address
+    with pytest.raises(InvalidConfigError) as caught:
+        Settings.read({"etcd": ["http://u:secret@a:1"]})
+    assert "secret" not in str(caught.value)
+
+
+def test_shared_connections() -> None:
+    """Settings share a connection unless they differ in where it leads."""
+    one = Settings.read({"etcd": ["http://a:1"]})
+    assert one.connection_key == Settings.read({"etcd": ["http://a:1"], "router": "kv"}).connection_key
+    assert one.connection_key != Settings.read({"etcd": ["http://b:1"]}).connection_key
+    login = {"etcd": {"username": "u", "password": "p"}}
+    assert one.connection_key != Settings.read({"etcd": ["http://a:1"], "tls": login}).connection_key
+
+
+def test_the_schema_knows_it() -> None:
+    """The core checks the same keys, for each model as well."""
+    properties = dynamo_llm.config_schema()["properties"]
+    assert properties["cluster"]["properties"]["router"]["enum"][3] == "kv"
+    for config in ({"cluster": {"rooter": "kv"}}, {"models": [{"name": "a", "cluster": {"rooter": "kv"}}]}):
+        with pytest.raises(InvalidConfigError, match=r'cluster\.rooter.*did you mean ".*cluster\.router"'):
+            Runtime(config)
+
+
+def test_the_core_has_all_keys() -> None:
+    """What the core takes Python takes, and the reverse."""
+    known = set(dynamo_llm.config_schema()["properties"]["cluster"]["properties"])
+    own = {"namespace", "discovery", "etcd", "path", "router", "router_options", "migration_limit"}
+    own |= {"request_plane", "event_plane", "nats", "host", "tls", "connect_timeout_ms", "lease_ttl_s"}
+    assert known == own
