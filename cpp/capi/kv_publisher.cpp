@@ -75,9 +75,9 @@ void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher) {
     });
 }
 
-const char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher) {
-    return value_of<const char *>(nullptr,
-                                  [&] { return Held<KvPublisher>(publisher)->info().c_str(); });
+char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher) {
+    return value_of<char *>(
+        nullptr, [&] { return capi::owned::text(Held<KvPublisher>(publisher)->info()); });
 }
 
 int32_t dynamo_kv_publisher_stored(dynamo_kv_publisher_t *publisher,

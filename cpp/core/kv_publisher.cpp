@@ -163,13 +163,16 @@ KvPublisher::KvPublisher(const Config &config) {
     const json::OrderedJson info = service_->info();
     block_size_ = info.at("kv_block_size").get<std::uint32_t>();
     relays_ = info.at("relays").get<bool>();
-    info_ = json::dump(info);
     queue_ = std::make_shared<Queue>(*service_, bound);
 }
 
 KvPublisher::~KvPublisher() {
     const std::lock_guard lock(queue_->mutex);
     queue_->service = nullptr;  // an answer that still comes sends nothing more
+}
+
+std::string KvPublisher::info() const {
+    return service_->call("{\"info\":null}");
 }
 
 void KvPublisher::add_stored(KvEvents &events, const dynamo_kv_stored_t &stored) const {

@@ -39,7 +39,8 @@ class KvPublisher {
     ~KvPublisher();
     KvPublisher(const KvPublisher &) = delete;
 
-    const std::string &info() const noexcept { return info_; }
+    // Waits. Throws Failure.
+    std::string info() const;
 
     // Append an event. Throw Failure with INVALID_ARGUMENT.
     void add_stored(KvEvents &events, const dynamo_kv_stored_t &stored) const;
@@ -61,7 +62,6 @@ class KvPublisher {
     struct Queue;
 
     std::unique_ptr<Service> service_;
-    std::string info_;
     std::uint32_t block_size_ = 0;
     bool relays_ = false;
     std::shared_ptr<Queue> queue_;

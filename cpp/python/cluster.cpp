@@ -150,8 +150,12 @@ void bind_kv_publisher(nb::module_ &m) {
     nb::class_<KvPublisher>(m, "KvPublisher")
         .def("__init__", &create<KvPublisher, dynamo_llm::KvPublisher>, "config_json"_a)
         .def(
-            "info", [](const KvPublisher &self) { return self.object.info(); },
-            "What there is to know, as JSON.")
+            "info",
+            [](const KvPublisher &self) {
+                const Released released;
+                return self.object.info();
+            },
+            "What there is to know at present, as JSON.")
         .def(
             "stored",
             [](const KvPublisher &self, const KvStored &event) {

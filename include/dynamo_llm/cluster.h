@@ -229,15 +229,19 @@ DYNAMO_LLM_API dynamo_kv_publisher_t *dynamo_kv_publisher_create(const char *con
 DYNAMO_LLM_API void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher);
 
 /**
- * What there is to know of a publisher, as a JSON object:
+ * What there is to know of a publisher at present, as a JSON object:
  *
- *     {"worker_id": 7587895338934311, "endpoint": "dynamo.backend.generate", "kv_block_size": 16,
- *      "data_parallel_rank": 0, "relays": false}
+ *     {"state": "publishing" | "lost", "worker_id": 7587895338934311,
+ *      "endpoint": "dynamo.backend.generate", "kv_block_size": 16, "data_parallel_rank": 0,
+ *      "relays": whether it passes on the events of "zmq_endpoint", "problem": what is wrong, or null}
  *
- * Ownership: the publisher's; valid until it is destroyed.
- * @return the text, or NULL: INVALID_HANDLE
+ * "lost": the cluster's discovery is not reachable; the publisher takes events, and says all that is stored
+ * when it is back, with the process's new worker_id unless the configuration gives one.
+ * Ownership: the caller owns the string; dynamo_free() it.
+ * Blocking:  until Python has answered: as a rule less than a millisecond.
+ * @return the text, or NULL: INVALID_HANDLE, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
-DYNAMO_LLM_API const char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher);
+DYNAMO_LLM_API char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher);
 
 /**
  * Says that blocks were computed. The event is copied into a queue.

@@ -221,14 +221,9 @@ class KvPublisher {
     /** The handle, to be given up by the caller from now on. */
     dynamo_kv_publisher_t *release() noexcept { return handle_.release(); }
 
-    /** The JSON object that dynamo_kv_publisher_info() describes; lives as long as this. Errors:
-     * INVALID_HANDLE. */
-    Returned<std::string_view> info() const {
-        const char *const text = dynamo_kv_publisher_info(get());
-        if (text == nullptr) {
-            return detail::failed<std::string_view>(Error::last());
-        }
-        return std::string_view(text);
+    /** The JSON object that dynamo_kv_publisher_info() describes. Errors: its own. */
+    Returned<std::string> info() const {
+        return detail::owned_text(dynamo_kv_publisher_info(get()));
     }
 
     /** Says that blocks were computed. Errors: those of dynamo_kv_publisher_stored(). */

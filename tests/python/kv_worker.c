@@ -109,7 +109,10 @@ int main(int count, char **words) {
     must(runtime != NULL);
     dynamo_kv_publisher_t *const publisher = dynamo_kv_publisher_create(words[2]);
     must(publisher != NULL);
-    printf("ready %s\n", dynamo_kv_publisher_info(publisher));
+    char *const info = dynamo_kv_publisher_info(publisher);
+    must(info != NULL);
+    printf("ready %s\n", info);
+    dynamo_free(info);
     FILE *const commands = fopen(words[3], "r");
     if (commands == NULL) {
         return 2;

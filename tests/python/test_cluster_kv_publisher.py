@@ -50,6 +50,8 @@ def test_what_it_is(publisher: KvPublisher) -> None:
     info = publisher.info
     assert info.pop("worker_id") > 0
     assert info == {
+        "state": "publishing",
+        "problem": None,
         "endpoint": "dynamo.backend.generate",
         "kv_block_size": size,
         "data_parallel_rank": 0,
@@ -246,3 +248,86 @@ def test_events_without_blocks_fill_the_queue(
         assert [publisher.removed([]) for _ in range(3)] == [True, True, False]
         may_go_on.set()
         assert publisher.flush(patience) and publisher.removed([])
+
+
+class Lost:
+    """A connection that is lost and restored; the second of Dynamo's publishers on it does not start."""
+
+    def __init__(self) -> None:
+        self.core = self.runtime = self
+        self.ids = iter([1, 2, 3])
+        self.made: list[int] = []
+        self.published: list[Any] = []
+        self.tell: Any = None
+
+    def endpoint(self, path: str) -> "Lost":
+        return self
+
+    def connection_id(self) -> int:
+        return next(self.ids)
+
+    def KvEventPublisher(self, endpoint: "Lost", *, worker_id: int, **_: Any) -> "Lost":
+        self.made.append(worker_id)
+        if worker_id == 2:
+            raise RuntimeError("not yet")
+        return self
+
+    def publish_batch(self, events: list[Any]) -> None:
+        self.published += events
+
+    def shutdown(self) -> None:
+        self.published = []
+
+    def subscribe(self, listener: Any) -> Any:
+        self.tell = listener
+        return lambda: None
+
+    async def release(self) -> None:
+        pass
+
+
+def test_what_cannot_be_opened_again_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Meanwhile events are taken; afterwards all that is stored is said."""
+    from dynamo_llm.runtime.cluster import connection
+    from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+    from dynamo_llm.runtime.engine import DataRequest, EngineConfig
+
+    joined = Lost()
+
+    async def acquire(_: Any) -> Lost:
+        return joined
+
+    monkeypatch.setattr(connection, "acquire", acquire)
+
+    def stored(at: int) -> dict[str, Any]:
+        return {"stored": {"token_ids": prompt[:size], "block_hashes": [at]}}
+
+    async def play() -> None:
+        options = {"endpoint": "backend.generate", "kv_block_size": size}
+        engine = KvPublisherEngine(EngineConfig(engine="kv", model=None, options=options))
+
+        async def publish(event: dict[str, Any]) -> None:
+            async for _ in engine.generate(DataRequest(id="1", data={"publish": [event]})):  # type: ignore[union-attr]
+                pass
+
+        await engine.start()
+        await publish(stored(1))
+        joined.tell("lost")
+        lost = engine.describe()
+        assert (lost["state"], lost["worker_id"]) == ("lost", 1)
+        assert "is lost" in lost["problem"]
+        await publish(stored(2))
+        joined.tell("restored")
+        for _ in range(1000):
+            if engine.describe()["state"] == "publishing":
+                break
+            await asyncio.sleep(0.01)
+        assert engine.describe() == {**lost, "state": "publishing", "worker_id": 3, "problem": None}
+        assert joined.made == [1, 2, 3]
+        assert [event["block_hashes"] for event in joined.published] == [[1], [2]]
+        await engine.stop()
+
+    asyncio.run(play())
+    assert "KV events cannot be published again: not yet" in caplog.text

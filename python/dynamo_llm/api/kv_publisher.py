@@ -89,7 +89,11 @@ class KvPublisher:
 
     @property
     def info(self) -> dict[str, Any]:
-        """``worker_id``, ``endpoint``, ``kv_block_size``, ``data_parallel_rank``, ``relays``."""
+        """What there is to know at present: ``state``, ``worker_id``, ``endpoint``, ``kv_block_size``,
+        ``data_parallel_rank``, ``relays``, ``problem``; see ``dynamo_kv_publisher_info()``. Blocks for about
+        a millisecond.
+        """
+        require_other_thread("a KV publisher")
         info: dict[str, Any] = json.loads(self._core.info())
         return info
 

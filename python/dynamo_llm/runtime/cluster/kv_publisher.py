@@ -3,6 +3,8 @@
 has.
 """
 
+import asyncio
+import logging
 from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +15,11 @@ from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes, signed
+from dynamo_llm.runtime.cluster.probe import Pauses
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
+
+_log = logging.getLogger("dynamo_llm.kv_publisher")
 
 #: Blocks that one event removes when all are, and events that are handed over at once when all are said
 #: again; messages must not get too long.
@@ -63,7 +68,8 @@ class KvPublisherEngine:
       ``{"stored": {"token_ids": [...], "block_hashes": [...], "parent_hash": n, "lora_name": text,
       "cache_salt": text}}``, ``{"removed": [hashes]}``, ``{"cleared": true}``;
     - ``{"hashes": {"token_ids": [...], "lora_name": text, "cache_salt": text}}``, by
-      ``{"hashes": [...]}``.
+      ``{"hashes": [...]}``;
+    - ``{"info": null}``, by what ``dynamo_kv_publisher_info()`` describes.
 
     Hashes are unsigned numbers of 64 bits.
     """
@@ -86,24 +92,28 @@ class KvPublisherEngine:
         #: What is stored: for "cleared", which Dynamo has no event for, and to say it all again after the
         #: connection was lost.
         self._stored: dict[int, Block] = {}
+        #: Dynamo's publisher; None while there is no connection.
+        self._publisher: Any = None
+        self._reopening: asyncio.Task[None] | None = None
+        self._problem: str | None = None
 
     async def start(self) -> None:
         """Join the cluster."""
         self._connection = await connection.acquire(self._settings)
         try:
-            self._publisher = self._open()
+            self._open()
         except BaseException:
             await self._connection.release()
             raise
         self._forget = self._connection.subscribe(self._on_connection)
 
-    def _open(self) -> Any:
+    def _open(self) -> None:
         endpoint = self._connection.runtime.endpoint(self._path)
         given = self._options.worker_id
-        self._worker_id: int = endpoint.connection_id() if given is None else given
-        return self._connection.core.KvEventPublisher(
+        worker_id: int = endpoint.connection_id() if given is None else given
+        self._publisher = self._connection.core.KvEventPublisher(
             endpoint,
-            worker_id=self._worker_id,
+            worker_id=worker_id,
             kv_block_size=self._options.kv_block_size,
             dp_rank=self._options.data_parallel_rank,
             enable_local_indexer=self._options.enable_local_indexer,
@@ -111,37 +121,75 @@ class KvPublisherEngine:
             zmq_topic=self._options.zmq_topic,
             batching_timeout_ms=self._options.batching_timeout_ms,
         )
+        self._worker_id = worker_id
 
     def _on_connection(self, event: connection.Event) -> None:
-        if event != "restored":
-            return  # what is published meanwhile is remembered
-        self._publisher.shutdown()
-        self._publisher = self._open()
+        self._close()
+        if event == "restored":
+            self._reopening = asyncio.create_task(self._reopen())
+        else:
+            self._problem = f"the connection to {self._settings.address} is lost; it is being restored"
+
+    def _close(self) -> None:
+        """Publish no more; what comes meanwhile is remembered."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+        if self._publisher is not None:
+            self._publisher.shutdown()
+            self._publisher = None
+
+    async def _reopen(self) -> None:
+        """Publish again, on the new connection, all that is stored first; tries until it can."""
+        pauses = Pauses(0.2, 10.0)
+        while True:
+            try:
+                self._open()
+                self._say_again()
+            except Exception as error:
+                self._problem = f"KV events cannot be published again: {error}"
+                _log.warning("%s", self._problem)
+                if self._publisher is not None:
+                    self._publisher.shutdown()
+                    self._publisher = None
+                await asyncio.sleep(pauses.take())
+            else:
+                self._problem = None
+                return
+
+    def _say_again(self) -> None:
         again = [self._message(value, self._stored[value]) for value in _parents_first(self._stored)]
         for at in range(0, len(again), _events_at_once):
             self._publisher.publish_batch(again[at : at + _events_at_once])
 
     def describe(self) -> dict[str, Any]:
-        """The answer of ``dynamo_kv_publisher_info()``."""
+        """What ``dynamo_kv_publisher_info()`` describes."""
         return {
+            "state": "lost" if self._publisher is None else "publishing",
             "worker_id": self._worker_id,
             "endpoint": self._path,
             "kv_block_size": self._options.kv_block_size,
             "data_parallel_rank": self._options.data_parallel_rank,
             "relays": self._options.zmq_endpoint is not None,
+            "problem": self._problem,
         }
 
     def generate(self, request: DataRequest) -> AsyncIterator[Any] | Iterator[Any]:
         """Answer a command. Hashes are computed in a thread: others would wait for them on the loop."""
         if "hashes" in request.data:
             return self._hashes(request.data["hashes"])
+        if "info" in request.data:
+            return self._info()
         return self._publish(request.data["publish"])
 
     async def stop(self) -> None:
         """Leave the cluster."""
         self._forget()
-        self._publisher.shutdown()
+        self._close()
         await self._connection.release()
+
+    async def _info(self) -> AsyncIterator[dict[str, Any]]:
+        yield self.describe()
 
     def _hashes(self, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
@@ -170,7 +218,7 @@ class KvPublisherEngine:
                     self._remove(hashes[at : at + _blocks_at_once])
                     for at in range(0, len(hashes), _blocks_at_once)
                 ]
-        if batch:
+        if batch and self._publisher is not None:
             self._publisher.publish_batch(batch)
         yield {"published": len(events), "stored": len(self._stored)}
 
