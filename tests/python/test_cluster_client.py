@@ -253,6 +253,19 @@ def test_models_come_and_go(new_cluster: NewCluster) -> None:
         assert tokens(runtime.complete([5], model="position", max_tokens=2)) == [101, 102]
 
 
+def test_a_model_comes_back_as_another(new_cluster: NewCluster) -> None:
+    """A name goes with the model that has it now: first one of token ids, then one of text."""
+    mine = new_cluster()
+    with client(mine, {"wait_for_model_ms": 60000}) as runtime:
+        for kind in ("tokens", "text", "tokens"):
+            arguments = ["--text"] if kind == "text" else []
+            worker = position_worker(mine, *arguments)
+            answer = list(runtime.complete("hi", model="position", max_tokens=2))
+            assert ("".join(response.text for response in answer) == "0 1 ") == (kind == "text"), kind
+            worker.kill()
+            wait_until(lambda: names(runtime) == [])
+
+
 def test_names(new_cluster: NewCluster) -> None:
     """A name of the runtime's own, and several models in a configuration."""
     mine = new_cluster()

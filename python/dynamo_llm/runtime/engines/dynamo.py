@@ -190,6 +190,9 @@ class DynamoEngine:
         assert self._frontend is not None
         runtime = connection.runtime
         names = self._frontend.names()
+        for name, gone in self._models.items():
+            if name not in names and isinstance(gone, TokenModel):
+                self._frontend.forget(name, gone)
         self._unusable = {name: why for name, why in self._unusable.items() if name in names}
         models: dict[str, Model] = {}
         new: list[str] = []
