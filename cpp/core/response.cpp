@@ -150,6 +150,10 @@ OrderedJson Response::build_answer() const {
         }
         choice[head->stream ? "delta" : "message"] = std::move(message);
     } else {
+        if (delta != nullptr) {
+            choice.update(OrderedJson(*delta));
+            choice["index"] = index;
+        }
         choice["text"] = text;
     }
     choice["logprobs"] = logprobs == nullptr ? OrderedJson(nullptr) : OrderedJson(*logprobs);

@@ -53,7 +53,7 @@ class Response {
     std::string finish_reason;
     std::optional<Usage> usage;
     std::optional<Timing> timing;       // in the last one of all
-    std::unique_ptr<json::Json> delta;  // more keys of the delta, or of an embedding
+    std::unique_ptr<json::Json> delta;  // more keys of the delta, the choice or an embedding
     std::unique_ptr<json::Json> logprobs;
     std::unique_ptr<std::vector<Item>> items;  // most responses have none
 

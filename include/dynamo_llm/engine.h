@@ -187,7 +187,8 @@ typedef struct dynamo_chunk_t {
     /** Set with the last chunk of a choice: "stop", "length", "tool_calls", ...; else NULL. */
     const char *finish_reason;
     /** JSON object whose keys are merged into the choice's delta ("tool_calls",
-     * "reasoning_content") or, for embeddings, the response; NULL if none. */
+     * "reasoning_content"), of completions into the choice, of embeddings into the response; NULL
+     * if none. What the library itself says there stays. */
     const char *delta_json;
     /** JSON object for the choice's "logprobs"; NULL if none. */
     const char *logprobs_json;

@@ -136,6 +136,18 @@ static void pieces_of_deltas_are_joined(void) {
     dynamo_runtime_destroy(runtime);
 }
 
+static void completions_have_deltas_in_their_choice(void) {
+    dynamo_runtime_t *runtime = start_script(
+        "[{'text': 'a'}, {'delta': {'own': {'n': 1}, 'text': 'not this', 'index': 7}}, {'finish': "
+        "'stop'}]");
+    check_json(
+        runtime, "{'prompt': 'a', 'stream': false}",
+        (const char *const[]){"'choices':[{'index':0,'own':{'n':1},'text':'a',"
+                              "'logprobs':null,'finish_reason':'stop'}]" USAGE("1", "2", "3"),
+                              NULL});
+    dynamo_runtime_destroy(runtime);
+}
+
 /* Plays bytes, split after each byte whose bit in `cuts` is set. */
 static void check_split(dynamo_runtime_t *runtime, const char *bytes, unsigned cuts,
                         const char *expected) {
@@ -407,6 +419,7 @@ int main(void) {
     RUN(token_ids_usage_and_finish_reason);
     RUN(json_of_responses);
     RUN(pieces_of_deltas_are_joined);
+    RUN(completions_have_deltas_in_their_choice);
     RUN(code_points_are_never_split);
     RUN(bytes_that_are_no_utf8_are_replaced);
     RUN(nul_bytes_are_bytes_like_others);
