@@ -26,7 +26,7 @@ class Chunk(TypedDict, total=False):
     finish_reason: str | None
     """With the last chunk of a choice: ``stop``, ``length``, ``tool_calls``, ..."""
     delta: dict[str, Any]
-    """More keys of OpenAI's delta: ``tool_calls``, ``reasoning_content``."""
+    """More keys of OpenAI's delta: ``tool_calls``, ``reasoning_content``; of a completion's choice."""
     logprobs: dict[str, Any]
     """OpenAI's ``logprobs`` of the choice."""
     usage: Usage
@@ -185,7 +185,12 @@ class TokenRequest:
     """W3C trace context of the request, ``traceparent`` and ``tracestate``, for engines that trace
     themselves."""
     routing: dict[str, Any] | None = None
-    """Where the request is to go in a cluster, and what helps to choose: Dynamo's routing hints."""
+    """Where the request is to go in a cluster, and what helps to choose: Dynamo's routing hints. Of a worker
+    of several ranks, ``dp_rank`` is the one that was chosen; with the capability ``routing``."""
+    disaggregated: dict[str, Any] | None = None
+    """What a worker that decodes is told of the prefill: ``prefill_result``, with the
+    ``disaggregated_params`` that the other worker's engine had in the ``delta`` of its last chunk, and
+    ``bootstrap_info``. Only for engines with the capability ``disaggregation``."""
     is_cancelled: Callable[[], bool] = bool
     """Whether the caller has gone. From any thread."""
     remaining: Callable[[], float | None] = lambda: None

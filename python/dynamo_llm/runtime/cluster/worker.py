@@ -132,6 +132,7 @@ class WorkerEngine:
         if self._python:
             given = {"python": self._python, **given}
         kind = _kind_of_class(engine, given)
+        is_python = kind is not None
         if kind == "text" or model.input == "text":
             self._runtime = Runtime(given)
         else:
@@ -154,6 +155,21 @@ class WorkerEngine:
             )
         self._what = kind
         self._describe_model(info)
+        if kind == "tokens" and is_python:
+            self._check_parts(engine, info)
+
+    def _check_parts(self, engine: str, info: dict[str, Any]) -> None:
+        """Whether an engine in Python can do a part of the requests; those in C get what there is."""
+        model = self._config.model
+        for key, is_asked, capability in (
+            ("role", model.role != "aggregated", "disaggregation"),
+            ("data_parallel_size", (model.data_parallel_size or 1) > 1, "routing"),
+        ):
+            if is_asked and capability not in info.get("capabilities", ()):
+                raise InvalidConfigError(
+                    f'"model.{key}" of the configuration is {getattr(model, key)!r}, for which the engine '
+                    f'"{engine}" needs the capability "{capability}"; it does not say that it has it'
+                )
 
     def _describe_model(self, info: dict[str, Any]) -> None:
         model = self._config.model

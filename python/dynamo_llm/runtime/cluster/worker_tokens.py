@@ -190,9 +190,8 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def _delta(response: Any) -> dict[str, Any]:
     """More than tokens: what an engine of a prefill worker has for the one that decodes."""
-    choice = response.json()["choices"][0]
-    found: dict[str, Any] = choice.get("delta") or choice
-    return found
+    choice: dict[str, Any] = response.json()["choices"][0]
+    return choice
 
 
 def _logprobs(response: dict[str, Any]) -> dict[str, Any]:

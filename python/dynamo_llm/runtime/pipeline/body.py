@@ -78,6 +78,8 @@ _handled = {
 _nvext = ("agent_hints", "cache_salt", "annotations", "extra_fields")
 #: Those that say where in a cluster the request is to go, as Dynamo's routing hints call them.
 _routing = ("backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_rank", "prefill_dp_rank")
+#: Those that tell a worker that decodes of the prefill.
+_disaggregated = ("prefill_result", "bootstrap_info")
 #: Keys of "nvext.agent_hints" that help to choose, as Dynamo's routing hints call them.
 _hints = {"osl": "expected_output_tokens", "strict_priority": "strict_priority"}
 #: Characters that mean something in a regular expression.
@@ -107,6 +109,7 @@ class Settings:
     priority: int
     cache_salt: str | None
     routing: dict[str, Any] | None
+    disaggregated: dict[str, Any] | None
     trace: dict[str, str] | None
 
 
@@ -182,6 +185,7 @@ class Reader:
             priority=hints[0],
             cache_salt=hints[1],
             routing=hints[2] or None,
+            disaggregated=self._disaggregated(given),
             trace=trace or None,
         )
 
@@ -312,13 +316,22 @@ class Reader:
             )
         return str(adapter)
 
+    def _disaggregated(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        extension = given.get("nvext", {})
+        found = {key: extension[key] for key in _disaggregated if extension.get(key) is not None}
+        for key, value in found.items():
+            self._need("disaggregation", f'"nvext.{key}"')
+            if not isinstance(value, dict):
+                raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
+        return found or None
+
     def _nvext(self, given: dict[str, Any]) -> tuple[int, str | None, dict[str, Any]]:
         """Priority, cache salt and routing hints."""
         extension = given.get("nvext", {})
         hints = extension.get("agent_hints") or {}
         routing: dict[str, Any] = {}
         for key in extension:
-            if extension[key] is None or key in _nvext:
+            if extension[key] is None or key in (*_nvext, *_disaggregated):
                 continue
             if key not in (*_routing, "routing_constraints"):
                 raise NotSupportedError(

@@ -105,6 +105,7 @@ class Pipeline:
             cache_salt=settings.cache_salt,
             trace=settings.trace,
             routing=settings.routing,
+            disaggregated=settings.disaggregated,
             is_cancelled=request.is_cancelled,
             remaining=request.remaining,
         )
