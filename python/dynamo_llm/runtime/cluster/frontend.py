@@ -79,13 +79,6 @@ class Frontend:
         """The model of that name, if it is one of token ids that was discovered."""
         return self._routed.get(name)
 
-    def forget(self, name: str, model: TokenModel) -> None:
-        """A model's last worker has gone. What comes under its name next may be of another kind, which
-        Dynamo makes no router for.
-        """
-        if self._routed.get(name) is model:  # else it is back already
-            del self._routed[name]
-
     async def start(self) -> "Frontend":
         """Start it; returns when it serves."""
         router = router_config(self._core, self._settings)

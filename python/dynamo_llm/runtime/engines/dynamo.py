@@ -55,6 +55,8 @@ class DynamoEngine:
         self._connection: Connection | None = None
         self._frontend: Frontend | None = None
         self._models: dict[str, Model] = {}
+        #: Models of token ids that have gone. They may come back, or others under their names.
+        self._gone: dict[str, TokenModel] = {}
         self._seen: set[str] = set()
         self._unusable: dict[str, str] = {}
         self._has_changed = asyncio.Event()
@@ -190,31 +192,39 @@ class DynamoEngine:
         assert self._frontend is not None
         runtime = connection.runtime
         names = self._frontend.names()
-        for name, gone in self._models.items():
-            if name not in names and isinstance(gone, TokenModel):
-                self._frontend.forget(name, gone)
+        for name, known in self._models.items():
+            if name not in names and isinstance(known, TokenModel):
+                self._gone[name] = known
         self._unusable = {name: why for name, why in self._unusable.items() if name in names}
         models: dict[str, Model] = {}
         new: list[str] = []
         for name in names:
-            model = self._frontend.model(name) or self._models.get(name)
-            if model is not None:
-                models[name] = model
+            routed = self._frontend.model(name)
+            if routed is not None and routed is not self._gone.get(name):
+                self._gone.pop(name, None)
+                models[name] = routed
+            elif name in self._models:
+                models[name] = self._models[name]
             elif name not in self._unusable:
                 new.append(name)
         if new:
             models.update(await self._others(connection, new))
+        self._unusable = {name: why for name, why in self._unusable.items() if name not in models}
         if connection.is_connected and connection.runtime is runtime:  # not lost meanwhile
             self._set(models)
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:
-        """Models that Dynamo makes no router for."""
+        """Models that Dynamo makes no router for, and those that are back with the router that they had."""
         if self._settings.discovery == "kubernetes":
+            returned: dict[str, Model] = {name: self._gone.pop(name) for name in names if name in self._gone}
             self._unusable |= dict.fromkeys(
-                names, 'with the "discovery" "kubernetes" only chat models of token ids can be used'
+                [name for name in names if name not in returned],
+                'with the "discovery" "kubernetes" only chat models of token ids can be used',
             )
-            return {}
+            return returned
         found: dict[str, Model] = {}
+        refused: dict[str, str] = {}
+        routable: set[str] = set()
         for card in await cards(self._settings):
             if card.name not in names or card.name in found:
                 continue
@@ -222,10 +232,15 @@ class DynamoEngine:
                 found[card.name] = await TextModel.open(
                     connection.core, connection.runtime, card, self._settings.router
                 )
-            elif card.input != "Tokens" or "Chat" not in card.kinds:
-                self._unusable[card.name] = (
+            elif card.input == "Tokens" and "Chat" in card.kinds:
+                routable.add(card.name)  # when Dynamo has made its router
+                if card.name in self._gone:
+                    found[card.name] = self._gone.pop(card.name)
+            else:
+                refused[card.name] = (
                     f'the model "{card.name}" of the cluster takes {card.input} and is for '
                     f"{card.kinds or 'nothing'}; usable are models that take tokens and are for chats, and "
                     f"those that take text"
                 )
+        self._unusable |= {name: why for name, why in refused.items() if name not in routable}
         return found

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which model the engine "dynamo" takes for a name, as Dynamo shows and hides it: what a cluster does not do
+on demand.
+"""
+
+import asyncio
+import importlib.util
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from dynamo_llm.errors import NotSupportedError
+from dynamo_llm.runtime.cluster.cards import Card
+from dynamo_llm.runtime.cluster.text_model import TextModel
+from dynamo_llm.runtime.cluster.token_model import TokenModel
+from dynamo_llm.runtime.engine import EngineConfig
+from dynamo_llm.runtime.engines import dynamo
+
+if importlib.util.find_spec("dynamo") is None:
+    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+
+connection: Any = SimpleNamespace(runtime="runtime", core="core", is_connected=True)
+
+
+class Shown:
+    """What Dynamo and the discovery show."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, discovery: str = "file") -> None:
+        cluster = {"discovery": discovery, **({"path": "/none"} if discovery == "file" else {})}
+        config = EngineConfig(engine="dynamo", model=None, options={}, cluster=cluster)
+        self.engine = dynamo.DynamoEngine(config)
+        self.engine._frontend = self  # type: ignore[assignment]
+        self.routers: dict[str, Any] = {}
+        self.cards: list[Card] = []
+        self.listed: list[str] = []
+
+        async def cards(_: Any) -> list[Card]:
+            return self.cards
+
+        async def text(*_: Any) -> Any:
+            return TextModel.__new__(TextModel)
+
+        monkeypatch.setattr(dynamo, "cards", cards)
+        monkeypatch.setattr(TextModel, "open", text)
+
+    def names(self) -> list[str]:
+        return self.listed
+
+    def model(self, name: str) -> Any:
+        return self.routers.get(name)
+
+    def card(self, input: str, kinds: str = "Chat | Completions") -> None:
+        """A worker comes."""
+        self.cards.append(Card("m", "a.b.c", input, kinds, {}))
+
+    def look(self, *listed: str) -> Any:
+        """The model "m" that the engine has then."""
+        self.listed = list(listed)
+        asyncio.run(self.engine._look(connection))
+        return self.engine._found("m")
+
+
+def router() -> Any:
+    """Dynamo's, of a model of token ids."""
+    return TokenModel.__new__(TokenModel)
+
+
+@pytest.mark.parametrize("discovery", ["file", "kubernetes"])
+def test_hidden_for_a_moment(monkeypatch: pytest.MonkeyPatch, discovery: str) -> None:
+    """Dynamo makes no other router then."""
+    shown = Shown(monkeypatch, discovery)
+    shown.card("Tokens")
+    shown.routers["m"] = first = router()
+    for _ in range(3):
+        assert shown.look("m") is first
+        assert shown.look() is None
+
+
+def test_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo makes no router for text, and a new one for the next model of token ids."""
+    shown = Shown(monkeypatch)
+    shown.card("Tokens")
+    shown.routers["m"] = first = router()
+    assert shown.look("m") is first
+    assert shown.look() is None
+    shown.cards.clear()
+    shown.card("Text")
+    text = shown.look("m")
+    assert isinstance(text, TextModel)
+    assert shown.look("m") is text
+    assert shown.look() is None
+    assert isinstance(shown.look("m"), TextModel)
+    shown.look()
+    shown.cards.clear()
+    shown.card("Tokens")
+    shown.routers["m"] = second = router()
+    assert shown.look("m") is second
+
+
+def test_a_card_that_cannot_be_used_beside_one_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers that read prompts have one of their own kind; the router may come after the name."""
+    shown = Shown(monkeypatch)
+    shown.card("Tokens", "Prefill")
+    with pytest.raises(NotSupportedError, match="Prefill"):
+        shown.look("m")
+    shown.card("Tokens")
+    shown.look()
+    assert shown.look("m") is None
+    shown.routers["m"] = made = router()
+    assert shown.look("m") is made
