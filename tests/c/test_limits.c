@@ -186,6 +186,7 @@ static void shutting_down_answers_what_waits(void) {
     runtime = start(ONE);
     dynamo_request_t *running = sent(runtime, say_script(STALL));
     dynamo_request_t *waiting = sent(runtime, say_script("[{'text': 'no'}]"));
+    EVENTUALLY(statistic(runtime, "pushed") == 1);
     CHECK_STATUS(dynamo_runtime_shutdown(runtime, 0), DYNAMO_ERROR_DEADLINE_EXCEEDED);
     check_answer(waiting, "", DYNAMO_ERROR_CANCELLED);
     check_answer(running, "x", DYNAMO_ERROR_CANCELLED);
