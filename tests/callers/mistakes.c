@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 static dynamo_runtime_t *runtime;
+static dynamo_request_t *earlier;
 static dynamo_request_t *request;
 static dynamo_tokenizer_t *tokenizer;
 
@@ -37,8 +38,10 @@ static void decode(char *word) {
     *end = '\0';
 }
 
+/* The request before goes on: a mistake may need a runtime that is busy with it. */
 static int create(const char *body) {
-    dynamo_request_destroy(request);
+    dynamo_request_destroy(earlier);
+    earlier = request;
     request = dynamo_request_create(body);
     return request == NULL ? -1 : 0;
 }
@@ -166,9 +169,11 @@ static void run_line(char *line) {
         }
     }
     printf("\x1e");
+    dynamo_request_destroy(earlier);
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);
     dynamo_tokenizer_destroy(tokenizer);
+    earlier = NULL;
     request = NULL;
     runtime = NULL;
     tokenizer = NULL;
