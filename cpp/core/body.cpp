@@ -161,7 +161,7 @@ void read_nvext(const Json &nvext, Body &body) {
     if (const auto fields = nvext.find("extra_fields");
         fields != nvext.end() && fields->is_array()) {
         for (const Json &field : *fields) {
-            body.wants_timing = body.wants_timing || field == "timing";
+            body.wants_timing = body.wants_timing || json::is_text(field, "timing");
         }
     }
 }

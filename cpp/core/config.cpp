@@ -175,7 +175,8 @@ void check_folders(const json::Json &folders) {
 
 void read_engine(const json::Json &object, Config &config) {
     for (const char *key : {"engine", "name"}) {
-        if (const auto found = object.find(key); found != object.end() && *found == "") {
+        if (const auto found = object.find(key);
+            found != object.end() && json::is_text(*found, "")) {
             reject(std::string("\"") + key +
                    "\" of the configuration is empty; leave it out for the default");
         }

@@ -99,7 +99,7 @@ std::int32_t status_of_name(const std::string &name) noexcept {
 }
 
 std::string Error::json() const {
-    nlohmann::ordered_json object = {
+    json::OrderedJson object = {
         {"status", status}, {"name", status_name(status)}, {"message", message}, {"layer", layer}};
     if (!engine.empty()) {
         object["engine"] = engine;
@@ -116,7 +116,7 @@ std::string Error::json() const {
             object["detail"] = detail;
         }
     }
-    return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return object.dump(-1, ' ', false, json::OrderedJson::error_handler_t::replace);
 }
 
 namespace last_error {

@@ -66,6 +66,11 @@ Json parse_object(std::string_view text, const char *what, std::int32_t wrong_ty
     return value;
 }
 
+bool is_text(const Json &value, std::string_view text) noexcept {
+    const auto *const string = value.get_ptr<const std::string *>();
+    return string != nullptr && *string == text;
+}
+
 const char *type_name(const Json &value) {
     switch (value.type()) {
         case Json::value_t::null:

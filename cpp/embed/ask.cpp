@@ -71,7 +71,7 @@ Interpreter ask(const std::string &executable) {
         const json::Json answer = json::Json::parse(line);
         interpreter.major = answer.at("major");
         interpreter.minor = answer.at("minor");
-        interpreter.is_cpython = answer.at("implementation") == "cpython";
+        interpreter.is_cpython = json::is_text(answer.at("implementation"), "cpython");
         interpreter.is_free_threaded = answer.at("free_threaded");
         interpreter.library_folders = answer.at("library_folders").get<std::vector<std::string>>();
         interpreter.library_name = answer.at("library_name");
