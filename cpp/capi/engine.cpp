@@ -21,9 +21,13 @@ namespace {
 Error engine_error(std::int32_t status, const char *message, const char *detail_json) {
     Error error;
     error.status = status < 0 ? status : static_cast<std::int32_t>(DYNAMO_ERROR_INTERNAL);
-    error.message = message == nullptr ? "the engine gave no reason" : as_utf8(message);
     error.layer = "engine";
-    error.detail = detail_json == nullptr ? "" : detail_json;
+    try {
+        error.message = message == nullptr ? "the engine gave no reason" : as_utf8(message);
+        error.detail = detail_json == nullptr ? "" : detail_json;
+    } catch (const std::bad_alloc &) {
+        error.detail.clear();  // the status is what counts: a stream must end
+    }
     return error;
 }
 

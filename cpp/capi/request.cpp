@@ -75,10 +75,11 @@ int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
     return status_of([&]() -> std::int32_t {
         capi::not_null(out, "out");
         Held<Request> held(request);
-        std::unique_ptr<Response> response;
+        handles::Reserved place;  // a response that was taken must get a handle
+        std::shared_ptr<Response> response;
         const std::int32_t status = held->take(capi::timeout(timeout_ms), response);
         if (status == DYNAMO_OK) {
-            *out = open_handle(std::shared_ptr<Response>(std::move(response)));
+            *out = open_handle(place, std::move(response));
         }
         return status;
     });

@@ -48,8 +48,13 @@ void Admission::enqueue(Request *request) {
         return;  // it ended meanwhile
     }
     const Place place{-found->second.priority, arrivals_++};
-    queue_.emplace(place, request);
-    places_.emplace(request, place);
+    const auto known = places_.emplace(request, place).first;
+    try {
+        queue_.emplace(place, request);
+    } catch (...) {
+        places_.erase(known);
+        throw;
+    }
 }
 
 std::shared_ptr<Request> Admission::leave(Request *request) {

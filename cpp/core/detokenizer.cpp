@@ -23,7 +23,7 @@ std::string Detokenizer::advance(std::span<const std::uint32_t> ids, bool is_las
                                 {"tail", tail_},
                                 {"is_last", is_last},
                                 {"skip_special_tokens", skips_special_tokens_}};
-    const std::unique_ptr<Response> step = tokenizer_->ask(json::dump(command));
+    const std::shared_ptr<Response> step = tokenizer_->ask(json::dump(command));
     tail_ = std::move(step->token_ids);
     return std::move(step->text);
 }

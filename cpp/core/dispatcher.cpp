@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/dispatcher.hpp"
 
+#include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
+#include <new>
+#include <thread>
+#include <utility>
 
 #include "core/log.hpp"
 #include "core/platform.hpp"
@@ -18,37 +21,61 @@ class Dispatcher {
         platform::start_thread("dynamo-callback", [this] { run(); });
     }
 
-    void post(std::shared_ptr<Request> request) {
+    // Allocates nothing: an event that could not be queued would be lost.
+    void post(std::shared_ptr<Request> request) noexcept {
         const std::lock_guard lock(mutex_);
-        ready_.push_back(std::move(request));
+        if (std::exchange(request->waits_for_delivery, true)) {
+            return;
+        }
+        Request *const added = request.get();
+        (last_ == nullptr ? first_ : last_->next_to_deliver) = std::move(request);
+        last_ = added;
         changed_.notify_one();
     }
 
   private:
     [[noreturn]] void run() {
         while (true) {
-            std::shared_ptr<Request> request;
-            {
-                std::unique_lock lock(mutex_);
-                changed_.wait(lock, [this] { return !ready_.empty(); });
-                request = std::move(ready_.front());
-                ready_.pop_front();
-            }
+            std::shared_ptr<Request> request = next();
             // One event a turn, so that a fast stream does not keep the others waiting.
+            bool has_more = true;
             try {
-                if (request->deliver()) {
-                    post(std::move(request));
-                }
+                has_more = request->deliver();
+            } catch (const std::bad_alloc &) {
+                // Nothing is lost; there may be memory again.
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
             } catch (const std::exception &error) {
-                log::write(DYNAMO_LOG_ERROR, "dynamo_llm.callback", error.what());
-                request->cancel("its responses could not be delivered");
+                give_up(*request, error.what());
+            } catch (...) {
+                give_up(*request, "a callback threw something that is no std::exception");
+            }
+            if (has_more) {
+                post(std::move(request));
             }
         }
     }
 
+    std::shared_ptr<Request> next() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return first_ != nullptr; });
+        std::shared_ptr<Request> request = std::move(first_);
+        first_ = std::move(request->next_to_deliver);
+        if (first_ == nullptr) {
+            last_ = nullptr;
+        }
+        request->waits_for_delivery = false;
+        return request;
+    }
+
+    static void give_up(Request &request, const char *why) {
+        log::write(DYNAMO_LOG_ERROR, "dynamo_llm.callback", why);
+        request.cancel("its responses could not be delivered");
+    }
+
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::deque<std::shared_ptr<Request>> ready_;
+    std::shared_ptr<Request> first_;
+    Request *last_ = nullptr;
 };
 
 // Leaked: the thread lives as long as the process.

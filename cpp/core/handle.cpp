@@ -182,8 +182,16 @@ void release(Slot *slot) noexcept {
 
 }  // namespace
 
-std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) {
-    Slot *const slot = the_table.take();
+Reserved::Reserved() : slot_(the_table.take()) {}
+
+Reserved::~Reserved() {
+    if (slot_ != nullptr) {
+        the_table.give_back(slot_);
+    }
+}
+
+std::uintptr_t Reserved::open(HandleKind kind, std::shared_ptr<void> object) noexcept {
+    Slot *const slot = std::exchange(slot_, nullptr);
     slot->kind.store(kind, std::memory_order_relaxed);
     slot->object = std::move(object);
     const std::uint32_t generation = Slot::generation(slot->state.load(std::memory_order_relaxed));

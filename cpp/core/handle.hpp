@@ -48,7 +48,18 @@ class Hold {
     void *object_;
 };
 
-std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object);
+// A place for a handle: what can fail about open() has been done.
+class Reserved {
+  public:
+    Reserved();  // throws std::bad_alloc, or Failure with OUT_OF_MEMORY
+    ~Reserved();
+    Reserved(const Reserved &) = delete;
+    Reserved &operator=(const Reserved &) = delete;
+    std::uintptr_t open(HandleKind kind, std::shared_ptr<void> object) noexcept;  // once
+
+  private:
+    Slot *slot_;
+};
 Hold hold(std::uintptr_t handle, HandleKind kind);  // throws Failure with INVALID_HANDLE
 
 // Makes a handle stale; the object goes when the last Hold does. False if it was stale already, so
@@ -76,9 +87,16 @@ class Held {
 };
 
 template <class T>
-typename HandleTraits<T>::CType *open_handle(std::shared_ptr<T> object) {
+typename HandleTraits<T>::CType *open_handle(handles::Reserved &place,
+                                             std::shared_ptr<T> object) noexcept {
     return reinterpret_cast<typename HandleTraits<T>::CType *>(
-        handles::open(HandleTraits<T>::kind, std::move(object)));
+        place.open(HandleTraits<T>::kind, std::move(object)));
+}
+
+template <class T>
+typename HandleTraits<T>::CType *open_handle(std::shared_ptr<T> object) {
+    handles::Reserved place;
+    return open_handle<T>(place, std::move(object));
 }
 
 template <class T>

@@ -23,15 +23,21 @@ struct Sink {
     }
 };
 
-struct State {
-    std::mutex mutex;
-    std::shared_ptr<Sink> sink = std::make_shared<Sink>();
+// No sink is the default one. There are no constructor and no destructor at run time: threads may log while
+// the process exits, and when there is no memory.
+union State {
+    struct {
+        std::mutex mutex;
+        std::shared_ptr<Sink> sink;
+    } value;
+    constexpr State() : value() {}
+    ~State() {}
 };
 
-// Leaked: threads may log while the process exits.
-State &state() {
-    static State *const instance = new State;
-    return *instance;
+constinit State the_state;
+
+auto &state() {
+    return the_state.value;
 }
 
 std::atomic<std::int32_t> least{DYNAMO_LOG_WARNING};
@@ -72,11 +78,11 @@ void write(std::int32_t level, const char *logger, const char *message) noexcept
         const std::lock_guard lock(state().mutex);
         sink = state().sink;
     }
-    if (level < sink->level) {
+    if (level < (sink == nullptr ? std::int32_t{DYNAMO_LOG_WARNING} : sink->level)) {
         return;  // the callback was changed since `least` was looked at, which only saves the lock
     }
     is_logging = true;
-    if (sink->callback != nullptr) {
+    if (sink != nullptr && sink->callback != nullptr) {
         sink->callback(sink->user, level, logger, message);
     } else {
         std::fprintf(stderr, "dynamo_llm %s: %s: %s\n", level_name(level), logger, message);

@@ -25,11 +25,22 @@ std::string next_id() {
     return id;
 }
 
-Error cancelled(const char *why) {
+// A request must end also when there is no memory for the message.
+template <class Message>
+Error error_of(std::int32_t status, Message message) noexcept {
     Error error;
-    error.status = DYNAMO_ERROR_CANCELLED;
-    error.message = std::string("the request was cancelled: ") + why;
+    error.status = status;
+    try {
+        error.message = message();
+    } catch (const std::exception &) {
+        error.message.clear();
+    }
     return error;
+}
+
+Error cancelled(const char *why) noexcept {
+    return error_of(DYNAMO_ERROR_CANCELLED,
+                    [&] { return std::string("the request was cancelled: ") + why; });
 }
 
 [[noreturn]] void reject_state(const char *message) {
@@ -144,6 +155,7 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
         stream_.reset();
         std::unique_lock lock(mutex_);
         phase_ = Phase::created;
+        is_accepted_ = false;
         runtime_.reset();
         model_ = nullptr;
         engine_calls_ = 0;
@@ -240,14 +252,19 @@ void Request::start() {
         engine_calls_ = 1;
     }
     Error error;
+    error.status = DYNAMO_ERROR_OUT_OF_MEMORY;
     try {
         hand_to_engine();
         return;
     } catch (const Failure &failure) {
-        error = failure.error();
-    } catch (const std::exception &exception) {
-        error.status = DYNAMO_ERROR_OUT_OF_MEMORY;
-        error.message = exception.what();
+        try {
+            error = failure.error();
+        } catch (const std::bad_alloc &) {
+            error = Error();
+            error.status = failure.error().status;
+        }
+    } catch (const std::exception &) {
+        error.message.clear();
     }
     {
         const std::lock_guard lock(mutex_);
@@ -265,7 +282,7 @@ void Request::start() {
 
 // ------------------------------------------------------------------------- the caller's side
 
-std::int32_t Request::take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out) {
+std::int32_t Request::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {
     const std::shared_ptr<Runtime> runtime = require_receivable();
     const std::int32_t status = stream_.take(until, out);
     if (status < 0) {
@@ -348,6 +365,10 @@ const std::string *Request::error_json() {
 Error Request::full_error() const {
     // Where the end was claimed but not published yet, it can only be a cancel before sending.
     Error error = stream_.error().value_or(cancelled("its caller asked for it"));
+    if (error.message.empty()) {  // there was no memory for it
+        error.message = error.status == DYNAMO_ERROR_OUT_OF_MEMORY ? "out of memory"
+                                                                   : status_name(error.status);
+    }
     error.request_id = id_;
     const std::lock_guard lock(mutex_);
     if (runtime_ != nullptr) {
@@ -362,7 +383,8 @@ Stream::Pushed Request::push(const dynamo_chunk_t &chunk) {
     const Stream::Pushed pushed = stream_.push(chunk);
     if (pushed == Stream::Pushed::overflow) {
         before_end(DYNAMO_ERROR_SLOW_CONSUMER);
-        stream_.publish_error(stream_.overflow_error());
+        stream_.publish_error(
+            error_of(DYNAMO_ERROR_SLOW_CONSUMER, [&] { return stream_.overflow_error().message; }));
         return Stream::Pushed::closed;
     }
     return pushed;
@@ -490,29 +512,31 @@ bool Request::deliver() {
         const auto callback = std::exchange(ready_callback_, nullptr);
         void *const user = ready_user_;
         lock.unlock();
-        callback(user);
+        if (callback != nullptr) {
+            callback(user);
+        }
         return false;
     }
     if (callback_done_) {
         return false;
     }
     if (!abandoned_) {
-        std::unique_ptr<Response> response;
+        handles::Reserved place;  // what throws comes before anything is taken
+        std::shared_ptr<Response> response;
         const std::int32_t status = stream_.take(Clock::now(), response);
         if (status == DYNAMO_PENDING) {
             return false;
         }
-        // Asked again: this may be the very end that abandon() brought about.
-        if (!abandoned_) {
-            dynamo_response_t *handle = nullptr;
-            if (status == DYNAMO_OK) {
+        if (status == DYNAMO_OK) {
+            // Asked again: this may be the very end that abandon() brought about.
+            if (!abandoned_) {
                 runtime()->count_received(response->tokens);
-                handle = open_handle(std::shared_ptr<Response>(std::move(response)));
+                callback_(callback_user_, handle_, open_handle(place, std::move(response)), status);
             }
-            callback_(callback_user_, handle_, handle, status);
-            if (status == DYNAMO_OK) {
-                return true;
-            }
+            return true;
+        }
+        if (!abandoned_ && !std::exchange(end_was_called_, true)) {
+            callback_(callback_user_, handle_, nullptr, status);
         }
     }
     callback_done_ = true;
@@ -532,12 +556,11 @@ void Request::arm_deadlines(const Limits &limits) {
             if (request == nullptr || (first_token_only && request->stream_.has_pushed())) {
                 return;
             }
-            Error error;
-            error.status = DYNAMO_ERROR_DEADLINE_EXCEEDED;
-            error.message = std::string("the deadline ") + which +
-                            " passed: " + std::to_string(milliseconds) +
-                            " ms after the request was sent";
-            request->end(error);
+            request->end(error_of(DYNAMO_ERROR_DEADLINE_EXCEEDED, [&] {
+                return std::string("the deadline ") + which +
+                       " passed: " + std::to_string(milliseconds) +
+                       " ms after the request was sent";
+            }));
         });
     };
     const std::lock_guard lock(mutex_);

@@ -32,7 +32,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void set_callback(dynamo_response_callback_t callback, void *user,
                       dynamo_release_callback_t release);
     void send(const std::shared_ptr<Runtime> &runtime);
-    std::int32_t take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out);
+    std::int32_t take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out);
     int fd();
     void notify(dynamo_ready_callback_t callback, void *user);
     void cancel(const char *why);
@@ -64,8 +64,13 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void start();
 
     // --- the dispatcher's side ---
-    // Calls the callback with one event, or the one of notify(). True if there may be more.
+    // Calls the callback with one event, or the one of notify(). True if there may be more. Throws what
+    // the callback throws, and std::bad_alloc, with nothing taken.
     bool deliver();
+
+    // Of the dispatcher, under its lock: the next one in its queue, which has no memory of its own.
+    std::shared_ptr<Request> next_to_deliver;
+    bool waits_for_delivery = false;
 
   private:
     enum class Phase { created, queued, starting, sent };
@@ -122,6 +127,7 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void *ready_user_ = nullptr;
     std::atomic<bool> abandoned_{false};
     std::atomic<bool> callback_done_{false};
+    bool end_was_called_ = false;  // of the dispatcher's thread
 };
 
 template <>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/runtime.hpp"
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -18,6 +20,18 @@ namespace {
 // How long shutdown and destroy wait for an engine to stop; documented in dynamo_llm.h.
 constexpr std::chrono::seconds patience{10};
 
+// Those whose engines had to stay, for lack of a thread that could stop them. Never destroyed: engines may
+// end while the process does.
+union Unstopped {
+    struct {
+        std::mutex mutex;
+        std::shared_ptr<Runtime> first;
+    } value;
+    constexpr Unstopped() : value() {}
+    ~Unstopped() {}
+};
+constinit Unstopped unstopped;
+
 // One of several models, whose errors say which.
 std::unique_ptr<Model> start_named(const Config &config) {
     try {
@@ -31,18 +45,19 @@ std::unique_ptr<Model> start_named(const Config &config) {
 
 }  // namespace
 
-Runtime::Runtime(std::vector<std::unique_ptr<Model>> models, const Config &config)
-    : models_(std::move(models)),
-      stream_limits_(config.stream),
-      limits_(config.limits),
-      admission_(config.limits) {}
+Runtime::Runtime(const Config &config)
+    : stream_limits_(config.stream), limits_(config.limits), admission_(config.limits) {}
 
 std::shared_ptr<Runtime> Runtime::create(const Config &config) {
     platform::guard_fork();
+    stop_unstopped();
     if (config.limits.is_on()) {
         timer::at(Clock::now(), [] {});  // starts the thread that will start requests
     }
-    std::vector<std::unique_ptr<Model>> models;
+    // Nothing may fail between the start of an engine and its place here.
+    const std::shared_ptr<Runtime> runtime(new Runtime(config));
+    std::vector<std::unique_ptr<Model>> &models = runtime->models_;
+    models.reserve(std::max<std::size_t>(1, config.models.size()));
     try {
         if (config.models.empty()) {
             models.push_back(std::make_unique<Model>(config));
@@ -50,13 +65,13 @@ std::shared_ptr<Runtime> Runtime::create(const Config &config) {
         for (const Config &each : config.models) {
             models.push_back(start_named(each));
         }
-        return std::shared_ptr<Runtime>(new Runtime(std::move(models), config));
     } catch (...) {
         for (const auto &model : models) {
             model->engine().stop();
         }
         throw;
     }
+    return runtime;
 }
 
 Model &Runtime::model_for(const Body &body) const {
@@ -117,40 +132,101 @@ void Runtime::dismiss(Request *request, std::uint64_t pushed, std::uint64_t full
     start_waiting(lock);
     if (admission_.is_empty()) {
         changed_.notify_all();
-        stop_engines_if_idle(lock);
+        stop_engines_if_idle(lock, IfNoThread::later);
+    }
+}
+
+void Runtime::stop_engines() {
+    for (const auto &model : models_) {
+        model->engine().stop();
+    }
+    const std::lock_guard lock(mutex_);
+    engine_state_ = EngineState::stopped;
+    changed_.notify_all();
+}
+
+// Allocates nothing. With the lock.
+void Runtime::cancel_all(std::unique_lock<std::mutex> &lock) {
+    while (true) {
+        std::array<std::shared_ptr<Request>, 64> some;
+        std::size_t count = 0;
+        for (const auto &[key, entry] : admission_.requests()) {
+            if (!entry.request->has_ended()) {
+                some[count++] = entry.request;
+            }
+            if (count == some.size()) {
+                break;
+            }
+        }
+        lock.unlock();
+        for (auto &request : some) {
+            if (request != nullptr) {
+                request->cancel("the runtime was shut down");
+                request.reset();
+            }
+        }
+        lock.lock();
+        if (count == 0) {
+            return;
+        }
     }
 }
 
 // An engine's stop function may block, and the last request may end in the engine's own thread, so
 // it gets a thread of its own.
-void Runtime::stop_engines_if_idle(std::unique_lock<std::mutex> &lock) {
+void Runtime::stop_engines_if_idle(std::unique_lock<std::mutex> &lock, IfNoThread otherwise) {
     if (!closed_ || !admission_.is_empty() || engine_state_ != EngineState::running) {
         return;
     }
     engine_state_ = EngineState::stopping;
-    const auto stop = [self = shared_from_this()] {
-        for (const auto &model : self->models_) {
-            model->engine().stop();
-        }
-        const std::lock_guard lock(self->mutex_);
-        self->engine_state_ = EngineState::stopped;
-        self->changed_.notify_all();
-    };
     try {
-        platform::start_thread("dynamo-stop", stop);
+        platform::start_thread("dynamo-stop",
+                               [self = shared_from_this()] { self->stop_engines(); });
     } catch (const std::exception &error) {
-        // Better than to block this thread, which may be the engine's own: shutdown() tries again.
-        engine_state_ = EngineState::running;
         lock.unlock();
-        log::write(DYNAMO_LOG_ERROR, "dynamo_llm.runtime",
-                   (std::string("an engine was not stopped: ") + error.what()).c_str());
+        if (otherwise == IfNoThread::here) {
+            stop_engines();
+            lock.lock();
+            return;
+        }
+        log::write(DYNAMO_LOG_ERROR, "dynamo_llm.runtime", "an engine is not stopped yet:");
+        log::write(DYNAMO_LOG_ERROR, "dynamo_llm.runtime", error.what());
         lock.lock();
+        engine_state_ = EngineState::running;
+        if (!is_unstopped_) {
+            is_unstopped_ = true;
+            const std::lock_guard others(unstopped.value.mutex);
+            next_unstopped_ = std::exchange(unstopped.value.first, shared_from_this());
+        }
+        changed_.notify_all();
+    }
+}
+
+void Runtime::stop_unstopped() {
+    std::unique_lock others(unstopped.value.mutex);
+    std::shared_ptr<Runtime> runtime = std::exchange(unstopped.value.first, nullptr);
+    others.unlock();
+    while (runtime != nullptr) {
+        std::unique_lock lock(runtime->mutex_);
+        runtime->is_unstopped_ = false;
+        std::shared_ptr<Runtime> next = std::move(runtime->next_unstopped_);
+        runtime->stop_engines_if_idle(lock, IfNoThread::here);
+        lock.unlock();
+        runtime = std::move(next);
     }
 }
 
 bool Runtime::wait_until_stopped(std::unique_lock<std::mutex> &lock, Clock::time_point until) {
-    return changed_.wait_until(lock, until,
-                               [this] { return engine_state_ == EngineState::stopped; });
+    while (engine_state_ != EngineState::stopped) {
+        // Where an engine's thread was to begin the stop, and the system had no thread, it is left to
+        // this one.
+        stop_engines_if_idle(lock, IfNoThread::here);
+        if (engine_state_ != EngineState::stopped &&
+            changed_.wait_until(lock, until) == std::cv_status::timeout) {
+            break;
+        }
+    }
+    return engine_state_ == EngineState::stopped;
 }
 
 std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
@@ -162,25 +238,16 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
     } else {
         changed_.wait(lock, idle);
     }
-    std::string trouble;
-    if (!admission_.is_empty()) {
-        std::vector<std::shared_ptr<Request>> left;
-        for (const auto &[key, entry] : admission_.requests()) {
-            left.push_back(entry.request);
-        }
-        trouble =
-            std::to_string(left.size()) + " request(s) had not ended in time and were cancelled";
-        lock.unlock();
-        for (const auto &request : left) {
-            request->cancel("the runtime was shut down");
-        }
-        left.clear();
-        lock.lock();
-    }
+    const std::size_t left = admission_.requests().size();
+    cancel_all(lock);
     // An end that is on its way arrives by itself, and soon.
     changed_.wait(lock, [this] { return publications_ == 0; });
-    stop_engines_if_idle(lock);
-    if (!wait_until_stopped(lock, Clock::now() + patience)) {
+    const bool has_stopped = wait_until_stopped(lock, Clock::now() + patience);
+    std::string trouble;
+    if (left > 0) {
+        trouble = std::to_string(left) + " request(s) had not ended in time and were cancelled";
+    }
+    if (!has_stopped) {
         trouble += trouble.empty() ? "" : "; ";
         trouble += "the engine " + engine_names() + " has not stopped yet";
     }
@@ -190,7 +257,7 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
 void Runtime::abandon() {
     std::unique_lock lock(mutex_);
     closed_ = true;
-    stop_engines_if_idle(lock);
+    stop_engines_if_idle(lock, IfNoThread::here);
     if (engine_state_ == EngineState::stopping &&
         !wait_until_stopped(lock, Clock::now() + patience)) {
         lock.unlock();

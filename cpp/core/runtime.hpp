@@ -62,13 +62,20 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     const Limits &limits() const { return limits_; }
 
   private:
-    Runtime(std::vector<std::unique_ptr<Model>> models, const Config &config);
+    explicit Runtime(const Config &config);
     void start_waiting(std::unique_lock<std::mutex> &lock);
-    void stop_engines_if_idle(std::unique_lock<std::mutex> &lock);
+    void stop_engines();
+    // What is done if the system has no thread for it: a caller of shutdown or destroy may be kept
+    // waiting, an engine's thread may not: shutdown() and destroy try again.
+    enum class IfNoThread { here, later };
+    void stop_engines_if_idle(std::unique_lock<std::mutex> &lock, IfNoThread otherwise);
+    // Tries again what later was put off to.
+    static void stop_unstopped();
+    void cancel_all(std::unique_lock<std::mutex> &lock);
     std::string engine_names() const;
     bool wait_until_stopped(std::unique_lock<std::mutex> &lock, Clock::time_point until);
 
-    const std::vector<std::unique_ptr<Model>> models_;
+    std::vector<std::unique_ptr<Model>> models_;  // filled by create()
     const StreamLimits stream_limits_;
     const Limits limits_;
 
@@ -76,6 +83,8 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     std::condition_variable changed_;
     bool closed_ = false;  // takes no more requests
     enum class EngineState { running, stopping, stopped } engine_state_ = EngineState::running;
+    bool is_unstopped_ = false;  // in the list of those to be stopped later
+    std::shared_ptr<Runtime> next_unstopped_;
     int publications_ = 0;
     Admission admission_;
 

@@ -103,11 +103,11 @@ json::OrderedJson Service::info() const {
     return named(what_, [&] { return runtime_->model_for(Body()).engine().describe(); });
 }
 
-std::unique_ptr<Response> Service::ask(Body body) const {
+std::shared_ptr<Response> Service::ask(Body body) const {
     return named(what_, [&] {
         const auto request = std::make_shared<Request>(std::move(body));
         request->send(runtime_);
-        std::unique_ptr<Response> response;
+        std::shared_ptr<Response> response;
         if (request->take(std::nullopt, response) != DYNAMO_OK) {
             throw Failure(DYNAMO_ERROR_INTERNAL, "the engine ended without an answer");
         }

@@ -36,7 +36,7 @@ class Service {
 
     // Each of these waits for the answer, from any thread, and throws Failure.
     // The whole answer to a body.
-    std::unique_ptr<Response> ask(Body body) const;
+    std::shared_ptr<Response> ask(Body body) const;
     // The answer to a command, one item of JSON each.
     std::string call(std::string_view command) const;
 

@@ -74,9 +74,9 @@ Stream::Choice &Stream::choice(std::uint32_t index) {
 // order.
 Response &Stream::open_response(std::uint32_t index) {
     if (queue_ == nullptr) {
-        queue_ = std::make_unique<std::deque<std::unique_ptr<Response>>>();
+        queue_ = std::make_unique<std::deque<std::shared_ptr<Response>>>();
     }
-    const auto is_open = [&](const std::unique_ptr<Response> &response) {
+    const auto is_open = [&](const std::shared_ptr<Response> &response) {
         return response->index == index && response->finish_reason.empty();
     };
     if (head_->stream) {
@@ -87,7 +87,7 @@ Response &Stream::open_response(std::uint32_t index) {
                found != queue_->end()) {
         return **found;
     }
-    auto response = std::make_unique<Response>();
+    auto response = std::make_shared<Response>();
     response->head = head_;
     response->index = index;
     response->is_first = !choice(index).has_started;
@@ -96,13 +96,17 @@ Response &Stream::open_response(std::uint32_t index) {
     return *queue_->back();
 }
 
+// The queue may be there, and empty: when there was no memory for what was to come into it.
+bool Stream::has_responses() const {
+    return queue_ != nullptr && !queue_->empty();
+}
+
 // A response that only waits for the rest of a code point is nothing to take.
 bool Stream::is_readable() const {
     if (ended_) {
         return true;
     }
-    return queue_ != nullptr && head_->stream &&
-           (queue_->size() > 1 || !queue_->front()->is_empty());
+    return has_responses() && head_->stream && (queue_->size() > 1 || !queue_->front()->is_empty());
 }
 
 // A code point that has not come whole must be let in: there is nothing to take before that.
@@ -277,11 +281,11 @@ void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage)
     if (usage && !is_data) {
         // If the last response of several choices was taken already, usage comes in one of its own,
         // as OpenAI sends it.
-        Response &last = queue_ != nullptr ? *queue_->back() : open_response(0);
+        Response &last = has_responses() ? *queue_->back() : open_response(0);
         last.usage = usage;
         metrics_->count_usage(*usage, pushed_tokens_);
     }
-    if (queue_ != nullptr) {
+    if (has_responses()) {
         queue_->back()->timing = clock_.timing();
     }
 }
@@ -320,7 +324,7 @@ bool Stream::wait_for_space(std::optional<Clock::time_point> until) {
     return result;
 }
 
-std::int32_t Stream::take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out) {
+std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {
     std::unique_lock lock(mutex_);
     if (!is_readable()) {
         ++readers_waiting_;
@@ -336,7 +340,7 @@ std::int32_t Stream::take(std::optional<Clock::time_point> until, std::unique_pt
             return DYNAMO_PENDING;
         }
     }
-    if (queue_ == nullptr) {
+    if (!has_responses()) {
         return error_ ? error_->status : static_cast<std::int32_t>(DYNAMO_END);
     }
     out = std::move(queue_->front());

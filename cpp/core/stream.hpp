@@ -73,7 +73,7 @@ class Stream {
 
     // --- the caller's side ---
     // DYNAMO_OK with a response, PENDING, END, or the status of the error that ended the stream.
-    std::int32_t take(std::optional<Clock::time_point> until, std::unique_ptr<Response> &out);
+    std::int32_t take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out);
     int fd();
     // Always: each time that there is something again after take() gave PENDING.
     enum class Telling { never, once, always };
@@ -98,6 +98,7 @@ class Stream {
 
     Response &open_response(std::uint32_t index);
     Choice &choice(std::uint32_t index);
+    bool has_responses() const;
     bool is_readable() const;  // take() would not give PENDING
     bool is_full() const;
     void check_data(const dynamo_chunk_t &chunk) const;
@@ -120,7 +121,7 @@ class Stream {
     Choice first_choice_;
     std::vector<Choice> more_choices_;
 
-    std::unique_ptr<std::deque<std::unique_ptr<Response>>> queue_;  // an empty deque is not small
+    std::unique_ptr<std::deque<std::shared_ptr<Response>>> queue_;  // an empty deque is not small
     std::size_t queued_tokens_ = 0;
     std::uint64_t pushed_tokens_ = 0;
     std::uint64_t times_full_ = 0;

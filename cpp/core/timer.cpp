@@ -21,8 +21,15 @@ class Timer {
     Id at(Clock::time_point when, std::function<void()> function) {
         const std::lock_guard lock(mutex_);
         const Id id = ++last_id_;
-        const auto place = due_.emplace(when, Entry{id, std::move(function)});
-        by_id_.emplace(id, place);
+        const auto known = by_id_.emplace(id, due_.end()).first;
+        Due::iterator place;
+        try {
+            place = due_.emplace(when, Entry{id, std::move(function)});
+        } catch (...) {
+            by_id_.erase(known);
+            throw;
+        }
+        known->second = place;
         if (place == due_.begin()) {
             changed_.notify_one();
         }
@@ -60,6 +67,8 @@ class Timer {
                     entry.mapped().function();
                 } catch (const std::exception &error) {
                     log::write(DYNAMO_LOG_ERROR, "dynamo_llm.timer", error.what());
+                } catch (...) {
+                    log::write(DYNAMO_LOG_ERROR, "dynamo_llm.timer", "an engine threw something");
                 }
                 entry = {};
                 lock.lock();

@@ -43,7 +43,7 @@ Tokenizer::Tokenizer(const Config &config) : service_("tokenizer", config) {
 
 // A command is one more body for an engine of texts. Its answer comes whole, so that no bound of a
 // stream applies.
-std::unique_ptr<Response> Tokenizer::ask(std::string command) const {
+std::shared_ptr<Response> Tokenizer::ask(std::string command) const {
     Body body;
     body.text = std::move(command);
     body.kind = BodyKind::completion;

@@ -34,7 +34,7 @@ class Tokenizer : public std::enable_shared_from_this<Tokenizer> {
     // --- for detokenizers ---
     // Throws Failure with INVALID_ARGUMENT for an id that the tokenizer cannot have.
     void require_ids(std::span<const std::uint32_t> ids) const;
-    std::unique_ptr<Response> ask(std::string command) const;
+    std::shared_ptr<Response> ask(std::string command) const;
 
   private:
     Service service_;

@@ -60,8 +60,12 @@ class EchoPlay : public Play {
             if (pushed == DYNAMO_PENDING) {
                 return {Next::when_space};
             }
-            if (pushed != DYNAMO_OK) {
+            if (pushed == DYNAMO_ERROR_CANCELLED) {
                 return finish(stream);
+            }
+            if (pushed != DYNAMO_OK) {
+                dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
+                return {Next::done};
             }
         }
         return {Next::at, Clock::now()};
@@ -129,9 +133,13 @@ class DataPlay : public Play {
             if (pushed == DYNAMO_PENDING) {
                 return {Next::when_space};
             }
-            if (pushed != DYNAMO_OK) {
+            if (pushed == DYNAMO_ERROR_CANCELLED) {
                 said_ = times_;
                 break;
+            }
+            if (pushed != DYNAMO_OK) {
+                dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
+                return {Next::done};
             }
         }
         if (said_ < times_) {

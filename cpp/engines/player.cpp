@@ -11,11 +11,19 @@ std::shared_ptr<Player> Player::create(const char *thread_name) {
     return player;
 }
 
-void Player::schedule(dynamo_stream_t *stream, Entry &entry, Clock::time_point when) {
+void Player::schedule(Entry &entry, Clock::time_point when) noexcept {
     if (!entry.is_scheduled) {
         entry.is_scheduled = true;
-        due_.emplace(when, stream);
+        entry.place.key() = when;
+        entry.due = due_.insert(std::move(entry.place));
         changed_.notify_one();
+    }
+}
+
+void Player::unschedule(Entry &entry) noexcept {
+    if (entry.is_scheduled) {
+        entry.is_scheduled = false;
+        entry.place = due_.extract(entry.due);
     }
 }
 
@@ -23,15 +31,18 @@ void Player::play(dynamo_stream_t *stream, std::unique_ptr<Play> play) {
     const std::lock_guard lock(mutex_);
     auto entry = std::make_shared<Entry>();
     entry->play = std::move(play);
-    schedule(stream, *entry, Clock::now());
-    entries_.emplace(stream, std::move(entry));
+    Due alone;
+    alone.emplace(Clock::now(), stream);
+    entry->place = alone.extract(alone.begin());
+    const auto added = entries_.emplace(stream, std::move(entry)).first;
+    schedule(*added->second, Clock::now());
 }
 
 void Player::wake(dynamo_stream_t *stream) {
     const std::lock_guard lock(mutex_);
     if (const auto found = entries_.find(stream); found != entries_.end()) {
         found->second->has_space = true;
-        schedule(stream, *found->second, Clock::now());
+        schedule(*found->second, Clock::now());
     }
 }
 
@@ -42,17 +53,8 @@ void Player::cancel(dynamo_stream_t *stream) {
         return;
     }
     found->second->is_cancelled = true;
-    if (found->second->is_scheduled) {
-        // It may be due in an hour.
-        for (auto place = due_.begin(); place != due_.end(); ++place) {
-            if (place->second == stream) {
-                due_.erase(place);
-                break;
-            }
-        }
-        found->second->is_scheduled = false;
-    }
-    schedule(stream, *found->second, Clock::time_point::min());
+    unschedule(*found->second);  // it may be due in an hour
+    schedule(*found->second, Clock::time_point::min());
 }
 
 void Player::stop() {
@@ -74,13 +76,8 @@ void Player::run() {
             continue;
         }
         dynamo_stream_t *const stream = due_.begin()->second;
-        due_.erase(due_.begin());
-        const auto found = entries_.find(stream);
-        if (found == entries_.end()) {
-            continue;  // it was woken in the very step that ended it
-        }
-        const std::shared_ptr<Entry> entry = found->second;
-        entry->is_scheduled = false;
+        const std::shared_ptr<Entry> entry = entries_.at(stream);
+        unschedule(*entry);
         entry->has_space = false;
         const bool is_cancelled = entry->is_cancelled;
         lock.unlock();
@@ -96,11 +93,12 @@ void Player::run() {
         }
         lock.lock();
         if (step.next == Play::Next::done) {
+            unschedule(*entry);  // it was woken in this very step
             entries_.erase(stream);
         } else if (step.next == Play::Next::at) {
-            schedule(stream, *entry, step.when);
+            schedule(*entry, step.when);
         } else if (step.next == Play::Next::when_space && entry->has_space) {
-            schedule(stream, *entry, Clock::now());
+            schedule(*entry, Clock::now());
         }
     }
     stopped_ = true;

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <unordered_map>
 
@@ -45,20 +46,26 @@ class Player {
     void stop();                           // waits for the thread
 
   private:
+    using Due = std::multimap<Clock::time_point, dynamo_stream_t *>;
+
     struct Entry {
         std::unique_ptr<Play> play;
+        Due::node_type
+            place;  // its place in due_ while it is not there: made once, so that no step can fail
+        Due::iterator due;  // where it is
         bool is_cancelled = false;
         bool has_space = false;  // space() came before the play asked for it
         bool is_scheduled = false;
     };
 
     void run();
-    void schedule(dynamo_stream_t *stream, Entry &entry, Clock::time_point when);
+    void schedule(Entry &entry, Clock::time_point when) noexcept;
+    void unschedule(Entry &entry) noexcept;
 
     std::mutex mutex_;
     std::condition_variable changed_;
     std::unordered_map<dynamo_stream_t *, std::shared_ptr<Entry>> entries_;
-    std::multimap<Clock::time_point, dynamo_stream_t *> due_;
+    Due due_;
     bool stopping_ = false;
     bool stopped_ = false;
 };
@@ -86,6 +93,8 @@ std::int32_t guarded(Body &&body) noexcept {
         return DYNAMO_OK;
     } catch (const Failure &failure) {
         return dynamo_engine_error(failure.error().status, failure.what(), nullptr);
+    } catch (const std::bad_alloc &) {
+        return dynamo_engine_error(DYNAMO_ERROR_OUT_OF_MEMORY, "out of memory", nullptr);
     } catch (const std::exception &exception) {
         return dynamo_engine_error(DYNAMO_ERROR_INTERNAL, exception.what(), nullptr);
     }

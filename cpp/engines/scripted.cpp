@@ -178,8 +178,12 @@ class ScriptedPlay : public Play {
                 if (pushed == DYNAMO_PENDING) {
                     return {Next::when_space};
                 }
-                if (pushed != DYNAMO_OK) {
+                if (pushed == DYNAMO_ERROR_CANCELLED) {
                     return finish(stream, nullptr);
+                }
+                if (pushed != DYNAMO_OK) {
+                    dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
+                    return {Next::done};
                 }
                 if (++repeated_ < entry.repeat) {
                     continue;
