@@ -115,14 +115,16 @@ int32_t dynamo_request_status(dynamo_request_t *request) {
 
 const char *dynamo_request_error(dynamo_request_t *request) {
     return value_of<const char *>(nullptr, [&] {
-        const std::string *const text = Held<Request>(request)->error();
+        Held<Request> held(request);  // until the text was looked at
+        const std::string *const text = held->error();
         return text == nullptr ? nullptr : text->c_str();
     });
 }
 
 const char *dynamo_request_error_json(dynamo_request_t *request) {
     return value_of<const char *>(nullptr, [&] {
-        const std::string *const text = Held<Request>(request)->error_json();
+        Held<Request> held(request);
+        const std::string *const text = held->error_json();
         return text == nullptr ? nullptr : text->c_str();
     });
 }
