@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Places and times at which a program should not call the library, one test each. */
+#include <errno.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "../c/support.h"
+
+static void wait_for(sem_t *semaphore) {
+    while (sem_wait(semaphore) != 0) {
+        CHECK(errno == EINTR);
+    }
+}
+
+/* --- a callback that does not return --- */
+
+typedef struct gate {
+    sem_t entered;
+    sem_t open;
+    counter released;
+} gate;
+
+static void block(void *user, dynamo_request_t *request, dynamo_response_t *response,
+                  int32_t status) {
+    gate *const here = user;
+    (void)request, (void)status;
+    dynamo_free(response);
+    sem_post(&here->entered);
+    wait_for(&here->open);
+    sem_post(&here->open); /* for the next one */
+}
+
+static void released(void *user) {
+    add(&((gate *)user)->released, 1);
+}
+
+static void a_callback_that_blocks(void) {
+    dynamo_runtime_t *const runtime = start_echo();
+    gate here = {.released = {0}};
+    sem_init(&here.entered, 0, 0);
+    sem_init(&here.open, 0, 0);
+    dynamo_request_t *const blocking = say("a b");
+    CHECK_STATUS(dynamo_request_set_callback(blocking, block, &here, released), DYNAMO_OK);
+    sent(runtime, blocking);
+    wait_for(&here.entered);
+    /* Others go on, and those that deliver to callbacks wait for theirs. */
+    check_answer(sent(runtime, say("c d")), "c d", DYNAMO_END);
+    dynamo_request_t *const behind = say("e");
+    CHECK_STATUS(dynamo_request_set_callback(behind, block, &here, released), DYNAMO_OK);
+    sent(runtime, behind);
+    EVENTUALLY(dynamo_request_status(behind) == DYNAMO_END);
+    dynamo_request_cancel(blocking);
+    dynamo_request_destroy(blocking); /* returns, although its callback has not */
+    CHECK(get(&here.released) == 0);
+    sem_post(&here.open);
+    dynamo_request_destroy(behind);
+    EVENTUALLY(get(&here.released) == 2);
+    dynamo_runtime_destroy(runtime);
+}
+
+/* --- very many threads --- */
+
+static void *one_request(void *runtime) {
+    check_answer(sent(runtime, say("a b c")), "a b c", DYNAMO_END);
+    return NULL;
+}
+
+static void a_thousand_threads(void) {
+    enum { COUNT = 1000 };
+    static pthread_t threads[COUNT];
+    dynamo_runtime_t *const runtime = start_echo();
+    const int count = (int)(COUNT * scale());
+    for (int i = 0; i < count; ++i) {
+        threads[i] = spawn(one_request, runtime);
+    }
+    for (int i = 0; i < count; ++i) {
+        join(threads[i]);
+    }
+    CHECK(statistic(runtime, "ended") == count);
+    dynamo_runtime_destroy(runtime);
+}
+
+/* --- when a thread ends --- */
+
+static pthread_key_t key;
+static counter destructors;
+
+static void last_words(void *runtime) {
+    check_answer(sent(runtime, say("bye")), "bye", DYNAMO_END);
+    CHECK(dynamo_runtime_create("{\"engin\": \"echo\"}") == NULL);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK(strlen(dynamo_last_error()) > 0);
+    add(&destructors, 1);
+}
+
+static void *with_a_destructor(void *runtime) {
+    CHECK(pthread_setspecific(key, runtime) == 0);
+    check_answer(sent(runtime, say("here")), "here", DYNAMO_END);
+    return NULL;
+}
+
+static void a_destructor_of_a_thread(void) {
+    dynamo_runtime_t *const runtime = start_echo();
+    CHECK(pthread_key_create(&key, last_words) == 0);
+    for (int i = 0; i < 10; ++i) {
+        join(spawn(with_a_destructor, runtime));
+    }
+    CHECK(get(&destructors) == 10);
+    pthread_key_delete(key);
+    dynamo_runtime_destroy(runtime);
+}
+
+/* --- when the process ends --- */
+
+static dynamo_runtime_t *left;
+
+static void at_the_end(void) {
+    check_answer(sent(left, say("bye")), "bye", DYNAMO_END);
+    dynamo_runtime_destroy(left);
+    _exit(7);
+}
+
+static void an_exit_handler(void) {
+    const pid_t child = fork(); /* before the library was used: a process of its own */
+    CHECK(child >= 0);
+    if (child == 0) {
+        atexit(at_the_end);
+        left = start_echo();
+        exit(1);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+/* --- signals that come while a thread is inside the library --- */
+
+static counter signals;
+
+static void on_signal(int number) {
+    (void)number;
+    add(&signals, 1);
+}
+
+static void *receive(void *request) {
+    check_answer(request, "x", DYNAMO_ERROR_CANCELLED);
+    return NULL;
+}
+
+static void signals_while_it_receives(void) {
+    struct sigaction action = {.sa_handler =
+                                   on_signal}; /* without SA_RESTART: calls end with EINTR */
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    dynamo_runtime_t *const runtime = start_script("[{'text': 'x'}, {'stall': true}]");
+    dynamo_request_t *const request = sent(runtime, say("a"));
+    const pthread_t thread = spawn(receive, request);
+    EVENTUALLY(statistic(runtime, "received") == 1);
+    for (long i = 1; i <= 100; ++i) {
+        CHECK(pthread_kill(thread, SIGUSR1) == 0);
+        EVENTUALLY(get(&signals) == i);
+        CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
+    }
+    CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+    join(thread);
+    dynamo_runtime_destroy(runtime);
+}
+
+int main(void) {
+    BEGIN();
+    RUN(an_exit_handler); /* first: it forks */
+    RUN(a_callback_that_blocks);
+    RUN(a_thousand_threads);
+    RUN(a_destructor_of_a_thread);
+    RUN(signals_while_it_receives);
+    return 0;
+}
