@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every answer of an engine of token ids: any tokens, in any portions, with any stop strings,
+against a reference that sees all of it at once. DYNAMO_LLM_EXAMPLES says how many answers each test tries.
+"""
+
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from dynamo_llm import Runtime
+from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
+from dynamo_llm.runtime.pipeline.folder import Folder
+from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from dynamo_llm.runtime.stop import StopStrings
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+tokenizer = Tokenizer(Folder(demo_model_dir()))
+end_of_answer = 0
+Whole = TypeVar("Whole", str, list[int])
+
+thorough = settings(
+    max_examples=int(os.environ.get("DYNAMO_LLM_EXAMPLES", "150")),
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+#: Letters that make matches likely, and code points of every length.
+letters = st.sampled_from("aab b,\n\u00e9\u20ac\u6771\U0001f600")
+texts = st.text(letters, max_size=40) | st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+stop_lists = st.lists(st.text(letters, min_size=1, max_size=4), max_size=4)
+
+
+def ids_of(text: str) -> list[int]:
+    """As the model's tokenizer has it."""
+    return tokenizer.core.encode(text, add_special_tokens=False).ids
+
+
+#: Any tokens, with and without sense; none that ends an answer.
+answers = texts.map(ids_of) | st.lists(st.integers(1, tokenizer.core.get_vocab_size() - 1), max_size=40)
+
+
+def text_of(ids: list[int]) -> str:
+    """All at once."""
+    return tokenizer.decode(ids, True)
+
+
+def portions(whole: Whole, seed: int) -> Iterator[Whole]:
+    """In pieces of any length."""
+    chance = random.Random(seed)
+    at = 0
+    while at < len(whole):
+        length = chance.choice((1, 1, 2, 3, 7, 100))
+        yield whole[at : at + length]
+        at += length
+
+
+def cut(text: str, stops: list[str], includes_stop: bool) -> tuple[str, bool]:
+    """The text up to the stop string that is whole first, and whether there is one."""
+    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    if not found:
+        return text, False
+    end, start = min(found)
+    return text[: end if includes_stop else start], True
+
+
+@thorough
+@given(texts, stop_lists, st.booleans(), st.integers(0, 1 << 30))
+def test_stop_strings(text: str, stops: list[str], includes_stop: bool, seed: int) -> None:
+    """What is let through is never taken back, and no more is held than may begin a stop string."""
+    matcher = StopStrings(stops, includes_stop)
+    expected, has_stop = cut(text, stops, includes_stop)
+    longest = max((len(stop) for stop in stops), default=1)
+    shown, seen = "", 0
+    for piece in portions(text, seed):
+        shown += matcher.feed(piece)
+        seen += len(piece)
+        assert expected.startswith(shown)
+        if not matcher.has_matched:
+            assert len(shown) > seen - longest
+    shown += matcher.flush()
+    assert (shown, matcher.has_matched) == (expected, has_stop)
+
+
+@thorough
+@given(answers, answers, st.integers(0, 1 << 30))
+def test_detokenizer(prompt: list[int], ids: list[int], seed: int) -> None:
+    """The pieces are the whole, and none is half a code point."""
+    detokenizer = Detokenizer(tokenizer, prompt, True)
+    pieces = [detokenizer.feed(portion) for portion in portions(ids, seed)] + [detokenizer.flush()]
+    expected = text_of(ids)
+    assert "".join(pieces) == expected
+    if "\ufffd" not in expected:
+        assert not any("\ufffd" in piece for piece in pieces)
+
+
+class Reciter:
+    """Says its prompt, in portions that the request's seed chooses."""
+
+    kind = "tokens"
+
+    def __init__(self, config: EngineConfig) -> None:
+        pass
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def describe(self) -> ModelInfo:
+        """The demo model's tokenizer."""
+        return {"path": str(demo_model_dir()), "context_length": 4096, "capabilities": ["seed"]}
+
+    async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
+        """The prompt."""
+        for portion in portions(request.token_ids, request.sampling.seed or 0):
+            yield {"token_ids": portion}
+        yield {"token_ids": [], "finish_reason": "stop"}
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Runtime]:
+    """Of a reciter."""
+    with Runtime(
+        engine=f"{Path(__file__).stem}:Reciter", python={"path": [str(Path(__file__).parent)]}
+    ) as runtime:
+        yield runtime
+
+
+@thorough
+@given(
+    answers,
+    stop_lists,
+    st.booleans(),
+    st.integers(0, 1 << 30),
+    st.integers(1, 60),
+    st.integers(0, 5),
+    st.none() | st.integers(0, 40),
+)
+def test_answers(
+    runtime: Runtime,
+    ids: list[int],
+    stops: list[str],
+    includes_stop: bool,
+    seed: int,
+    max_tokens: int,
+    min_tokens: int,
+    ends_at: int | None,
+) -> None:
+    """Text, finish reason and counts; streamed and not."""
+    assume(ids)
+    if ends_at is not None:
+        ids.insert(min(ends_at, len(ids)), end_of_answer)
+    min_tokens = min(min_tokens, max_tokens)
+    reason = "stop"
+    said = ids[:max_tokens]
+    ended = False
+    for at, token in enumerate(said):
+        if token == end_of_answer and at >= min_tokens:
+            said, ended = said[:at], True
+            break
+    if not ended and len(ids) >= max_tokens:
+        reason = "length"
+    free = text_of(said[:min_tokens])
+    assume(not free.endswith("\ufffd"))  # where its text ends depends on what comes then
+    text = text_of(said)
+    assume(text.startswith(free))
+    shown, has_stop = cut(text[len(free) :], stops, includes_stop)
+    if has_stop:
+        reason = "stop"
+    body = {
+        "prompt": ids,
+        "stop": stops,
+        "include_stop_str_in_output": includes_stop,
+        "seed": seed,
+        "max_tokens": max_tokens,
+        "min_tokens": min_tokens,
+    }
+    for stream in (True, False):
+        responses = list(runtime.request({**body, "stream": stream}))
+        answer = "".join(response.text for response in responses)
+        assert answer == free + shown
+        assert responses[-1].finish_reason == reason
+        usage = responses[-1].usage
+        assert usage is not None
+        counted = sum(len(response.token_ids) for response in responses)
+        assert (usage.prompt_tokens, usage.completion_tokens) == (len(ids), counted)
+        if not has_stop:
+            assert counted == len(said) + ended
