@@ -177,8 +177,10 @@ const char *schema_type(Type type) {
 void check(const Json &object, std::span<const Key> keys, std::int32_t status, const char *what,
            const std::string &where) {
     for (const auto &[name, value] : object.items()) {
-        const auto known = std::find_if(keys.begin(), keys.end(),
-                                        [&](const Key &key) { return name == key.name; });
+        // By its own name: clang before 16 lets no lambda see a structured binding.
+        const auto known = std::find_if(keys.begin(), keys.end(), [&given = name](const Key &key) {
+            return given == key.name;
+        });
         if (known == keys.end()) {
             std::vector<std::string> names;
             for (const Key &key : keys) {
