@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any bytes as the script of the engine "scripted".
+#include "fuzz.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
+    const std::string text(reinterpret_cast<const char *>(data), size);
+    const std::string config =
+        R"({"engine": "scripted", "stream": {"capacity": 64}, "options": {"script": )" + text +
+        "}}";
+    dynamo_runtime_t *const runtime = dynamo_runtime_create(config.c_str());
+    if (runtime == nullptr) {
+        HOLDS(dynamo_last_status() < 0 && dynamo_last_status() != DYNAMO_ERROR_INTERNAL);
+        return 0;
+    }
+    for (const char *const body :
+         {R"({"prompt": "x"})", R"({"messages": [{"role": "user", "content": "x"}], "n": 2})"}) {
+        dynamo_request_t *const request = dynamo_request_create(body);
+        HOLDS(request != nullptr);
+        HOLDS(dynamo_request_set_deadlines(request, 10, 10) ==
+              DYNAMO_OK);  // scripts wait and stall
+        if (dynamo_request_send(runtime, request) == DYNAMO_OK) {
+            fuzz::receive(request);
+        }
+        dynamo_request_destroy(request);
+    }
+    dynamo_runtime_destroy(runtime);
+    return 0;
+}
