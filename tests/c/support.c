@@ -2,9 +2,11 @@
 #include "support.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ------------------------------------------------------------------------------------- checks */
 
@@ -242,6 +244,28 @@ long get(counter *which) {
 
 void count_release(void *user) {
     add(user, 1);
+}
+
+void write_reliability(const char *file, const char *test, const char *what, long long how_often,
+                       const char *happened) {
+    const char *const path = getenv("DYNAMO_LLM_RELIABILITY");
+    if (path == NULL || path[0] == '\0') {
+        return;
+    }
+    const char *name = file;
+    for (const char *at = file; (at = strstr(at, "tests/")) != NULL; ++at) {
+        name = at + strlen("tests/");
+    }
+    char line[2000];
+    const int length = snprintf(line, sizeof line,
+                                "{\"test\": \"%s: %s\", \"what\": \"%s\", \"how_often\": %lld, "
+                                "\"happened\": \"%s\"}\n",
+                                name, test, what, how_often, happened);
+    CHECK(length > 0 && length < (int)sizeof line);
+    const int rows = open(path, O_WRONLY | O_APPEND | O_CREAT, 0644);
+    CHECK(rows >= 0);
+    CHECK(write(rows, line, (size_t)length) == length); /* whole, for other programs write, too */
+    close(rows);
 }
 
 double scale(void) {

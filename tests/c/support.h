@@ -56,6 +56,15 @@ long add(counter *which, long by);
 long get(counter *which);
 void count_release(void *user); /* user is a counter */
 
+/* --- what is known of the library's reliability --- */
+/* A row of the table in docs/reliability.md: what the calling test did to the library, how often in this run, and what
+   came of it. Written as a line of JSON to the end of the file that the environment variable
+   DYNAMO_LLM_RELIABILITY names, if it names one. The texts have no quotes. */
+#define RELIABILITY(what, how_often, happened) \
+    write_reliability(__FILE__, __func__, what, how_often, happened)
+void write_reliability(const char *file, const char *test, const char *what, long long how_often,
+                       const char *happened);
+
 /* 1 unless the environment variable DYNAMO_TEST_SCALE says less, such as 0.05. */
 double scale(void);
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the table of reliability.md from what the tests wrote in a run: python docs/reliability.py FILE
+
+FILE is what the environment variable DYNAMO_LLM_RELIABILITY named during the run: a line of JSON for each
+thing that a test did to the library. Several lines of the same thing are one row, with the sum. With --check the
+page is not written: the exit status is 1 if its rows are about other things than those of the run.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+page = Path(__file__).resolve().parent / "reliability.md"
+begin, end = "<!-- begin table: reliability.py -->\n", "<!-- end table -->"
+
+#: The tests' folders, in the order of the table, and what they are called there.
+parts = {"misuse": "Misuse", "fuzz": "Any bytes", "faults": "Faults", "": "Others"}
+
+Row = tuple[str, str, int, str]  # test, what, how often, what happened
+
+
+def rows_of(run: Path) -> list[Row]:
+    """What was done in a run, each thing once, sorted."""
+    often: dict[tuple[str, str, str], int] = {}
+    for line in run.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        key = (row["test"], row["what"], row["happened"])
+        often[key] = often.get(key, 0) + row["how_often"]
+    place = {name: i for i, name in enumerate(parts)}
+    return sorted(
+        ((test, what, count, happened) for (test, what, happened), count in often.items()),
+        key=lambda row: (place[part_of(row[0])], row),
+    )
+
+
+def part_of(test: str) -> str:
+    """The part of the table in which a test stands."""
+    file = test.partition(":")[0]
+    return next(name for name in parts if name in file)
+
+
+def written(rows: list[Row]) -> str:
+    """The tables in Markdown."""
+    lines: list[str] = []
+    for name, title in parts.items():
+        mine = [row for row in rows if part_of(row[0]) == name]
+        if mine:
+            lines += [
+                f"\n### {title}\n",
+                "| what was done | how often | what happened | test |",
+                "|---|--:|---|---|",
+            ]
+            lines += [
+                f"| {what} | {count:,} | {happened} | `{test}` |" for test, what, count, happened in mine
+            ]
+    return "\n".join(lines) + "\n\n"
+
+
+def named(text: str) -> set[tuple[str, ...]]:
+    """What a table is about: what was done, and the test that did it."""
+    return set(re.findall(r"^\| (.*?) \| [\d,]+ \| .* \| `(.*)` \|$", text, re.M))
+
+
+def main() -> int:
+    """Write or check; the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="FILE", help="what the tests wrote")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    arguments = parser.parse_args()
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    old, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"docs/reliability.md lacks the lines\n{begin}{end}")
+    new = written(rows_of(arguments.run))
+    if not arguments.check:
+        page.write_text(before + begin + new + end + after, encoding="utf-8")
+        return 0
+    for text, here, there in (("lacks", new, old), ("has, but the run did not write", old, new)):
+        for what, test in sorted(named(here) - named(there)):
+            sys.stderr.write(f"docs/reliability.md {text}: {what} ({test})\n")
+    return int(named(new) != named(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
