@@ -2,8 +2,8 @@
 """Writes the table of reliability.md from what the tests wrote in a run: python docs/reliability.py FILE
 
 FILE is what the environment variable DYNAMO_LLM_RELIABILITY named during the run: a line of JSON for each
-thing that a test did to the library. Several lines of the same thing are one row, with the sum. With --check the
-page is not written: the exit status is 1 if its rows are about other things than those of the run.
+thing that a test did to the library. Several lines of the same thing are one row, with the sum. With --check
+the page is not written: the exit status is 1 if its rows are about other things than those of the run.
 """
 
 import argparse
