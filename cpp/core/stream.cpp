@@ -57,6 +57,7 @@ void Stream::reset() {
     pushed_tokens_ = 0;
     times_full_ = 0;
     was_full_ = false;
+    clock_ = {.ended = clock_.ended};  // as before it was sent
 }
 
 Stream::Choice &Stream::choice(std::uint32_t index) {

@@ -27,7 +27,8 @@ struct StreamClock {
 
     Timing timing() const {
         const auto since_sent = [this](Clock::time_point then) -> std::int64_t {
-            return then == Clock::time_point()
+            // One that was cancelled may never have been sent.
+            return then == Clock::time_point() || sent == Clock::time_point()
                        ? -1
                        : std::max<std::int64_t>(
                              0, std::chrono::duration_cast<std::chrono::microseconds>(then - sent)

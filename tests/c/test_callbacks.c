@@ -124,6 +124,8 @@ static void a_request_destroyed_in_its_callback(void) {
     settle(runtime);
     CHECK(get(&seen.releases) == 1);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a callback destroys, or cancels, its own request", 3,
+                "no more responses came, and the release once");
 }
 
 static void the_other_ways_to_receive_are_closed(void) {
@@ -199,6 +201,8 @@ static void destroyed_while_it_is_sent(void) {
         CHECK_STATUS(dynamo_runtime_shutdown(runtime, -1), DYNAMO_OK);
         dynamo_runtime_destroy(runtime);
     }
+    RELIABILITY("a request with a callback is destroyed while it is being sent", 400,
+                "its release came once, and no terminal event");
 }
 
 static void many_at_once(void) {
@@ -243,6 +247,7 @@ static void a_callback_may_use_the_library(void) {
     dynamo_request_destroy(request);
     settle(runtime);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a callback creates, uses and destroys a runtime", 1, "as anywhere else");
 }
 
 int main(void) {

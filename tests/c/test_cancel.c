@@ -131,10 +131,14 @@ static void cancel(dynamo_request_t *request) {
 static void cancelled_while_threads_receive(void) {
     from_outside_while_threads_receive(cancel, 40);
     CHECK(get(&cancelled_readers) == 3 * 40);
+    RELIABILITY("a request is cancelled while three threads wait for it", 40,
+                "CANCELLED in each, at once");
 }
 
 static void destroyed_while_threads_receive(void) {
     from_outside_while_threads_receive(dynamo_request_destroy, 40);
+    RELIABILITY("a request is destroyed while three threads wait for it", 40,
+                "CANCELLED in those that waited, INVALID_HANDLE in those that came late");
 }
 
 static dynamo_runtime_t *racing_runtime;
@@ -158,6 +162,8 @@ static void cancelled_while_it_is_sent(void) {
         dynamo_request_destroy(request);
     }
     shut_down(racing_runtime, 0, sent_count);
+    RELIABILITY("a request is cancelled in another thread while it is being sent", 300,
+                "it ended with CANCELLED once, or was not sent");
 }
 
 static void shutdown_drains(void) {
@@ -239,6 +245,8 @@ static void the_runtime_destroyed_meanwhile(void) {
         }
         dynamo_request_destroy(request);
     }
+    RELIABILITY("a runtime is destroyed while a request streams", 50,
+                "the request went on, and could be cancelled");
 }
 
 int main(void) {

@@ -69,6 +69,8 @@ static void while_nothing_runs(void) {
     dynamo_request_destroy(request);
     check_answer(sent(runtime, say("still here")), "still here", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a child is forked while nothing runs, and calls every function", 1,
+                "FORKED from each; the parent went on");
 }
 
 static void while_a_stream_runs(void) {
@@ -94,6 +96,8 @@ static void while_a_stream_runs(void) {
     dynamo_request_destroy(request);
     CHECK_STATUS(dynamo_runtime_shutdown(runtime, -1), DYNAMO_OK);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a child is forked while a stream runs, and calls every function", 10,
+                "FORKED from each; the parent's stream lost nothing");
 }
 
 int main(void) {

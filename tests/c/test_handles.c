@@ -37,11 +37,14 @@ static const dynamo_engine_t keeper = {
     .stop = keeper_stop,
 };
 
+static long rejected; /* calls */
+
 static void check_rejected(void *handle, int kind) {
     for (size_t i = 0; i < call_count; ++i) {
         if ((int)calls[i].kind != kind) {
             fprintf(stderr, "    %s(%p)\n", calls[i].name, handle);
             CHECK_STATUS(calls[i].call(handle), DYNAMO_ERROR_INVALID_HANDLE);
+            ++rejected;
             CHECK(strlen(dynamo_last_error()) > 0);
         }
     }
@@ -58,6 +61,7 @@ static void sent_twice(void) {
     CHECK_STATUS(dynamo_request_set_deadlines(request, 1, 1), DYNAMO_ERROR_INVALID_STATE);
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a request is sent twice", 2, "INVALID_STATE, and its answer came once");
 }
 
 static void received_before_sent(void) {
@@ -71,9 +75,11 @@ static void received_before_sent(void) {
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_STATE);
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
     dynamo_request_destroy(request);
+    RELIABILITY("a request is received from before it was sent", 3, "INVALID_STATE, at once");
 }
 
 static void of_another_type_or_stale(void) {
+    const long before = rejected;
     CHECK_STATUS(dynamo_engine_register("keeper", &keeper, NULL, NULL), DYNAMO_OK);
     dynamo_runtime_t *runtime = start("{'engine': 'keeper'}");
     dynamo_request_t *request = sent(runtime, say("a"));
@@ -119,9 +125,13 @@ static void of_another_type_or_stale(void) {
         dynamo_runtime_destroy(again);
     }
     CHECK_STATUS(dynamo_engine_unregister("keeper"), DYNAMO_OK);
+    RELIABILITY("a function gets a handle of another type, or one that was destroyed or freed",
+                rejected - before,
+                "INVALID_HANDLE, also after its slot is used again; what it was went on");
 }
 
 static void foreign_pointers(void) {
+    const long before = rejected;
     dynamo_runtime_t *runtime = start_echo(); /* so that there are live handles */
     dynamo_request_t *request = say("a");
     char on_the_stack[64] = "stack";
@@ -137,6 +147,7 @@ static void foreign_pointers(void) {
     for (uintptr_t small = 1; small < 512; ++small) {
         for (size_t i = 0; i < call_count; ++i) {
             CHECK_STATUS(calls[i].call((void *)small), DYNAMO_ERROR_INVALID_HANDLE);
+            ++rejected;
         }
     }
     for (int bit = 0; bit < 64; ++bit) { /* handles with one bit wrong, also in the type */
@@ -149,6 +160,9 @@ static void foreign_pointers(void) {
     check_rejected((void *)(UINTPTR_MAX / 3), -1);
     check_answer(sent(runtime, request), "a", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY(
+        "a function gets a pointer that is no handle: stack, heap, code, numbers, one wrong bit",
+        rejected - before, "INVALID_HANDLE; nothing was read or written there");
 }
 
 static void freeing_twice_or_what_is_not_ours(void) {
@@ -171,6 +185,8 @@ static void freeing_twice_or_what_is_not_ours(void) {
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
     check_answer(request, "a", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a text is freed twice, or freed that is not the caller's", 5,
+                "INVALID_HANDLE, and nothing was freed");
 }
 
 static void requests_outlive_their_runtime(void) {
@@ -193,6 +209,8 @@ static void requests_outlive_their_runtime(void) {
     CHECK(strncmp(dynamo_response_text(first, NULL), "ab", 2) == 0);
     CHECK_CONTAINS(dynamo_response_json(first), "text_completion");
     dynamo_free(first);
+    RELIABILITY("a runtime is destroyed before its request and its response", 1,
+                "the whole answer came; both could be used until their own end");
 }
 
 static void what_is_returned_stays_as_long_as_its_owner(void) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "../c/calls.h"
 #include "../c/support.h"
 
 static void wait_for(sem_t *semaphore) {
@@ -59,6 +60,74 @@ static void a_callback_that_blocks(void) {
     dynamo_request_destroy(behind);
     EVENTUALLY(get(&here.released) == 2);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a callback does not return", 1,
+                "other requests went on, its own could be destroyed; callbacks behind it waited");
+}
+
+/* --- a callback that calls everything --- */
+
+static counter calls_from_callback;
+static counter called_back;
+static counter callbacks_behind;
+static counter from_nested;
+
+static void nested(void *user, dynamo_request_t *request, dynamo_response_t *response,
+                   int32_t status) {
+    (void)user, (void)request;
+    dynamo_free(response);
+    add(&from_nested, status == DYNAMO_END);
+}
+
+static void call_everything(void *user, dynamo_request_t *request, dynamo_response_t *response,
+                            int32_t status) {
+    dynamo_runtime_t *const runtime = user;
+    if (response == NULL) {
+        CHECK_STATUS(status, DYNAMO_END);
+        dynamo_request_destroy(request);
+        add(&called_back, 1);
+        return;
+    }
+    /* All with a handle that is none, ... */
+    void *const stale = response;
+    dynamo_free(response);
+    for (size_t i = 0; i < call_count; ++i) {
+        CHECK_STATUS(calls[i].call(stale), DYNAMO_ERROR_INVALID_HANDLE);
+        add(&calls_from_callback, 1);
+    }
+    /* ... those that wait, for what does not need this thread, ... */
+    check_answer(sent(runtime, say("a b")), "a b", DYNAMO_END);
+    dynamo_runtime_t *const stalling = start_script("[{'stall': true}]");
+    dynamo_request_t *const stalled = sent(stalling, say("x"));
+    dynamo_response_t *none;
+    CHECK_STATUS(dynamo_request_next(stalled, 20, &none), DYNAMO_PENDING);
+    dynamo_request_destroy(stalled);
+    dynamo_runtime_destroy(stalling);
+    /* ... and those that have to do with other callbacks, which come after this one. */
+    dynamo_request_t *const later = say("later");
+    CHECK_STATUS(dynamo_request_set_callback(later, nested, NULL, NULL), DYNAMO_OK);
+    const long seen = get(&from_nested);
+    sent(runtime, later);
+    add(&callbacks_behind, 1);
+    EVENTUALLY(dynamo_request_status(later) == DYNAMO_END);
+    CHECK(get(&from_nested) == seen);
+    dynamo_runtime_t *const other = start_echo();
+    check_answer(sent(other, say("c")), "c", DYNAMO_END);
+    CHECK_STATUS(dynamo_runtime_shutdown(other, -1), DYNAMO_OK);
+    dynamo_runtime_destroy(other);
+    CHECK_STATUS(dynamo_log_set_callback(DYNAMO_LOG_OFF, NULL, NULL, NULL), DYNAMO_OK);
+    CHECK(dynamo_runtime_create("{") == NULL);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_JSON);
+}
+
+static void a_callback_that_calls_everything(void) {
+    dynamo_runtime_t *const runtime = start_echo();
+    dynamo_request_t *const request = say("x");
+    CHECK_STATUS(dynamo_request_set_callback(request, call_everything, runtime, NULL), DYNAMO_OK);
+    sent(runtime, request);
+    EVENTUALLY(get(&called_back) == 1 && get(&from_nested) == get(&callbacks_behind));
+    dynamo_runtime_destroy(runtime);
+    RELIABILITY("a function is called from a callback", get(&calls_from_callback),
+                "as anywhere else");
 }
 
 /* --- very many threads --- */
@@ -81,6 +150,7 @@ static void a_thousand_threads(void) {
     }
     CHECK(statistic(runtime, "ended") == count);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("threads that send and receive at once", count, "each had its own answer");
 }
 
 /* --- when a thread ends --- */
@@ -111,6 +181,7 @@ static void a_destructor_of_a_thread(void) {
     CHECK(get(&destructors) == 10);
     pthread_key_delete(key);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a destructor of a thread uses the library", 10, "as anywhere else, errors too");
 }
 
 /* --- when the process ends --- */
@@ -134,6 +205,7 @@ static void an_exit_handler(void) {
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    RELIABILITY("an exit handler uses the library", 1, "as anywhere else");
 }
 
 /* --- signals that come while a thread is inside the library --- */
@@ -166,12 +238,15 @@ static void signals_while_it_receives(void) {
     CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
     join(thread);
     dynamo_runtime_destroy(runtime);
+    RELIABILITY("a signal arrives in a thread that waits in dynamo_request_recv()", 100,
+                "the wait went on, until it was cancelled");
 }
 
 int main(void) {
     BEGIN();
     RUN(an_exit_handler); /* first: it forks */
     RUN(a_callback_that_blocks);
+    RUN(a_callback_that_calls_everything);
     RUN(a_thousand_threads);
     RUN(a_destructor_of_a_thread);
     RUN(signals_while_it_receives);

@@ -590,5 +590,7 @@ int main(int count, char **words) {
     check_answer(sent(runtime, say("still here")), "still here", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
     std::fprintf(stderr, "  %ld calls, %ld callbacks\n", calls_made.load(), callbacks_set.load());
+    RELIABILITY("a random call from one of several threads, with any handle", calls_made.load(),
+                "a status that fits; each callback was released once");
     return 0;
 }
