@@ -52,6 +52,12 @@ missing_commands() {
     done
 }
 
+# Names what fuzzers need and what is missing, a line each: clang, and the runtime of its version.
+missing_fuzzers() {
+    missing_commands clang
+    ls "$(clang -print-runtime-dir 2>/dev/null)"/libclang_rt.fuzzer[-.]* >/dev/null 2>&1 || echo libclang-rt-dev
+}
+
 # Names the Debian packages of the servers that tests start themselves and that are missing, a line each.
 missing_servers() {
     command -v etcd >/dev/null || echo etcd-server
