@@ -52,6 +52,11 @@ missing_commands() {
     done
 }
 
+# Names the Debian package that compares binary interfaces, if it is missing.
+missing_libabigail() {
+    command -v abidiff >/dev/null || echo abigail-tools
+}
+
 # Names what fuzzers need and what is missing, a line each: clang, and the runtime of its version.
 missing_fuzzers() {
     missing_commands clang

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the library stay the same for hours? Memory, descriptors and threads under a mixed load.
+
+    python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
+
+Each second memory (RSS), descriptors and threads of this process are looked at while soak_load.py uses
+the library in ten threads. The first fifth does not count: caches fill, and each thread makes its heap.
+What the C library keeps of memory that was freed is given back before each look (malloc_trim), for it is
+no leak.
+
+The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low" and "high"
+(slope.py: an interval of 95 %), per minute; "is_flat"; "unexpected", what should not have happened;
+"counts", what the load did; "samples". The exit status is 1 if something unexpected happened or a slope
+is above zero within its error.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from slope import is_flat, slope
+from soak_load import Load
+
+#: Name in the JSON, key of a sample, title of its plot, and its unit there.
+series = [
+    ("rss_bytes_per_min", "rss", "resident memory", 2**20, "MiB"),
+    ("fds", "fds", "file descriptors", 1, "descriptors"),
+    ("threads", "threads", "threads", 1, "threads"),
+]
+warm_up = 0.2
+
+
+def leak(what: str) -> Any:
+    """Something that stays: a MiB, a descriptor, or a thread."""
+    if what == "fds":
+        return open("/dev/null")
+    if what == "threads":
+        thread = threading.Thread(target=threading.Event().wait, daemon=True)
+        thread.start()
+        return thread
+    return bytearray(b"x" * 2**20)
+
+
+def watch(minutes: float, interval: float, planted: str | None) -> list[dict[str, float]]:
+    """What there is of this process, every so many seconds."""
+    process = psutil.Process()
+    trim = None
+    with suppress(OSError, AttributeError):
+        trim = ctypes.CDLL(None).malloc_trim  # glibc's
+    begin = time.monotonic()
+    samples: list[dict[str, float]] = []
+    leaked = []
+    while (now := time.monotonic() - begin) < minutes * 60:
+        if planted:
+            leaked.append(leak(planted))
+        gc.collect()
+        if trim is not None:
+            trim(0)
+        samples.append(
+            {
+                "minute": now / 60,
+                "rss": process.memory_info().rss,
+                "fds": process.num_fds(),
+                "threads": process.num_threads(),
+            }
+        )
+        time.sleep(interval)
+    return samples
+
+
+def plot(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], path: Path) -> None:
+    """Three series over time, each with its line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    minutes = [sample["minute"] for sample in samples]
+    begin = minutes[-1] * warm_up
+    figure, all_axes = pyplot.subplots(len(series), 1, sharex=True, figsize=(9, 8), layout="constrained")
+    for axes, (name, key, title, scale, unit) in zip(all_axes, series, strict=True):
+        values = [sample[key] / scale for sample in samples]
+        axes.plot(minutes, values, linewidth=0.8, color="tab:blue")
+        counted = [(at, value) for at, value in zip(minutes, values, strict=True) if at >= begin]
+        middle = sum(at for at, _ in counted) / len(counted)
+        mean = sum(value for _, value in counted) / len(counted)
+        found = slopes[name]
+        ends = [begin, minutes[-1]]
+        axes.plot(ends, [mean + (at - middle) * found["value"] / scale for at in ends], color="tab:red")
+        axes.fill_between(
+            ends,
+            [mean + (at - middle) * found["low"] / scale for at in ends],
+            [mean + (at - middle) * found["high"] / scale for at in ends],
+            color="tab:red",
+            alpha=0.2,
+        )
+        axes.axvspan(0, begin, color="gray", alpha=0.15)
+        per_minute = [found[end] / scale for end in ("value", "low", "high")]
+        axes.set_title(
+            "{}: {:+.3f} {} a minute ({:+.3f} to {:+.3f})".format(title, per_minute[0], unit, *per_minute[1:])
+        )
+        axes.set_ylabel(unit)
+        axes.set_ylim(bottom=0)
+    all_axes[-1].set_xlabel("minutes; gray: not counted")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> int:
+    """Run; the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="where a picture goes; needs matplotlib")
+    parser.add_argument("--seed", type=int, default=1, help="of the load's choices (default: 1)")
+    parser.add_argument(
+        "--pause", type=float, default=0.01, help="seconds between two things that a thread does"
+    )
+    parser.add_argument("--interval", type=float, default=1, help="seconds between two looks (default: 1)")
+    parser.add_argument(
+        "--leak",
+        choices=["rss", "fds", "threads"],
+        help="leak one (of memory: a MiB) at each look, to see it found",
+    )
+    options = parser.parse_args()
+    with Load(options.seed, options.pause) as load:
+        samples = watch(options.minutes, options.interval, options.leak)
+    counted = [sample for sample in samples if sample["minute"] >= samples[-1]["minute"] * warm_up]
+    minutes = [sample["minute"] for sample in counted]
+    slopes = {name: slope(minutes, [sample[key] for sample in counted]) for name, key, *_ in series}
+    result = {
+        "minutes": options.minutes,
+        "seed": options.seed,
+        "counts": dict(load.counts),
+        "unexpected": load.unexpected,
+        "slopes": slopes,
+        "is_flat": {name: is_flat(found) for name, found in slopes.items()},
+        "samples": samples,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        plot(samples, slopes, options.plot)
+    for name, _, _, scale, unit in series:
+        value, low, high = (slopes[name][end] / scale for end in ("value", "low", "high"))
+        print(f"{name}: {value:+.3f} {unit} a minute ({low:+.3f} to {high:+.3f})")
+    print(", ".join(f"{count} {what}" for what, count in sorted(load.counts.items())))
+    for what in load.unexpected:
+        print(f"unexpected: {what}")
+    return int(bool(load.unexpected) or not all(result["is_flat"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
