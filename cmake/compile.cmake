@@ -15,6 +15,29 @@ function(dynamo_llm_compile target)
       -Wall -Wextra -Wpedantic $<$<BOOL:${DYNAMO_LLM_WERROR}>:-Werror>)
   endif()
   dynamo_llm_sanitize(${target})
+  dynamo_llm_harden(${target})
+endfunction()
+
+# A defect in code that runs in somebody else's process should end as a crash there, and not as a way in: docs/security.md.
+include(CheckCXXCompilerFlag)
+function(dynamo_llm_harden target)
+  if(MSVC OR DYNAMO_LLM_SANITIZE)  # MSVC's defaults do it; sanitizers have their own ways
+    return()
+  endif()
+  foreach(flag IN ITEMS -fstack-protector-strong -fstack-clash-protection -fcf-protection)
+    string(MAKE_C_IDENTIFIER "DYNAMO_LLM_HAS${flag}" known)
+    check_cxx_compiler_flag(${flag} ${known})
+    if(${known})
+      target_compile_options(${target} PRIVATE ${flag})
+    endif()
+  endforeach()
+  # glibc wants optimisation for it; distributions that ask for more have set it themselves.
+  target_compile_options(${target} PRIVATE
+    "$<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:SHELL:-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2>")
+  get_target_property(type ${target} TYPE)
+  if(UNIX AND NOT APPLE AND NOT type STREQUAL "OBJECT_LIBRARY")
+    target_link_options(${target} PRIVATE "LINKER:-z,relro,-z,now" "LINKER:-z,noexecstack")
+  endif()
 endfunction()
 
 function(dynamo_llm_sanitize target)

@@ -27,6 +27,7 @@
  *              never a crash. Parents may be destroyed before their children.
  *  - Strings:  UTF-8, NUL-terminated. What a function takes is copied; what it returns is owned
  *              by the handle it came from, unless the comment says that the caller owns it.
+ *  - JSON:     a text that is read has at most 64 MiB and 128 levels; else it is INVALID_JSON.
  *  - Errors:   a function that returns a status returns a negative one on failure; a function that
  *              returns a pointer returns NULL. Either way dynamo_last_status() and
  *              dynamo_last_error() tell this thread what happened. A call that succeeds resets

@@ -34,6 +34,11 @@ std::string_view without_bom(std::string_view text) {
 }
 
 Json parse(std::string_view text, const char *what) {
+    if (text.size() > max_size) {
+        throw Failure(DYNAMO_ERROR_INVALID_JSON,
+                      std::string("the ") + what + " has " + std::to_string(text.size()) +
+                          " bytes; at most " + std::to_string(max_size) + " (64 MiB) are read");
+    }
     const auto check_depth = [&](int depth, Json::parse_event_t, Json &) {
         if (depth > max_depth) {
             throw Failure(DYNAMO_ERROR_INVALID_JSON, std::string("the ") + what +

@@ -50,6 +50,8 @@ namespace dynamo::json {
 
 // Deepest nesting that is read; far beyond any real body, and shallow enough for every stack.
 inline constexpr int max_depth = 128;
+// Longest text that is read, in bytes: pictures in a body fit, and what a stranger sends cannot take all memory.
+inline constexpr std::size_t max_size = std::size_t{64} << 20;
 
 // Parses an object. Throws Failure with INVALID_JSON and the position, or with `wrong_type` if it
 // is JSON but no object. `what` names the text in messages: "configuration".

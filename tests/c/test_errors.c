@@ -144,6 +144,24 @@ static void check_depth(size_t depth) {
 static void too_deep_nesting(void) {
     check_depth(200);
     check_depth(5000000);
+    RELIABILITY("a configuration or a body is nested 200 or 5,000,000 levels deep", 4,
+                "INVALID_JSON, without using the stack");
+}
+
+static void too_long_texts(void) {
+    const size_t limit = (size_t)64 << 20;
+    char *text = malloc(limit + 2);
+    CHECK(text != NULL);
+    memset(text, ' ', limit + 1);
+    text[limit + 1] = '\0';
+    memcpy(text, "{\"prompt\": \"a\"}", 15);
+    check_bad(make_request, text, DYNAMO_ERROR_INVALID_JSON, "at most 67108864 (64 MiB)");
+    check_bad(make_runtime, text, DYNAMO_ERROR_INVALID_JSON, "at most 67108864 (64 MiB)");
+    text[limit] = '\0';
+    dynamo_request_destroy(ask(text)); /* just fits */
+    free(text);
+    RELIABILITY("a configuration or a body of more than 64 MiB", 2,
+                "INVALID_JSON, without reading it");
 }
 
 static void an_engine_that_does_not_exist(void) {
@@ -306,6 +324,7 @@ int main(void) {
     RUN(bad_bodies);
     RUN(long_keys_are_cut_between_code_points);
     RUN(too_deep_nesting);
+    RUN(too_long_texts);
     RUN(an_engine_that_does_not_exist);
     RUN(what_the_native_engines_cannot_do);
     RUN(odd_but_valid_bodies_are_served);
