@@ -4,7 +4,7 @@
     python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
 
 Each second memory (RSS), descriptors and threads of this process are looked at while soak_load.py uses
-the library in ten threads. The first fifth does not count: caches fill, and each thread makes its heap.
+the library in nine threads. The first fifth does not count: caches fill, and each thread makes its heap.
 What the C library keeps of memory that was freed is given back before each look (malloc_trim), for it is
 no leak.
 
@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 from slope import is_flat, slope
-from soak_load import Load
+from soak_load import Load, parts
 
 #: Name in the JSON, key of a sample, title of its plot, and its unit there.
 series = [
@@ -125,6 +125,7 @@ def main() -> int:
     parser.add_argument(
         "--pause", type=float, default=0.01, help="seconds between two things that a thread does"
     )
+    parser.add_argument("--only", choices=parts, action="append", help="a part of the load; again for more")
     parser.add_argument("--interval", type=float, default=1, help="seconds between two looks (default: 1)")
     parser.add_argument(
         "--leak",
@@ -132,7 +133,7 @@ def main() -> int:
         help="leak one (of memory: a MiB) at each look, to see it found",
     )
     options = parser.parse_args()
-    with Load(options.seed, options.pause) as load:
+    with Load(options.seed, options.pause, options.only) as load:
         samples = watch(options.minutes, options.interval, options.leak)
     counted = [sample for sample in samples if sample["minute"] >= samples[-1]["minute"] * warm_up]
     minutes = [sample["minute"] for sample in counted]

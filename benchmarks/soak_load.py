@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,20 @@ from dynamo_llm.paths import lib_dir
 
 here = Path(__file__).resolve().parent
 words = ["what", "is", "a", "token", "and", "how", "does", "decode", "stream", "it", "to", "you"]
+
+
+#: What the load is made of: methods of :class:`Load`, a thread each.
+parts = [
+    "reader",
+    "faults",
+    "python",
+    "tokens",
+    "together",
+    "callbacks",
+    "creator",
+    "tokenizers",
+    "model",
+]
 
 
 def start(engine: str, **more: Any) -> dynamo_llm.Runtime:
@@ -37,10 +51,11 @@ class Load:
     Args:
         seed: of the choices that the threads make.
         pause: seconds that each thread sleeps between two things that it does.
+        only: which of the parts; None is all of them.
 
     """
 
-    def __init__(self, seed: int, pause: float) -> None:
+    def __init__(self, seed: int, pause: float, only: Sequence[str] | None = None) -> None:
         self.counts: Counter[str] = Counter()
         #: What should not have happened, with its traceback.
         self.unexpected: list[str] = []
@@ -48,19 +63,10 @@ class Load:
         self._pause = pause
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        kinds = [
-            self.reader,
-            self.reader,
-            self.faults,
-            self.python,
-            self.tokens,
-            self.together,
-            self.callbacks,
-        ]
-        kinds += [self.creator, self.tokenizers, self.model]
+        chosen = [part for part in parts if only is None or part in only]
         self._threads = [
-            threading.Thread(target=self._run, args=(kind, number), name=f"soak-{number}")
-            for number, kind in enumerate(kinds)
+            threading.Thread(target=self._run, args=(getattr(self, part), number), name=f"soak-{part}")
+            for number, part in enumerate(chosen)
         ]
 
     def __enter__(self) -> "Load":

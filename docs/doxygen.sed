@@ -2,8 +2,8 @@
 
 # "Ownership: ..." begins a paragraph of that name. Its text keeps the column of the comment: Doxygen takes lines
 # that stand further to the right than others for code.
-s/^( *\* )(Ownership|Threads|Blocking|Errors): +/\1@par \2\n\1/
-s/^( *)\/\*\* (Ownership|Threads|Blocking|Errors): +/\1\/** @par \2\n\1 * /
+s/^( *\* )(Ownership|Threads|Blocking|Errors|Contract): +/\1@par \2\n\1/
+s/^( *)\/\*\* (Ownership|Threads|Blocking|Errors|Contract): +/\1\/** @par \2\n\1 * /
 
 # A "@name" is a chapter of the reference: docs/reference has a heading for each.
 s/^\/\*\* @name ([A-Z])([a-z]+)/\/** @defgroup \L\1\2\E \1\2/

@@ -83,15 +83,49 @@ def functions() -> Iterator[tuple[str, str, str]]:
             yield name, plain(comment), result.strip()
 
 
+#: What the words of a contract are, and what they say in the table.
+contract_words = [
+    {"any thread": "any"},
+    {"returns at once": "no", "may block": "yes"},
+    {"from any callback": "any", "not from log callbacks": "not of logs"},
+    {
+        "hands out nothing": "",
+        "the caller owns what it gives": "the caller",
+        "borrowed": "the object it came from",
+        "static": "nobody, static",
+        "takes its argument": "takes its argument",
+        "borrows user": "keeps user until its release",
+    },
+]
+
+
+def contract_of(comment: str) -> list[str]:
+    """The words of the contract in a comment; none if there is no such line."""
+    found = re.search(r"Contract: ([^.]*)\.", comment)
+    return found[1].split("; ") if found else []
+
+
+def contract() -> str:
+    """What a caller must know of each function."""
+    rows = [
+        [
+            f"`{name}()`",
+            *(words[word] for words, word in zip(contract_words, contract_of(comment), strict=True)),
+        ]
+        for name, comment, _ in functions()
+    ]
+    return table("function | threads | may block | from callbacks | owner of what it gives", rows)
+
+
 def waits(comment: str) -> str:
     """What a comment says of blocking."""
-    found = re.search(r"Blocking: +(.*?)(?= @|$)", comment)
+    found = re.search(r"Blocking: +(.*?)(?= @| Contract:|$)", comment)
     return found[1] if found else ""
 
 
 def owner(comment: str) -> str:
     """What a comment says of who owns the result."""
-    found = re.search(r"Ownership: +(.*?)(?= @| Blocking:| Threads:| Never fails|$)", comment)
+    found = re.search(r"Ownership: +(.*?)(?= @| Blocking:| Threads:| Contract:| Never fails|$)", comment)
     return found[1] if found else "Static." if "Static." in comment else ""
 
 
@@ -108,7 +142,7 @@ def ownership() -> str:
 tables = {
     "errors.md": [statuses],
     "configuration.md": [configuration],
-    "threads.md": [blocking, ownership],
+    "threads.md": [blocking, ownership, contract],
 }
 
 

@@ -32,6 +32,9 @@
  *              returns a pointer returns NULL. Either way dynamo_last_status() and
  *              dynamo_last_error() tell this thread what happened. A call that succeeds resets
  *              them to DYNAMO_OK.
+ *  - Contract: each comment sums up what a caller must know: whether the function may block; from which
+ *              callbacks it may be called ("any" are those of requests, logs and engines); and who owns what it
+ *              gives ("borrowed": the object that it came from).
  *  - fork():   once a process has started a runtime, its children may not use the library: every
  *              function gives DYNAMO_ERROR_FORKED there. exec() first.
  */
@@ -74,10 +77,16 @@ extern "C" {
 /** Version of the binary interface that this header describes. */
 #define DYNAMO_LLM_ABI_VERSION 1
 
-/** The ABI version of the library that is loaded. Works for ever, in every version. Never fails. */
+/**
+ * The ABI version of the library that is loaded. Works for ever, in every version. Never fails.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API uint32_t dynamo_abi_version(void);
 
-/** The version of the library that is loaded, "MAJOR.MINOR.PATCH". Static. Never fails. */
+/**
+ * The version of the library that is loaded, "MAJOR.MINOR.PATCH". Static. Never fails.
+ * Contract: any thread; returns at once; from any callback; static.
+ */
 DYNAMO_LLM_API const char *dynamo_version_string(void);
 
 /**
@@ -86,6 +95,7 @@ DYNAMO_LLM_API const char *dynamo_version_string(void);
  *
  * @param header_abi      DYNAMO_LLM_ABI_VERSION as the program was built
  * @param header_version  DYNAMO_LLM_VERSION_STRING as the program was built
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, DYNAMO_ERROR_VERSION_MISMATCH (the message names both versions), or
  *         DYNAMO_ERROR_INVALID_ARGUMENT
  */
@@ -163,7 +173,9 @@ typedef enum dynamo_status_t {
 } dynamo_status_t;
 
 /** The enumerator's name, "DYNAMO_ERROR_CANCELLED"; "DYNAMO_UNKNOWN_STATUS" for other numbers.
- * Static. Never fails. */
+ * Static. Never fails.
+ * Contract: any thread; returns at once; from any callback; static.
+ */
 DYNAMO_LLM_API const char *dynamo_status_name(int32_t status);
 /** @} */
 
@@ -173,12 +185,16 @@ DYNAMO_LLM_API const char *dynamo_status_name(int32_t status);
  * the request: dynamo_request_error(). These three functions do not change the last error. */
 /** @{ */
 
-/** Status of this thread's latest call. Never fails. */
+/**
+ * Status of this thread's latest call. Never fails.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API int32_t dynamo_last_status(void);
 
 /**
  * Message of this thread's latest call, "" if it succeeded.
  * Ownership: the library's; valid until this thread's next call. Never fails.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  */
 DYNAMO_LLM_API const char *dynamo_last_error(void);
 
@@ -193,6 +209,7 @@ DYNAMO_LLM_API const char *dynamo_last_error(void);
  * engine, request_id and python are there where they apply. retriable: the same call may succeed
  * later. fatal: the runtime (or, for PYTHON_UNAVAILABLE, Python in this process) will not recover.
  * Ownership: the library's; valid until this thread's next call. Never fails.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  */
 DYNAMO_LLM_API const char *dynamo_last_error_json(void);
 /** @} */
@@ -205,6 +222,7 @@ DYNAMO_LLM_API const char *dynamo_last_error_json(void);
  * Frees whatever a function of this library handed to the caller to own: responses, and strings and
  * arrays whose function says so. NULL is fine. A pointer that is not, or no longer, the caller's sets the
  * last status to DYNAMO_ERROR_INVALID_HANDLE and frees nothing.
+ * Contract: any thread; returns at once; from any callback; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_free(void *pointer);
 
@@ -252,6 +270,7 @@ typedef void (*dynamo_log_callback_t)(void *user, int32_t level, const char *log
  * @param release   called once when the library is done with user; NULL if nobody need know
  * Ownership: user stays the caller's until release is called: once another callback is set and
  *            no call to the old one is under way any more.
+ * Contract: any thread; returns at once; from any callback; borrows user.
  * @return DYNAMO_OK or DYNAMO_ERROR_INVALID_ARGUMENT (then release is not called)
  */
 DYNAMO_LLM_API int32_t dynamo_log_set_callback(int32_t level, dynamo_log_callback_t callback,
@@ -287,6 +306,7 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  * Ownership: the caller owns the result; dynamo_runtime_destroy() it.
  * Blocking:  until the model is loaded. In a program that runs Python it takes the GIL once; a
  *            caller that holds the GIL has it released meanwhile.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the runtime, or NULL: INVALID_JSON, INVALID_CONFIG, ENGINE_NOT_FOUND,
  *         ENGINE_UNAVAILABLE, MODEL_NOT_FOUND, PYTHON_UNAVAILABLE, ENGINE_FAILED,
  *         VERSION_MISMATCH, SYSTEM, OUT_OF_MEMORY
@@ -298,6 +318,7 @@ DYNAMO_LLM_API dynamo_runtime_t *dynamo_runtime_create(const char *config_json);
  * Requests that are in flight go on to their end; the engine is stopped when the last of them
  * ended (destroying a request cancels it).
  * Blocking: if no request is in flight, until the engine has stopped, at most 10 seconds.
+ * Contract: any thread; may block; not from log callbacks; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_runtime_destroy(dynamo_runtime_t *runtime);
 
@@ -308,6 +329,7 @@ DYNAMO_LLM_API void dynamo_runtime_destroy(dynamo_runtime_t *runtime);
  *
  * @param timeout_ms  milliseconds to wait for requests in flight; -1 for ever, 0 cancels at once
  * Blocking: up to timeout_ms, and at most 10 seconds more for the engine to stop.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK: all ended by themselves and the engine stopped;
  *         DYNAMO_ERROR_DEADLINE_EXCEEDED: some were cancelled, or the engine has not stopped yet
  *         (the message says which); INVALID_HANDLE; INVALID_ARGUMENT
@@ -325,6 +347,7 @@ DYNAMO_LLM_API int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_
  * queued counts what waits for a place ("limits"), in_flight what the engine has not let go of yet; ended, cancelled and failed count terminal
  * events; streams.full how often an engine found a stream full.
  * Ownership: the caller owns the string; dynamo_free() it.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
@@ -340,6 +363,7 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  *
  * From path on the keys are what the engine says, and may be missing.
  * Ownership: the caller owns the string; dynamo_free() it.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_runtime_models(dynamo_runtime_t *runtime);
@@ -348,11 +372,15 @@ DYNAMO_LLM_API char *dynamo_runtime_models(dynamo_runtime_t *runtime);
  * Metrics since the runtime was created, in Prometheus' text format (version 0.0.4), for a program
  * to serve or write. docs/metrics.md has the names.
  * Ownership: the caller owns the string; dynamo_free() it.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_runtime_metrics(dynamo_runtime_t *runtime);
 
-/** JSON Schema (draft 2020-12) of the configuration. Static. NULL only with OUT_OF_MEMORY. */
+/**
+ * JSON Schema (draft 2020-12) of the configuration. Static. NULL only with OUT_OF_MEMORY.
+ * Contract: any thread; returns at once; from any callback; static.
+ */
 DYNAMO_LLM_API const char *dynamo_config_schema(void);
 /** @} */
 
@@ -375,6 +403,7 @@ typedef struct dynamo_response_t dynamo_response_t;
  *                      without "stream" streams; with "stream": false the whole answer comes as one
  *                      response, whose size the stream's capacity does not limit.
  * Ownership: the caller owns the result; dynamo_request_destroy() it.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
  * @return the request, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_request_t *dynamo_request_create(const char *request_json);
@@ -408,6 +437,7 @@ typedef struct dynamo_data_t {
  * @param data    length bytes; may be NULL if length is 0
  * @param length  number of bytes
  * Ownership: data is copied. The caller owns the result; dynamo_request_destroy() it.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
  * @return the request, or NULL: INVALID_ARGUMENT, INVALID_JSON, OUT_OF_MEMORY. An engine that takes no
  *         data refuses it when it is sent, or in its stream: NOT_SUPPORTED.
  */
@@ -420,6 +450,7 @@ DYNAMO_LLM_API dynamo_request_t *dynamo_request_create_data(int32_t kind, const 
  *
  * @param first_token_ms  milliseconds until something of the answer has come; -1 for none
  * @param total_ms        milliseconds until the end; -1 for none
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (0, or less than -1), INVALID_STATE
  *         (already sent)
  */
@@ -451,6 +482,7 @@ typedef void (*dynamo_response_callback_t)(void *user, dynamo_request_t *request
  *                  request is destroyed earlier, after the event that is under way (no terminal
  *                  event then); NULL if nobody need know
  * Ownership: user stays the caller's until release is called.
+ * Contract: any thread; returns at once; from any callback; borrows user.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (already sent
  *         or already set); on an error release is not called
  */
@@ -464,6 +496,7 @@ DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
  * If it has to wait for a place ("limits" of the configuration), what the engine would have said here
  * ends the request later.
  *
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (sent before), CLOSED, CANCELLED, MODEL_NOT_FOUND
  *         (no such model in this runtime), OVERLOADED ("limits" do not allow one more), SYSTEM,
  *         OUT_OF_MEMORY, or what the engine says: INVALID_REQUEST, NOT_SUPPORTED, OVERLOADED,
@@ -478,6 +511,7 @@ DYNAMO_LLM_API int32_t dynamo_request_send(dynamo_runtime_t *runtime, dynamo_req
  * Ownership: the caller owns the result; dynamo_free() it.
  * Threads:   several threads may receive from one request; each response goes to one of them.
  * Blocking:  until there is something. dynamo_request_cancel() and _destroy() end the wait.
+ * Contract: any thread; may block; from any callback; the caller owns what it gives.
  * @return the response, or NULL: dynamo_last_status() is DYNAMO_END after the whole answer, else
  *         the error that ended the request (what came before it was delivered first), or
  *         INVALID_HANDLE, INVALID_STATE (not sent, or has a callback)
@@ -491,6 +525,7 @@ DYNAMO_LLM_API dynamo_response_t *dynamo_request_recv(dynamo_request_t *request)
  * @param out         gets the response with DYNAMO_OK, else NULL
  * Ownership: the caller owns *out; dynamo_free() it.
  * Blocking:  up to timeout_ms.
+ * Contract: any thread; may block; from any callback; the caller owns what it gives.
  * @return DYNAMO_OK, DYNAMO_PENDING (nothing came), DYNAMO_END, or as dynamo_request_recv()
  */
 DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
@@ -501,6 +536,7 @@ DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t ti
  * still be received, nothing more comes; the engine is told. Harmless after the end, and again. Before
  * dynamo_request_send() it makes sending fail with DYNAMO_ERROR_CANCELLED.
  *
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK or INVALID_HANDLE
  */
 DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
@@ -512,6 +548,7 @@ DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
  *
  * Ownership: the request's; closed by dynamo_request_destroy(), so take it out of the event loop
  *            first.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback), SYSTEM,
  *         NOT_SUPPORTED (platforms without descriptors)
  */
@@ -534,6 +571,7 @@ typedef void (*dynamo_ready_callback_t)(void *user);
  * @param callback  called exactly once for each call of this function that gives DYNAMO_OK
  * @param user      passed to the callback as it is
  * Ownership: user stays the caller's until the callback returned.
+ * Contract: any thread; returns at once; from any callback; borrows user.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (not sent, has
  *         a callback, or a call asked for earlier is still to come), SYSTEM; on an error the
  *         callback is not called
@@ -544,12 +582,14 @@ DYNAMO_LLM_API int32_t dynamo_request_notify(dynamo_request_t *request,
 /**
  * How a request stands: DYNAMO_PENDING before its end, DYNAMO_END or the error that ended it after,
  * whether or not everything was received. INVALID_HANDLE if it is no request.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  */
 DYNAMO_LLM_API int32_t dynamo_request_status(dynamo_request_t *request);
 
 /**
  * Message of the error that ended a request.
  * Ownership: the request's; valid until it is destroyed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: no error so far (last status DYNAMO_OK), or INVALID_HANDLE
  */
 DYNAMO_LLM_API const char *dynamo_request_error(dynamo_request_t *request);
@@ -557,6 +597,7 @@ DYNAMO_LLM_API const char *dynamo_request_error(dynamo_request_t *request);
 /**
  * The same as a JSON object, see dynamo_last_error_json().
  * Ownership: the request's; valid until it is destroyed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: no error so far (last status DYNAMO_OK), or INVALID_HANDLE
  */
 DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
@@ -565,6 +606,7 @@ DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
  * The id that logs, errors and the responses' JSON carry: "req-" and 16 hexadecimal digits, unique
  * in this process.
  * Ownership: the request's; valid until it is destroyed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: INVALID_HANDLE
  */
 DYNAMO_LLM_API const char *dynamo_request_id(dynamo_request_t *request);
@@ -585,12 +627,15 @@ typedef struct dynamo_timing_t {
 /**
  * When what happened to a request, so far.
  * @param timing  filled; set timing->struct_size first
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
  */
 DYNAMO_LLM_API int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing);
 
 /** Cancels a request and gives it up; threads that wait in dynamo_request_recv() return with
- * DYNAMO_ERROR_CANCELLED. NULL is fine. */
+ * DYNAMO_ERROR_CANCELLED. NULL is fine.
+ * Contract: any thread; returns at once; from any callback; takes its argument.
+ */
 DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
 /** @} */
 
@@ -617,6 +662,7 @@ typedef struct dynamo_usage_t {
  * come as U+FFFD.
  * Ownership: the response's; valid until it is freed.
  * @param length  gets the length in bytes without the NUL; may be NULL
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: INVALID_HANDLE
  */
 DYNAMO_LLM_API const char *dynamo_response_text(const dynamo_response_t *response, size_t *length);
@@ -625,18 +671,22 @@ DYNAMO_LLM_API const char *dynamo_response_text(const dynamo_response_t *respons
  * The token ids, if the engine gives them.
  * Ownership: the response's; valid until it is freed.
  * @param count  gets their number; may be NULL
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the first one, or NULL: none (last status DYNAMO_OK), or INVALID_HANDLE
  */
 DYNAMO_LLM_API const uint32_t *dynamo_response_token_ids(const dynamo_response_t *response,
                                                          size_t *count);
 
 /** Number of the choice that this is part of, from 0; not 0 only if the request's "n" is over 1.
- * 0 and INVALID_HANDLE if it is no response. */
+ * 0 and INVALID_HANDLE if it is no response.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API uint32_t dynamo_response_index(const dynamo_response_t *response);
 
 /**
  * Why the choice ended: "stop", "length", "tool_calls", "content_filter".
  * Ownership: the response's; valid until it is freed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: this is not its last response (last status DYNAMO_OK), or
  *         INVALID_HANDLE
  */
@@ -645,6 +695,7 @@ DYNAMO_LLM_API const char *dynamo_response_finish_reason(const dynamo_response_t
 /**
  * Token counts of the whole request; the last response has them if the engine counts.
  * @param usage  filled; set usage->struct_size first
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, DYNAMO_PENDING (not in this response), INVALID_HANDLE, INVALID_ARGUMENT
  */
 DYNAMO_LLM_API int32_t dynamo_response_usage(const dynamo_response_t *response,
@@ -653,6 +704,7 @@ DYNAMO_LLM_API int32_t dynamo_response_usage(const dynamo_response_t *response,
 /**
  * When what happened to the request; the last response of all has it.
  * @param timing  filled; set timing->struct_size first
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, DYNAMO_PENDING (not in this response), INVALID_HANDLE, INVALID_ARGUMENT
  */
 DYNAMO_LLM_API int32_t dynamo_response_timing(const dynamo_response_t *response,
@@ -665,11 +717,15 @@ DYNAMO_LLM_API int32_t dynamo_response_timing(const dynamo_response_t *response,
  * "nvext": {"timing": {"queue_ms": n, "first_token_ms": n, "total_ms": n}}.
  * Of a request of data it is {"items": [...]}, with bytes as {"base64": "..."}.
  * Ownership: the response's; valid until it is freed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API const char *dynamo_response_json(dynamo_response_t *response);
 
-/** Number of items of data in a response; 0 for a response to an OpenAI body, and for INVALID_HANDLE. */
+/**
+ * Number of items of data in a response; 0 for a response to an OpenAI body, and for INVALID_HANDLE.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API size_t dynamo_response_item_count(const dynamo_response_t *response);
 
 /**
@@ -678,6 +734,7 @@ DYNAMO_LLM_API size_t dynamo_response_item_count(const dynamo_response_t *respon
  * @param index  from 0; less than dynamo_response_item_count()
  * @param item   gets it
  * Ownership: the bytes are the response's.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
  */
 DYNAMO_LLM_API int32_t dynamo_response_item(const dynamo_response_t *response, size_t index,
@@ -706,6 +763,7 @@ typedef struct dynamo_detokenizer_t dynamo_detokenizer_t;
  * Ownership: the caller owns the result; dynamo_tokenizer_destroy() it.
  * Blocking:  until it is loaded. In a program that runs Python it takes the GIL once; a caller that
  *            holds the GIL has it released meanwhile.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the tokenizer, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, MODEL_NOT_FOUND,
  *         PYTHON_UNAVAILABLE, ENGINE_UNAVAILABLE (a Python package is missing), ENGINE_FAILED,
  *         VERSION_MISMATCH, CLOSED, SYSTEM, OUT_OF_MEMORY
@@ -715,6 +773,7 @@ DYNAMO_LLM_API dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_js
 /**
  * Gives a tokenizer up. NULL is fine. Its detokenizers go on; calls that are under way end well.
  * Blocking: if neither is there, until it was freed, at most 10 seconds.
+ * Contract: any thread; may block; not from log callbacks; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer);
 
@@ -728,6 +787,7 @@ DYNAMO_LLM_API void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer);
  * vocabulary_size counts the added tokens, too. bos_token_id and context_length are there if the
  * model's files say so; eos_token_ids are those of its generation, else of its tokenizer.
  * Ownership: the tokenizer's; valid until it is destroyed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: INVALID_HANDLE
  */
 DYNAMO_LLM_API const char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer);
@@ -744,6 +804,7 @@ DYNAMO_LLM_API const char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer);
  * @param count               gets their number
  * Ownership: the caller owns *ids; dynamo_free() it.
  * Blocking:  until it is done: a tenth of a millisecond, and more for long texts.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (not UTF-8, or NULL), CLOSED (Python in this
  *         process is shutting down), ENGINE_FAILED, OUT_OF_MEMORY
  */
@@ -760,6 +821,7 @@ DYNAMO_LLM_API int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, co
  * @param length               gets the length in bytes without the NUL; may be NULL
  * Ownership: the caller owns the text; dynamo_free() it.
  * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id over largest_token_id),
  *         CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
@@ -778,6 +840,7 @@ DYNAMO_LLM_API char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, cons
  * @param length     gets the length in bytes without the NUL; may be NULL
  * Ownership: the caller owns the text; dynamo_free() it.
  * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT, INVALID_JSON, INVALID_REQUEST (no
  *         chat, or what the template says against it), NOT_SUPPORTED (no template, or it does not
  *         know the tools), CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
@@ -790,6 +853,7 @@ DYNAMO_LLM_API char *dynamo_tokenizer_apply_template(dynamo_tokenizer_t *tokeniz
  *
  * @param skip_special_tokens  1: special tokens, such as EOS, leave no text; 0: they do
  * Ownership: the caller owns the result; dynamo_detokenizer_destroy() it. It keeps the tokenizer alive.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
  * @return the detokenizer, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_t *tokenizer,
@@ -806,6 +870,7 @@ DYNAMO_LLM_API dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_
  * Ownership: the caller owns the text; dynamo_free() it.
  * Threads:   calls for one detokenizer wait for each other.
  * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return what the ids add to the text, "" if nothing yet; or NULL, and then none of them was added:
  *         INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id over largest_token_id), CLOSED,
  *         ENGINE_FAILED, OUT_OF_MEMORY
@@ -821,6 +886,7 @@ DYNAMO_LLM_API char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, c
  * Ownership: the caller owns the text; dynamo_free() it.
  * Threads:   as dynamo_detokenizer_add().
  * Blocking:  until it is done, as dynamo_tokenizer_encode().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the rest of the text, as a rule ""; or NULL, and then the text has not ended: INVALID_HANDLE,
  *         CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
@@ -829,6 +895,7 @@ DYNAMO_LLM_API char *dynamo_detokenizer_finish(dynamo_detokenizer_t *detokenizer
 /**
  * Gives a detokenizer up. NULL is fine.
  * Blocking: if it was the last that kept a destroyed tokenizer alive, as dynamo_tokenizer_destroy().
+ * Contract: any thread; may block; not from log callbacks; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_detokenizer_destroy(dynamo_detokenizer_t *detokenizer);
 /** @} */

@@ -59,6 +59,7 @@ typedef struct dynamo_worker_load_t {
  *                     "python"    as for dynamo_runtime_create().
  * Ownership: the caller owns the result; dynamo_worker_destroy() it.
  * Blocking:  until the model is loaded and the worker is registered, as dynamo_runtime_create().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the worker, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, UNAVAILABLE (the
  *         cluster's servers), and all of dynamo_runtime_create()
  */
@@ -69,6 +70,7 @@ DYNAMO_LLM_API dynamo_worker_t *dynamo_worker_create(const char *config_json);
  * flight; a thread in dynamo_worker_wait() gets DYNAMO_END.
  * Blocking: until it has left the cluster, at most 10 seconds; not at all while another thread is inside a
  * call for it, which then gives it up.
+ * Contract: any thread; may block; not from log callbacks; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_worker_destroy(dynamo_worker_t *worker);
 
@@ -84,6 +86,7 @@ DYNAMO_LLM_API void dynamo_worker_destroy(dynamo_worker_t *worker);
  * null once it has stopped; model is null for an engine of data.
  * Ownership: the caller owns the string; dynamo_free() it.
  * Blocking:  until Python has answered: as a rule less than a millisecond.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_worker_info(dynamo_worker_t *worker);
@@ -94,6 +97,7 @@ DYNAMO_LLM_API char *dynamo_worker_info(dynamo_worker_t *worker);
  *
  * @param timeout_ms  milliseconds to wait for requests in flight; -1 for ever, 0 cancels at once
  * Blocking: up to timeout_ms, and what leaving takes.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK: all ended by themselves; DEADLINE_EXCEEDED: some were cancelled; INVALID_HANDLE,
  *         INVALID_ARGUMENT, CLOSED, ENGINE_FAILED
  */
@@ -104,6 +108,7 @@ DYNAMO_LLM_API int32_t dynamo_worker_shutdown(dynamo_worker_t *worker, int64_t t
  *
  * @param timeout_ms  milliseconds to wait; -1 for ever, 0 to look
  * Blocking: up to timeout_ms.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_END (it has stopped), DYNAMO_PENDING, INVALID_HANDLE, INVALID_ARGUMENT, CLOSED,
  *         ENGINE_FAILED
  */
@@ -113,6 +118,7 @@ DYNAMO_LLM_API int32_t dynamo_worker_wait(dynamo_worker_t *worker, int64_t timeo
  * Tells routers what a worker has to do. An engine's step may say so itself: this copies, and does not
  * wait; of several reports of one rank the latest counts. What could not be sent is logged.
  *
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_worker_publish_load(dynamo_worker_t *worker,
@@ -215,6 +221,7 @@ typedef struct dynamo_kv_statistics_t {
  *                     "python"                as for dynamo_runtime_create().
  * Ownership: the caller owns the result; dynamo_kv_publisher_destroy() it.
  * Blocking:  until the cluster is joined, as dynamo_tokenizer_create().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the publisher, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, UNAVAILABLE (the
  *         cluster's servers), PYTHON_UNAVAILABLE, ENGINE_UNAVAILABLE (a Python package is missing),
  *         ENGINE_FAILED, VERSION_MISMATCH, CLOSED, SYSTEM, OUT_OF_MEMORY
@@ -225,6 +232,7 @@ DYNAMO_LLM_API dynamo_kv_publisher_t *dynamo_kv_publisher_create(const char *con
  * Gives a publisher up. NULL is fine. Events that still wait are dropped: flush first. Routers forget the
  * worker's blocks when the worker leaves.
  * Blocking: until it has left the cluster, at most 10 seconds.
+ * Contract: any thread; may block; not from log callbacks; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher);
 
@@ -239,6 +247,7 @@ DYNAMO_LLM_API void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher
  * when it is back, with the process's new worker_id unless the configuration gives one.
  * Ownership: the caller owns the string; dynamo_free() it.
  * Blocking:  until Python has answered: as a rule less than a millisecond.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher);
@@ -246,6 +255,7 @@ DYNAMO_LLM_API char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher);
 /**
  * Says that blocks were computed. The event is copied into a queue.
  *
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK; DYNAMO_PENDING: the queue is full and the event was not taken, say it again later
  *         (dynamo_kv_publisher_flush() waits); INVALID_HANDLE, INVALID_ARGUMENT, INVALID_STATE (the
  *         publisher passes on the events of "zmq_endpoint"), CLOSED, OUT_OF_MEMORY
@@ -257,11 +267,15 @@ DYNAMO_LLM_API int32_t dynamo_kv_publisher_stored(dynamo_kv_publisher_t *publish
  * Says that blocks were dropped. Returns as dynamo_kv_publisher_stored().
  * @param block_hashes  as they were stored; others are ignored
  * @param count         their number
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  */
 DYNAMO_LLM_API int32_t dynamo_kv_publisher_removed(dynamo_kv_publisher_t *publisher,
                                                    const uint64_t *block_hashes, size_t count);
 
-/** Says that all blocks were dropped. Returns as dynamo_kv_publisher_stored(). */
+/**
+ * Says that all blocks were dropped. Returns as dynamo_kv_publisher_stored().
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API int32_t dynamo_kv_publisher_cleared(dynamo_kv_publisher_t *publisher);
 
 /**
@@ -270,6 +284,7 @@ DYNAMO_LLM_API int32_t dynamo_kv_publisher_cleared(dynamo_kv_publisher_t *publis
  * @param events      an array
  * @param count       its length
  * @param event_size  sizeof(dynamo_kv_event_t) as the program was built
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return as dynamo_kv_publisher_stored()
  */
 DYNAMO_LLM_API int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
@@ -282,6 +297,7 @@ DYNAMO_LLM_API int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *p
  *
  * @param timeout_ms  milliseconds to wait; -1 for ever, 0 to look
  * Blocking: up to timeout_ms.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK, DYNAMO_PENDING (not all yet), INVALID_HANDLE, INVALID_ARGUMENT, CLOSED,
  *         ENGINE_FAILED
  */
@@ -291,6 +307,7 @@ DYNAMO_LLM_API int32_t dynamo_kv_publisher_flush(dynamo_kv_publisher_t *publishe
 /**
  * Counters of a publisher.
  * @param statistics  filled; set statistics->struct_size first
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
  */
 DYNAMO_LLM_API int32_t dynamo_kv_publisher_statistics(dynamo_kv_publisher_t *publisher,
@@ -309,6 +326,7 @@ DYNAMO_LLM_API int32_t dynamo_kv_publisher_statistics(dynamo_kv_publisher_t *pub
  * Ownership: the caller owns *hashes; dynamo_free() it.
  * Blocking:  until Python has computed them: a fraction of a millisecond and more for long prompts. Not
  *            for the thread of an engine's step.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_kv_publisher_hashes(dynamo_kv_publisher_t *publisher,
@@ -417,6 +435,7 @@ typedef struct dynamo_selection_t {
  *                     "python"               as for dynamo_runtime_create().
  * Ownership: the caller owns the result; dynamo_router_destroy() it.
  * Blocking:  until the cluster is joined, as dynamo_tokenizer_create().
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the router, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, UNAVAILABLE (the
  *         cluster's servers, or no worker in time), MODEL_NOT_FOUND, PYTHON_UNAVAILABLE,
  *         ENGINE_UNAVAILABLE (a Python package is missing), ENGINE_FAILED, VERSION_MISMATCH, CLOSED,
@@ -427,6 +446,7 @@ DYNAMO_LLM_API dynamo_router_t *dynamo_router_create(const char *config_json);
 /**
  * Gives a router up. NULL is fine. What it had booked is forgotten.
  * Blocking: until it has left the cluster, at most 10 seconds.
+ * Contract: any thread; may block; not from log callbacks; takes its argument.
  */
 DYNAMO_LLM_API void dynamo_router_destroy(dynamo_router_t *router);
 
@@ -436,6 +456,7 @@ DYNAMO_LLM_API void dynamo_router_destroy(dynamo_router_t *router);
  *     {"mode": "aggregated", "kv_block_size": 16, "endpoint": "dynamo.backend.generate"}
  *
  * Ownership: the router's; valid until it is destroyed.
+ * Contract: any thread; returns at once; from any callback; borrowed.
  * @return the text, or NULL: INVALID_HANDLE
  */
 DYNAMO_LLM_API const char *dynamo_router_info(dynamo_router_t *router);
@@ -448,6 +469,7 @@ DYNAMO_LLM_API const char *dynamo_router_info(dynamo_router_t *router);
  * @param options    NULL for the defaults: all workers, nothing is booked
  * Ownership: the caller owns the result; dynamo_free() it, once for all that it points to.
  * Blocking:  until it is chosen.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the workers, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (also a request_id that is booked),
  *         UNAVAILABLE (no worker that may be chosen is there), OVERLOADED (too many wait), NOT_SUPPORTED,
  *         CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
@@ -465,6 +487,7 @@ DYNAMO_LLM_API dynamo_selection_t *dynamo_router_select(dynamo_router_t *router,
  * Ownership: as for dynamo_router_select(). The token ids of the prompt are in the result: the worker
  *            need not make them once more.
  * Blocking:  until it is chosen.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return as dynamo_router_select(), and INVALID_JSON, INVALID_REQUEST, MODEL_NOT_FOUND (the model's
  *         files are not on this machine)
  */
@@ -480,6 +503,7 @@ DYNAMO_LLM_API dynamo_selection_t *dynamo_router_select_body(dynamo_router_t *ro
  * @param selection   workers and prompt; set struct_size
  * @param options     lora_name and cache_salt of the request count; may be NULL
  * Blocking: until it is booked.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (booked already, or no such worker),
  *         NOT_SUPPORTED, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
@@ -491,6 +515,7 @@ DYNAMO_LLM_API int32_t dynamo_router_reserve(dynamo_router_t *router, const char
  * Says that the first token of a booked request has come: its prompt is computed, and a worker that only
  * computes prompts is free of it.
  * Blocking: until it is noted.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (no such request), CLOSED, ENGINE_FAILED
  */
 DYNAMO_LLM_API int32_t dynamo_router_prefill_complete(dynamo_router_t *router,
@@ -501,6 +526,7 @@ DYNAMO_LLM_API int32_t dynamo_router_prefill_complete(dynamo_router_t *router,
  * @param decay  1, or less, down to 0: how much of the blocks that only this request has counts from now
  *               on, for it comes to its end
  * Blocking: until it is noted.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return as dynamo_router_prefill_complete()
  */
 DYNAMO_LLM_API int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_id,
@@ -509,6 +535,7 @@ DYNAMO_LLM_API int32_t dynamo_router_output_block(dynamo_router_t *router, const
 /**
  * Says that a booked request has ended, in whatever way.
  * Blocking: until it is noted.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return as dynamo_router_prefill_complete()
  */
 DYNAMO_LLM_API int32_t dynamo_router_free(dynamo_router_t *router, const char *request_id);
@@ -524,6 +551,7 @@ DYNAMO_LLM_API int32_t dynamo_router_free(dynamo_router_t *router, const char *r
  * @param options    phase, lora_name and cache_salt count; may be NULL
  * Ownership: the caller owns the text; dynamo_free() it.
  * Blocking:  until the answer is there.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: as dynamo_router_select()
  */
 DYNAMO_LLM_API char *dynamo_router_loads(dynamo_router_t *router, const uint32_t *token_ids,
@@ -540,6 +568,7 @@ DYNAMO_LLM_API char *dynamo_router_loads(dynamo_router_t *router, const uint32_t
  * @param options    phase, lora_name and cache_salt count; may be NULL
  * Ownership: the caller owns the text; dynamo_free() it.
  * Blocking:  until the answer is there.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: as dynamo_router_select()
  */
 DYNAMO_LLM_API char *dynamo_router_overlaps(dynamo_router_t *router, const uint32_t *token_ids,
@@ -553,6 +582,7 @@ DYNAMO_LLM_API char *dynamo_router_overlaps(dynamo_router_t *router, const uint3
  * Without a cluster each has what it was described with, too.
  * Ownership: the caller owns the text; dynamo_free() it.
  * Blocking:  until the answer is there.
+ * Contract: any thread; may block; not from log callbacks; the caller owns what it gives.
  * @return the text, or NULL: INVALID_HANDLE, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_router_workers(dynamo_router_t *router);
@@ -571,6 +601,7 @@ DYNAMO_LLM_API char *dynamo_router_workers(dynamo_router_t *router);
  *                     "data_parallel_start_rank", "data_parallel_size", "max_num_batched_tokens",
  *                     "total_kv_blocks", "taints", and the other keys of Dynamo's worker record.
  * Blocking: until it may be chosen.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_JSON, INVALID_ARGUMENT, NOT_SUPPORTED (there is a cluster),
  *         CLOSED, ENGINE_FAILED
  */
@@ -580,6 +611,7 @@ DYNAMO_LLM_API int32_t dynamo_router_upsert_worker(dynamo_router_t *router,
 /**
  * Takes a worker out of a router without a cluster.
  * Blocking: until it is not chosen any more.
+ * Contract: any thread; may block; not from log callbacks; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (no such worker), NOT_SUPPORTED (there is a
  *         cluster), CLOSED, ENGINE_FAILED
  */

@@ -144,13 +144,16 @@ typedef struct dynamo_engine_t {
  * @param user     passed to start() as it is
  * @param release  called once when the engine was unregistered and its last instance stopped; may
  *                 be NULL
+ * Contract: any thread; returns at once; from any callback; borrows user.
  * @return DYNAMO_OK, INVALID_ARGUMENT (what is missing is named; then release is not called)
  */
 DYNAMO_LLM_API int32_t dynamo_engine_register(const char *name, const dynamo_engine_t *engine,
                                               void *user, dynamo_release_callback_t release);
 
 /** Takes a name back; runtimes that use the engine go on. DYNAMO_OK, ENGINE_NOT_FOUND, or
- * INVALID_ARGUMENT for an engine of the library itself. */
+ * INVALID_ARGUMENT for an engine of the library itself.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API int32_t dynamo_engine_unregister(const char *name);
 
 /**
@@ -160,6 +163,7 @@ DYNAMO_LLM_API int32_t dynamo_engine_unregister(const char *name);
  * @param message      what is wrong and what would be right
  * @param detail_json  object that is merged into the error's details, such as
  *                     {"python": {"type": ..., "traceback": ...}}; may be NULL
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return status; DYNAMO_ERROR_INTERNAL if it is not negative
  */
 DYNAMO_LLM_API int32_t dynamo_engine_error(int32_t status, const char *message,
@@ -200,6 +204,7 @@ typedef struct dynamo_chunk_t {
 /**
  * Pushes a chunk. Copies it.
  *
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK; DYNAMO_PENDING: the stream is full, nothing was taken, push it again after
  *         space() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's
  *         side, finish the stream; INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
@@ -223,6 +228,7 @@ typedef struct dynamo_push_t {
  * @param pushes     an array; the status of each is set
  * @param count      its length
  * @param push_size  sizeof(dynamo_push_t) as the engine was built
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK if every chunk was taken; DYNAMO_PENDING if not: look at each status;
  *         INVALID_ARGUMENT (pushes is NULL, or push_size too small; then nothing was pushed)
  */
@@ -234,11 +240,15 @@ DYNAMO_LLM_API int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t cou
  *
  * @param timeout_ms  milliseconds to wait; -1 for ever
  * Blocking: up to timeout_ms.
+ * Contract: any thread; may block; from any callback; hands out nothing.
  * @return DYNAMO_OK, DYNAMO_PENDING (still full), DYNAMO_ERROR_CANCELLED, INVALID_HANDLE
  */
 DYNAMO_LLM_API int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms);
 
-/** 1 if the request ended on the caller's side, 0 if not, INVALID_HANDLE if it is no stream. */
+/**
+ * 1 if the request ended on the caller's side, 0 if not, INVALID_HANDLE if it is no stream.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);
 
 /**
@@ -246,6 +256,7 @@ DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);
  * request whose deadline passes.
  *
  * @param remaining_ms  gets the milliseconds that are left, 0 once it has passed; -1 if there is none
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (remaining_ms is NULL)
  */
 DYNAMO_LLM_API int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms);
@@ -255,6 +266,7 @@ DYNAMO_LLM_API int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t 
  *
  * @param finish_reason  why, if no chunk said so: "stop", "length", ...; NULL is "stop"
  * @param usage          token counts, copied; NULL if not known
+ * Contract: any thread; returns at once; from any callback; takes its argument.
  * @return DYNAMO_OK, INVALID_HANDLE
  */
 DYNAMO_LLM_API int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,
@@ -266,6 +278,7 @@ DYNAMO_LLM_API int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char 
  * @param status       a negative status, as a rule DYNAMO_ERROR_ENGINE_FAILED
  * @param message      what went wrong
  * @param detail_json  see dynamo_engine_error(); may be NULL
+ * Contract: any thread; returns at once; from any callback; takes its argument.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (status not negative; the stream is failed
  *         all the same, as DYNAMO_ERROR_INTERNAL)
  */
@@ -276,10 +289,16 @@ DYNAMO_LLM_API int32_t dynamo_stream_fail(dynamo_stream_t *stream, int32_t statu
 /** @name Records */
 /** @{ */
 
-/** Logs a record the library's way: see dynamo_log_set_callback(). NULL texts are ignored. */
+/**
+ * Logs a record the library's way: see dynamo_log_set_callback(). NULL texts are ignored.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API void dynamo_log_write(int32_t level, const char *logger, const char *message);
 
-/** Least level that is delivered at present, a dynamo_log_level_t. Never fails. */
+/**
+ * Least level that is delivered at present, a dynamo_log_level_t. Never fails.
+ * Contract: any thread; returns at once; from any callback; hands out nothing.
+ */
 DYNAMO_LLM_API int32_t dynamo_log_level(void);
 /** @} */
 

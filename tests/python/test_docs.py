@@ -215,6 +215,32 @@ def test_functions_say_what_callers_must_know() -> None:
     assert faults == []
 
 
+def test_functions_have_a_contract() -> None:
+    """Each in known words, and none that the rest of its comment contradicts."""
+    tables = load(docs / "tables.py")
+    faults = []
+    for name, comment, result in tables.functions():
+        words = tables.contract_of(comment)
+        if len(words) != len(tables.contract_words) or not all(
+            word in known for word, known in zip(words, tables.contract_words, strict=True)
+        ):
+            faults.append(f'{name} has no "Contract: any thread; returns at once; ...", but {words}')
+            continue
+        _, blocks, _, hands_out = words
+        if (blocks == "may block") != bool(tables.waits(comment)):
+            faults.append(f'{name} "{blocks}", which is not what "Blocking:" says')
+        if "*" in result and hands_out not in ("the caller owns what it gives", "borrowed", "static"):
+            faults.append(f'{name} hands out a pointer, and "{hands_out}"')
+        if (
+            "the caller owns" in tables.owner(comment).lower()
+            and hands_out != "the caller owns what it gives"
+        ):
+            faults.append(f'{name} "{hands_out}", which is not what "Ownership:" says')
+        if name.endswith("_destroy") and hands_out != "takes its argument":
+            faults.append(f'{name} destroys, and "{hands_out}"')
+    assert faults == []
+
+
 # ---------------------------------------------------------------------------------------- reference
 
 
