@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from slope import is_flat, slope
 from soak_load import Load, parts
@@ -56,24 +57,22 @@ def watch(minutes: float, interval: float, planted: str | None) -> list[dict[str
     with suppress(OSError, AttributeError):
         trim = ctypes.CDLL(None).malloc_trim  # glibc's
     begin = time.monotonic()
-    samples: list[dict[str, float]] = []
+    # All of it now: what grows with the samples would look like a leak.
+    looks = np.ones((int(minutes * 60 / interval) + 1, 4))
+    count = 0
     leaked = []
-    while (now := time.monotonic() - begin) < minutes * 60:
+    while count < len(looks) and (now := time.monotonic() - begin) < minutes * 60:
         if planted:
             leaked.append(leak(planted))
         gc.collect()
         if trim is not None:
             trim(0)
-        samples.append(
-            {
-                "minute": now / 60,
-                "rss": process.memory_info().rss,
-                "fds": process.num_fds(),
-                "threads": process.num_threads(),
-            }
-        )
+        looks[count] = now / 60, process.memory_info().rss, process.num_fds(), process.num_threads()
+        count += 1
         time.sleep(interval)
-    return samples
+    return [
+        dict(zip(("minute", "rss", "fds", "threads"), look, strict=True)) for look in looks[:count].tolist()
+    ]
 
 
 def plot(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], path: Path) -> None:

@@ -18,7 +18,7 @@ function(dynamo_llm_compile target)
   dynamo_llm_harden(${target})
 endfunction()
 
-# A defect in code that runs in somebody else's process should end as a crash there, and not as a way in: docs/security.md.
+# A defect in code that runs in somebody else's process should end as a crash there, and not as a way in: SECURITY.md.
 include(CheckCXXCompilerFlag)
 function(dynamo_llm_harden target)
   if(MSVC OR DYNAMO_LLM_SANITIZE)  # MSVC's defaults do it; sanitizers have their own ways

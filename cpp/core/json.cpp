@@ -20,10 +20,16 @@ std::string position(std::string_view text, std::size_t byte) {
            std::to_string(end) + ")";
 }
 
-// nlohmann's text is "[json.exception.parse_error.101] parse error at line 1, column 2: reason".
+// nlohmann's text is "[json.exception.parse_error.101] parse error at line 1, column 2: reason; last read: 'text';
+// expected ...". What was read may be a secret, and the position says where it is.
 std::string reason(const std::string &what) {
     const std::size_t colon = what.find(": ");
-    return as_utf8(colon == what.npos ? what : what.substr(colon + 2));
+    std::string text = colon == what.npos ? what : what.substr(colon + 2);
+    if (const std::size_t read = text.find("; last read: "); read != text.npos) {
+        const std::size_t expected = text.rfind("; expected ");
+        text.erase(read, expected != text.npos && expected > read ? expected - read : text.npos);
+    }
+    return as_utf8(text);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ def read(kind: type[T], options: dict[str, Any], where: str = "options") -> T:
     :raises InvalidConfigError: an unknown key (the nearest known one is named) or a wrong type.
     """
     hints = {name.rstrip("_"): hint for name, hint in typing.get_type_hints(kind).items()}
-    fields = {field.name.rstrip("_"): field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name.rstrip("_"): field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     known = list(fields)
     prefix = f"{where}." if where else ""
     for key, value in options.items():
@@ -54,7 +54,9 @@ def read(kind: type[T], options: dict[str, Any], where: str = "options") -> T:
             hint = f'did you mean "{prefix}{close[0]}"?' if close else "known: " + ", ".join(known)
             raise InvalidConfigError(f'unknown key "{prefix}{key}" in the configuration; {hint}')
         if not _fits(value, hints[key]):
+            # What an object does not say of itself no message says either: a key, a password.
+            found = repr(value) if fields[key].repr else f"a value of type {type(value).__name__}"
             raise InvalidConfigError(
-                f'"{prefix}{key}" of the configuration must be {_describe(hints[key])}, not {value!r}'
+                f'"{prefix}{key}" of the configuration must be {_describe(hints[key])}, not {found}'
             )
-    return kind(**{fields[key]: value for key, value in options.items()})
+    return kind(**{fields[key].name: value for key, value in options.items()})

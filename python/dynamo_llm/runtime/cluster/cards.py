@@ -13,7 +13,8 @@ from typing import Any
 
 from dynamo_llm.errors import NotSupportedError, UnavailableError
 from dynamo_llm.runtime.cluster.probe import etcd_context
-from dynamo_llm.runtime.cluster.settings import Settings, without_password
+from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.urls import without_password
 
 _prefix = "v1/mdc/"
 #: Seconds that etcd may take to answer.

@@ -13,7 +13,8 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from dynamo_llm.errors import UnavailableError
-from dynamo_llm.runtime.cluster.settings import Settings, without_password
+from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.urls import without_password
 
 #: Seconds between two tries, at first and at most.
 _first_pause, _longest_pause = 0.1, 2.0

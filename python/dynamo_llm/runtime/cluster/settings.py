@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime.cluster.planes import Planes
+from dynamo_llm.runtime.urls import without_password
 
 Discovery = Literal["etcd", "file", "kubernetes"]
 Router = Literal["round_robin", "random", "power_of_two", "kv", "least_loaded", "direct"]
@@ -127,12 +128,6 @@ class Settings:
         return f"the folder {self.path}" if self.discovery == "file" else "Kubernetes"
 
 
-def without_password(url: str) -> str:
-    """A URL as messages may show it."""
-    parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 class _Reader:
     """Reads keys of one object, with errors that name them."""
 
@@ -193,7 +188,9 @@ class _Reader:
         else:
             value = self._given[key]
         if not isinstance(value, list) or not value or not all(isinstance(url, str) for url in value):
-            raise self.fail(key, f'must be an array of URLs, such as ["{otherwise}"], not {value!r}')
+            raise self.fail(
+                key, f'must be an array of URLs, such as ["{otherwise}"], not {without_password(str(value))}'
+            )
         for url in value:
             try:
                 parts = urllib.parse.urlsplit(url)

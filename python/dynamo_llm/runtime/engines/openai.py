@@ -26,6 +26,7 @@ from dynamo_llm.runtime import options
 from dynamo_llm.runtime.deltas import Deltas, usage_of
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo
 from dynamo_llm.runtime.upstream import Upstream, excerpt
+from dynamo_llm.runtime.urls import without_password
 
 #: Keys of a request that the server does not get as they are.
 _own_keys = ("adapter", "stream", "stream_options", "traceparent", "tracestate")
@@ -81,7 +82,7 @@ def _check(chosen: Options) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise InvalidConfigError(
             f'"options.base_url" of the configuration must be like "http://127.0.0.1:8000/v1", '
-            f"not {chosen.base_url!r}"
+            f"not {without_password(chosen.base_url)!r}"
         )
     if parts.username is not None:
         raise InvalidConfigError(
