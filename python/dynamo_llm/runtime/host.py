@@ -42,6 +42,7 @@ class Host:
         self._instances: dict[int, Instance] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._thread: int | None = None
+        self._may_stop = False
         if hasattr(os, "eventfd"):
             self._wake_reader = self._wake_writer = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
@@ -59,15 +60,23 @@ class Host:
         return self._thread == threading.get_ident()
 
     def run_forever(self) -> None:
-        """Run the loop in this thread; an engine's SystemExit or KeyboardInterrupt does not end it."""
+        """Run the loop in this thread until :meth:`stop`: neither an engine's SystemExit or KeyboardInterrupt
+        ends it, nor an engine that stops the loop.
+        """
         asyncio.set_event_loop(self.loop)
         self._thread = threading.get_ident()
-        while True:
+        while not self._may_stop:
             try:
                 self.loop.run_forever()
-                return
+                if not self._may_stop:
+                    _log.warning("an engine stopped the loop, which goes on for the others")
             except BaseException:
                 _log.exception("the loop was interrupted and goes on")
+
+    def stop(self) -> None:
+        """End :meth:`run_forever`. To be called on the loop."""
+        self._may_stop = True
+        self.loop.stop()
 
     def _on_wake(self) -> None:
         # Read first, then take: a command that comes in between writes again.
@@ -197,7 +206,7 @@ def open_in_python_program() -> None:
 
     def stop() -> None:
         asyncio.run_coroutine_threadsafe(host.close(), host.loop).add_done_callback(
-            lambda _: host.loop.call_soon_threadsafe(host.loop.stop)
+            lambda _: host.loop.call_soon_threadsafe(host.stop)
         )
         thread.join(_exit_patience + 1)
         if thread.is_alive():

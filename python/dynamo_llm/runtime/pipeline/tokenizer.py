@@ -37,6 +37,18 @@ def _kinds(decoder: Any) -> set[str]:
     return kinds.union(*(_kinds(inner) for inner in decoder.get("decoders", ())))
 
 
+@lru_cache(maxsize=2)
+def _core_of(file: str, changed: int, size: int) -> tokenizers.Tokenizer:
+    """A tokenizer of the library. The last ones are kept: a model is often opened again, and tokenizers 0.23
+    loses about 2 KB with each object that encoded something through a regular expression.
+    """
+    core = tokenizers.Tokenizer.from_file(file)
+    # Both are for batches in training.
+    core.no_truncation()
+    core.no_padding()
+    return core
+
+
 class Tokenizer:
     """A model's tokenizer. Any thread may use it.
 
@@ -45,12 +57,10 @@ class Tokenizer:
 
     def __init__(self, folder: Folder) -> None:
         try:
-            self.core = tokenizers.Tokenizer.from_file(str(folder.tokenizer_file))
+            state = folder.tokenizer_file.stat()
+            self.core = _core_of(str(folder.tokenizer_file), state.st_mtime_ns, state.st_size)
         except Exception as error:  # the library raises Exception itself
             raise ModelNotFoundError(f'"{folder.tokenizer_file}" is no tokenizer: {error}') from error
-        # Both are for batches in training.
-        self.core.no_truncation()
-        self.core.no_padding()
         self._added = {id: token.content for id, token in self.core.get_added_tokens_decoder().items()}
         description = json.loads(self.core.to_str())
         self._decoders = _kinds(description.get("decoder"))

@@ -7,11 +7,13 @@ the model's template is in there, too: mistral.rs looks into it for the marks of
 """
 
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime.engines.mistralrs import gguf
@@ -20,6 +22,17 @@ from dynamo_llm.runtime.engines.mistralrs.options import Options
 from dynamo_llm.runtime.pipeline import messages
 from dynamo_llm.runtime.pipeline.folder import Folder
 from dynamo_llm.runtime.pipeline.template import ChatTemplates
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: What hands a prompt on, and nothing more.
+_hands_on = Path(__file__).with_name("hands_on.jinja")
+#: What templates of models that think have, in whatever notation.
+_marks = re.compile("think|thought|channel|reason|analysis", re.I)
+_prefix, _suffix = "dynamo-llm-", ".jinja"
 
 
 class Templates:
@@ -52,10 +65,14 @@ class Templates:
         """
         return self._templates.render(body, messages.plain(body["messages"]))
 
-    def for_engine(self) -> str:
-        """The template for mistral.rs: it hands a prompt on, and has the model's in a comment."""
-        comment = "\n".join(self._sources.values()).replace("#}", "# }")
-        return f"{{# {comment} #}}{{{{ messages[0].content }}}}"
+    def for_engine(self) -> str | None:
+        """The template for mistral.rs: it hands a prompt on, and has the model's in a comment. None if the
+        model's has no marks, so that :data:`_hands_on` will do.
+        """
+        source = "\n".join(self._sources.values())
+        if not _marks.search(source):
+            return None
+        return f"{{# {source.replace('#}', '# }')} #}}{{{{ messages[0].content }}}}"
 
 
 def _read(file: str) -> str:
@@ -67,11 +84,41 @@ def _read(file: str) -> str:
 
 @contextmanager
 def file_for_engine(templates: Templates) -> Iterator[str]:
-    """A file with the template for mistral.rs, while that loads."""
-    handle, name = tempfile.mkstemp(suffix=".jinja", prefix="dynamo-llm-")
+    """A file with the template for mistral.rs, while that loads.
+
+    It takes no text, but files. Only the template of a model that thinks needs a file of its own; it is locked
+    while it is used, so that what a killed process left is known, and goes.
+    """
+    text = templates.for_engine()
+    if text is None:
+        yield str(_hands_on)
+        return
+    _remove_left_files()
+    handle, name = tempfile.mkstemp(suffix=_suffix, prefix=_prefix)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(templates.for_engine())
-        yield name
+            _lock(file)
+            file.write(text)
+            file.flush()
+            yield name
     finally:
         os.unlink(name)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether nobody else had it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_left_files() -> None:
+    for path in Path(tempfile.gettempdir()).glob(f"{_prefix}*{_suffix}"):
+        with suppress(OSError), path.open() as file:
+            # One that was made a moment ago is not locked yet.
+            if time.time() - os.fstat(file.fileno()).st_mtime > 60 and _lock(file):
+                path.unlink()

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines in Python that harm their process, and a process that runs out of what it needs: the right status,
+nothing lost for others, and then it goes on."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dynamo_llm
+import pytest
+from conftest import engine, engines_dir, run, run_python
+from dynamo_llm import Runtime
+from reliability import reliability
+from waiting import patience, wait_until
+
+
+@pytest.fixture
+def bystander() -> Iterator[Runtime]:
+    """A runtime of Python's beside the one that is harmed, in the middle of an answer."""
+    with Runtime(engine("faulty:Stalling")) as runtime:
+        request = runtime.complete("x")
+        assert next(request).text == "word"
+        yield runtime
+        request.cancel()
+        with pytest.raises(dynamo_llm.CancelledError, match="cancelled"):
+            request.result()
+
+
+harms = [
+    ("Async", "recurses", dynamo_llm.EngineFailedError, "RecursionError"),
+    ("Async", "stops the loop", None, ""),
+    ("Async", "closes the loop", dynamo_llm.EngineFailedError, "RuntimeError"),
+    ("Async", "cancels all tasks", dynamo_llm.EngineFailedError, "Cancelled"),
+    ("Async", "leaves a thread", None, ""),
+    ("Async", "goes on after its end", None, ""),
+    ("Threaded", "recurses", dynamo_llm.EngineFailedError, "RecursionError"),
+    ("Threaded", "ends its thread", dynamo_llm.EngineFailedError, "SystemExit"),
+    ("Threaded", "leaves a thread", None, ""),
+    ("Threaded", "goes on after its end", None, ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "how", "error", "match"), harms)
+def test_harm(kind: str, how: str, error: type[Exception] | None, match: str) -> None:
+    """The request that did it ends, and the next one has its answer."""
+    with Runtime(engine(f"faulty:{kind}")) as runtime:
+        for _ in range(3):
+            request = runtime.complete(how, timeout=patience)
+            assert next(request).text.startswith("first")
+            if error is None:
+                request.result()
+            else:
+                with pytest.raises(error) as caught:
+                    request.result()
+                assert isinstance(caught.value, dynamo_llm.DynamoError)
+                assert match in json.dumps(caught.value.details)
+            assert runtime.complete("nothing", timeout=patience).result().text == "first"
+    where = "on the loop" if kind == "Async" else "in a thread"
+    reliability(f"an engine {where} {how}", 3, "its request ended as it should; the next one had its answer")
+
+
+def test_it_blocks_the_loop() -> None:
+    """What needs the loop waits; what does not goes on, and the deadline comes all the same."""
+    code = """
+import sys, threading
+import dynamo_llm
+from dynamo_llm import Runtime
+
+path = {"path": [sys.argv[1]]}
+with Runtime(engine="faulty:Async", python=path) as runtime, Runtime(engine="echo") as native:
+    import faulty
+
+    stuck = runtime.complete("blocks the loop", timeout=0.5)
+    assert next(stuck).text == "first"
+    assert faulty.entered.wait(60)
+    behind = runtime.complete("nothing")
+    for number in range(100):
+        assert native.complete(str(number)).result().text == str(number)
+    try:
+        stuck.result()
+        raise AssertionError("it ended well")
+    except dynamo_llm.DeadlineExceededError:
+        pass
+    assert behind.status == 2  # it waits
+    faulty.go_on.set()
+    assert behind.result().text == "first"
+    print("done")
+"""
+    result = run([sys.executable, "-c", code, engines_dir])
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+    reliability(
+        "an engine blocks the loop that engines in Python share",
+        1,
+        "native engines went on, its deadline came, and what waited behind it had its answer afterwards",
+    )
+
+
+def test_it_never_yields(bystander: Runtime) -> None:
+    """A deadline or a cancel ends it."""
+    with Runtime(engine("faulty:Async")) as runtime:
+        with pytest.raises(dynamo_llm.DeadlineExceededError):
+            runtime.complete("never yields", timeout=0.05).result()
+        request = runtime.complete("never yields")
+        assert next(request).text == "first"
+        request.cancel()
+        with pytest.raises(dynamo_llm.CancelledError):
+            request.result()
+        assert runtime.complete("nothing").result().text == "first"
+    reliability("an engine never yields again", 2, "a deadline, or a cancel, ended its request")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")
+@pytest.mark.parametrize("kind", ["Async", "Threaded"])
+def test_it_takes_all_memory(kind: str) -> None:
+    """Python says MemoryError; the request has that status, and others go on."""
+    code = f"""
+import resource, sys
+import dynamo_llm
+from dynamo_llm import Runtime
+
+path = {{"path": [sys.argv[1]]}}
+with Runtime(engine="faulty:{kind}", python=path) as runtime, Runtime(engine="echo") as native:
+    assert runtime.complete("nothing").result().text == "first"
+    beside = runtime.complete("never yields") if "{kind}" == "Async" else native.complete("a b")
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+    for _ in range(3):
+        try:
+            runtime.complete("takes all memory").result()
+            raise AssertionError("it ended well")
+        except dynamo_llm.OutOfMemoryError as error:
+            assert "MemoryError" in str(error.details), error.details
+        assert runtime.complete("nothing").result().text == "first"
+        assert native.complete("x").result().text == "x"
+    assert next(beside).text in ("first", "a b")
+    beside.cancel()
+    print("done")
+"""
+    result = run([sys.executable, "-c", code, engines_dir])
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+    reliability(
+        "an engine takes all the memory that the process may have", 3, "OUT_OF_MEMORY; others went on"
+    )
+
+
+def test_ten_thousand_in_flight() -> None:
+    """Of one engine in Python; each has its word and its end, and afterwards it answers as before."""
+    count = 10_000
+    with Runtime(engine("faulty:Stalling")) as runtime:
+        requests = [runtime.complete("x") for _ in range(count)]
+        wait_until(lambda: runtime.statistics()["tokens"]["pushed"] == count)
+        for request in requests:
+            request.cancel()
+        for request in requests:
+            assert next(request).text == "word"
+            with pytest.raises(dynamo_llm.CancelledError):
+                next(request)
+        wait_until(lambda: runtime.statistics()["requests"]["in_flight"] == 0)
+        assert next(runtime.complete("x")).text == "word"
+    reliability(
+        "requests in flight at once, in an engine in Python", count, "each had its word, and its own end"
+    )
+
+
+def test_a_consumer_that_never_reads() -> None:
+    """Its engine waits, and the others of that engine do not."""
+    with Runtime(engine("faulty:Long", stream={"capacity": 16})) as runtime:
+        unread = runtime.complete("1000")
+        wait_until(lambda: runtime.statistics()["streams"]["full"] > 0)
+        for _ in range(100):
+            assert runtime.complete("50").result().text == "word " * 50
+        assert unread.result().text == "word " * 1000
+    reliability(
+        "requests of an engine in Python beside one whose answer nobody reads",
+        100,
+        "each had its whole answer; the one that waited lost nothing",
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the least descriptor")
+def test_no_descriptors_are_left() -> None:
+    """asyncio needs one for each request that waits: the error says so, and later it works."""
+    code = """
+import asyncio, os, resource, sys
+import dynamo_llm
+from dynamo_llm import Runtime
+
+async def main():
+    with Runtime(engine="faulty:Async", python={"path": [sys.argv[1]]}) as runtime:
+        assert (await runtime.complete("nothing")).text == "first"
+        free = os.dup(0)
+        os.close(free)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+        for _ in range(10):
+            try:
+                await runtime.complete("never yields", timeout=60)
+                raise AssertionError("it ended well")
+            except dynamo_llm.SystemFailedError as error:
+                assert "Too many open files" in error.message
+        assert runtime.complete("nothing").result().text == "first"
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert (await runtime.complete("nothing")).text == "first"
+    print("done")
+
+asyncio.run(main())
+"""
+    result = run([sys.executable, "-c", code, engines_dir])
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+    reliability(
+        "a coroutine waits for an answer when the process has no descriptors left",
+        10,
+        "SystemFailedError with the reason; other ways went on, and later this one too",
+    )
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_disk_is_full(stream: str) -> None:
+    """Where the program's output goes to: logs are lost, and nothing else."""
+    code = """
+import logging, os, sys
+import dynamo_llm
+from dynamo_llm import Runtime
+
+logging.basicConfig(level=logging.DEBUG)
+logging.raiseExceptions = False
+with Runtime(engine="failing:Async", python={"path": [sys.argv[1]]}) as runtime:
+    for _ in range(20):
+        logging.getLogger().error("lost")
+        try:
+            runtime.complete("value").result()
+            raise AssertionError("it ended well")
+        except dynamo_llm.EngineFailedError:
+            pass
+        assert runtime.complete("nothing").result().text == "ok"
+os._exit(7)
+"""
+    shell = f'exec "$0" -c "$1" "$2" {"1" if stream == "stdout" else "2"}>/dev/full'
+    result = run(["/bin/sh", "-c", shell, sys.executable, code, engines_dir])
+    assert result.returncode == 7, result.stdout + result.stderr
+    reliability(f"the disk that {stream} goes to is full", 20, "the same statuses as ever")
+
+
+def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
+    """Whatever they do; the runtime is not there, the process is, and the next one works."""
+    bodies = {
+        "raises": "raise ValueError('no')",
+        "lacks": "import nothing_of_that_name",
+        "syntax": "def",
+        "exits": "import sys; sys.exit(3)",
+        "interrupts": "raise KeyboardInterrupt",
+        "recurses": "def f(): f()\nf()",
+        "empty": "",
+        "bytes": "x = '\\udc80'; raise ValueError(x)",
+    }
+    for name, body in bodies.items():
+        (tmp_path / f"faulty_{name}.py").write_text(body)
+        with pytest.raises(dynamo_llm.DynamoError) as caught:
+            Runtime(engine=f"faulty_{name}:Engine", python={"path": [str(tmp_path)]})
+        assert f"faulty_{name}" in json.dumps(caught.value.details), caught.value.details
+    with Runtime(engine("faulty:Async")) as runtime:
+        assert runtime.complete("nothing").result().text == "first"
+    reliability(
+        "a module of an engine cannot be imported: it raises, exits, recurses, is no Python",
+        len(bodies),
+        "an error that names it; the process went on",
+    )
+
+
+def test_exit_of_the_process_is_not_guarded() -> None:
+    """os._exit() ends the process at once, by definition; what was said before is there."""
+    result = run_python(
+        "import os, dynamo_llm\n"
+        "with dynamo_llm.Runtime(engine='echo') as runtime:\n"
+        "    print(runtime.complete('a').result().text, flush=True)\n"
+        "    os._exit(5)\n"
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (5, "a\n", "")
+
+
+def test_asyncio_consumers_that_give_up() -> None:
+    """Tasks that are cancelled while they wait leave nothing in flight."""
+
+    async def main(runtime: Runtime) -> None:
+        tasks = [asyncio.ensure_future(runtime.complete("never yields")) for _ in range(200)]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(outcome, asyncio.CancelledError)
+
+    with Runtime(engine("faulty:Async")) as runtime:
+        asyncio.run(main(runtime))
+        wait_until(lambda: runtime.statistics()["requests"]["in_flight"] == 0)
+        assert runtime.complete("nothing").result().text == "first"
+    reliability(
+        "a task that waits for an answer is cancelled", 200, "its request was, too; nothing stayed in flight"
+    )
