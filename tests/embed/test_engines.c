@@ -115,9 +115,17 @@ static void check_failures(const char *engine) {
 
 static void failing_on_the_loop(void) {
     check_failures("failing:Async");
+    RELIABILITY(
+        "an engine raises, before and after its first chunk: exceptions, MemoryError, SystemExit, "
+        "KeyboardInterrupt, and one without a text",
+        2 * (long long)failure_count,
+        "the status that fits, the traceback, what came before; other requests went on");
 }
 static void failing_in_a_thread(void) {
     check_failures("failing:Threaded");
+    RELIABILITY("an engine raises in a thread of its request, in the same ways",
+                2 * (long long)failure_count,
+                "the status that fits, the traceback, what came before; other requests went on");
 }
 
 static void generate_that_is_no_generator(void) {
@@ -129,6 +137,8 @@ static void generate_that_is_no_generator(void) {
     CHECK_CONTAINS(dynamo_last_error(), "must be a generator, not return int");
     dynamo_request_destroy(request);
     finish(runtime);
+    RELIABILITY("generate() raises, or returns what is no generator", 2,
+                "ENGINE_FAILED, which says what it must be");
 }
 
 static void check_no_start(const char *engine, const char *more, int32_t status,
@@ -154,6 +164,8 @@ static void engines_that_do_not_start(void) {
     check_no_start("failing:NoSuchClass", "", DYNAMO_ERROR_ENGINE_NOT_FOUND, "NoSuchClass");
     check_no_start("mistralr", "", DYNAMO_ERROR_ENGINE_NOT_FOUND, "did you mean \"mistralrs\"?");
     CHECK_CONTAINS(dynamo_last_error(), "mistralrs, openai, scripted");
+    RELIABILITY("an engine cannot be imported, made or started", (long long)failure_count,
+                "an error that names it; later runtimes worked");
 }
 
 static const struct garbage {
@@ -186,9 +198,11 @@ static const struct garbage {
     {"unknown", NULL, "goodx"},
 };
 
+enum { garbage_count = sizeof garbages / sizeof garbages[0] };
+
 static void check_garbage(const char *engine) {
     dynamo_runtime_t *runtime = start_engine(engine, "");
-    for (size_t i = 0; i < sizeof garbages / sizeof garbages[0]; ++i) {
+    for (size_t i = 0; i < garbage_count; ++i) {
         dynamo_request_t *request = sent(runtime, say(garbages[i].how));
         answer whole = receive_all(request);
         const char *type = garbages[i].type;
@@ -210,9 +224,14 @@ static void check_garbage(const char *engine) {
 
 static void garbage_on_the_loop(void) {
     check_garbage("garbage:Async");
+    RELIABILITY("an engine yields garbage: wrong types, numbers out of range, lone surrogates",
+                (long long)garbage_count,
+                "ENGINE_FAILED with the wrong member; its next request worked");
 }
 static void garbage_in_a_thread(void) {
     check_garbage("garbage:Threaded");
+    RELIABILITY("an engine yields garbage in a thread", (long long)garbage_count,
+                "ENGINE_FAILED with the wrong member; its next request worked");
 }
 
 /* -------------------------------------------------------------------------------------- waiting */
@@ -226,6 +245,9 @@ static void first_token_deadline(void) {
         check_answer(sent(runtime, request), "", DYNAMO_ERROR_DEADLINE_EXCEEDED);
         finish(runtime);
     }
+    RELIABILITY(
+        "an engine never yields, on the loop and in a thread; a deadline to the first token", 2,
+        "DEADLINE_EXCEEDED");
 }
 
 static void total_deadline(void) {
@@ -237,6 +259,7 @@ static void total_deadline(void) {
         check_answer(sent(runtime, request), "", DYNAMO_ERROR_DEADLINE_EXCEEDED);
         finish(runtime);
     }
+    RELIABILITY("an engine never yields; a deadline to the end", 2, "DEADLINE_EXCEEDED");
 }
 
 static void cancel_and_check(dynamo_request_t *request) {
@@ -290,6 +313,8 @@ static void cancelled_while_it_decodes(void) {
         }
         finish(runtime);
     }
+    RELIABILITY("a request is cancelled, or destroyed, in the middle of an answer without an end",
+                40, "the engine stopped; nothing stayed in flight");
 }
 
 /* A thread that does not look stays in flight until it does, and the engine is not stopped. */
@@ -304,6 +329,8 @@ static void an_engine_that_does_not_look(void) {
     check_says(runtime, "go", "");
     finish(runtime);
     finish(other);
+    RELIABILITY("an engine in a thread does not look whether it was cancelled", 1,
+                "CANCELLED for the caller at once; others went on");
 }
 
 static void an_engine_that_swallows_the_cancellation(void) {
@@ -312,6 +339,8 @@ static void an_engine_that_swallows_the_cancellation(void) {
     dynamo_free(first_of(request));
     cancel_and_check(request);
     finish(runtime);
+    RELIABILITY("an engine swallows the cancellation and goes on", 1,
+                "CANCELLED for the caller; what it said afterwards was dropped");
 }
 
 static void *start_gated(void *unused) {
@@ -332,6 +361,8 @@ static void a_start_that_blocks(void) {
     finish(gated);
     finish(opener);
     finish(echo);
+    RELIABILITY("the start of an engine blocks", 1,
+                "other engines went on; it started when it could");
 }
 
 static void shutdown_with_stalled_requests(void) {
@@ -350,6 +381,8 @@ static void shutdown_with_stalled_requests(void) {
         }
         dynamo_runtime_destroy(runtime);
     }
+    RELIABILITY("a runtime is shut down while its engine hangs", 10,
+                "DEADLINE_EXCEEDED; each request ended with CANCELLED");
 }
 
 static void a_small_stream_loses_nothing(void) {

@@ -102,7 +102,7 @@ print("done")
 
 
 def test_a_host_that_is_an_extension(tmp_path: Path) -> None:
-    """A module in C that calls the library, with the GIL and without, and from a thread that Python does not know."""
+    """A module in C that calls the library, with the GIL and without, and from a thread of its own."""
     include = sysconfig.get_paths()["include"]
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     source = Path(__file__).parent / "extension.c"

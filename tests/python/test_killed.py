@@ -107,8 +107,8 @@ class Thinking:
 
 
 def test_files_of_killed_processes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The template of a model that thinks is in a file while it loads: what was left by others is removed, and
-    what is in use is not."""
+    """While it loads, the template of a model that thinks is in a file: what others left goes, what is in use
+    does not."""
     fcntl = pytest.importorskip("fcntl")
     template = importlib.import_module("dynamo_llm.runtime.engines.mistralrs.template")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -19,6 +19,7 @@ from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stop import StopStrings
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from reliability import reliability
 
 tokenizer = Tokenizer(Folder(demo_model_dir()))
 end_of_answer = 0
@@ -87,6 +88,7 @@ def test_stop_strings(text: str, stops: list[str], includes_stop: bool, seed: in
             assert len(shown) > seen - longest
     shown += matcher.flush()
     assert (shown, matcher.has_matched) == (expected, has_stop)
+    reliability("a text in any pieces, with any stop strings", 1, "a reference's text; nothing taken back")
 
 
 @thorough
@@ -99,6 +101,7 @@ def test_detokenizer(prompt: list[int], ids: list[int], seed: int) -> None:
     assert "".join(pieces) == expected
     if "\ufffd" not in expected:
         assert not any("\ufffd" in piece for piece in pieces)
+    reliability("tokens in any portions through the detokenizer", 1, "the text of all at once")
 
 
 class Reciter:
@@ -195,3 +198,4 @@ def test_answers(
         assert (usage.prompt_tokens, usage.completion_tokens) == (len(ids), counted)
         if not has_stop:
             assert counted == len(said) + ended
+    reliability("tokens in any portions, with any stop strings and bounds", 1, "a reference's text and usage")

@@ -86,8 +86,8 @@ def _read(file: str) -> str:
 def file_for_engine(templates: Templates) -> Iterator[str]:
     """A file with the template for mistral.rs, while that loads.
 
-    It takes no text, but files. Only the template of a model that thinks needs a file of its own; it is locked
-    while it is used, so that what a killed process left is known, and goes.
+    It takes no text, but files. Only the template of a model that thinks needs one of its own. That is
+    locked while it is used, so that what a killed process left is known, and goes.
     """
     text = templates.for_engine()
     if text is None:
