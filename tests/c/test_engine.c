@@ -20,6 +20,7 @@ typedef struct lab {
     dynamo_stream_t *stream; /* of the latest request */
     int32_t refuse_with;     /* a status that start() or generate() fails with */
     int refuse_silently;
+    int push_first; /* before it refuses */
     char config[256];
     char body[256];
 } lab;
@@ -42,6 +43,11 @@ static int32_t lab_generate(void *instance, dynamo_stream_t *stream, const char 
     snprintf(here->body, sizeof here->body, "%s", body);
     add(&here->generates, 1);
     here->stream = stream;
+    if (here->push_first) {
+        const dynamo_chunk_t chunk = {
+            .struct_size = sizeof chunk, .text = "early", .text_length = 5};
+        CHECK_STATUS(dynamo_stream_push(stream, &chunk), DYNAMO_OK);
+    }
     if (here->refuse_with < 0) {
         return here->refuse_silently
                    ? here->refuse_with
@@ -272,10 +278,16 @@ static void an_engine_that_refuses(void) {
     CHECK_CONTAINS(dynamo_last_error(), "said no more");
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
     CHECK(statistic(runtime, "in_flight") == 0 && statistic(runtime, "sent") == 0);
+    here.push_first = 1; /* of what it pushes and then does not take, nothing comes */
+    CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_OVERLOADED);
+    CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
+    here.push_first = 0;
     here.refuse_with = 0;
     sent(runtime, request);
     finish(&here, NULL, NULL);
     check_answer(request, "", DYNAMO_END);
+    RELIABILITY("an engine in C refuses a request, also after it pushed something", 3,
+                "the status that it says; the request was as before, and could be sent again");
     close_lab(&here, runtime);
 
     memset(&here, 0, sizeof here);
@@ -334,8 +346,9 @@ static void several_choices(void) {
 }
 
 static void registrations_that_are_wrong(void) {
-    lab here = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, NULL, 0, 0, "", ""};
-    static const char *const names[] = {NULL, "", "a b", "a:b", "\xc3\xa9", "echo", "scripted"};
+    lab here = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, NULL, 0, 0, 0, "", ""};
+    static const char *const names[] = {NULL,       "",       "a b",  "a:b",
+                                        "\xc3\xa9", "python", "echo", "scripted"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
         CHECK_STATUS(dynamo_engine_register(names[i], &lab_engine, &here, lab_release),
                      DYNAMO_ERROR_INVALID_ARGUMENT);

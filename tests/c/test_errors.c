@@ -141,6 +141,16 @@ static void check_depth(size_t depth) {
     free(text);
 }
 
+/* Editors of Windows write it in front of files. */
+static void a_byte_order_mark(void) {
+    dynamo_runtime_t *runtime = dynamo_runtime_create("\xef\xbb\xbf{\"engine\": \"echo\"}");
+    CHECK(runtime != NULL);
+    check_answer(sent(runtime, ask("\xef\xbb\xbf{'prompt': 'a'}")), "a", DYNAMO_END);
+    dynamo_runtime_destroy(runtime);
+    check_bad(make_runtime, "\xef\xbb\xbf{]", DYNAMO_ERROR_INVALID_JSON, "line 1, column");
+    RELIABILITY("a byte order mark in front of a configuration or a body", 3, "it is left out");
+}
+
 static void too_deep_nesting(void) {
     check_depth(200);
     check_depth(5000000);
@@ -323,6 +333,7 @@ int main(void) {
     RUN(bad_configurations);
     RUN(bad_bodies);
     RUN(long_keys_are_cut_between_code_points);
+    RUN(a_byte_order_mark);
     RUN(too_deep_nesting);
     RUN(too_long_texts);
     RUN(an_engine_that_does_not_exist);

@@ -2,6 +2,7 @@
 """Other libraries, other copies of this one, and other users of Python in the same process."""
 
 import importlib.util
+import json
 import shutil
 import sys
 import sysconfig
@@ -126,6 +127,35 @@ print("done")
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
     reliability(
         "a host that is an extension module of Python", 60, "as anywhere else, with the GIL and without"
+    )
+
+
+@pytest.mark.parametrize("order", ["before", "after", "never"])
+def test_a_host_that_embeds_python(order: str, tmp_path: Path) -> None:
+    """A program in C that starts Python itself, before the library or after it, uses the GIL, and ends Python
+    before it gives its runtimes up."""
+    get = sysconfig.get_config_var
+    library = Path(get("LIBDIR")) / f"libpython{get('LDVERSION')}.so"
+    if not library.exists():
+        pytest.skip(f"there is no {library}")
+    flags = [f"-I{sysconfig.get_paths()['include']}", *dynamo_config("--cflags", "--libs").split()]
+    flags += [
+        f"-L{library.parent}",
+        f"-Wl,-rpath,{library.parent}",
+        f"-lpython{get('LDVERSION')}",
+        "-pthread",
+    ]
+    program = compile_c(Path(__file__).parent / "embedder.c", tmp_path / "embedder", *flags)
+    config = json.dumps({"engine": "echoes:Async", "python": {"path": [str(engines_dir)]}})
+    environment = {"PYTHONPATH": str(lib_dir().parent.parent), "DYNAMO_LLM_PYTHON": sys.executable}
+    if order == "before":
+        environment["PYTHONHOME"] = sys.base_prefix
+    result = run([program, order, config], environment)
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+    reliability(
+        f"a host that runs Python itself: Py_Initialize() {order} the library, Py_Finalize() before the end",
+        1,
+        "both used Python; runtimes could be given up after it was gone",
     )
 
 

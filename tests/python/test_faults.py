@@ -243,6 +243,19 @@ os._exit(7)
     reliability(f"the disk that {stream} goes to is full", 20, "the same statuses as ever")
 
 
+def test_a_host_with_a_closed_stdout() -> None:
+    """Python has no sys.stdout then; engines and their logs go on."""
+    code = "import os, sys, dynamo_llm; assert sys.stdout is None\n" + (
+        "with dynamo_llm.Runtime(engine='echoes:Async', python={'path': [sys.argv[1]]}) as runtime:\n"
+        "    assert runtime.complete('a b').result().text == 'a b '\n"
+        "sys.exit(7)\n"
+    )
+    shell = 'exec "$0" -c "$1" "$2" >&- 2>&-'
+    result = run(["/bin/sh", "-c", shell, sys.executable, code, engines_dir])
+    assert result.returncode == 7
+    reliability("a host whose stdout and stderr are closed", 1, "as anywhere else")
+
+
 def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
     """Whatever they do; the runtime is not there, the process is, and the next one works."""
     bodies = {
