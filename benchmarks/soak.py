@@ -4,9 +4,9 @@
     python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
 
 Each second memory (RSS), descriptors and threads of this process are looked at while soak_load.py uses
-the library in nine threads. The first fifth does not count: caches fill, and each thread makes its heap.
-What the C library keeps of memory that was freed is given back before each look (malloc_trim), for it is
-no leak.
+the library in nine threads. The first fifth does not count: caches fill, and each thread makes its heap. What the
+C library keeps of memory that was freed is given back before each look (malloc_trim), for it is no leak; and
+glibc is kept to two heaps for all threads, as each of them takes minutes to have seen the worst.
 
 The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low" and "high"
 (slope.py: an interval of 95 %), per minute; "is_flat"; "unexpected", what should not have happened;
@@ -37,6 +37,12 @@ series = [
     ("threads", "threads", "threads", 1, "threads"),
 ]
 warm_up = 0.2
+
+
+def keep_to_two_heaps() -> None:
+    """Of glibc's, which makes up to eight for each processor; elsewhere nothing."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX in its malloc.h
 
 
 def leak(what: str) -> Any:
@@ -132,6 +138,7 @@ def main() -> int:
         help="leak one (of memory: a MiB) at each look, to see it found",
     )
     options = parser.parse_args()
+    keep_to_two_heaps()
     with Load(options.seed, options.pause, options.only) as load:
         samples = watch(options.minutes, options.interval, options.leak)
     counted = [sample for sample in samples if sample["minute"] >= samples[-1]["minute"] * warm_up]
