@@ -4,9 +4,10 @@
     python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
 
 Each second memory (RSS), descriptors and threads of this process are looked at while soak_load.py uses
-the library in nine threads. The first fifth does not count: caches fill, and each thread makes its heap. What the
-C library keeps of memory that was freed is given back before each look (malloc_trim), for it is no leak; and
-glibc is kept to two heaps for all threads, as each of them takes minutes to have seen the worst.
+the library in nine threads. The first fifth does not count: caches fill, and each thread makes its heap.
+What the C library keeps of memory that was freed is given back before each look (malloc_trim), for it is
+no leak; and glibc is kept to two heaps for all threads, as each of them takes minutes to have seen the
+worst.
 
 The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low" and "high"
 (slope.py: an interval of 95 %), per minute; "is_flat"; "unexpected", what should not have happened;
