@@ -17,7 +17,7 @@ from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.folder import Folder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stop import StopStrings
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from reliability import reliability
 
@@ -148,6 +148,8 @@ def runtime() -> Iterator[Runtime]:
     st.integers(0, 5),
     st.none() | st.integers(0, 40),
 )
+# A stop string that comes to light only at the end: behind it half a code point was held back.
+@example([1966, 227], ["a"], False, 0, 1, 0, None)
 def test_answers(
     runtime: Runtime,
     ids: list[int],

@@ -81,10 +81,10 @@ class Choice:
         self._count += len(ids)
         reason = stop or (_ends.get(reason, reason) if reason else None)
         text = self._show(ids[:shown], before)
-        if self._stops.has_matched:
-            reason = "stop"
-        elif reason:
+        if reason and not self._stops.has_matched:
             text += self._rest()
+        if self._stops.has_matched:  # also in what was held back until the end
+            reason = "stop"
         result: Chunk = {"text": text, "token_ids": ids, "index": self._index}
         if self._logprobs is not None and ids:
             result["logprobs"] = self._of_logprobs(chunk, ids, shown)
