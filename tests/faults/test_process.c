@@ -205,9 +205,9 @@ static void a_memory_limit(void) {
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
-#endif
     RELIABILITY("the process may have no more memory", 1,
                 "OUT_OF_MEMORY; what is small went on, and all of it when there was memory again");
+#endif
 }
 
 int main(void) {
