@@ -31,6 +31,14 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     return result;
 }
 
+/* Its deadline ended it, whether or not something had come by then. */
+static void check_late(dynamo_request_t *request) {
+    answer whole = receive_all(request);
+    CHECK_STATUS(whole.status, DYNAMO_ERROR_DEADLINE_EXCEEDED);
+    answer_free(&whole);
+    dynamo_request_destroy(request);
+}
+
 static void the_clock_jumps(void) {
     static const long jumps[] = {0, 3600, -3600, 86400 * 365, -86400 * 365};
     enum { count = sizeof jumps / sizeof jumps[0] };
@@ -49,7 +57,7 @@ static void the_clock_jumps(void) {
         offset.value = jumps[i];     /* other threads only read it, a word */
         /* What is due comes, what is not due does not, and a wait is as long as it should be. */
         check_answer(early, "ab", DYNAMO_END);
-        check_answer(late, "a", DYNAMO_ERROR_DEADLINE_EXCEEDED);
+        check_late(late);
         dynamo_request_t *const silent = sent(stalling, say("x"));
         dynamo_response_t *response;
         CHECK_STATUS(dynamo_request_next(silent, 60000, &response), DYNAMO_OK);
@@ -121,7 +129,7 @@ static void ten_thousand_in_flight(void) {
     CHECK(statistic(runtime, "in_flight") == count);
     dynamo_request_t *const one_more = say("x");
     CHECK_STATUS(dynamo_request_set_deadlines(one_more, -1, 100), DYNAMO_OK);
-    check_answer(sent(runtime, one_more), "a", DYNAMO_ERROR_DEADLINE_EXCEEDED);
+    check_late(sent(runtime, one_more));
     for (int i = 0; i < count; ++i) {
         CHECK_STATUS(dynamo_request_cancel(requests[i]), DYNAMO_OK);
         check_answer(requests[i], "a", DYNAMO_ERROR_CANCELLED);
@@ -140,10 +148,12 @@ static void a_consumer_that_never_reads(void) {
     dynamo_request_t *const unread = sent(runtime, say("ab "));
     EVENTUALLY(statistic(runtime, "full") > 0);
     for (int i = 0; i < count; ++i) {
-        answer whole = receive_all(sent(runtime, say("ab ")));
+        dynamo_request_t *const request = sent(runtime, say("ab "));
+        answer whole = receive_all(request);
         CHECK_STATUS(whole.status, DYNAMO_END);
         CHECK(whole.length == 3000);
         answer_free(&whole);
+        dynamo_request_destroy(request);
     }
     CHECK(statistic(runtime, "pushed") < 100 * 2000 + 16 + 16); /* no more than fits lies there */
     CHECK_STATUS(dynamo_request_status(unread), DYNAMO_PENDING);

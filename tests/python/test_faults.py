@@ -72,7 +72,7 @@ path = {"path": [sys.argv[1]]}
 with Runtime(engine="faulty:Async", python=path) as runtime, Runtime(engine="echo") as native:
     import faulty
 
-    stuck = runtime.complete("blocks the loop", timeout=0.5)
+    stuck = runtime.complete("blocks the loop", timeout=3)
     assert next(stuck).text == "first"
     assert faulty.entered.wait(60)
     behind = runtime.complete("nothing")
