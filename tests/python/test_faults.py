@@ -4,13 +4,14 @@ nothing lost for others, and then it goes on."""
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import dynamo_llm
 import pytest
-from conftest import engine, engines_dir, run, run_python
+from conftest import engine, engines_dir, run
 from dynamo_llm import Runtime
 from reliability import reliability
 from waiting import patience, wait_until
@@ -94,6 +95,26 @@ with Runtime(engine="faulty:Async", python=path) as runtime, Runtime(engine="ech
         "an engine blocks the loop that engines in Python share",
         1,
         "native engines went on, its deadline came, and what waited behind it had its answer afterwards",
+    )
+
+
+def test_a_loop_that_was_stopped_is_logged() -> None:
+    """A warning says so: it is a defect of the engine."""
+    code = """
+import logging, sys
+logging.basicConfig(level=logging.WARNING)
+from dynamo_llm import Runtime
+
+logger = logging.getLogger("dynamo_llm")
+logger.addHandler(logging.StreamHandler(sys.stdout))
+with Runtime(engine="faulty:Async", python={"path": [sys.argv[1]]}) as runtime:
+    assert runtime.complete("stops the loop").result().text == "first"
+    assert runtime.complete("nothing").result().text == "first"
+"""
+    result = run([sys.executable, "-c", code, engines_dir])
+    assert (result.returncode, result.stdout) == (
+        0,
+        "an engine stopped the loop, which goes on for the others\n",
     )
 
 
@@ -229,6 +250,12 @@ logging.raiseExceptions = False
 with Runtime(engine="failing:Async", python={"path": [sys.argv[1]]}) as runtime:
     for _ in range(20):
         logging.getLogger().error("lost")
+        if sys.argv[2] == "stdout":
+            try:
+                print("lost", flush=True)
+                raise AssertionError("the disk is not full")
+            except OSError:
+                pass
         try:
             runtime.complete("value").result()
             raise AssertionError("it ended well")
@@ -237,7 +264,7 @@ with Runtime(engine="failing:Async", python={"path": [sys.argv[1]]}) as runtime:
         assert runtime.complete("nothing").result().text == "ok"
 os._exit(7)
 """
-    shell = f'exec "$0" -c "$1" "$2" {"1" if stream == "stdout" else "2"}>/dev/full'
+    shell = f'exec "$0" -c "$1" "$2" {stream} {"1" if stream == "stdout" else "2"}>/dev/full'
     result = run(["/bin/sh", "-c", shell, sys.executable, code, engines_dir])
     assert result.returncode == 7, result.stdout + result.stderr
     reliability(f"the disk that {stream} goes to is full", 20, "the same statuses as ever")
@@ -282,15 +309,38 @@ def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
     )
 
 
-def test_exit_of_the_process_is_not_guarded() -> None:
-    """os._exit() ends the process at once, by definition; what was said before is there."""
-    result = run_python(
-        "import os, dynamo_llm\n"
-        "with dynamo_llm.Runtime(engine='echo') as runtime:\n"
-        "    print(runtime.complete('a').result().text, flush=True)\n"
-        "    os._exit(5)\n"
+ends = {
+    "os._exit(5)": 5,
+    "os.abort()": -signal.SIGABRT,
+    "os.kill(os.getpid(), signal.SIGTERM)": -signal.SIGTERM,
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("end", ends)
+def test_the_end_of_the_process_is_not_guarded(end: str, tmp_path: Path) -> None:
+    """An engine that ends the process ends it, by definition; what the host said before is there."""
+    (tmp_path / "ending.py").write_text(
+        "import os, signal, time\n"
+        "class Engine:\n"
+        "    def __init__(self, config): ...\n"
+        "    def start(self): ...\n"
+        "    def stop(self): ...\n"
+        "    def generate(self, request):\n"
+        f"        {end}\n"
+        "        time.sleep(100)\n"
+        "        yield {}\n"
     )
-    assert (result.returncode, result.stdout, result.stderr) == (5, "a\n", "")
+    code = (
+        "import sys, dynamo_llm\n"
+        "print('before', flush=True)\n"
+        "dynamo_llm.Runtime(engine='ending:Engine', python={'path': [sys.argv[1]]}).complete('x').result()\n"
+    )
+    result = run([sys.executable, "-c", code, tmp_path])
+    assert (result.returncode, result.stdout) == (ends[end], "before\n"), result.stderr
+    reliability(
+        f"an engine calls {end.partition('(')[0]}()", 1, "not guarded: the process ended, as it was told to"
+    )
 
 
 def test_asyncio_consumers_that_give_up() -> None:
