@@ -180,7 +180,8 @@ class Runtime:
     def shutdown(self, timeout: float | None = None) -> None:
         """Take no more requests, wait for those in flight, then stop the engine; again is fine.
 
-        Blocks, without the GIL, at most for the time-out and 10 seconds more.
+        Blocks, without the GIL, at most for the time-out and 10 seconds more; with requests in flight it
+        begins with a ``gc.collect()``.
 
         :param timeout: seconds until requests in flight are cancelled; None: they may take for ever.
         :raises DeadlineExceededError: some were cancelled, or the engine has not stopped yet.
