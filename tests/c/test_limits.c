@@ -95,8 +95,10 @@ static void note_order(void *user, dynamo_request_t *request, dynamo_response_t 
     (void)status;
     ticket *its = user;
     if (response == NULL) {
-        its->all->places[its->number] = add(&its->all->next, 1);
         add(&its->all->done, 1);
+    } else if (its->all->places[its->number] == 0) {
+        /* The next one starts after this one's text; that of its end may come first. */
+        its->all->places[its->number] = add(&its->all->next, 1);
     }
     dynamo_free(response);
 }
