@@ -98,6 +98,10 @@ class Pusher:
         await waiter
 
     async def _push_in_thread(self, answer: Iterator[Chunk]) -> Usage | None:
+        # Not through the future, to which the pool's thread holds on: with an exception goes all that the
+        # engine had, and the caller hears of it as soon as the loop does.
+        failures: list[BaseException] = []
+
         def work() -> Usage | None:
             usage: Usage | None = None
             try:
@@ -109,9 +113,13 @@ class Pusher:
                     usage = chunk.get("usage", usage)
                     if self._span is not None:
                         self._span.see(chunk)
-            finally:
+            except BaseException as error:
+                failures.append(error)
+            try:
                 if close := getattr(answer, "close", None):
                     close()
+            except BaseException as error:
+                failures[:] = [error]
             return usage
 
         job = self._threads.submit(contextvars.copy_context().run, work)
@@ -124,6 +132,8 @@ class Pusher:
             except asyncio.CancelledError:
                 if job.cancel():
                     raise
+        if failures:
+            raise failures.pop()
         return future.result()
 
 
