@@ -5,7 +5,10 @@ import _thread
 import asyncio
 import threading
 import time
+import weakref
 from typing import Any
+
+from dynamo_llm.paths import demo_model_dir
 
 entered = threading.Event()
 go_on = threading.Event()
@@ -17,6 +20,19 @@ class Base:
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+class Held:
+    """What an engine works with."""
+
+
+held: "weakref.WeakSet[Held]" = weakref.WeakSet()
+
+
+def fail_with_something_held() -> None:
+    something = Held()
+    held.add(something)
+    raise ValueError("while it held something")
 
 
 def recurse(depth: int = 0) -> int:
@@ -44,6 +60,8 @@ class Async(Base):
             recurse()
         elif how == "takes all memory":
             take_all_memory()
+        elif how == "fails":
+            fail_with_something_held()
         elif how == "never yields":
             await asyncio.Event().wait()
         elif how == "stops the loop":
@@ -73,11 +91,27 @@ class Threaded(Base):
             recurse()
         elif how == "takes all memory":
             take_all_memory()
+        elif how == "fails":
+            fail_with_something_held()
         elif how == "leaves a thread":
             threading.Thread(target=time.sleep, args=(0.2,)).start()
         elif how == "goes on after its end":
             yield {"finish_reason": "stop"}
             yield {"text": "more"}
+
+
+class Choices(Base):
+    """Of token ids; each choice fails."""
+
+    kind = "tokens"
+
+    def describe(self) -> Any:
+        return {"path": str(demo_model_dir()), "context_length": 1024}
+
+    async def generate(self, request: Any) -> Any:
+        await asyncio.sleep(0)
+        fail_with_something_held()
+        yield
 
 
 class Stalling(Base):

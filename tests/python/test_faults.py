@@ -3,6 +3,7 @@
 nothing lost for others, and then it goes on."""
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -130,6 +131,23 @@ def test_it_never_yields(bystander: Runtime) -> None:
             request.result()
         assert runtime.complete("nothing").result().text == "first"
     reliability("an engine never yields again", 2, "a deadline, or a cancel, ended its request")
+
+
+@pytest.mark.parametrize(("kind", "choices"), [("Async", None), ("Threaded", None), ("Choices", 2)])
+def test_what_a_failed_engine_held_is_gone(kind: str, choices: int | None) -> None:
+    """When the caller hears of the failure: it may need the memory for its next request."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # a thread that is not done yet is interrupted
+    gc.disable()
+    try:
+        with Runtime(engine(f"faulty:{kind}")) as runtime:
+            for _ in range(300):
+                with pytest.raises(dynamo_llm.EngineFailedError, match="while it held something"):
+                    runtime.complete("fails", n=choices, timeout=patience).result()
+                assert not sys.modules["faulty"].held
+    finally:
+        gc.enable()
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")

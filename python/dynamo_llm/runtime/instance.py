@@ -195,9 +195,12 @@ class Instance:
             else:
                 usage = await self._answer(stream, request_id, text)
             _core.stream_finish(stream, "", cast("dict[str, Any] | None", usage))
+            return
         except BaseException as error:  # SystemExit, too: the host's process is not the engine's
             # After a cancel nobody hears of it. An engine may also raise CancelledError by itself.
-            _core.stream_fail(stream, *describe(error))
+            failure = describe(error)
+        # Here the exception has gone, and with it all that the engine held: the caller may need the memory.
+        _core.stream_fail(stream, *failure)
 
     async def _answer_data(self, stream: int, request_id: str, given: str | bytes) -> None:
         assert self._threads is not None

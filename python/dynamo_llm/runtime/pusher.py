@@ -62,10 +62,12 @@ class Pusher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        failures = [task.exception() for task in tasks if not task.cancelled()]
-        for failure in failures:
-            if failure is not None:
-                raise failure
+            await asyncio.sleep(0)  # the loop holds the result, and so the exceptions, until its next turn
+        ends = (task.exception() for task in tasks if not task.cancelled())
+        failures = [failure for failure in ends if failure is not None]
+        if failures:
+            tasks.clear()  # an exception that its own frame holds would stay until the next collection
+            raise failures.pop(0)
         return _sum([task.result() for task in tasks])
 
     async def _push_one(self, answer: Answer) -> Usage | None:
