@@ -483,8 +483,8 @@ typedef void (*dynamo_response_callback_t)(void *user, dynamo_request_t *request
  *                  event then); NULL if nobody need know
  * Ownership: user stays the caller's until release is called.
  * Contract: any thread; returns at once; from any callback; borrows user.
- * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (already sent
- *         or already set); on an error release is not called
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (already sent,
+ *         or it has a callback or a queue); on an error release is not called
  */
 DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
                                                    dynamo_response_callback_t callback, void *user,
@@ -514,7 +514,7 @@ DYNAMO_LLM_API int32_t dynamo_request_send(dynamo_runtime_t *runtime, dynamo_req
  * Contract: any thread; may block; from any callback; the caller owns what it gives.
  * @return the response, or NULL: dynamo_last_status() is DYNAMO_END after the whole answer, else
  *         the error that ended the request (what came before it was delivered first), or
- *         INVALID_HANDLE, INVALID_STATE (not sent, or has a callback)
+ *         INVALID_HANDLE, INVALID_STATE (not sent, or has a callback or a queue)
  */
 DYNAMO_LLM_API dynamo_response_t *dynamo_request_recv(dynamo_request_t *request);
 
@@ -549,8 +549,8 @@ DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
  * Ownership: the request's; closed by dynamo_request_destroy(), so take it out of the event loop
  *            first.
  * Contract: any thread; returns at once; from any callback; borrowed.
- * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback), SYSTEM,
- *         NOT_SUPPORTED (platforms without descriptors)
+ * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback or a queue),
+ *         SYSTEM, NOT_SUPPORTED (platforms without descriptors)
  */
 DYNAMO_LLM_API int dynamo_request_fd(dynamo_request_t *request);
 
@@ -573,7 +573,7 @@ typedef void (*dynamo_ready_callback_t)(void *user);
  * Ownership: user stays the caller's until the callback returned.
  * Contract: any thread; returns at once; from any callback; borrows user.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (not sent, has
- *         a callback, or a call asked for earlier is still to come), SYSTEM; on an error the
+ *         a callback or a queue, or a call asked for earlier is still to come), SYSTEM; on an error the
  *         callback is not called
  */
 DYNAMO_LLM_API int32_t dynamo_request_notify(dynamo_request_t *request,
@@ -631,6 +631,22 @@ typedef struct dynamo_timing_t {
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
  */
 DYNAMO_LLM_API int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing);
+
+/** A place where the events of many requests arrive: see dynamo_queue_next(). Opaque. */
+typedef struct dynamo_queue_t dynamo_queue_t;
+
+/**
+ * Has the request's events delivered to a queue in place of dynamo_request_recv(), _next() and _fd(),
+ * which then give DYNAMO_ERROR_INVALID_STATE. Call it before dynamo_request_send().
+ *
+ * @param queue  may be destroyed before the request; its events then go nowhere
+ * @param user   comes back as it is in each event
+ * Ownership: user stays the caller's.
+ * Contract: any thread; returns at once; from any callback; borrows user.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (already sent, or has a queue or a callback)
+ */
+DYNAMO_LLM_API int32_t dynamo_request_set_queue(dynamo_request_t *request, dynamo_queue_t *queue,
+                                                void *user);
 
 /** Cancels a request and gives it up; threads that wait in dynamo_request_recv() return with
  * DYNAMO_ERROR_CANCELLED. NULL is fine.
@@ -739,6 +755,65 @@ DYNAMO_LLM_API size_t dynamo_response_item_count(const dynamo_response_t *respon
  */
 DYNAMO_LLM_API int32_t dynamo_response_item(const dynamo_response_t *response, size_t index,
                                             dynamo_data_t *item);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Completion queue
+ * One thread serves many requests: each that was given the queue before it was sent delivers its events
+ * there, in order, an event at a time, so that none keeps the others waiting. Engines put requests into the
+ * queue without a lock. */
+/** @{ */
+
+/** What happened to a request of a queue. */
+typedef struct dynamo_event_t {
+    /** sizeof(dynamo_event_t), set by the caller: the library fills no more than that. */
+    size_t struct_size;
+    /** Whose event it is; a stale handle if the request was destroyed meanwhile. */
+    dynamo_request_t *request;
+    /** As given to dynamo_request_set_queue(). */
+    void *user;
+    /** The caller owns it: dynamo_free() it. NULL in the terminal event. */
+    dynamo_response_t *response;
+    /** DYNAMO_OK with a response; in the terminal event DYNAMO_END or the error, which
+     * dynamo_request_error() explains. */
+    int32_t status;
+} dynamo_event_t;
+
+/**
+ * Makes a queue.
+ * Ownership: the caller owns the result; dynamo_queue_destroy() it.
+ * Contract: any thread; returns at once; from any callback; the caller owns what it gives.
+ * @return the queue, or NULL: OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_queue_t *dynamo_queue_create(void);
+
+/**
+ * Waits for the next event of any of the queue's requests. Of each request that was sent, or cancelled
+ * before, there are responses and then exactly one terminal event, unless it is destroyed earlier: then
+ * nothing more comes of it. A request that has several responses to give takes turns with the others.
+ *
+ * Under load, when events come within 100 microseconds, a reader that finds none looks again
+ * after up to a millisecond, without being woken; a stream that is nearly full wakes it.
+ *
+ * @param timeout_ms  milliseconds to wait; -1 for ever, 0 to poll
+ * @param event       filled with DYNAMO_OK; set event->struct_size first
+ * Ownership: the caller owns event->response.
+ * Threads:   several threads may wait on one queue; each event goes to one of them. Two events of one
+ *            request may then be in two threads' hands at a time: where that matters give each thread a queue
+ *            of its own.
+ * Blocking:  up to timeout_ms. dynamo_queue_destroy() ends the wait.
+ * Contract: any thread; may block; from any callback; the caller owns what it gives.
+ * @return DYNAMO_OK, DYNAMO_PENDING (nothing came), CLOSED (the queue was destroyed), INVALID_HANDLE,
+ *         INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms,
+                                         dynamo_event_t *event);
+
+/** Gives a queue up; threads that wait on it return with DYNAMO_ERROR_CLOSED. Its requests go on, with
+ * nobody to hear of them: destroy those, too. NULL is fine.
+ * Contract: any thread; returns at once; from any callback; takes its argument.
+ */
+DYNAMO_LLM_API void dynamo_queue_destroy(dynamo_queue_t *queue);
 /** @} */
 
 /* ------------------------------------------------------------------------------------------- */

@@ -258,6 +258,9 @@ struct Free {
 struct DestroyRequest {
     void operator()(dynamo_request_t *request) const noexcept { dynamo_request_destroy(request); }
 };
+struct DestroyQueue {
+    void operator()(dynamo_queue_t *queue) const noexcept { dynamo_queue_destroy(queue); }
+};
 struct DestroyRuntime {
     void operator()(dynamo_runtime_t *runtime) const noexcept { dynamo_runtime_destroy(runtime); }
 };
@@ -697,6 +700,69 @@ struct Received {
     bool has_ended() const noexcept { return status != DYNAMO_OK && status != DYNAMO_PENDING; }
 };
 
+/** What Queue::next() gives: an event of one of its requests, or why there is none. */
+struct Event {
+    /** DYNAMO_OK with a response; DYNAMO_END or the error that ended the request, in its terminal event;
+     * without a request, DYNAMO_PENDING (nothing came) or why there are no events. */
+    std::int32_t status = DYNAMO_PENDING;
+    /** Empty unless status is DYNAMO_OK. */
+    Response response;
+    /** Whose event it is; not owned. */
+    dynamo_request_t *request = nullptr;
+    /** As given to Request::set_queue(). */
+    void *user = nullptr;
+
+    /** Whether there is a response. */
+    explicit operator bool() const noexcept { return status == DYNAMO_OK; }
+    /** Whether nothing had come yet. */
+    bool is_pending() const noexcept { return status == DYNAMO_PENDING; }
+    /** Whether it was the request's last one. */
+    bool has_ended() const noexcept { return request != nullptr && status != DYNAMO_OK; }
+};
+
+/** A place where the events of many requests arrive, so that one thread serves them all. Move-only. */
+class Queue {
+  public:
+    Queue() = default;
+    /** Takes a handle of the C interface over. */
+    explicit Queue(dynamo_queue_t *owned) noexcept : handle_(owned) {}
+    /** A new one. Errors: OUT_OF_MEMORY. */
+    [[nodiscard]] static Returned<Queue> create() {
+        dynamo_queue_t *const handle = dynamo_queue_create();
+        if (handle == nullptr) {
+            return detail::failed<Queue>(Error::last());
+        }
+        return Queue(handle);
+    }
+
+    /** Whether it holds a handle. */
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /** The handle, still owned by this object. */
+    dynamo_queue_t *get() const noexcept { return handle_.get(); }
+    /** The handle, to be given up by the caller from now on. */
+    dynamo_queue_t *release() noexcept { return handle_.release(); }
+
+    /** Waits for the next event. Never throws: the outcome is in the result. Several threads may wait; see
+     * dynamo_queue_next(). */
+    template <class Rep, class Period>
+    Event next(std::chrono::duration<Rep, Period> timeout) const noexcept {
+        dynamo_event_t event{};
+        event.struct_size = sizeof event;
+        const std::int32_t status = dynamo_queue_next(get(), detail::milliseconds(timeout), &event);
+        if (status != DYNAMO_OK) {
+            return {status, Response(), nullptr, nullptr};
+        }
+        return {event.status, Response(event.response), event.request, event.user};
+    }
+    /** Waits as long as it takes. */
+    Event next() const noexcept { return next(forever); }
+    /** What is there already. */
+    Event poll() const noexcept { return next(std::chrono::milliseconds(0)); }
+
+  private:
+    std::unique_ptr<dynamo_queue_t, detail::DestroyQueue> handle_;
+};
+
 /** One run, from its body to its terminal event. Move-only; destroying it cancels it. */
 class Request {
   public:
@@ -783,6 +849,12 @@ class Request {
             kept.release();
         }
         return detail::done(status);
+    }
+
+    /** Before sending: has events delivered to a queue, with `user`, in place of next(). Errors:
+     * INVALID_HANDLE, INVALID_STATE (sent, or has a queue or a callback). */
+    Returned<void> set_queue(const Queue &queue, void *user = nullptr) {
+        return detail::done(dynamo_request_set_queue(get(), queue.get(), user));
     }
 
     /** Waits for more of the answer. Never throws: the outcome is in the result, an error's story

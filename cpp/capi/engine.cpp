@@ -37,7 +37,7 @@ std::shared_ptr<Request> give_up(dynamo_stream_t *stream) {
     if (!close_handle<EngineStream>(stream)) {
         throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the stream was finished or failed before");
     }
-    return held->request;
+    return request_of(*held).shared_from_this();
 }
 
 [[noreturn]] void reject_ended() {
@@ -60,7 +60,7 @@ std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
         std::memcpy(&known, chunk, chunk->struct_size);
         whole = &known;
     }
-    switch (held->request->push(*whole)) {
+    switch (request_of(*held).push(*whole)) {
         case Stream::Pushed::ok:
             return DYNAMO_OK;
         case Stream::Pushed::full:
@@ -142,10 +142,10 @@ int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t count, size_t push
 int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms) {
     return status_of([&]() -> std::int32_t {
         Held<EngineStream> held(stream);
-        if (!held->request->wait_for_space(capi::timeout(timeout_ms))) {
+        if (!request_of(*held).wait_for_space(capi::timeout(timeout_ms))) {
             return DYNAMO_PENDING;
         }
-        if (held->request->has_ended()) {
+        if (request_of(*held).has_ended()) {
             reject_ended();
         }
         return DYNAMO_OK;
@@ -155,7 +155,7 @@ int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms) {
 int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream) {
     bool has_ended = false;
     const std::int32_t status = status_of([&] {
-        has_ended = Held<EngineStream>(stream)->request->has_ended();
+        has_ended = request_of(*Held<EngineStream>(stream)).has_ended_before_push();
         return DYNAMO_OK;
     });
     return status == DYNAMO_OK ? static_cast<std::int32_t>(has_ended) : status;
@@ -164,7 +164,7 @@ int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream) {
 int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms) {
     return status_of([&] {
         Held<EngineStream> held(stream);
-        *capi::not_null(remaining_ms, "remaining_ms") = held->request->remaining_ms();
+        *capi::not_null(remaining_ms, "remaining_ms") = request_of(*held).remaining_ms();
         return DYNAMO_OK;
     });
 }

@@ -73,7 +73,7 @@ int32_t dynamo_response_usage(const dynamo_response_t *response, dynamo_usage_t 
 int32_t dynamo_response_timing(const dynamo_response_t *response, dynamo_timing_t *timing) {
     return status_of([&]() -> std::int32_t {
         Held<Response> held(response);
-        capi::fill(timing, held->timing.value_or(Timing()));
+        capi::fill(timing, held->timing ? *held->timing : Timing());
         return held->timing ? DYNAMO_OK : DYNAMO_PENDING;
     });
 }

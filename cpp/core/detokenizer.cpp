@@ -24,8 +24,8 @@ std::string Detokenizer::advance(std::span<const std::uint32_t> ids, bool is_las
                                 {"is_last", is_last},
                                 {"skip_special_tokens", skips_special_tokens_}};
     const std::shared_ptr<Response> step = tokenizer_->ask(json::dump(command));
-    tail_ = std::move(step->token_ids);
-    return std::move(step->text);
+    tail_ = step->token_ids.to_vector();
+    return std::string(step->text.view());
 }
 
 }  // namespace dynamo

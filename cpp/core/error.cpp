@@ -121,12 +121,22 @@ std::string Error::json() const {
 
 namespace last_error {
 
-void set(std::int32_t status) noexcept {
-    last_status = status;
-    if (status < 0 && !last_is_gone) {
+namespace {
+
+void set_failure(std::int32_t status) noexcept {
+    if (!last_is_gone) {
         last.error = Error();
         last.error.status = status;
         last.json.clear();
+    }
+}
+
+}  // namespace
+
+void set(std::int32_t status) noexcept {
+    last_status = status;
+    if (status < 0) {
+        set_failure(status);
     }
 }
 

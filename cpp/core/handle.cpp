@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -12,23 +13,6 @@
 static_assert(sizeof(void *) == 8, "handles need 64-bit pointers");
 
 namespace dynamo::handles {
-
-// state: generation (32 bits) | closed (1) | holders (31). The open handle itself is one holder.
-struct Slot {
-    std::atomic<std::uint64_t> state{first_generation << 32 | closed_bit};
-    std::atomic<std::uint32_t> next_free{0};
-    std::atomic<HandleKind> kind{};  // changes only while the slot is closed
-    std::shared_ptr<void> object;
-    std::uint32_t index = 0;
-
-    // High, so that neither a small number nor the address of a program's memory is ever a handle.
-    static constexpr std::uint64_t first_generation = std::uint64_t{1} << 31;
-    static constexpr std::uint64_t closed_bit = std::uint64_t{1} << 31;
-    static constexpr std::uint64_t holders_mask = closed_bit - 1;
-    static std::uint32_t generation(std::uint64_t state) {
-        return static_cast<std::uint32_t>(state >> 32);
-    }
-};
 
 namespace {
 
@@ -143,13 +127,10 @@ const char *name(HandleKind kind) {
             return "KV publisher";
         case HandleKind::router:
             return "router";
+        case HandleKind::queue:
+            return "queue";
     }
     return "object";
-}
-
-[[noreturn]] void reject(HandleKind kind, const std::string &why) {
-    throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
-                  std::string("not a valid ") + name(kind) + ": " + why);
 }
 
 std::uint32_t index_of(std::uintptr_t handle) {
@@ -164,20 +145,29 @@ HandleKind kind_of(std::uintptr_t handle) {
     return static_cast<HandleKind>((handle >> 1) & kind_mask);
 }
 
-void release(Slot *slot) noexcept {
-    const std::uint64_t before = slot->state.fetch_sub(1, std::memory_order_acq_rel);
-    if ((before & Slot::holders_mask) == 1) {
-        // Nobody can hold it again: closed, and no holders. The object's destructor may use other
-        // handles, so it runs on a copy, after the slot is free.
-        const std::shared_ptr<void> object = std::move(slot->object);
-        slot->object.reset();
-        const std::uint64_t next_generation = std::uint64_t{Slot::generation(before)} + 1;
-        if (next_generation >> 32 != 0) {
-            return;  // this slot has used up its generations; reused, old handles would fit again
-        }
-        slot->state.store(next_generation << 32 | Slot::closed_bit, std::memory_order_release);
-        the_table.give_back(slot);
+// Says what is wrong with a handle.
+[[noreturn]] void reject(std::uintptr_t handle, HandleKind kind) {
+    const auto because = [kind](const std::string &why) {
+        throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
+                      std::string("not a valid ") + name(kind) + ": " + why);
+    };
+    if (handle == 0) {
+        because("it is NULL");
     }
+    const HandleKind its_kind = kind_of(handle);
+    if ((handle & 1) != 0 && its_kind != kind && its_kind >= HandleKind::runtime &&
+        its_kind <= HandleKind::queue) {
+        because(std::string("it is a ") + name(its_kind));
+    }
+    const Slot *const slot = the_table.at(index_of(handle));
+    if ((handle & 1) != 0 && its_kind == kind && slot != nullptr) {
+        const std::uint64_t state = slot->state.load(std::memory_order_acquire);
+        if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0) {
+            because("it was destroyed or freed before");
+        }
+    }
+    because("this library never gave out such a handle");
+    std::abort();  // not reached
 }
 
 }  // namespace
@@ -200,35 +190,34 @@ std::uintptr_t Reserved::open(HandleKind kind, std::shared_ptr<void> object) noe
            std::uintptr_t{static_cast<std::uint8_t>(kind)} << 1 | 1;
 }
 
+void free_slot(Slot *slot, std::uint64_t state) noexcept {
+    // Nobody can hold it again: closed, and no holders. The object's destructor may use other
+    // handles, so it runs on a copy, after the slot is free.
+    const std::shared_ptr<void> object = std::move(slot->object);
+    slot->object.reset();
+    const std::uint64_t next_generation = std::uint64_t{Slot::generation(state)} + 1;
+    if (next_generation >> 32 != 0) {
+        return;  // this slot has used up its generations; reused, old handles would fit again
+    }
+    slot->state.store(next_generation << 32 | Slot::closed_bit, std::memory_order_release);
+    the_table.give_back(slot);
+}
+
 Hold hold(std::uintptr_t handle, HandleKind kind) {
-    if (handle == 0) {
-        reject(kind, "it is NULL");
-    }
-    if ((handle & 1) == 0) {
-        reject(kind, "this library never gave out such a handle");
-    }
-    if (kind_of(handle) != kind) {
-        const HandleKind other = kind_of(handle);
-        if (other < HandleKind::runtime || other > HandleKind::router) {
-            reject(kind, "this library never gave out such a handle");
+    Slot *const slot =
+        (handle & 1) != 0 && kind_of(handle) == kind ? the_table.at(index_of(handle)) : nullptr;
+    if (slot != nullptr) {
+        std::uint64_t state = slot->state.load(std::memory_order_acquire);
+        while (Slot::generation(state) == generation_of(handle) &&
+               (state & Slot::closed_bit) == 0 &&
+               slot->kind.load(std::memory_order_relaxed) == kind) {
+            if (slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
+                                                  std::memory_order_acquire)) {
+                return Hold(slot, slot->object.get());
+            }
         }
-        reject(kind, std::string("it is a ") + name(other));
     }
-    Slot *const slot = the_table.at(index_of(handle));
-    if (slot == nullptr) {
-        reject(kind, "this library never gave out such a handle");
-    }
-    std::uint64_t state = slot->state.load(std::memory_order_acquire);
-    do {
-        if (Slot::generation(state) != generation_of(handle) || (state & Slot::closed_bit) != 0) {
-            reject(kind, "it was destroyed or freed before");
-        }
-        if (slot->kind.load(std::memory_order_relaxed) != kind) {
-            reject(kind, "this library never gave out such a handle");
-        }
-    } while (!slot->state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
-                                                std::memory_order_acquire));
-    return Hold(slot, slot->object.get());
+    reject(handle, kind);
 }
 
 bool close(std::uintptr_t handle, HandleKind kind) noexcept {
@@ -247,12 +236,8 @@ bool close(std::uintptr_t handle, HandleKind kind) noexcept {
         }
     } while (!slot->state.compare_exchange_weak(
         state, state | Slot::closed_bit, std::memory_order_acq_rel, std::memory_order_acquire));
-    release(slot);
+    const Hold last(slot, nullptr);  // the open handle's own
     return true;
-}
-
-Hold::~Hold() {
-    release(slot_);
 }
 
 }  // namespace dynamo::handles

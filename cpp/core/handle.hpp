@@ -7,6 +7,7 @@
 // Slots are reused and never given back.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -23,6 +24,7 @@ enum class HandleKind : std::uint8_t {
     worker = 7,
     kv_publisher = 8,
     router = 9,
+    queue = 10,
     // 15 is the last that a handle has room for
 };
 
@@ -32,7 +34,26 @@ struct HandleTraits;
 
 namespace handles {
 
-struct Slot;
+// A place in the table.
+struct Slot {
+    // High, so that neither a small number nor the address of a program's memory is ever a handle.
+    static constexpr std::uint64_t first_generation = std::uint64_t{1} << 31;
+    static constexpr std::uint64_t closed_bit = std::uint64_t{1} << 31;
+    static constexpr std::uint64_t holders_mask = closed_bit - 1;
+    static std::uint32_t generation(std::uint64_t state) {
+        return static_cast<std::uint32_t>(state >> 32);
+    }
+
+    // generation (32 bits) | closed (1) | holders (31). The open handle itself is one holder.
+    std::atomic<std::uint64_t> state{first_generation << 32 | closed_bit};
+    std::atomic<std::uint32_t> next_free{0};
+    std::atomic<HandleKind> kind{};  // changes only while the slot is closed
+    std::shared_ptr<void> object;
+    std::uint32_t index = 0;
+};
+
+// The last holder of a closed slot has gone; state: the slot's before that.
+void free_slot(Slot *slot, std::uint64_t state) noexcept;
 
 // Keeps the object behind a handle alive during a call, also if the handle is closed meanwhile.
 class Hold {
@@ -40,7 +61,12 @@ class Hold {
     Hold(Slot *slot, void *object) noexcept : slot_(slot), object_(object) {}
     Hold(const Hold &) = delete;
     Hold &operator=(const Hold &) = delete;
-    ~Hold();
+    ~Hold() {
+        const std::uint64_t before = slot_->state.fetch_sub(1, std::memory_order_acq_rel);
+        if ((before & Slot::holders_mask) == 1) {
+            free_slot(slot_, before);
+        }
+    }
     void *object() const noexcept { return object_; }
 
   private:

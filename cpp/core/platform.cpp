@@ -22,9 +22,10 @@
 #endif
 
 namespace dynamo::platform {
-namespace {
 
-std::atomic<bool> forked{false};
+constinit std::atomic<bool> detail::forked{false};
+
+namespace {
 
 [[noreturn]] void fail_system(const char *what, int error) {
     throw Failure(DYNAMO_ERROR_SYSTEM, std::string(what) + ": " + std::strerror(error));
@@ -69,7 +70,7 @@ Notifier::Notifier() {
 #if !defined(_WIN32)
 
 Notifier::~Notifier() {
-    if (forked) {
+    if (is_forked_child()) {
         return;  // shared with the parent
     }
     ::close(read_fd_);
@@ -96,7 +97,7 @@ void Notifier::clear() noexcept {
 
 void guard_fork() noexcept {
     static std::once_flag once;
-    std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+    std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { detail::forked = true; }); });
 }
 
 namespace {
@@ -142,10 +143,6 @@ void name_this_thread(const char *) {}
 }  // namespace
 
 #endif
-
-bool is_forked_child() noexcept {
-    return forked.load(std::memory_order_relaxed);
-}
 
 void start_thread(const char *name, std::function<void()> function) {
     guard_fork();

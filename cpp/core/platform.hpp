@@ -2,6 +2,7 @@
 // Everything that differs between operating systems, and nothing else.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 namespace dynamo::platform {
@@ -28,9 +29,26 @@ class Notifier {
 // Throws Failure with SYSTEM.
 void start_thread(const char *name, std::function<void()> function);
 
+// A hint that memory is written soon: the CPU may load it meanwhile.
+inline void prefetch_to_write(const void *memory, std::size_t size) noexcept {
+#if defined(__GNUC__)
+    constexpr std::size_t line = 64;  // bytes, of most CPUs' caches
+    for (std::size_t at = 0; at < size; at += line) {
+        __builtin_prefetch(static_cast<const char *>(memory) + at, 1);
+    }
+#else
+    (void)memory, (void)size;
+#endif
+}
+
 // Marks this process as the user of threads and descriptors; a child made by fork() later sees
 // is_forked_child(). Cheap to repeat.
 void guard_fork() noexcept;
-bool is_forked_child() noexcept;
+namespace detail {
+extern std::atomic<bool> forked;
+}
+inline bool is_forked_child() noexcept {
+    return detail::forked.load(std::memory_order_relaxed);
+}
 
 }  // namespace dynamo::platform

@@ -88,12 +88,33 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
     if (abandoned_) {  // by another thread meanwhile, which saw no callback to release
         throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the request was destroyed");
     }
-    if (callback_ != nullptr) {
-        reject_state("the request has a callback already");
-    }
+    require_no_delivery();
     callback_ = callback;
     callback_user_ = user;
     callback_release_ = release;
+}
+
+void Request::set_queue(std::shared_ptr<Queue> queue, void *user) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ != Phase::created) {
+            reject_state("the request was sent already; set the queue before");
+        }
+        require_no_delivery();
+        queue_ = std::move(queue);
+        queue_user_ = user;
+    }
+    stream_.tell_owner(Stream::Telling::always);  // it may be cancelled before it is sent
+}
+
+// With the lock.
+void Request::require_no_delivery() const {
+    if (callback_ != nullptr) {
+        reject_state("the request has a callback already");
+    }
+    if (queue_ != nullptr) {
+        reject_state("the request has a queue already");
+    }
 }
 
 void Request::send(const std::shared_ptr<Runtime> &runtime) {
@@ -108,7 +129,7 @@ void Request::send(const std::shared_ptr<Runtime> &runtime) {
 
 void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     Model &model = runtime->model_for(body_);
-    auto head = std::make_shared<ResponseHead>();
+    auto head = std::make_unique<ResponseHead>();
     head->id = id_.substr(4);
     head->model = body_.model.empty() ? model.name() : body_.model;
     head->kind = body_.kind;
@@ -142,7 +163,7 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     if (was_cancelled) {
         throw Failure(full_error());
     }
-    stream_.prepare(runtime->stream_limits(), std::move(head), body_.n, model.metrics());
+    stream_.prepare(runtime->stream_limits(), HeldHead(head.release()), body_.n, model.metrics());
     try {
         arm_deadlines(runtime->limits());
         if (must_wait) {
@@ -183,7 +204,7 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
 void Request::hand_to_engine() {
     Engine &engine = model().engine();
     dynamo_stream_t *const engine_handle =
-        open_handle(std::make_shared<EngineStream>(EngineStream{shared_from_this()}));
+        open_handle<EngineStream>(std::shared_ptr<EngineStream>(shared_from_this()));
     {
         const std::lock_guard lock(mutex_);
         engine_handle_ = engine_handle;
@@ -197,6 +218,7 @@ void Request::hand_to_engine() {
         engine_handle_ = nullptr;
         throw;
     }
+    std::string().swap(body_.text);  // the engine has what it needs of it
     bool engine_has_it;
     bool has_space;
     {
@@ -325,6 +347,9 @@ std::shared_ptr<Runtime> Request::require_receivable() const {
     if (callback_ != nullptr) {
         reject_state("the request delivers to a callback");
     }
+    if (queue_ != nullptr) {
+        reject_state("the request delivers to a queue; call dynamo_queue_next()");
+    }
     return runtime_;
 }
 
@@ -351,15 +376,14 @@ const std::string *Request::error() {
     }
     const Error error = full_error();
     const std::lock_guard lock(mutex_);
-    if (error_json_.empty()) {
-        error_ = error.message;
-        error_json_ = error.json();
+    if (error_texts_ == nullptr) {
+        error_texts_ = std::make_unique<const ErrorTexts>(ErrorTexts{error.message, error.json()});
     }
-    return &error_;
+    return &error_texts_->message;
 }
 
 const std::string *Request::error_json() {
-    return error() == nullptr ? nullptr : &error_json_;
+    return error() == nullptr ? nullptr : &error_texts_->json;
 }
 
 Error Request::full_error() const {
@@ -379,15 +403,12 @@ Error Request::full_error() const {
 
 // ------------------------------------------------------------------------- the engine's side
 
-Stream::Pushed Request::push(const dynamo_chunk_t &chunk) {
-    const Stream::Pushed pushed = stream_.push(chunk);
-    if (pushed == Stream::Pushed::overflow) {
-        before_end(DYNAMO_ERROR_SLOW_CONSUMER);
-        stream_.publish_error(
-            error_of(DYNAMO_ERROR_SLOW_CONSUMER, [&] { return stream_.overflow_error().message; }));
-        return Stream::Pushed::closed;
-    }
-    return pushed;
+// This request's engine claimed the end, since the stream was full.
+Stream::Pushed Request::overflow() {
+    before_end(DYNAMO_ERROR_SLOW_CONSUMER);
+    stream_.publish_error(
+        error_of(DYNAMO_ERROR_SLOW_CONSUMER, [&] { return stream_.overflow_error().message; }));
+    return Stream::Pushed::closed;
 }
 
 void Request::finish(const char *reason, const std::optional<Usage> &usage) {
@@ -489,7 +510,17 @@ void Request::dismiss_if_due(std::unique_lock<std::mutex> &lock) {
 // ------------------------------------------------------------------------- events of the stream
 
 void Request::on_ready() {
-    dispatcher::post(shared_from_this());
+    if (queue_ != nullptr) {
+        queue_->post(shared_from_this());
+    } else {
+        dispatcher::post(shared_from_this());
+    }
+}
+
+void Request::on_urgent() {
+    if (queue_ != nullptr) {
+        queue_->hurry();
+    }
 }
 
 void Request::on_space() {
@@ -523,7 +554,8 @@ bool Request::deliver() {
     if (!abandoned_) {
         handles::Reserved place;  // what throws comes before anything is taken
         std::shared_ptr<Response> response;
-        const std::int32_t status = stream_.take(Clock::now(), response);
+        bool has_more = false;
+        const std::int32_t status = stream_.take_next(response, has_more);
         if (status == DYNAMO_PENDING) {
             return false;
         }
@@ -533,7 +565,7 @@ bool Request::deliver() {
                 runtime()->count_received(response->tokens);
                 callback_(callback_user_, handle_, open_handle(place, std::move(response)), status);
             }
-            return true;
+            return has_more;
         }
         if (!abandoned_ && !std::exchange(end_was_called_, true)) {
             callback_(callback_user_, handle_, nullptr, status);
@@ -544,6 +576,23 @@ bool Request::deliver() {
         callback_release_(callback_user_);
     }
     return false;
+}
+
+bool Request::take_event(Queue::Event &event, bool &has_more) {
+    has_more = false;
+    if (abandoned_) {
+        return false;
+    }
+    event.status = stream_.take_next(event.response, has_more);
+    if (event.status == DYNAMO_PENDING) {
+        return false;
+    }
+    if (event.status == DYNAMO_OK) {
+        runtime()->count_received(event.response->tokens);
+    }
+    event.request = handle_;
+    event.user = queue_user_;
+    return true;
 }
 
 // ------------------------------------------------------------------------- deadlines

@@ -14,6 +14,7 @@
 
 #include "core/body.hpp"
 #include "core/handle.hpp"
+#include "core/queue.hpp"
 #include "core/stream.hpp"
 #include "core/timer.hpp"
 
@@ -23,14 +24,27 @@ class Model;
 struct Limits;
 class Runtime;
 
-class Request final : public StreamOwner, public std::enable_shared_from_this<Request> {
+// The engine's view of a request: the same object, behind a handle of its own.
+class EngineStream {};
+
+class Request final : public EngineStream,
+                      public StreamOwner,
+                      public std::enable_shared_from_this<Request> {
   public:
     explicit Request(Body body);
+
+    // Of the queue: the place in its list, and what keeps the request alive there. It stands before the
+    // others since each token needs it.
+    struct {
+        Request *next = nullptr;
+        std::shared_ptr<Request> self;
+    } in_queue;
 
     // --- the caller's side ---
     void set_deadlines(std::int64_t first_token_ms, std::int64_t total_ms);
     void set_callback(dynamo_response_callback_t callback, void *user,
                       dynamo_release_callback_t release);
+    void set_queue(std::shared_ptr<Queue> queue, void *user);
     void send(const std::shared_ptr<Runtime> &runtime);
     std::int32_t take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out);
     int fd();
@@ -46,13 +60,23 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void set_handle(dynamo_request_t *handle) { handle_ = handle; }
 
     // --- the engine's side ---
-    Stream::Pushed push(const dynamo_chunk_t &chunk);
+    Stream::Pushed push(const dynamo_chunk_t &chunk) {
+        const Stream::Pushed pushed = stream_.push(chunk);
+        return pushed == Stream::Pushed::overflow ? overflow() : pushed;
+    }
     // Until the deadline to the end; -1 if there is none.
     std::int64_t remaining_ms() const;
     bool wait_for_space(std::optional<Clock::time_point> until) {
         return stream_.wait_for_space(until);
     }
     bool has_ended() const { return stream_.is_end_claimed(); }
+    // has_ended(), of an engine that is about to make a token: what the push needs is loaded meanwhile.
+    bool has_ended_before_push() const {
+        const auto *const begin = reinterpret_cast<const char *>(this);
+        const auto *const end = reinterpret_cast<const char *>(&stream_ + 1);
+        platform::prefetch_to_write(begin, static_cast<std::size_t>(end - begin));
+        return stream_.is_end_claimed_before_push();
+    }
     // Both let go of the engine's side.
     void finish(const char *reason, const std::optional<Usage> &usage);
     void fail(const Error &error);
@@ -72,12 +96,20 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     std::shared_ptr<Request> next_to_deliver;
     bool waits_for_delivery = false;
 
+    // --- the queue's side ---
+    // Takes one event; false if there is none. has_more: there is more to take at once; if not, the
+    // request posts itself again.
+    bool take_event(Queue::Event &event, bool &has_more);
+
   private:
     enum class Phase { created, queued, starting, sent };
 
     void on_ready() override;
+    void on_urgent() override;
     void on_space() override;
+    Stream::Pushed overflow();
     void end(const Error &error);
+    void require_no_delivery() const;
     std::shared_ptr<Runtime> require_receivable() const;
     void before_end(std::int32_t status);
     std::shared_ptr<Runtime> runtime() const;
@@ -98,10 +130,14 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     void arm_deadlines(const Limits &limits);
     void disarm_deadlines();
 
-    const std::string id_;
-    const Body body_;
-    Stream stream_{*this};
+    std::shared_ptr<Queue> queue_;  // set before it is sent, as the callback is
+    void *queue_user_ = nullptr;
     dynamo_request_t *handle_ = nullptr;
+    Stream stream_{*this};
+    std::atomic<bool> abandoned_{false};
+
+    const std::string id_;
+    Body body_;  // without its text once the engine has it, which may be long
 
     mutable std::mutex mutex_;  // guards what follows; never held while others' code runs
     Phase phase_ = Phase::created;
@@ -117,15 +153,18 @@ class Request final : public StreamOwner, public std::enable_shared_from_this<Re
     timer::Id first_token_timer_ = 0;
     timer::Id total_timer_ = 0;
     std::optional<Clock::time_point> total_deadline_;
-    std::string error_;  // texts that callers may hold pointers to; written once
-    std::string error_json_;
+    struct ErrorTexts {
+        std::string message;
+        std::string json;
+    };
+    std::unique_ptr<const ErrorTexts>
+        error_texts_;  // callers may hold pointers to them; written once
 
     dynamo_response_callback_t callback_ = nullptr;
     void *callback_user_ = nullptr;
     dynamo_release_callback_t callback_release_ = nullptr;
     dynamo_ready_callback_t ready_callback_ = nullptr;  // until it is called
     void *ready_user_ = nullptr;
-    std::atomic<bool> abandoned_{false};
     std::atomic<bool> callback_done_{false};
     bool end_was_called_ = false;  // of the dispatcher's thread
 };
@@ -136,10 +175,9 @@ struct HandleTraits<Request> {
     static constexpr HandleKind kind = HandleKind::request;
 };
 
-// The engine's view of a request is the same object behind a handle of its own.
-struct EngineStream {
-    std::shared_ptr<Request> request;
-};
+inline Request &request_of(EngineStream &stream) noexcept {
+    return static_cast<Request &>(stream);
+}
 
 template <>
 struct HandleTraits<EngineStream> {

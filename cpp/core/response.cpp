@@ -72,7 +72,13 @@ std::string base64(std::string_view bytes) {
 
 }  // namespace
 
-Response::Response() = default;
+std::shared_ptr<Response> Response::create(const ResponseHead *head) {
+    return std::allocate_shared<Response>(SpareAllocator<Response, ResponseHead>(head), Key(),
+                                          head);
+}
+
+Response::Response(Key, const ResponseHead *its_head) : head(its_head) {}
+
 Response::~Response() = default;
 
 void Response::add_delta(Json more) {
@@ -99,8 +105,9 @@ void Response::add_item(const dynamo_data_t &data) {
 }
 
 const std::string &Response::json() {
-    std::call_once(json_built_, [this] { json_ = json::dump(build()); });
-    return json_;
+    std::call_once(json_built_,
+                   [this] { json_ = std::make_unique<const std::string>(json::dump(build())); });
+    return *json_;
 }
 
 OrderedJson Response::build() const {
@@ -141,7 +148,7 @@ OrderedJson Response::build_answer() const {
             message["role"] = "assistant";
         }
         if (!text.empty() || delta == nullptr) {
-            message["content"] = text;
+            message["content"] = text.view();
         } else if (!head->stream) {
             message["content"] = nullptr;
         }
@@ -154,7 +161,7 @@ OrderedJson Response::build_answer() const {
             choice.update(OrderedJson(*delta));
             choice["index"] = index;
         }
-        choice["text"] = text;
+        choice["text"] = text.view();
     }
     choice["logprobs"] = logprobs == nullptr ? OrderedJson(nullptr) : OrderedJson(*logprobs);
     choice["finish_reason"] =

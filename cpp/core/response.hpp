@@ -2,30 +2,47 @@
 // A piece of an answer on its way to the caller.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/body.hpp"
 #include "core/handle.hpp"
 #include "core/json.hpp"
+#include "core/spare_memory.hpp"
 #include "core/stream_clock.hpp"
+#include "core/text.hpp"
+#include "core/token_ids.hpp"
 #include "dynamo_llm.h"
 
 namespace dynamo {
 
-// What all responses of a request have in common.
+// What all responses of a request have in common. It lives until the stream and all of them have let go.
 struct ResponseHead {
-    std::string id;
-    std::string model;
+    SpareMemory spare;                              // of its responses
+    mutable std::atomic<std::uint32_t> holders{1};  // beside it: both are used together
     BodyKind kind = BodyKind::chat;
     bool stream = true;
     bool wants_timing = false;
     std::int64_t created = 0;  // seconds since 1970
+    std::string id;
+    std::string model;
+
+    void hold() const noexcept { holders.fetch_add(1, std::memory_order_relaxed); }
+    void let_go() const noexcept {
+        if (holders.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            delete this;
+        }
+    }
+    struct LetGo {
+        void operator()(const ResponseHead *head) const noexcept { head->let_go(); }
+    };
 };
+
+using HeldHead = std::unique_ptr<const ResponseHead, ResponseHead::LetGo>;
 
 struct Usage {
     std::uint64_t prompt_tokens = 0;
@@ -40,22 +57,27 @@ struct Item {
 };
 
 class Response {
+    struct Key {};
+
   public:
-    Response();
+    static std::shared_ptr<Response> create(const ResponseHead *head);
+    Response(Key, const ResponseHead *its_head);
     ~Response();
 
-    std::shared_ptr<const ResponseHead> head;
+    const ResponseHead *const head;  // held by this response's memory
+    std::shared_ptr<Response> next;  // of its stream: the one that was opened after it
     std::uint32_t index = 0;
     bool is_first = false;  // of its choice
-    std::string text;
-    std::vector<std::uint32_t> token_ids;
+    Text text;
     std::size_t tokens = 0;  // may be more than there are ids
+    TokenIds token_ids;
     std::string finish_reason;
-    std::optional<Usage> usage;
-    std::optional<Timing> timing;       // in the last one of all
+    // What most responses do not have.
+    std::unique_ptr<Usage> usage;
+    std::unique_ptr<Timing> timing;     // in the last one of all
     std::unique_ptr<json::Json> delta;  // more keys of the delta, the choice or an embedding
     std::unique_ptr<json::Json> logprobs;
-    std::unique_ptr<std::vector<Item>> items;  // most responses have none
+    std::unique_ptr<std::vector<Item>> items;
 
     // Add what an engine said as JSON objects.
     void add_delta(json::Json more);
@@ -77,7 +99,7 @@ class Response {
     json::OrderedJson build_items() const;
 
     std::once_flag json_built_;
-    std::string json_;
+    std::unique_ptr<const std::string> json_;
 };
 
 template <>

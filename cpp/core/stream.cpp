@@ -16,11 +16,12 @@ std::optional<Clock::time_point> after_ms(std::int64_t milliseconds) {
     return Clock::now() + std::chrono::milliseconds(std::min(milliseconds, longest));
 }
 
-void Stream::prepare(const StreamLimits &limits, std::shared_ptr<const ResponseHead> head,
-                     std::uint32_t choices, Metrics &metrics) {
+void Stream::prepare(const StreamLimits &limits, HeldHead head, std::uint32_t choices,
+                     Metrics &metrics) {
     const std::lock_guard lock(mutex_);
     limits_ = limits;
     head_ = std::move(head);
+    streams_ = head_->stream;
     choice_count_ = choices;
     metrics_ = &metrics;
     clock_ = {.sent = Clock::now(), .ended = clock_.ended};  // it may have been cancelled already
@@ -32,8 +33,20 @@ void Stream::hand_over() {
     metrics_->queue.observe(clock_.handed - clock_.sent);
 }
 
+// With the lock. To look at the clock for each token would cost a fast engine more than the token. So those
+// that come while the reader has not taken the ones before are counted together, up to sixteen.
+void Stream::count_tokens(std::size_t tokens, bool is_new_response) {
+    constexpr std::size_t most = 16;
+    uncounted_tokens_ += tokens;
+    if (is_new_response || uncounted_tokens_ >= most || !streams_ ||
+        clock_.first == Clock::time_point()) {
+        count_uncounted();
+    }
+}
+
 // With the lock.
-void Stream::count_tokens(std::size_t tokens) {
+void Stream::count_uncounted() noexcept {
+    const std::size_t tokens = std::exchange(uncounted_tokens_, 0);
     if (tokens == 0) {
         return;
     }
@@ -52,9 +65,10 @@ void Stream::reset() {
     const std::lock_guard lock(mutex_);
     first_choice_ = {};
     more_choices_.clear();
-    queue_.reset();
+    drop_responses();
     queued_tokens_ = 0;
     pushed_tokens_ = 0;
+    uncounted_tokens_ = 0;
     times_full_ = 0;
     was_full_ = false;
     clock_ = {.ended = clock_.ended};  // as before it was sent
@@ -70,36 +84,62 @@ Stream::Choice &Stream::choice(std::uint32_t index) {
     return more_choices_[index - 1];
 }
 
+static bool is_open(const Response &response, std::uint32_t index) {
+    return response.index == index && response.finish_reason.empty();
+}
+
 // The response at the end of the queue that more of this choice can be added to. A body that does
 // not stream gathers each choice in one response; else only the last response is open, to keep
 // order.
-Response &Stream::open_response(std::uint32_t index) {
-    if (queue_ == nullptr) {
-        queue_ = std::make_unique<std::deque<std::shared_ptr<Response>>>();
+Response &Stream::open_response(std::uint32_t index, bool &is_new) {
+    if (last_response_ != nullptr && is_open(*last_response_, index)) {
+        is_new = false;
+        return *last_response_;
     }
-    const auto is_open = [&](const std::shared_ptr<Response> &response) {
-        return response->index == index && response->finish_reason.empty();
-    };
-    if (head_->stream) {
-        if (!queue_->empty() && is_open(queue_->back())) {
-            return *queue_->back();
-        }
-    } else if (const auto found = std::find_if(queue_->begin(), queue_->end(), is_open);
-               found != queue_->end()) {
-        return **found;
-    }
-    auto response = std::make_shared<Response>();
-    response->head = head_;
-    response->index = index;
-    response->is_first = !choice(index).has_started;
-    choice(index).has_started = true;
-    queue_->push_back(std::move(response));
-    return *queue_->back();
+    return other_open_response(index, is_new);
 }
 
-// The queue may be there, and empty: when there was no memory for what was to come into it.
+Response &Stream::other_open_response(std::uint32_t index, bool &is_new) {
+    is_new = false;
+    if (!streams_) {
+        for (Response *response = first_response_.get(); response != nullptr;
+             response = response->next.get()) {
+            if (is_open(*response, index)) {
+                return *response;
+            }
+        }
+    }
+    Choice &its_choice = choice(index);
+    std::shared_ptr<Response> response = Response::create(head_.get());
+    is_new = true;
+    response->index = index;
+    response->is_first = !its_choice.has_started;
+    its_choice.has_started = true;
+    Response *const added = response.get();
+    (last_response_ == nullptr ? first_response_ : last_response_->next) = std::move(response);
+    last_response_ = added;
+    recent_place_ = added;
+    return *added;
+}
+
+std::shared_ptr<Response> Stream::pop_response() noexcept {
+    std::shared_ptr<Response> response = std::move(first_response_);
+    first_response_ = std::move(response->next);
+    if (first_response_ == nullptr) {
+        last_response_ = nullptr;
+    }
+    return response;
+}
+
+// One by one: a long list that went by itself would need as much of the stack.
+void Stream::drop_responses() noexcept {
+    while (first_response_ != nullptr) {
+        pop_response();
+    }
+}
+
 bool Stream::has_responses() const {
-    return queue_ != nullptr && !queue_->empty();
+    return first_response_ != nullptr;
 }
 
 // A response that only waits for the rest of a code point is nothing to take.
@@ -107,37 +147,62 @@ bool Stream::is_readable() const {
     if (ended_) {
         return true;
     }
-    return has_responses() && head_->stream && (queue_->size() > 1 || !queue_->front()->is_empty());
+    return has_responses() && streams_ &&
+           (first_response_.get() != last_response_ || !first_response_->is_empty());
 }
 
 // A code point that has not come whole must be let in: there is nothing to take before that.
 bool Stream::is_full() const {
-    return head_->stream && queued_tokens_ >= limits_.capacity && is_readable();
+    return queued_tokens_ >= limits_.capacity && streams_ && is_readable();
+}
+
+bool Stream::is_urgent() const {
+    return ended_ || is_nearly_full();
+}
+
+bool Stream::is_nearly_full() const {
+    return queued_tokens_ >= limits_.capacity - limits_.capacity / 4;
 }
 
 // Tells whoever waits for something to take. Called with the lock, which it gives up.
 void Stream::announce(std::unique_lock<std::mutex> &lock) {
-    if (!is_readable()) {
-        return;
+    const bool has_listeners = readers_waiting_ > 0 || readers_napping_ > 0 ||
+                               notifier_ != nullptr || telling_ != Telling::never;
+    if (has_listeners && is_readable()) {
+        tell(lock);
+    } else {
+        lock.unlock();
     }
-    if (readers_waiting_ > 0) {
-        if (ended_) {
-            readable_.notify_all();
-        } else {
-            readable_.notify_one();
-        }
-    }
+}
+
+// There is something to take. Called with the lock, which it gives up.
+void Stream::tell(std::unique_lock<std::mutex> &lock) {
+    const bool wakes = readers_waiting_ > 0 || (readers_napping_ > 0 && is_urgent());
+    // Of two readers the one that naps may be meant, or the one that sleeps; each looks for itself.
+    const bool wakes_all = ended_ || (readers_waiting_ > 0 && readers_napping_ > 0);
     if (notifier_ != nullptr) {
         notifier_->set();
     }
-    if (telling_ != Telling::never && !announced_) {
+    bool is_first = false;
+    bool urges = false;
+    if (telling_ != Telling::never) {
+        is_first = !std::exchange(announced_, true);
+        urges = is_nearly_full() && !std::exchange(urged_, true);
         if (telling_ == Telling::once) {
             telling_ = Telling::never;
-        } else {
-            announced_ = true;
+            announced_ = urged_ = false;
         }
-        lock.unlock();
+    }
+    // Who is woken finds the lock free. The request outlives this call.
+    lock.unlock();
+    if (wakes) {
+        wakes_all ? waits_->readable.notify_all() : waits_->readable.notify_one();
+    }
+    if (is_first) {
         owner_.on_ready();
+    }
+    if (urges) {
+        owner_.on_urgent();
     }
 }
 
@@ -161,89 +226,119 @@ void Stream::check_data(const dynamo_chunk_t &chunk) const {
     }
 }
 
-Stream::Pushed Stream::push(const dynamo_chunk_t &chunk) {
+struct Stream::Objects {
     std::optional<json::Json> delta;
     std::optional<json::Json> logprobs;
+
+    void move_to(Response &response, const dynamo_data_t *data) {
+        if (delta) {
+            response.add_delta(std::move(*delta));
+        }
+        if (logprobs) {
+            response.add_logprobs(std::move(*logprobs));
+        }
+        if (data != nullptr) {
+            response.add_item(*data);
+        }
+    }
+};
+
+void Stream::reject_index(std::uint32_t index) const {
+    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.index is " + std::to_string(index) +
+                                                     ", but the request has " +
+                                                     std::to_string(choice_count_) + " choice(s)");
+}
+
+// With the lock: there is no room.
+Stream::Pushed Stream::refuse() {
+    ++times_full_;
+    metrics_->count_full();
+    if (!limits_.fail_when_full) {
+        was_full_ = true;
+        return Pushed::full;
+    }
+    claimed_ = true;
+    clock_.ended = Clock::now();
+    count_uncounted();
+    if (writers_waiting_ > 0) {
+        waits_->writable.notify_all();
+    }
+    return Pushed::overflow;
+}
+
+Stream::Pushed Stream::push_with_objects(const dynamo_chunk_t &chunk) {
+    Objects objects;
     if (chunk.delta_json != nullptr) {
-        delta =
+        objects.delta =
             json::parse_object(chunk.delta_json, "chunk's delta", DYNAMO_ERROR_INVALID_ARGUMENT);
     }
     if (chunk.logprobs_json != nullptr) {
-        logprobs = json::parse_object(chunk.logprobs_json, "chunk's logprobs",
-                                      DYNAMO_ERROR_INVALID_ARGUMENT);
+        objects.logprobs = json::parse_object(chunk.logprobs_json, "chunk's logprobs",
+                                              DYNAMO_ERROR_INVALID_ARGUMENT);
     }
     if (chunk.data != nullptr) {
         check_data(chunk);
     }
+    return push_all(chunk, &objects);
+}
+
+Stream::Pushed Stream::push_all(const dynamo_chunk_t &chunk, Objects *objects) {
     std::unique_lock lock(mutex_);
     if (claimed_) {
         return Pushed::closed;
     }
     if (chunk.index >= choice_count_) {
-        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                      "chunk.index is " + std::to_string(chunk.index) + ", but the request has " +
-                          std::to_string(choice_count_) + " choice(s)");
+        reject_index(chunk.index);
     }
     // Whoever wants everything at once gets it; the request's max_tokens is the bound then.
     if (is_full()) {
-        ++times_full_;
-        metrics_->count_full();
-        if (!limits_.fail_when_full) {
-            was_full_ = true;
-            return Pushed::full;
-        }
-        claimed_ = true;
-        clock_.ended = Clock::now();
-        if (writers_waiting_ > 0) {
-            writable_.notify_all();
-        }
-        return Pushed::overflow;
+        return refuse();
     }
     Choice &its_choice = choice(chunk.index);
-    Response &response = open_response(chunk.index);
-    if (delta) {
-        response.add_delta(std::move(*delta));
+    bool is_new = false;
+    Response &response = open_response(chunk.index, is_new);
+    std::size_t tokens = chunk.token_count;
+    if (tokens == 0 && (chunk.text_length > 0 || objects != nullptr)) {
+        tokens = 1;
     }
-    if (logprobs) {
-        response.add_logprobs(std::move(*logprobs));
-    }
-    if (chunk.data != nullptr) {
-        response.add_item(*chunk.data);
+    if (objects != nullptr) {
+        objects->move_to(response, chunk.data);
     }
     if (chunk.text != nullptr) {
         its_choice.joiner.append(response.text, {chunk.text, chunk.text_length});
     }
     if (chunk.token_ids != nullptr) {
-        response.token_ids.insert(response.token_ids.end(), chunk.token_ids,
-                                  chunk.token_ids + chunk.token_count);
+        response.token_ids.append(chunk.token_ids, chunk.token_count);
     }
-    const std::size_t tokens = chunk.token_count > 0
-                                   ? chunk.token_count
-                                   : std::size_t{chunk.text_length > 0 || delta.has_value() ||
-                                                 logprobs.has_value() || chunk.data != nullptr};
     response.tokens += tokens;
     queued_tokens_ += tokens;
     pushed_tokens_ += tokens;
-    count_tokens(tokens);
+    count_tokens(tokens, is_new);
     if (chunk.finish_reason != nullptr) {
-        if (choice_count_ == 1) {
-            its_choice.finish_reason = as_utf8(chunk.finish_reason);
-        } else {
-            its_choice.joiner.flush(response.text);
-            its_choice.has_finished = true;
-            response.finish_reason = as_utf8(chunk.finish_reason);
-        }
+        finish_choice(its_choice, response, chunk.finish_reason);
     }
     announce(lock);
     return Pushed::ok;
 }
 
+// With the lock.
+void Stream::finish_choice(Choice &its_choice, Response &response, const char *reason) {
+    if (choice_count_ == 1) {
+        its_choice.finish_reason = as_utf8(reason);
+    } else {
+        its_choice.joiner.flush(response.text);
+        its_choice.has_finished = true;
+        response.finish_reason = as_utf8(reason);
+    }
+}
+
 bool Stream::claim_end() {
     const std::lock_guard lock(mutex_);
     if (writers_waiting_ > 0) {
-        writable_.notify_all();
+        waits_->writable.notify_all();
     }
     if (!claimed_) {
+        count_uncounted();
         clock_.ended = Clock::now();
     }
     return !std::exchange(claimed_, true);
@@ -260,7 +355,7 @@ void Stream::publish_finish(const char *reason, const std::optional<Usage> &usag
     try {
         queue_finish(reason, usage);
     } catch (const std::exception &) {
-        error_.emplace().status = DYNAMO_ERROR_OUT_OF_MEMORY;  // an end there must be
+        end_status_ = DYNAMO_ERROR_OUT_OF_MEMORY;  // an end there must be
     }
     publish(lock);
 }
@@ -273,7 +368,8 @@ void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage)
         if (its_choice.has_finished || is_data) {
             continue;
         }
-        Response &last = open_response(index);
+        bool is_new;
+        Response &last = open_response(index, is_new);
         its_choice.joiner.flush(last.text);
         last.finish_reason = !its_choice.finish_reason.empty() ? its_choice.finish_reason
                              : reason != nullptr               ? as_utf8(reason)
@@ -282,21 +378,23 @@ void Stream::queue_finish(const char *reason, const std::optional<Usage> &usage)
     if (usage && !is_data) {
         // If the last response of several choices was taken already, usage comes in one of its own,
         // as OpenAI sends it.
-        Response &last = has_responses() ? *queue_->back() : open_response(0);
-        last.usage = usage;
+        bool is_new;
+        Response &last = has_responses() ? *last_response_ : open_response(0, is_new);
+        last.usage = std::make_unique<Usage>(*usage);
         metrics_->count_usage(*usage, pushed_tokens_);
     }
     if (has_responses()) {
-        queue_->back()->timing = clock_.timing();
+        last_response_->timing = std::make_unique<Timing>(clock_.timing());
     }
 }
 
 void Stream::publish_error(const Error &error) {
     std::unique_lock lock(mutex_);
+    end_status_ = error.status;
     try {
-        error_ = error;
+        error_ = std::make_unique<const Error>(error);
     } catch (const std::exception &) {
-        error_.emplace().status = error.status;  // an end there must be, if without a message
+        error_ = nullptr;  // an end there must be, if without a message
     }
     publish(lock);
 }
@@ -311,60 +409,118 @@ Error Stream::overflow_error() const {
     return error;
 }
 
+// With the lock.
+Stream::Waits &Stream::waits() {
+    if (waits_ == nullptr) {
+        waits_ = std::make_unique<Waits>();
+    }
+    return *waits_;
+}
+
 bool Stream::wait_for_space(std::optional<Clock::time_point> until) {
     std::unique_lock lock(mutex_);
     const auto ready = [this] { return claimed_ || !is_full(); };
+    std::condition_variable &writable = waits().writable;
     ++writers_waiting_;
     bool result = true;
     if (until) {
-        result = writable_.wait_until(lock, *until, ready);
+        result = writable.wait_until(lock, *until, ready);
     } else {
-        writable_.wait(lock, ready);
+        writable.wait(lock, ready);
     }
     --writers_waiting_;
     return result;
 }
 
+// Called with the lock, which it has again when it returns.
+bool Stream::wait_until_readable(std::unique_lock<std::mutex> &lock,
+                                 std::optional<Clock::time_point> until) {
+    Clock::time_point now = Clock::now();
+    if (until && *until <= now) {
+        return false;
+    }
+    std::condition_variable &readable = waits().readable;
+    if (nap_.length().count() > 0) {
+        const Clock::time_point end = now + nap_.length();
+        ++readers_napping_;
+        readable.wait_until(lock, until ? std::min(*until, end) : end,
+                            [this] { return is_readable() && is_urgent(); });
+        --readers_napping_;
+        nap_.napped(is_readable());
+        if (is_readable()) {
+            return true;
+        }
+        now = Clock::now();
+    }
+    ++readers_waiting_;
+    const auto ready = [this] { return is_readable(); };
+    if (until) {
+        readable.wait_until(lock, *until, ready);
+    } else {
+        readable.wait(lock, ready);
+    }
+    --readers_waiting_;
+    if (!is_readable()) {
+        return false;
+    }
+    nap_.slept(Clock::now() - now);
+    return true;
+}
+
+// With the lock. Whether there is room again for an engine that found none.
+bool Stream::make_space() noexcept {
+    if (writers_waiting_ > 0 && !is_full()) {
+        waits_->writable.notify_all();
+    }
+    if (was_full_ && (queued_tokens_ <= limits_.capacity / 2 || !is_readable())) {
+        was_full_ = false;
+        return !claimed_;
+    }
+    return false;
+}
+
 std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {
     std::unique_lock lock(mutex_);
-    if (!is_readable()) {
-        ++readers_waiting_;
-        const auto ready = [this] { return is_readable(); };
-        if (until) {
-            readable_.wait_until(lock, *until, ready);
-        } else {
-            readable_.wait(lock, ready);
-        }
-        --readers_waiting_;
-        if (!is_readable()) {
-            announced_ = false;
-            return DYNAMO_PENDING;
-        }
+    if (!is_readable() && !wait_until_readable(lock, until)) {
+        return DYNAMO_PENDING;
     }
     if (!has_responses()) {
-        return error_ ? error_->status : static_cast<std::int32_t>(DYNAMO_END);
+        return end_status_;
     }
-    out = std::move(queue_->front());
-    queue_->pop_front();
+    out = pop_response();
     queued_tokens_ -= out->tokens;
-    if (queue_->empty()) {
-        queue_.reset();
-    }
     if (notifier_ != nullptr && !is_readable()) {
         notifier_->clear();
     }
     if (readers_waiting_ > 0 && is_readable()) {
-        readable_.notify_one();
+        waits_->readable.notify_all();
     }
-    if (writers_waiting_ > 0 && !is_full()) {
-        writable_.notify_all();
+    const bool has_space = make_space();
+    lock.unlock();
+    if (has_space) {
+        owner_.on_space();
     }
-    if (was_full_ && (queued_tokens_ <= limits_.capacity / 2 || !is_readable())) {
-        was_full_ = false;
-        if (!claimed_) {
-            lock.unlock();
-            owner_.on_space();
-        }
+    return DYNAMO_OK;
+}
+
+std::int32_t Stream::take_next(std::shared_ptr<Response> &out, bool &has_more) {
+    std::unique_lock lock(mutex_);
+    urged_ = false;
+    if (!is_readable()) {
+        announced_ = has_more = false;
+        return DYNAMO_PENDING;
+    }
+    if (!has_responses()) {
+        has_more = false;  // and nobody tells of more: this is the end
+        return end_status_;
+    }
+    out = pop_response();
+    queued_tokens_ -= out->tokens;
+    announced_ = has_more = is_readable();
+    const bool has_space = make_space();
+    lock.unlock();
+    if (has_space) {
+        owner_.on_space();
     }
     return DYNAMO_OK;
 }
@@ -391,6 +547,15 @@ bool Stream::is_end_claimed() const {
     return claimed_;
 }
 
+bool Stream::is_end_claimed_before_push() const {
+    const std::lock_guard lock(mutex_);
+    platform::prefetch_to_write(head_.get(), sizeof(ResponseHead::spare));
+    if (recent_place_ != nullptr) {
+        platform::prefetch_to_write(recent_place_, sizeof(Response));
+    }
+    return claimed_;
+}
+
 bool Stream::has_pushed() const {
     const std::lock_guard lock(mutex_);
     return first_choice_.has_started || !more_choices_.empty();
@@ -403,7 +568,15 @@ Timing Stream::timing() const {
 
 std::optional<Error> Stream::error() const {
     const std::lock_guard lock(mutex_);
-    return error_;
+    if (end_status_ >= 0) {
+        return std::nullopt;
+    }
+    if (error_ != nullptr) {
+        return *error_;
+    }
+    std::optional<Error> error(std::in_place);
+    error->status = end_status_;
+    return error;
 }
 
 std::int32_t Stream::status() const {
@@ -411,7 +584,7 @@ std::int32_t Stream::status() const {
     if (!ended_) {
         return DYNAMO_PENDING;
     }
-    return error_ ? error_->status : static_cast<std::int32_t>(DYNAMO_END);
+    return end_status_;
 }
 
 std::uint64_t Stream::pushed_tokens() const {

@@ -56,13 +56,13 @@ std::vector<std::uint32_t> Tokenizer::encode(std::string_view text, bool add_spe
         reject("text is not UTF-8: its byte " + std::to_string(at) + " does not fit in");
     }
     const Json command = {{"encode", text}, {"add_special_tokens", add_special_tokens}};
-    return std::move(ask(json::dump(command))->token_ids);
+    return ask(json::dump(command))->token_ids.to_vector();
 }
 
 std::string Tokenizer::decode(std::span<const std::uint32_t> ids, bool skip_special_tokens) const {
     require_ids(ids);
     const Json command = {{"decode", ids}, {"skip_special_tokens", skip_special_tokens}};
-    return std::move(ask(json::dump(command))->text);
+    return std::string(ask(json::dump(command))->text.view());
 }
 
 std::string Tokenizer::apply_template(std::string_view chat_json) const {
@@ -72,7 +72,7 @@ std::string Tokenizer::apply_template(std::string_view chat_json) const {
                       "a chat template takes the body of a chat, with \"messages\"");
     }
     // As it is: a template may write out objects, and their keys have an order.
-    return std::move(ask("{\"chat\": " + chat.text + "}")->text);
+    return std::string(ask("{\"chat\": " + chat.text + "}")->text.view());
 }
 
 void Tokenizer::require_ids(std::span<const std::uint32_t> ids) const {

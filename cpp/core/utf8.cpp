@@ -68,12 +68,12 @@ Sequence front(std::string_view bytes) {
 
 }  // namespace
 
-void Utf8Joiner::append(std::string &out, std::string_view bytes) {
+void Utf8Joiner::append_any(Text &out, std::string_view bytes) {
     std::string joined;
-    if (!tail_.empty()) {
-        joined = tail_;
+    if (tail_size_ > 0) {
+        joined.assign(tail_, tail_size_);
         joined.append(bytes);
-        tail_.clear();
+        tail_size_ = 0;
         bytes = joined;
     }
     while (!bytes.empty()) {
@@ -85,7 +85,7 @@ void Utf8Joiner::append(std::string &out, std::string_view bytes) {
         }
         const Sequence sequence = front(bytes);
         if (sequence.verdict == Verdict::partial) {
-            tail_ = bytes;
+            tail_size_ = static_cast<std::uint8_t>(bytes.copy(tail_, sizeof tail_));
             return;
         }
         out.append(sequence.verdict == Verdict::whole ? bytes.substr(0, sequence.length)
@@ -94,19 +94,19 @@ void Utf8Joiner::append(std::string &out, std::string_view bytes) {
     }
 }
 
-void Utf8Joiner::flush(std::string &out) {
-    if (!tail_.empty()) {
+void Utf8Joiner::flush(Text &out) {
+    if (tail_size_ > 0) {
         out.append(replacement);
-        tail_.clear();
+        tail_size_ = 0;
     }
 }
 
 std::string as_utf8(std::string_view bytes) {
-    std::string text;
+    Text text;
     Utf8Joiner joiner;
     joiner.append(text, bytes);
     joiner.flush(text);
-    return text;
+    return std::string(text.view());
 }
 
 std::size_t invalid_utf8_at(std::string_view bytes) noexcept {

@@ -3,8 +3,7 @@
 
 #include <nanobind/stl/string.h>
 
-#include <string>
-#include <vector>
+#include <iterator>
 
 #include "python/gil.hpp"
 
@@ -13,7 +12,7 @@ namespace nb = nanobind;
 namespace dynamo::python {
 namespace {
 
-// Interned once; a dictionary look-up then compares pointers. Never freed, like the module itself.
+// Interned once; most keys of dictionaries are these very objects. Never freed, like the module itself.
 struct Keys {
     PyObject *text = PyUnicode_InternFromString("text");
     PyObject *token_ids = PyUnicode_InternFromString("token_ids");
@@ -22,152 +21,225 @@ struct Keys {
     PyObject *delta = PyUnicode_InternFromString("delta");
     PyObject *logprobs = PyUnicode_InternFromString("logprobs");
     PyObject *data = PyUnicode_InternFromString("data");
+    PyObject *usage = PyUnicode_InternFromString("usage");
+    // By key, for one that is another object with the same text.
+    PyObject *all = PyDict_New();
+
+    Keys() {
+        for (PyObject *key :
+             {text, token_ids, index, finish_reason, delta, logprobs, data, usage}) {
+            PyDict_SetItem(all, key, key);
+        }
+    }
 };
 
 const Keys &keys() {
-    static const Keys *const instance = new Keys;
+    static const Keys *instance = nullptr;  // with the GIL
+    if (instance == nullptr) {
+        instance = new Keys;
+    }
     return *instance;
 }
 
-// Borrowed; nullptr if missing or None.
-PyObject *find(nb::handle dict, PyObject *key) {
-    PyObject *const value = PyDict_GetItemWithError(dict.ptr(), key);
-    if (value == nullptr && PyErr_Occurred() != nullptr) {
-        nb::raise_python_error();
+Chunk::Rare &rare_of(Chunk &chunk) {
+    if (chunk.rare == nullptr) {
+        chunk.rare = std::make_unique<Chunk::Rare>();
     }
-    return value == Py_None ? nullptr : value;
+    return *chunk.rare;
 }
 
-std::string to_json(PyObject *value) {
-    const nb::tuple arguments = nb::make_tuple(nb::handle(value));
+// Each of these gives false and Python's error for what it cannot read.
+
+bool reject(PyObject *kind, const char *message) {
+    PyErr_SetString(kind, message);
+    return false;
+}
+
+bool to_json(PyObject *value, std::string &out) {
+    const nb::object arguments = nb::steal(PyTuple_Pack(1, value));
+    if (!arguments.is_valid()) {
+        return false;
+    }
     const nb::object text = nb::steal(call_to_the_end("json", "dumps", arguments.ptr()));
-    if (!text.is_valid()) {
-        nb::raise_python_error();
-    }
-    return nb::cast<std::string>(text);
-}
-
-void read_text(PyObject *value, dynamo_chunk_t &chunk) {
     Py_ssize_t size = 0;
-    if (PyBytes_Check(value)) {
-        chunk.text = PyBytes_AS_STRING(value);
-        size = PyBytes_GET_SIZE(value);
-    } else if (PyUnicode_Check(value)) {
-        chunk.text = PyUnicode_AsUTF8AndSize(value, &size);
-        if (chunk.text == nullptr) {
-            nb::raise_python_error();
-        }
-    } else {
-        throw nb::type_error("\"text\" of a chunk must be str or bytes");
+    const char *const utf8 = text.is_valid() ? PyUnicode_AsUTF8AndSize(text.ptr(), &size) : nullptr;
+    if (utf8 == nullptr) {
+        return false;
     }
-    chunk.text_length = static_cast<std::size_t>(size);
+    out.assign(utf8, static_cast<std::size_t>(size));
+    return true;
 }
 
-dynamo_data_t read_data(PyObject *value) {
+bool read_data(PyObject *value, dynamo_data_t &data) {
     if (PyBytes_Check(value)) {
-        return {PyBytes_AS_STRING(value), static_cast<std::size_t>(PyBytes_GET_SIZE(value)),
+        data = {PyBytes_AS_STRING(value), static_cast<std::size_t>(PyBytes_GET_SIZE(value)),
                 DYNAMO_DATA_BYTES};
+        return true;
     }
     if (!PyUnicode_Check(value)) {
-        throw nb::type_error("\"data\" of a chunk must be bytes, or str of JSON");
+        return reject(PyExc_TypeError, "\"data\" of a chunk must be bytes, or str of JSON");
     }
     Py_ssize_t size = 0;
     const char *const text = PyUnicode_AsUTF8AndSize(value, &size);
-    if (text == nullptr) {
-        nb::raise_python_error();
-    }
-    return {text, static_cast<std::size_t>(size), DYNAMO_DATA_JSON};
+    data = {text, static_cast<std::size_t>(size), DYNAMO_DATA_JSON};
+    return text != nullptr;
 }
 
-std::uint32_t to_uint32(PyObject *value) {
-    const unsigned long number = PyLong_AsUnsignedLong(value);
-    if (PyErr_Occurred() != nullptr) {
-        nb::raise_python_error();
-    }
-    if (number > UINT32_MAX) {
-        throw nb::value_error("token ids and the index of a chunk must be less than 4294967296");
-    }
-    return static_cast<std::uint32_t>(number);
-}
-
-void read_token_ids(PyObject *value, std::vector<std::uint32_t> &ids) {
-    nb::object sequence =
+bool read_token_ids(PyObject *value, Chunk &chunk) {
+    const nb::object sequence =
         nb::steal(PySequence_Fast(value, "\"token_ids\" of a chunk must be a sequence"));
     if (!sequence.is_valid()) {
-        nb::raise_python_error();
+        return false;
     }
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(sequence.ptr());
-    ids.reserve(static_cast<std::size_t>(count));
-    for (Py_ssize_t i = 0; i < count; ++i) {
-        ids.push_back(to_uint32(PySequence_Fast_GET_ITEM(sequence.ptr(), i)));
+    PyObject **const items = PySequence_Fast_ITEMS(sequence.ptr());
+    const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(sequence.ptr()));
+    std::uint32_t *ids = chunk.few_ids;
+    if (count > std::size(chunk.few_ids)) {
+        rare_of(chunk).ids.resize(count);
+        ids = rare_of(chunk).ids.data();
     }
+    bool is_right = true;
+    for (std::size_t i = 0; i < count && is_right; ++i) {
+        is_right = read_uint32(items[i], ids[i]);
+    }
+    chunk.what.token_ids = ids;
+    chunk.what.token_count = count;
+    return is_right;
+}
+
+bool read_reason(PyObject *value, dynamo_chunk_t &chunk) {
+    if (!PyUnicode_Check(value)) {
+        return reject(PyExc_TypeError, "\"finish_reason\" of a chunk must be str or None");
+    }
+    chunk.finish_reason = PyUnicode_AsUTF8(value);
+    return chunk.finish_reason != nullptr;
 }
 
 }  // namespace
 
-std::int32_t push(dynamo_stream_t *stream, nb::handle dict) {
-    if (!PyDict_Check(dict.ptr())) {
+bool read_text(PyObject *value, dynamo_chunk_t &chunk) {
+    Py_ssize_t size = 0;
+    if (PyUnicode_Check(value)) {
+        if (PyUnicode_IS_COMPACT_ASCII(value)) {  // its UTF-8 is what it has
+            chunk.text = static_cast<const char *>(PyUnicode_DATA(value));
+            size = PyUnicode_GET_LENGTH(value);
+        } else {
+            chunk.text = PyUnicode_AsUTF8AndSize(value, &size);
+            if (chunk.text == nullptr) {
+                return false;
+            }
+        }
+    } else if (PyBytes_Check(value)) {
+        chunk.text = PyBytes_AS_STRING(value);
+        size = PyBytes_GET_SIZE(value);
+    } else {
+        return reject(PyExc_TypeError, "\"text\" of a chunk must be str or bytes");
+    }
+    chunk.text_length = static_cast<std::size_t>(size);
+    return true;
+}
+
+bool read_uint32(PyObject *value, std::uint32_t &out) {
+    const unsigned long number = PyLong_AsUnsignedLong(value);
+    if (number == static_cast<unsigned long>(-1) && PyErr_Occurred() != nullptr) {
+        return false;
+    }
+    if (number > UINT32_MAX) {
+        return reject(PyExc_ValueError,
+                      "token ids and the index of a chunk must be less than 4294967296");
+    }
+    out = static_cast<std::uint32_t>(number);
+    return true;
+}
+
+bool Chunk::read(PyObject *dict) {
+    if (!PyDict_Check(dict)) {
         PyErr_Format(PyExc_TypeError, "an engine's generate() must yield dict, not %s",
-                     Py_TYPE(dict.ptr())->tp_name);
-        nb::raise_python_error();
+                     Py_TYPE(dict)->tp_name);
+        return false;
     }
-    dynamo_chunk_t chunk{};
-    chunk.struct_size = sizeof chunk;
-    std::vector<std::uint32_t> ids;
-    std::string delta;
-    std::string logprobs;
-    dynamo_data_t data{};
-    if (PyObject *const text = find(dict, keys().text)) {
-        read_text(text, chunk);
-    }
-    if (PyObject *const token_ids = find(dict, keys().token_ids)) {
-        read_token_ids(token_ids, ids);
-        chunk.token_ids = ids.data();
-        chunk.token_count = ids.size();
-    }
-    if (PyObject *const index = find(dict, keys().index)) {
-        chunk.index = to_uint32(index);
-    }
-    if (PyObject *const reason = find(dict, keys().finish_reason)) {
-        if (!PyUnicode_Check(reason)) {
-            throw nb::type_error("\"finish_reason\" of a chunk must be str or None");
+    const Keys &known = keys();
+    // Python runs for these two, and it might change the dictionary: so they come last.
+    PyObject *its_delta = nullptr;
+    PyObject *its_logprobs = nullptr;
+    PyObject *key = nullptr;
+    PyObject *value = nullptr;
+    Py_ssize_t place = 0;
+    for (Py_ssize_t left = PyDict_GET_SIZE(dict);
+         left > 0 && PyDict_Next(dict, &place, &key, &value) != 0; --left) {
+        if (value == Py_None) {
+            continue;
         }
-        chunk.finish_reason = PyUnicode_AsUTF8(reason);
-        if (chunk.finish_reason == nullptr) {
-            nb::raise_python_error();
+        bool is_right = true;
+        for (bool again = true; again;) {
+            again = false;
+            if (key == known.text) {
+                is_right = read_text(value, what);
+            } else if (key == known.token_ids) {
+                is_right = read_token_ids(value, *this);
+            } else if (key == known.index) {
+                is_right = read_uint32(value, what.index);
+            } else if (key == known.finish_reason) {
+                is_right = read_reason(value, what);
+            } else if (key == known.delta) {
+                its_delta = value;
+            } else if (key == known.logprobs) {
+                its_logprobs = value;
+            } else if (key == known.data) {
+                is_right = read_data(value, rare_of(*this).data);
+                what.data = &rare->data;
+            } else if (key == known.usage) {
+                usage = value;
+            } else if (PyObject *const same = PyDict_GetItemWithError(known.all, key)) {
+                key = same;
+                again = true;
+            } else {
+                is_right = PyErr_Occurred() == nullptr;
+            }
+        }
+        if (!is_right) {
+            return false;
         }
     }
-    if (PyObject *const more = find(dict, keys().delta)) {
-        delta = to_json(more);
-        chunk.delta_json = delta.c_str();
+    if (its_delta != nullptr || its_logprobs != nullptr) {
+        const nb::object kept_delta = nb::borrow(its_delta);
+        const nb::object kept_logprobs = nb::borrow(its_logprobs);
+        Rare &strings = rare_of(*this);
+        const bool is_right = (its_delta == nullptr || to_json(its_delta, strings.delta)) &&
+                              (its_logprobs == nullptr || to_json(its_logprobs, strings.logprobs));
+        what.delta_json = its_delta == nullptr ? nullptr : strings.delta.c_str();
+        what.logprobs_json = its_logprobs == nullptr ? nullptr : strings.logprobs.c_str();
+        return is_right;
     }
-    if (PyObject *const more = find(dict, keys().logprobs)) {
-        logprobs = to_json(more);
-        chunk.logprobs_json = logprobs.c_str();
-    }
-    if (PyObject *const item = find(dict, keys().data)) {
-        data = read_data(item);
-        chunk.data = &data;
-    }
+    return true;
+}
+
+std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t &chunk) {
     const std::int32_t status = dynamo_stream_push(stream, &chunk);
-    if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {
-        throw nb::value_error(dynamo_last_error());
+    if (status == DYNAMO_ERROR_OUT_OF_MEMORY) {
+        PyErr_NoMemory();
+    } else if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {
+        PyErr_SetString(PyExc_ValueError, dynamo_last_error());
     }
     return status;
 }
 
-dynamo_usage_t usage_of(nb::handle usage) {
-    dynamo_usage_t counts{};
+bool read_usage(PyObject *usage, dynamo_usage_t &counts) {
     counts.struct_size = sizeof counts;
-    if (!usage.is_none()) {
-        const auto count = [&](const char *key) {
-            return nb::cast<std::uint64_t>(usage.attr("get")(key, 0));
-        };
-        counts.prompt_tokens = count("prompt_tokens");
-        counts.completion_tokens = count("completion_tokens");
-        counts.cached_tokens = count("cached_tokens");
+    if (!PyDict_Check(usage)) {
+        return reject(PyExc_TypeError, "\"usage\" of a chunk must be dict");
     }
-    return counts;
+    const auto read = [&](const char *key, std::uint64_t &count) {
+        PyObject *const value = PyDict_GetItemString(usage, key);
+        if (value == nullptr) {
+            return true;
+        }
+        count = PyLong_AsUnsignedLongLong(value);
+        return count != static_cast<std::uint64_t>(-1) || PyErr_Occurred() == nullptr;
+    };
+    return read("prompt_tokens", counts.prompt_tokens) &&
+           read("completion_tokens", counts.completion_tokens) &&
+           read("cached_tokens", counts.cached_tokens);
 }
 
 }  // namespace dynamo::python

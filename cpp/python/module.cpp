@@ -13,8 +13,10 @@
 #include "python/api.hpp"
 #include "python/chunk.hpp"
 #include "python/client.hpp"
+#include "python/drain.hpp"
 #include "python/gil.hpp"
 #include "python/host.hpp"
+#include "python/sink.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -81,9 +83,19 @@ NB_MODULE(_core, m) {
     m.def("host_report_exit", &host::report_exit, "Python's exit functions have run.");
     m.def("host_close", &host::close, "Refuse all further commands.");
 
+    bind_drain(m);
+    bind_sink(m);
     m.def(
         "stream_push",
-        [](std::uintptr_t stream, nb::handle chunk) { return push(stream_of(stream), chunk); },
+        [](std::uintptr_t stream, nb::handle dict) {
+            Chunk chunk;
+            const std::int32_t status = chunk.read(dict.ptr()) ? push(stream_of(stream), chunk.what)
+                                                               : DYNAMO_ERROR_INTERNAL;
+            if (PyErr_Occurred() != nullptr) {
+                nb::raise_python_error();
+            }
+            return status;
+        },
         "stream"_a, "chunk"_a,
         "Push a chunk (see runtime/engine.py). Returns a status: OK, PENDING (full, nothing taken) "
         "or an error.");
@@ -109,14 +121,6 @@ NB_MODULE(_core, m) {
             return static_cast<double>(remaining) / 1000;
         },
         "stream"_a, "Seconds until the request's deadline; None if there is none.");
-    m.def(
-        "stream_finish",
-        [](std::uintptr_t stream, const std::string &reason, nb::handle usage) {
-            dynamo_usage_t counts = usage_of(usage);
-            return dynamo_stream_finish(stream_of(stream), text_or_null(reason),
-                                        usage.is_none() ? nullptr : &counts);
-        },
-        "stream"_a, "reason"_a, "usage"_a.none(), "End the answer well; give the stream up.");
     m.def(
         "stream_fail",
         [](std::uintptr_t stream, std::int32_t status, const std::string &message,

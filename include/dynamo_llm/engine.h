@@ -246,7 +246,8 @@ DYNAMO_LLM_API int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t cou
 DYNAMO_LLM_API int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms);
 
 /**
- * 1 if the request ended on the caller's side, 0 if not, INVALID_HANDLE if it is no stream.
+ * 1 if the request ended on the caller's side, 0 if not, INVALID_HANDLE if it is no stream. An engine of
+ * thousands of streams that asks before it makes a token finds the stream in the CPU's cache when it pushes.
  * Contract: any thread; returns at once; from any callback; hands out nothing.
  */
 DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);

@@ -58,6 +58,18 @@ static void never_ready(void *user) {
     (void)user;
     CHECK(!"called");
 }
+static int32_t request_set_queue(void *h) {
+    return dynamo_request_set_queue(h, NULL, NULL);
+}
+static int32_t queue_next(void *h) {
+    dynamo_event_t event = {sizeof event, h, h, h, 1};
+    const int32_t status = dynamo_queue_next(h, -1, &event);
+    CHECK(event.request == NULL && event.user == NULL && event.response == NULL);
+    return status;
+}
+static int32_t queue_destroy(void *h) {
+    return dynamo_queue_destroy(h), after(1);
+}
 static int32_t request_notify(void *h) {
     return dynamo_request_notify(h, never_ready, NULL);
 }
@@ -282,6 +294,9 @@ const struct call calls[] = {
     {"dynamo_request_cancel", REQUEST, 0, request_cancel},
     {"dynamo_request_fd", REQUEST, 0, request_fd},
     {"dynamo_request_notify", REQUEST, 0, request_notify},
+    {"dynamo_request_set_queue", REQUEST, 0, request_set_queue},
+    {"dynamo_queue_next", QUEUE, 0, queue_next},
+    {"dynamo_queue_destroy", QUEUE, 1, queue_destroy},
     {"dynamo_request_status", REQUEST, 0, request_status},
     {"dynamo_request_error", REQUEST, 0, request_error},
     {"dynamo_request_error_json", REQUEST, 0, request_error_json},

@@ -15,7 +15,8 @@ enum kind {
     DETOKENIZER,
     WORKER,
     KV_PUBLISHER,
-    ROUTER
+    ROUTER,
+    QUEUE
 };
 
 struct call {

@@ -92,6 +92,16 @@ static void of_another_type_or_stale(void) {
     check_rejected(request, REQUEST);
     check_rejected(response, RESPONSE);
     check_rejected(kept, STREAM);
+    dynamo_queue_t *queue = dynamo_queue_create();
+    CHECK(queue != NULL);
+    check_rejected(queue, QUEUE);
+    dynamo_request_t *other = say("a");
+    CHECK_STATUS(dynamo_request_set_queue(other, (dynamo_queue_t *)(void *)request, NULL),
+                 DYNAMO_ERROR_INVALID_HANDLE);
+    dynamo_request_destroy(other);
+    dynamo_queue_destroy(queue);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
+    check_rejected(queue, -1);
     /* Nothing of that did any harm. */
     CHECK_TEXT(dynamo_response_text(response, NULL), "hi");
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);

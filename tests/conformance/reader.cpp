@@ -20,8 +20,8 @@ using dynamo_llm::Request;
 using dynamo_llm::Response;
 
 const char *name_of(Mode mode) {
-    static constexpr std::array names = {"recv", "poll",   "timeout", "callback",
-                                         "fd",   "notify", "range",   "coroutine"};
+    static constexpr std::array names = {"recv",   "poll",  "timeout", "callback", "fd",
+                                         "notify", "queue", "range",   "coroutine"};
     return names[static_cast<std::size_t>(mode)];
 }
 
@@ -198,6 +198,33 @@ class Notify : public Reader {
         expect(!received.is_pending(), "dynamo_request_notify() called, but there was nothing");
         return received;
     }
+};
+
+class Queued : public Reader {
+  public:
+    explicit Queued(Request request)
+        : Reader(std::move(request)), queue_(dynamo_llm::Queue::create()) {
+        request_.set_queue(queue_, this);
+    }
+
+    void check_after_end() override {
+        const dynamo_llm::Event more = queue_.next(std::chrono::milliseconds(10));
+        expect(more.is_pending(), "an event came after the terminal one");
+        expect_status(dynamo_request_status(handle()), answer_.status, "dynamo_request_status()");
+        dynamo_response_t *response = nullptr;
+        expect_status(dynamo_request_next(handle(), 0, &response), DYNAMO_ERROR_INVALID_STATE,
+                      "dynamo_request_next() of a request with a queue");
+    }
+
+  private:
+    Received take() override {
+        dynamo_llm::Event event = queue_.next();
+        expect(event.request == handle() && event.user == this,
+               "an event of a queue is of another request");
+        return {event.status, std::move(event.response)};
+    }
+
+    dynamo_llm::Queue queue_;
 };
 
 class Range : public Reader {
@@ -404,6 +431,8 @@ std::unique_ptr<Reader> Reader::make(Mode mode, const std::string &body, bool is
             return std::make_unique<Descriptor>(std::move(request));
         case Mode::notify:
             return std::make_unique<Notify>(std::move(request));
+        case Mode::queue:
+            return std::make_unique<Queued>(std::move(request));
         case Mode::range:
             return std::make_unique<Range>(std::move(request));
         default:

@@ -14,9 +14,10 @@
 #include "dynamo_llm.hpp"
 
 // The ways.
-enum class Mode { recv, poll, timeout, callback, fd, notify, range, coroutine };
-inline constexpr std::array all_modes = {Mode::recv, Mode::poll,   Mode::timeout, Mode::callback,
-                                         Mode::fd,   Mode::notify, Mode::range,   Mode::coroutine};
+enum class Mode { recv, poll, timeout, callback, fd, notify, queue, range, coroutine };
+inline constexpr std::array all_modes = {Mode::recv,     Mode::poll,  Mode::timeout,
+                                         Mode::callback, Mode::fd,    Mode::notify,
+                                         Mode::queue,    Mode::range, Mode::coroutine};
 const char *name_of(Mode mode);
 
 // Everything that came of a request.

@@ -22,7 +22,7 @@ extern "C" {
 
 namespace {
 
-Pool runtimes, requests, responses, streams;
+Pool runtimes, requests, responses, streams, queues;
 std::atomic<long> callbacks_set{0};
 std::atomic<long> callbacks_released{0};
 std::atomic<long> calls_made{0};
@@ -66,8 +66,8 @@ Handle *of(void *handle) {
 
 // A handle of the right kind as a rule, and now and then of another.
 void *some(Chance &chance, const Pool &right) {
-    const Pool *const pools[] = {&runtimes, &requests, &responses, &streams};
-    return (chance.one_in(12) ? *pools[chance.below(4)] : right).any(chance);
+    const Pool *const pools[] = {&runtimes, &requests, &responses, &streams, &queues};
+    return (chance.one_in(12) ? *pools[chance.below(5)] : right).any(chance);
 }
 
 // ------------------------------------------------------------------------- an engine in C
@@ -339,6 +339,35 @@ const Operation operations[] = {
                                       chance.one_in(8) ? nullptr : on_ready, &ready),
                 {stale, state, argument});
      }},
+    {"dynamo_queue_create", 1,
+     [](Chance &chance) {
+         dynamo_queue_destroy(of<dynamo_queue_t>(queues.exchange(chance, dynamo_queue_create())));
+     }},
+    {"dynamo_queue_destroy", 1,
+     [](Chance &chance) {
+         dynamo_queue_destroy(of<dynamo_queue_t>(some(chance, queues)));
+         expect(dynamo_last_status(), {stale});
+     }},
+    {"dynamo_request_set_queue", 5,
+     [](Chance &chance) {
+         expect(dynamo_request_set_queue(of<dynamo_request_t>(some(chance, requests)),
+                                         of<dynamo_queue_t>(some(chance, queues)), &queues),
+                {stale, state});
+     }},
+    {"dynamo_queue_next", 8,
+     [](Chance &chance) {
+         dynamo_event_t event{};
+         event.struct_size = chance.one_in(20) ? 8 : sizeof event;
+         const std::int32_t status = dynamo_queue_next(of<dynamo_queue_t>(some(chance, queues)),
+                                                       short_time(chance), &event);
+         expect(status, {stale, argument, DYNAMO_PENDING, DYNAMO_ERROR_CLOSED});
+         CHECK(status == DYNAMO_OK || event.response == nullptr);
+         if (status == DYNAMO_OK) {
+             CHECK(event.user == &queues && event.request != nullptr);
+             CHECK((event.status == DYNAMO_OK) == (event.response != nullptr));
+         }
+         dynamo_free(responses.exchange(chance, event.response));
+     }},
     {"dynamo_request_status", 3,
      [](Chance &chance) {
          expect_request(dynamo_request_status(of<dynamo_request_t>(some(chance, requests))));
@@ -582,6 +611,7 @@ int main(int count, char **words) {
     runtimes.each([](void *handle) { dynamo_runtime_destroy(of<dynamo_runtime_t>(handle)); });
     requests.each([](void *handle) { dynamo_request_destroy(of<dynamo_request_t>(handle)); });
     responses.each([](void *handle) { dynamo_free(handle); });
+    queues.each([](void *handle) { dynamo_queue_destroy(of<dynamo_queue_t>(handle)); });
     streams.each(
         [](void *handle) { dynamo_stream_finish(of<dynamo_stream_t>(handle), nullptr, nullptr); });
     EVENTUALLY(callbacks_released == callbacks_set);

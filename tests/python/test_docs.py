@@ -66,7 +66,7 @@ def test_compiled(name: str, tmp_path: Path) -> None:
 
 
 #: Engines, which the programs use_*.py beside them use.
-engines = {"python/shout.py", "python/parrot.py", "python/patient.py"}
+engines = {"python/shout.py", "python/parrot.py", "python/patient.py", "python/chorus.py"}
 
 
 @pytest.mark.parametrize("name", [name for name in programs_in("py") if name not in engines])

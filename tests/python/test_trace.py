@@ -50,12 +50,12 @@ def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
 
 def test_a_request(spans: InMemorySpanExporter) -> None:
     """Below the caller's span, with what the conventions name."""
-    with trace.span(body, "req-1", "an-engine", {}) as span:
-        assert span is not None
-        span.see({"text": "a"})
-        span.see({"finish_reason": "length", "index": 1})
-        span.see({"finish_reason": "stop", "index": 0})
-        span.finish({"prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 2})
+    span = trace.start(body, "req-1", "an-engine", {})
+    assert span is not None
+    span.see({"text": "a"})
+    span.see({"finish_reason": "length", "index": 1})
+    span.see({"finish_reason": "stop", "index": 0})
+    span.finish({"prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 2})
     (done,) = spans.get_finished_spans()
     assert done.name == "chat m"
     assert done.context.trace_id == int(parent.split("-")[1], 16)
@@ -97,6 +97,21 @@ def test_through_a_runtime(spans: InMemorySpanExporter, kind: str) -> None:
     assert bad.attributes["error.type"] == "ContextLengthError"
 
 
+def test_steps(spans: InMemorySpanExporter) -> None:
+    """Of an engine of steps, whose own spans are below the request's."""
+    with dynamo_llm.Runtime(engine("stepping:Stepping")) as runtime:
+        runtime.complete("length:one two", traceparent=parent).result()
+        with pytest.raises(dynamo_llm.EngineFailedError):
+            runtime.complete("fail:x", traceparent=parent).result()
+        runtime.complete("span:x", traceparent=parent).result()
+    well, badly, inner, outer = spans.get_finished_spans()
+    assert well.attributes is not None and badly.attributes is not None
+    assert well.attributes["gen_ai.response.finish_reasons"] == ("length",)
+    assert well.attributes["gen_ai.usage.output_tokens"] == 2
+    assert badly.attributes["error.type"] == "ValueError"
+    assert inner.parent.span_id == outer.context.span_id
+
+
 def test_mistralrs(spans: InMemorySpanExporter) -> None:
     """Engines that know nothing of traces are traced, too."""
     with dynamo_llm.Runtime() as runtime:
@@ -122,9 +137,13 @@ def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
             yield from ()
 
     async def answer() -> None:
-        with ThreadPoolExecutor(1) as threads, trace.span(body, "r", "e", {}):
+        span = trace.start(body, "r", "e", {})
+        assert span is not None
+        span.enter()
+        with ThreadPoolExecutor(1) as threads:
             for each in (on_the_loop(), in_a_thread()):
                 await Pusher(0, threads).push([each])  # nothing is pushed
+        span.finish(None)
 
     asyncio.run(answer())
     *inner, outer = spans.get_finished_spans()
@@ -134,9 +153,10 @@ def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("why"), asyncio.CancelledError()])
 def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
-    """The span says what failed, and the error goes on."""
-    with pytest.raises(type(error)), trace.span({**body, "model": None}, "r", "e", {"path": "p"}):
-        raise error
+    """The span says what failed."""
+    span = trace.start({**body, "model": None}, "r", "e", {"path": "p"})
+    assert span is not None
+    span.fail(error)
     (done,) = spans.get_finished_spans()
     assert done.status.status_code is api.StatusCode.ERROR
     assert done.attributes is not None and done.attributes["error.type"] == type(error).__name__
@@ -145,8 +165,7 @@ def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
 
 def test_without_a_parent(spans: InMemorySpanExporter) -> None:
     """A request that nobody traces has no span."""
-    with trace.span({"prompt": "x"}, "r", "e", {}) as span:
-        assert span is None
+    assert trace.start({"prompt": "x"}, "r", "e", {}) is None
     assert spans.get_finished_spans() == ()
 
 
@@ -160,8 +179,7 @@ def test_without_the_library(spans: InMemorySpanExporter, monkeypatch: pytest.Mo
         return real(name, *arguments, **more)
 
     monkeypatch.setattr(builtins, "__import__", no_telemetry)
-    with trace.span(body, "r", "e", {}) as span:
-        assert span is None
+    assert trace.start(body, "r", "e", {}) is None
     assert spans.get_finished_spans() == ()
 
 

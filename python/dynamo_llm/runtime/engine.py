@@ -3,7 +3,10 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from dynamo_llm.runtime.sink import Sink
 
 
 class Usage(TypedDict, total=False):
@@ -104,7 +107,7 @@ class EngineConfig:
     """To be called on the loop when ``describe()`` says something else than before."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EngineRequest:
     """A request, as its engine gets it."""
 
@@ -120,7 +123,7 @@ class EngineRequest:
     thread. For engines that pass it on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DataRequest:
     """A request of data, as its engine gets it."""
 
@@ -249,6 +252,36 @@ class TokenEngine(Protocol):
 
     def stop(self) -> Awaitable[None] | None:
         """Free the model."""
+
+
+class StepEngine(Protocol):
+    """An engine of text that owns its step loop: each step makes a token for each of many requests, and
+    :func:`dynamo_llm.runtime.sink.push_step` brings them to their callers in one call, without a generator,
+    a task or a turn of the loop for each. It is told of requests in place of answering them:
+    ``generate()`` is missing, the rest is as for :class:`Engine`.
+    """
+
+    kind: Literal["steps"]
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    def start(self) -> Awaitable[None] | None:
+        """Load the model, and start the step loop: a thread, or a task."""
+
+    def add(self, request: EngineRequest, sink: "Sink") -> None:
+        """Take a request, whose answer goes into ``sink``. Called on the loop; must not block. What it raises
+        is the request's end.
+        """
+
+    def cancel(self, sink: "Sink") -> None:
+        """The caller has gone, or the deadline has passed: call ``sink.finish()`` when the request is out of
+        the step loop. Called on the loop; must not block.
+        """
+
+    # Optional: def space(self, sink: Sink) -> None, a full stream has room again; as cancel().
+
+    def stop(self) -> Awaitable[None] | None:
+        """End the step loop and free the model."""
 
 
 class DataEngine(Protocol):

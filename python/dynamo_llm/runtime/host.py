@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.instance import Instance, describe
+from dynamo_llm.runtime.failure import describe
+from dynamo_llm.runtime.instance import Instance
 from dynamo_llm.runtime.log import CoreHandler, LogWriter, follow_level
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
@@ -32,11 +33,28 @@ _exit_patience = 2.0
 _log = logging.getLogger("dynamo_llm.host")
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """The kind of loop that the environment asks for."""
+    kind = os.environ.get("DYNAMO_LLM_LOOP", "asyncio")
+    if kind == "asyncio":
+        return asyncio.new_event_loop()
+    if kind != "uvloop":
+        raise ValueError(f'the environment variable DYNAMO_LLM_LOOP is "{kind}"; it is "asyncio" or "uvloop"')
+    try:
+        import uvloop
+    except ImportError as error:
+        raise ImportError(
+            "the environment variable DYNAMO_LLM_LOOP asks for uvloop, which this Python has not: "
+            "pip install 'dynamo-llm[uvloop]'"
+        ) from error
+    return uvloop.new_event_loop()
+
+
 class Host:
     """Everything that runs on the loop."""
 
     def __init__(self, root_logger: logging.Logger, owns_python: bool) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
         self._root_logger = root_logger
         self._owns_python = owns_python
         self._instances: dict[int, Instance] = {}

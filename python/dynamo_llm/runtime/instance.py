@@ -2,58 +2,37 @@
 """A started engine and the requests in it."""
 
 import asyncio
+import functools
 import inspect
 import json
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dynamo_llm import _core
-from dynamo_llm.errors import DynamoError, NotSupportedError
-from dynamo_llm.runtime import data, registry, trace
-from dynamo_llm.runtime.engine import DataRequest, EngineConfig, EngineRequest, ModelInfo, Usage
-from dynamo_llm.runtime.pusher import Answer, Pusher
+from dynamo_llm.errors import NotSupportedError
+from dynamo_llm.runtime import registry, trace
+from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo
+from dynamo_llm.runtime.pusher import Answer
+from dynamo_llm.runtime.run import Opened, Run
+from dynamo_llm.runtime.sink import Sink
 
 if TYPE_CHECKING:
     from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
-_ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
-_OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
 
 #: Requests that an engine of plain generators answers at once; more wait. An attribute
 #: ``max_threads`` of the engine overrides it.
 _default_threads = 32
 
+#: Tokens that a stream must have room for, so that chunks are pushed together.
+_gathering = 1024
+
 #: Attribute of a model that comes and goes, with its pipelines by instance.
 _pipelines = "_dynamo_llm_pipelines"
-
-
-def as_text(text: str) -> str:
-    """A text without lone surrogates, which are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def describe(error: BaseException) -> tuple[int, str, str]:
-    """Status, message and details (JSON) that a caller gets for an exception. Does not raise."""
-    kind = type(error)
-    try:
-        text = str(error)
-    except Exception:
-        text = "(an exception that cannot say what it is)"
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    if isinstance(error, DynamoError):
-        status = error.status
-    else:
-        status = _OUT_OF_MEMORY if isinstance(error, MemoryError) else _ENGINE_FAILED
-        text = f"{name}: {text}"
-    trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    details: dict[str, Any] = {"python": {"type": name, "traceback": as_text(trace)}}
-    if isinstance(error, DynamoError):  # what an engine knows better than its status
-        details |= {key: error.details[key] for key in ("retriable", "fatal") if key in error.details}
-    return status, as_text(text), json.dumps(details)
 
 
 class Instance:
@@ -79,12 +58,13 @@ class Instance:
         self.info: ModelInfo = {}
         """What the engine said of its model."""
         self._engine: Any = None
-        self._takes_data = False
+        self._kind = "text"
         self._pipeline: Pipeline | None = None
         self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: ThreadPoolExecutor | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._pushers: dict[int, Pusher] = {}
+        self._runs: dict[int, Run | Sink] = {}
+        # A reader that got many chunks at once would find a small stream full.
+        self._may_gather = config.get("stream", {}).get("capacity", _gathering) >= _gathering
 
     async def start(self) -> None:
         """Load the engine; raises what it raises."""
@@ -99,8 +79,8 @@ class Instance:
         try:
             if hasattr(engine, "describe"):
                 self.info = engine.describe()
-            self._takes_data = getattr(engine, "kind", "text") == "data"
-            if getattr(engine, "kind", "text") == "tokens":
+            self._kind = getattr(engine, "kind", "text")
+            if self._kind == "tokens":
                 self._pipeline = await loop.run_in_executor(None, self._open_pipeline, engine, self.info)
                 self.info = self._pipeline.info
         except BaseException:
@@ -138,12 +118,13 @@ class Instance:
 
         :param may_use_threads: False while Python shuts down: from 3.12 on it starts no thread then.
         """
-        if self._tasks:
-            for stream, task in self._tasks.items():
+        if self._runs:
+            runs = list(self._runs.items())
+            for stream, run in runs:
                 # A thread that is in there notices, for its stream is gone when it pushes.
                 _core.stream_fail(stream, _CLOSED, "Python in this process is shutting down", "")
-                task.cancel()
-            await asyncio.wait(self._tasks.values())
+                run.cancel()
+            await asyncio.gather(*(run.ended() for _, run in runs))
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await self._call(engine.stop, may_use_threads)
@@ -164,70 +145,45 @@ class Instance:
 
         :param text: OpenAI's body as JSON; or, if ``is_data``, data: bytes, or JSON.
         """
-        task = asyncio.get_running_loop().create_task(self._run(stream, request_id, text, is_data))
-        self._tasks[stream] = task
+        assert self._threads is not None
+        if self._kind == "steps" and not is_data:
+            self._start_sink(stream, request_id, text)
+            return
+        run = Run(stream, request_id, text, self._threads, self._runs)
+        if is_data != (self._kind == "data"):
+            opening = self._refuse()
+        elif is_data:
+            opening = run.open_data(self._engine.generate)
+        else:
+            opening = run.open(self._ask, self._trace)
+        run.start(opening, self._may_gather)
 
-        def done(task: asyncio.Task[None]) -> None:
-            del self._tasks[stream]
-            if task.cancelled():  # before it ran at all
-                _core.stream_fail(stream, *describe(asyncio.CancelledError()))
-
-        task.add_done_callback(done)
+    def _start_sink(self, stream: int, request_id: str, text: str | bytes) -> None:
+        body = json.loads(text)
+        context = copy_context()
+        span = self._trace(body, request_id)
+        if span is not None:
+            context.run(span.enter)
+        sink = Sink(stream, request_id, self._engine, span, functools.partial(self._runs.pop, stream, None))
+        self._runs[stream] = sink
+        sink.start(body, context)
 
     def cancel(self, stream: int) -> None:
         """The caller has gone."""
-        if task := self._tasks.get(stream):
-            task.cancel()
+        if run := self._runs.get(stream):
+            run.cancel()
 
     def space(self, stream: int) -> None:
         """A stream that was full has room again."""
-        if pusher := self._pushers.get(stream):
-            pusher.space()
+        if run := self._runs.get(stream):
+            run.space()
 
-    async def _run(self, stream: int, request_id: str, text: str | bytes, is_data: bool) -> None:
-        try:
-            if is_data != self._takes_data:
-                takes, other = ("requests of data", "OpenAI bodies")[:: 1 if self._takes_data else -1]
-                raise NotSupportedError(f'the engine "{self._config.engine}" takes {takes}, and no {other}')
-            usage = None
-            if is_data:
-                await self._answer_data(stream, request_id, text)
-            else:
-                usage = await self._answer(stream, request_id, text)
-            _core.stream_finish(stream, "", cast("dict[str, Any] | None", usage))
-            return
-        except BaseException as error:  # SystemExit, too: the host's process is not the engine's
-            # After a cancel nobody hears of it. An engine may also raise CancelledError by itself.
-            failure = describe(error)
-        # Here the exception has gone, and with it all that the engine held: the caller may need the memory.
-        _core.stream_fail(stream, *failure)
+    async def _refuse(self) -> Opened:
+        takes, other = ("requests of data", "OpenAI bodies")[:: 1 if self._kind == "data" else -1]
+        raise NotSupportedError(f'the engine "{self._config.engine}" takes {takes}, and no {other}')
 
-    async def _answer_data(self, stream: int, request_id: str, given: str | bytes) -> None:
-        assert self._threads is not None
-        pusher = Pusher(stream, self._threads)
-        self._pushers[stream] = pusher
-        try:
-            content = given if isinstance(given, bytes) else json.loads(given)
-            request = DataRequest(request_id, content, pusher.is_cancelled, pusher.remaining)
-            await pusher.push([data.chunks(self._engine.generate(request))])
-        finally:
-            del self._pushers[stream]
-
-    async def _answer(self, stream: int, request_id: str, text: str | bytes) -> Usage | None:
-        body = json.loads(text)
-        assert self._threads is not None
-        with trace.span(body, request_id, self._config.engine, self.info) as span:
-            pusher = Pusher(stream, self._threads, span)
-            self._pushers[stream] = pusher
-            try:
-                usage = await pusher.push(
-                    await self._ask(EngineRequest(request_id, body, pusher.is_cancelled, pusher.remaining))
-                )
-            finally:
-                del self._pushers[stream]
-            if span is not None:
-                span.finish(usage)
-        return usage
+    def _trace(self, body: dict[str, Any], request_id: str) -> trace.Span | None:
+        return trace.start(body, request_id, self._config.engine, self.info)
 
     async def _ask(self, request: EngineRequest) -> Sequence[Answer]:
         """The choices of the answer to a request; those of a text engine come together."""

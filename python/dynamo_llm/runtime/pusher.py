@@ -3,18 +3,18 @@
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from dynamo_llm import _core
 from dynamo_llm.runtime.engine import Chunk, Usage
-from dynamo_llm.runtime.trace import Span
 
 _OK = _core.STATUSES["DYNAMO_OK"]
 _PENDING = _core.STATUSES["DYNAMO_PENDING"]
 
 Answer = AsyncIterator[Chunk] | Iterator[Chunk]
+See = Callable[[Chunk], None]
 
 
 class Pusher:
@@ -22,14 +22,15 @@ class Pusher:
 
     :param stream: the core's.
     :param threads: where plain generators run.
-    :param span: is told of the chunks.
     """
 
-    def __init__(self, stream: int, threads: ThreadPoolExecutor, span: Span | None = None) -> None:
+    __slots__ = ("_has_failed", "_see", "_stream", "_threads", "_waiters")
+
+    def __init__(self, stream: int, threads: ThreadPoolExecutor) -> None:
         self._stream = stream
         self._threads = threads
-        self._span = span
-        self._waiters: list[asyncio.Future[None]] = []
+        self._see: See | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None  # most streams are never full
         self._has_failed = False
 
     def is_cancelled(self) -> bool:
@@ -42,16 +43,18 @@ class Pusher:
 
     def space(self) -> None:
         """The stream, which was full, has room again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def push(self, answers: Sequence[Answer]) -> Usage | None:
+    async def push(self, answers: Sequence[Answer], see: See | None = None) -> Usage | None:
         """Push the choices of an answer, all at the same time. If one fails the others are ended, too.
 
+        :param see: called with each chunk that was pushed, from any thread.
         :returns: the counts of the whole request, if the engine counts.
         """
+        self._see = see
         if len(answers) == 1:
             return await self._push_one(answers[0])
         tasks = [asyncio.ensure_future(self._push_one(answer)) for answer in answers]
@@ -83,25 +86,28 @@ class Pusher:
         try:
             async for chunk in answer:
                 while (status := self._push_chunk(chunk)) == _PENDING:
-                    await self._wait_for_space()
+                    await self.wait_for_space()
                 if status != _OK:
                     break
                 usage = chunk.get("usage", usage)
-                if self._span is not None:
-                    self._span.see(chunk)
+                if self._see is not None:
+                    self._see(chunk)
         finally:
             if close := getattr(answer, "aclose", None):
                 await close()
         return usage
 
-    async def _wait_for_space(self) -> None:
+    def wait_for_space(self) -> "asyncio.Future[None]":
+        """Done when the stream, which is full, has room again."""
         waiter = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = []
         self._waiters.append(waiter)
-        await waiter
+        return waiter
 
     async def _push_in_thread(self, answer: Iterator[Chunk]) -> Usage | None:
-        # Not through the future, to which the pool's thread holds on: with an exception goes all that the
-        # engine had, and the caller hears of it as soon as the loop does.
+        # Not through the future, to which the thread holds on: with an exception goes all that the engine
+        # had, and the caller hears of it as soon as the loop does.
         failures: list[BaseException] = []
 
         def work() -> Usage | None:
@@ -113,8 +119,8 @@ class Pusher:
                     if status != _OK or self._has_failed:
                         break
                     usage = chunk.get("usage", usage)
-                    if self._span is not None:
-                        self._span.see(chunk)
+                    if self._see is not None:
+                        self._see(chunk)
             except BaseException as error:
                 failures.append(error)
             try:

@@ -5,8 +5,7 @@ What is done with them is the program's choice: it installs opentelemetry-sdk an
 Without opentelemetry-api nothing happens.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dynamo_llm.runtime.engine import Chunk, ModelInfo, Usage
@@ -24,7 +23,7 @@ _attributes = {
 
 
 class Span:
-    """The span of one request.
+    """The span of one request. One of :meth:`finish` and :meth:`fail` ends it, from any thread.
 
     :param span: OpenTelemetry's.
     """
@@ -32,6 +31,14 @@ class Span:
     def __init__(self, span: Any) -> None:
         self._span = span
         self._reasons: dict[int, str] = {}
+
+    def enter(self) -> None:
+        """Make it the current one, so that an engine's own spans are below it, for as long as the caller's
+        context lives: a task's, or a copy.
+        """
+        from opentelemetry import context, trace
+
+        context.attach(trace.set_span_in_context(self._span))
 
     def see(self, chunk: Chunk) -> None:
         """Look at a chunk that the caller gets. From any thread."""
@@ -48,12 +55,21 @@ class Span:
             self._span.set_attribute("gen_ai.usage.output_tokens", usage.get("completion_tokens", 0))
             if "cached_tokens" in usage:
                 self._span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage["cached_tokens"])
+        self._span.end()
+
+    def fail(self, error: BaseException) -> None:
+        """There is no more of the answer; asyncio's CancelledError, too."""
+        from opentelemetry.trace import Status, StatusCode
+
+        self._span.set_attribute("error.type", type(error).__qualname__)
+        self._span.record_exception(error)
+        self._span.set_status(Status(StatusCode.ERROR, str(error)))
+        self._span.end()
 
 
-@contextlib.contextmanager
-def span(body: Mapping[str, Any], request_id: str, engine: str, info: ModelInfo) -> Iterator[Span | None]:
-    """The span of the engine's work on a request; the current one meanwhile, so that an engine's own spans
-    are below it. None if the body has no ``traceparent``, or opentelemetry-api is not installed.
+def start(body: Mapping[str, Any], request_id: str, engine: str, info: ModelInfo) -> Span | None:
+    """The span of the engine's work on a request, from now on. None if the body has no ``traceparent``, or
+    opentelemetry-api is not installed.
 
     :param body: OpenAI's, with ``traceparent`` and perhaps ``tracestate``.
     :param engine: its name.
@@ -61,14 +77,12 @@ def span(body: Mapping[str, Any], request_id: str, engine: str, info: ModelInfo)
     """
     parent = body.get("traceparent")
     if parent is None:
-        yield None
-        return
+        return None
     try:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
-        yield None
-        return
+        return None
     headers = {key: body[key] for key in ("traceparent", "tracestate") if isinstance(body.get(key), str)}
     operation = "chat" if "messages" in body else "embeddings" if "input" in body else "text_completion"
     model = body.get("model") or info.get("path")
@@ -88,19 +102,11 @@ def span(body: Mapping[str, Any], request_id: str, engine: str, info: ModelInfo)
         attributes["gen_ai.request.stop_sequences"] = [stops] if isinstance(stops, str) else list(stops)
     if body.get("n", 1) not in (None, 1):
         attributes["gen_ai.request.choice.count"] = body["n"]
-    tracer = trace.get_tracer("dynamo_llm")
-    with tracer.start_as_current_span(
-        operation if model is None else f"{operation} {model}",
-        context=TraceContextTextMapPropagator().extract(headers),
-        kind=trace.SpanKind.INTERNAL,
-        attributes=attributes,
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as current:
-        try:
-            yield Span(current)
-        except BaseException as error:  # asyncio's CancelledError, too
-            current.set_attribute("error.type", type(error).__qualname__)
-            current.record_exception(error)
-            current.set_status(trace.Status(trace.StatusCode.ERROR, str(error)))
-            raise
+    return Span(
+        trace.get_tracer("dynamo_llm").start_span(
+            operation if model is None else f"{operation} {model}",
+            context=TraceContextTextMapPropagator().extract(headers),
+            kind=trace.SpanKind.INTERNAL,
+            attributes=attributes,
+        )
+    )

@@ -28,8 +28,11 @@ class Answer:
 
     def chunks(self, choice: Any) -> list[Chunk]:
         """What a chunk of mistral.rs is; the last one of it has what counts once."""
-        content = self._text(choice)
+        # Each look at an attribute makes a new object of it.
+        said = choice.delta
+        given_logprobs = choice.logprobs
         reason = choice.finish_reason
+        content = self._text(said, given_logprobs, reason)
         delta: dict[str, Any] = {}
         calls: list[dict[str, Any]] = []
         if self._forced is not None:
@@ -38,19 +41,19 @@ class Answer:
                 calls += self._forced.finish()
                 reason = "tool_calls" if reason == "stop" else reason
             content = ""
-        elif choice.delta.tool_calls:
-            found = tools.of_answer(choice.delta.tool_calls)
+        elif its_calls := said.tool_calls:
+            found = tools.of_answer(its_calls)
             delta["tool_calls"] = found if self._request.may_call_several else found[:1]
-        if choice.delta.reasoning_content and not self._request.is_exact:
-            delta["reasoning_content"] = choice.delta.reasoning_content
+        if not self._request.is_exact and (thought := said.reasoning_content):
+            delta["reasoning_content"] = thought
         text = self._stops.feed(content)
         if self._stops.has_matched:
             reason = "stop"
         last: Chunk = {"index": self._index, "text": text + self._stops.flush() if reason else text}
         if reason:
             last["finish_reason"] = _reasons.get(reason, reason)
-        if choice.logprobs is not None and self._request.logprobs is not None and not self._stops.has_matched:
-            last["logprobs"] = self._logprobs(choice.logprobs)
+        if given_logprobs is not None and self._request.logprobs is not None and not self._stops.has_matched:
+            last["logprobs"] = self._logprobs(given_logprobs)
         self._length += len(content)
         if calls:
             delta.update(calls.pop())
@@ -58,12 +61,12 @@ class Answer:
             last["delta"] = delta
         return [*(Chunk(index=self._index, delta=call) for call in calls), last]
 
-    def _text(self, choice: Any) -> str:
+    def _text(self, said: Any, given_logprobs: Any, reason: str | None) -> str:
         """The text of a chunk."""
         if not self._request.is_exact:
-            return choice.delta.content or ""
-        data = b"" if choice.logprobs is None else bytes(choice.logprobs.bytes or b"")
-        return self._decoder.decode(data, bool(choice.finish_reason))
+            return said.content or ""
+        data = b"" if given_logprobs is None else bytes(given_logprobs.bytes or b"")
+        return self._decoder.decode(data, bool(reason))
 
     def _logprobs(self, given: Any) -> dict[str, Any]:
         count = self._request.logprobs or 0

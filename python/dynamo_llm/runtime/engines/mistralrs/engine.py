@@ -184,8 +184,8 @@ class MistralRsEngine:
                     continue
                 for choice in chunk.choices:
                     *first, last = answer.chunks(choice)
-                    if chunk.usage is not None:
-                        usages[index] = usage_of(chunk.usage)
+                    if (counts := chunk.usage) is not None:
+                        usages[index] = usage_of(counts)
                         if len(usages) == len(answers):
                             last["usage"] = sum_of(list(usages.values()))
                     yield from (*first, last)

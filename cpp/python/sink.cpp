@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "python/sink.hpp"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "python/api.hpp"
+#include "python/chunk.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace dynamo::python {
+namespace {
+
+// The engine's side of one request. It is used with the GIL.
+struct Sink {
+    std::uintptr_t stream;  // 0 once the answer has ended
+    nb::object see;         // called with each chunk that was pushed; or None
+};
+
+dynamo_stream_t *stream_of(const Sink &sink) {
+    return reinterpret_cast<dynamo_stream_t *>(sink.stream);
+}
+
+[[noreturn]] void reject(PyObject *kind, const std::string &message) {
+    PyErr_SetString(kind, message.c_str());
+    throw nb::python_error();
+}
+
+// The stream, given up.
+dynamo_stream_t *give_up(Sink &sink) {
+    dynamo_stream_t *const stream = stream_of(sink);
+    sink.stream = 0;
+    sink.see = nb::none();
+    return stream;
+}
+
+bool push_one(Sink &sink, nb::dict dict) {
+    Chunk chunk;
+    if (!chunk.read(dict.ptr())) {
+        nb::raise_python_error();
+    }
+    if (chunk.usage != nullptr) {
+        reject(PyExc_ValueError, "\"usage\" belongs to finish(), and not to a chunk of a sink");
+    }
+    if (sink.stream == 0) {
+        return true;
+    }
+    const std::int32_t status = push(stream_of(sink), chunk.what);
+    if (PyErr_Occurred() != nullptr) {
+        nb::raise_python_error();
+    }
+    if (status == DYNAMO_OK && !sink.see.is_none()) {
+        sink.see(dict);
+    }
+    return status != DYNAMO_PENDING;
+}
+
+void finish(Sink &sink, const std::optional<std::string> &reason, nb::handle usage) {
+    if (sink.stream == 0) {
+        return;
+    }
+    dynamo_usage_t counts{};
+    if (!usage.is_none() && !read_usage(usage.ptr(), counts)) {
+        nb::raise_python_error();
+    }
+    dynamo_stream_finish(give_up(sink), reason ? reason->c_str() : nullptr,
+                         usage.is_none() ? nullptr : &counts);
+}
+
+void fail(Sink &sink, std::int32_t status, const std::string &message, const std::string &detail) {
+    if (sink.stream != 0) {
+        dynamo_stream_fail(give_up(sink), status, message.c_str(),
+                           detail.empty() ? nullptr : detail.c_str());
+    }
+}
+
+// A list or a tuple as it is, anything else as a list.
+class Items {
+  public:
+    // What is None has no items. Throws what Python raises.
+    Items(nb::handle sequence, const char *name) {
+        if (sequence.is_none()) {
+            return;
+        }
+        const std::string problem = std::string(name) + " of push_step() must be a sequence";
+        items_ = nb::steal(PySequence_Fast(sequence.ptr(), problem.c_str()));
+        if (!items_.is_valid()) {
+            nb::raise_python_error();
+        }
+    }
+
+    bool are_there() const { return items_.is_valid(); }
+    std::size_t count() const {
+        return static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items_.ptr()));
+    }
+    PyObject *operator[](std::size_t i) const {
+        return PySequence_Fast_GET_ITEM(items_.ptr(), static_cast<Py_ssize_t>(i));
+    }
+
+  private:
+    nb::object items_;
+};
+
+// What a step pushes; kept from call to call, since a step is as large as the one before. Only with the
+// GIL, and no Python code runs while it is in use.
+struct Step {
+    std::vector<dynamo_push_t> pushes;
+    std::vector<dynamo_chunk_t> chunks;
+    std::vector<std::uint32_t> ids;
+
+    void prepare(std::size_t count) {
+        pushes.resize(count);
+        chunks.assign(count, dynamo_chunk_t{});
+        ids.resize(count);
+    }
+};
+
+[[noreturn]] void reject_counts(std::size_t sinks, const char *name, std::size_t count) {
+    reject(PyExc_ValueError, "push_step() got " + std::to_string(sinks) + " sinks and " +
+                                 std::to_string(count) + " " + name);
+}
+
+nb::list push_step(nb::handle its_sinks, nb::handle its_ids, nb::handle its_texts) {
+    const Items sinks(its_sinks, "sinks");
+    const Items ids(its_ids, "token_ids");
+    const Items texts(its_texts, "texts");
+    if (!sinks.are_there()) {
+        reject(PyExc_TypeError, "sinks of push_step() must be a sequence");
+    }
+    const std::size_t count = sinks.count();
+    if (ids.are_there() && ids.count() != count) {
+        reject_counts(count, "token_ids", ids.count());
+    }
+    if (texts.are_there() && texts.count() != count) {
+        reject_counts(count, "texts", texts.count());
+    }
+    if (!ids.are_there() && !texts.are_there()) {
+        reject(PyExc_ValueError, "push_step() needs token_ids or texts");
+    }
+
+    static Step *const step = new Step;  // never freed, like the module itself
+    step->prepare(count);
+    bool is_seen = false;
+    for (std::size_t i = 0; i < count; ++i) {
+        dynamo_chunk_t &chunk = step->chunks[i];
+        chunk.struct_size = sizeof chunk;
+        if (!nb::isinstance<Sink>(sinks[i])) {
+            reject(PyExc_TypeError, "sinks of push_step() must be Sink, and number " +
+                                        std::to_string(i) + " is " + Py_TYPE(sinks[i])->tp_name);
+        }
+        const Sink &sink = *nb::inst_ptr<Sink>(sinks[i]);
+        is_seen = is_seen || !sink.see.is_none();
+        if (ids.are_there()) {
+            if (!read_uint32(ids[i], step->ids[i])) {
+                nb::raise_python_error();
+            }
+            chunk.token_ids = &step->ids[i];
+            chunk.token_count = 1;
+        }
+        if (texts.are_there() && texts[i] != Py_None && !read_text(texts[i], chunk)) {
+            nb::raise_python_error();
+        }
+        step->pushes[i] = {stream_of(sink), &chunk, DYNAMO_OK};
+    }
+
+    dynamo_stream_push_many(step->pushes.data(), count, sizeof(dynamo_push_t));
+
+    nb::list full;
+    std::vector<std::int32_t> statuses;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (step->pushes[i].stream == nullptr) {  // it ended meanwhile, in another thread
+            step->pushes[i].status = DYNAMO_ERROR_CANCELLED;
+        }
+        const std::int32_t status = step->pushes[i].status;
+        if (status == DYNAMO_PENDING) {
+            full.append(i);
+        } else if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {
+            reject(status == DYNAMO_ERROR_OUT_OF_MEMORY ? PyExc_MemoryError : PyExc_ValueError,
+                   "push_step() of sink number " + std::to_string(i) + ": " +
+                       dynamo_status_name(status));
+        }
+        if (is_seen) {
+            statuses.push_back(status);
+        }
+    }
+    for (std::size_t i = 0; i < statuses.size(); ++i) {  // Python runs from here on
+        const nb::object see = nb::inst_ptr<Sink>(sinks[i])->see;
+        if (statuses[i] == DYNAMO_OK && !see.is_none()) {
+            nb::dict chunk;
+            if (ids.are_there()) {
+                chunk["token_ids"] = nb::make_tuple(nb::borrow(ids[i]));
+            }
+            if (texts.are_there() && texts[i] != Py_None) {
+                chunk["text"] = nb::borrow(texts[i]);
+            }
+            see(chunk);
+        }
+    }
+    return full;
+}
+
+}  // namespace
+
+void bind_sink(nb::module_ &m) {
+    nb::class_<Sink>(m, "Sink", "The engine's side of one request; see runtime/sink.py.")
+        .def(
+            "__init__",
+            [](Sink *place, std::uintptr_t stream, nb::object see) {
+                new (place) Sink{stream, std::move(see)};
+            },
+            "stream"_a, "see"_a.none(),
+            nb::sig("def __init__(self, stream: int, see: "
+                    "collections.abc.Callable[[typing.Any], None] | None) -> None"))
+        .def("push", &push_one, "chunk"_a,
+             nb::sig("def push(self, chunk: dict[str, typing.Any]) -> bool"),
+             "Push a chunk. False if the stream is full, and nothing was taken. What has ended, or "
+             "was cancelled, takes everything and drops it.")
+        .def("finish_stream", &finish, "reason"_a.none(), "usage"_a.none(),
+             nb::sig("def finish_stream(self, reason: str | None, usage: typing.Any) -> None"),
+             "End the answer well and give the stream up.")
+        .def("fail_stream", &fail, "status"_a, "message"_a, "detail"_a,
+             "End the answer with an error and give the stream up.")
+        .def_prop_ro(
+            "has_ended", [](const Sink &sink) { return sink.stream == 0; },
+            "Whether finish() or fail() was called.")
+        .def_prop_ro(
+            "is_cancelled",
+            [](const Sink &sink) {
+                return sink.stream == 0 || dynamo_stream_is_cancelled(stream_of(sink)) != 0;
+            },
+            "Whether nobody wants the rest of the answer.");
+    m.def(
+        "push_step", &push_step, "sinks"_a.none(), "token_ids"_a.none(),
+        "texts"_a.none() = nb::none(),
+        nb::sig("def push_step(sinks: collections.abc.Sequence[Sink], "
+                "token_ids: collections.abc.Sequence[int] | None, "
+                "texts: collections.abc.Sequence[str | bytes | None] | None = None) -> list[int]"),
+        "Push one token to each of many sinks; see runtime/sink.py.");
+}
+
+}  // namespace dynamo::python

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Completion queues: one place to wait for many requests. */
+#include <string.h>
+
+#include "dynamo_llm/engine.h"
+#include "support.h"
+
+static dynamo_event_t next(dynamo_queue_t *queue, int64_t timeout_ms, int32_t status) {
+    dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
+    CHECK_STATUS(dynamo_queue_next(queue, timeout_ms, &event), status);
+    return event;
+}
+
+static dynamo_queue_t *new_queue(void) {
+    dynamo_queue_t *queue = dynamo_queue_create();
+    CHECK(queue != NULL);
+    return queue;
+}
+
+static dynamo_request_t *queued(dynamo_request_t *request, dynamo_queue_t *queue, void *user) {
+    CHECK_STATUS(dynamo_request_set_queue(request, queue, user), DYNAMO_OK);
+    return request;
+}
+
+static void responses_and_then_one_end(void) {
+    dynamo_runtime_t *runtime = start_echo();
+    dynamo_queue_t *queue = new_queue();
+    int user = 0;
+    dynamo_request_t *request = sent(runtime, queued(say("a b c"), queue, &user));
+    answer whole = {0};
+    dynamo_event_t event;
+    while (event = next(queue, -1, DYNAMO_OK), event.status == DYNAMO_OK) {
+        CHECK(event.request == request && event.user == &user && event.response != NULL);
+        add_response(&whole, event.response);
+    }
+    CHECK_STATUS(event.status, DYNAMO_END);
+    CHECK(event.request == request && event.user == &user && event.response == NULL);
+    CHECK_TEXT(whole.text, "a b c");
+    CHECK_TEXT(whole.finish_reason, "stop");
+    answer_free(&whole);
+    next(queue, 10, DYNAMO_PENDING);
+    next(queue, 0, DYNAMO_PENDING);
+    dynamo_request_destroy(request);
+    next(queue, 0, DYNAMO_PENDING);
+    dynamo_queue_destroy(queue);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void errors_are_events(void) {
+    dynamo_runtime_t *runtime = start("{'engine': 'scripted'}");
+    dynamo_queue_t *queue = new_queue();
+    dynamo_request_t *fails =
+        sent(runtime, queued(say_script("[{'text': 'a'}, {'error': {'status': 'OVERLOADED', "
+                                        "'message': 'too much'}}]"),
+                             queue, NULL));
+    dynamo_event_t event = next(queue, -1, DYNAMO_OK);
+    CHECK_STATUS(event.status, DYNAMO_OK);
+    CHECK_TEXT(dynamo_response_text(event.response, NULL), "a");
+    dynamo_free(event.response);
+    event = next(queue, -1, DYNAMO_OK);
+    CHECK_STATUS(event.status, DYNAMO_ERROR_OVERLOADED);
+    CHECK(event.request == fails && event.response == NULL);
+    CHECK_CONTAINS(dynamo_request_error(fails), "too much");
+    dynamo_request_destroy(fails);
+
+    dynamo_request_t *stalls =
+        sent(runtime, queued(say_script("[{'stall': true}]"), queue, &queue));
+    next(queue, 10, DYNAMO_PENDING);
+    CHECK_STATUS(dynamo_request_cancel(stalls), DYNAMO_OK);
+    event = next(queue, -1, DYNAMO_OK);
+    CHECK_STATUS(event.status, DYNAMO_ERROR_CANCELLED);
+    CHECK(event.request == stalls && event.user == &queue);
+    dynamo_request_destroy(stalls);
+
+    dynamo_request_t *unsent = queued(say_script("[]"), queue, NULL);
+    CHECK_STATUS(dynamo_request_cancel(unsent), DYNAMO_OK);
+    CHECK_STATUS(dynamo_request_send(runtime, unsent), DYNAMO_ERROR_CANCELLED);
+    event = next(queue, -1, DYNAMO_OK);
+    CHECK_STATUS(event.status, DYNAMO_ERROR_CANCELLED);
+    CHECK(event.request == unsent);
+    dynamo_request_destroy(unsent);
+    next(queue, 10, DYNAMO_PENDING);
+    dynamo_queue_destroy(queue);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void nothing_of_a_request_that_was_destroyed(void) {
+    dynamo_runtime_t *runtime = start("{'engine': 'scripted'}");
+    dynamo_queue_t *queue = new_queue();
+    dynamo_request_t *gone =
+        sent(runtime, queued(say_script("[{'text': 'a'}, {'stall': true}]"), queue, NULL));
+    EVENTUALLY(statistic(runtime, "pushed") == 1);
+    dynamo_request_destroy(gone);
+    dynamo_request_t *stays = sent(runtime, queued(say_script("[{'text': 'b'}]"), queue, NULL));
+    dynamo_event_t event;
+    do { /* the text, and how it ends, together or one after the other */
+        event = next(queue, -1, DYNAMO_OK);
+        CHECK(event.request == stays);
+        dynamo_free(event.response);
+    } while (event.status == DYNAMO_OK);
+    CHECK_STATUS(event.status, DYNAMO_END);
+    next(queue, 20, DYNAMO_PENDING);
+    dynamo_request_destroy(stays);
+    dynamo_queue_destroy(queue);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void mistakes(void) {
+    dynamo_runtime_t *runtime = start_echo();
+    dynamo_queue_t *queue = new_queue();
+    counter calls = {0};
+    dynamo_request_t *request = queued(say("a"), queue, NULL);
+    CHECK_STATUS(dynamo_request_set_queue(request, queue, NULL), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_CONTAINS(dynamo_last_error(), "has a queue already");
+    CHECK_STATUS(dynamo_request_set_callback(
+                     request, (dynamo_response_callback_t)(void (*)(void))count_release, &calls,
+                     count_release),
+                 DYNAMO_ERROR_INVALID_STATE);
+    sent(runtime, request);
+    dynamo_response_t *response;
+    CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_CONTAINS(dynamo_last_error(), "dynamo_queue_next()");
+    CHECK(dynamo_request_recv(request) == NULL);
+    CHECK(dynamo_request_fd(request) == -1);
+    CHECK_STATUS(dynamo_request_notify(request, count_release, &calls), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_STATUS(dynamo_request_set_queue(request, queue, NULL), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_CONTAINS(dynamo_last_error(), "sent already");
+    CHECK(get(&calls) == 0);
+
+    dynamo_event_t event = {0, NULL, NULL, NULL, 0};
+    CHECK_STATUS(dynamo_queue_next(queue, 0, &event), DYNAMO_ERROR_INVALID_ARGUMENT);
+    CHECK_CONTAINS(dynamo_last_error(), "sizeof(dynamo_event_t)");
+    CHECK_STATUS(dynamo_queue_next(queue, 0, NULL), DYNAMO_ERROR_INVALID_ARGUMENT);
+    event.struct_size = sizeof event;
+    CHECK_STATUS(dynamo_queue_next(queue, -2, &event), DYNAMO_ERROR_INVALID_ARGUMENT);
+    event = next(queue, -1, DYNAMO_OK); /* nothing was lost of it */
+    CHECK_TEXT(dynamo_response_text(event.response, NULL), "a");
+    dynamo_free(event.response);
+    dynamo_request_destroy(request);
+    dynamo_queue_destroy(queue);
+    dynamo_queue_destroy(NULL);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void *wait_for_closed(void *queue) {
+    dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
+    const int32_t status = dynamo_queue_next(queue, -1, &event);
+    CHECK(status == DYNAMO_ERROR_CLOSED || status == DYNAMO_ERROR_INVALID_HANDLE);
+    return NULL;
+}
+
+static void destroying_a_queue_ends_waits(void) {
+    dynamo_runtime_t *runtime = start("{'engine': 'scripted'}");
+    for (int round = 0; round < 20; ++round) {
+        dynamo_queue_t *queue = new_queue();
+        dynamo_request_t *request =
+            sent(runtime, queued(say_script("[{'stall': true}]"), queue, NULL));
+        pthread_t threads[3];
+        for (int i = 0; i < 3; ++i) {
+            threads[i] = spawn(wait_for_closed, queue);
+        }
+        dynamo_queue_destroy(queue);
+        for (int i = 0; i < 3; ++i) {
+            join(threads[i]);
+        }
+        CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING); /* it goes on */
+        dynamo_request_destroy(request);
+    }
+    /* What nobody took goes with the queue; what comes later has nowhere to go. */
+    dynamo_queue_t *queue = new_queue();
+    dynamo_request_t *requests[10];
+    for (int i = 0; i < 10; ++i) {
+        requests[i] = sent(
+            runtime,
+            queued(say_script("[{'text': 'a'}, {'delay_ms': 20}, {'text': 'b'}]"), queue, NULL));
+    }
+    EVENTUALLY(statistic(runtime, "pushed") >= 5);
+    dynamo_queue_destroy(queue);
+    for (int i = 0; i < 10; ++i) {
+        EVENTUALLY(dynamo_request_status(requests[i]) == DYNAMO_END);
+        dynamo_request_destroy(requests[i]);
+    }
+    dynamo_runtime_destroy(runtime);
+}
+
+/* Many requests, and readers that share a queue: each response goes to one of them. */
+enum { request_count = 200 };
+
+typedef struct reading {
+    dynamo_queue_t *queue;
+    counter tokens;
+    counter ends;
+} reading;
+
+static void *read_all(void *argument) {
+    reading *me = argument;
+    dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
+    while (get(&me->ends) < request_count) {
+        const int32_t status = dynamo_queue_next(me->queue, 20, &event);
+        if (status == DYNAMO_PENDING) {
+            continue;
+        }
+        CHECK_STATUS(status, DYNAMO_OK);
+        if (event.response != NULL) {
+            size_t count = 0;
+            dynamo_response_token_ids(event.response, &count);
+            add(&me->tokens, (long)count);
+            dynamo_free(event.response);
+        } else {
+            CHECK_STATUS(event.status, DYNAMO_END);
+            add((counter *)event.user, 1);
+            add(&me->ends, 1);
+        }
+    }
+    return NULL;
+}
+
+static void none_gets_lost(const char *config, int readers) {
+    dynamo_runtime_t *runtime = start(config);
+    reading shared = {new_queue(), {0}, {0}};
+    static counter ends[request_count];
+    memset(ends, 0, sizeof ends);
+    static dynamo_request_t *requests[request_count];
+    pthread_t threads[4];
+    for (int i = 0; i < readers; ++i) {
+        threads[i] = spawn(read_all, &shared);
+    }
+    for (int i = 0; i < request_count; ++i) {
+        requests[i] =
+            sent(runtime, queued(say("a b c d e f g h i j k l m n o p"), shared.queue, &ends[i]));
+    }
+    for (int i = 0; i < readers; ++i) {
+        join(threads[i]);
+    }
+    CHECK(get(&shared.tokens) == statistic(runtime, "pushed"));
+    for (int i = 0; i < request_count; ++i) {
+        CHECK(get(&ends[i]) == 1);
+        dynamo_request_destroy(requests[i]);
+    }
+    dynamo_queue_destroy(shared.queue);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void one_reader(void) {
+    none_gets_lost("{'engine': 'echo', 'stream': {'capacity': 2}}", 1);
+    none_gets_lost("{'engine': 'echo'}", 1);
+}
+
+static void four_readers(void) {
+    none_gets_lost("{'engine': 'echo', 'stream': {'capacity': 2}}", 4);
+    none_gets_lost("{'engine': 'echo'}", 4);
+}
+
+/* An engine that gives each of four choices a response, at once. */
+static int32_t begin(void *user, const char *config_json, void **instance) {
+    (void)user, (void)config_json, (void)instance;
+    return DYNAMO_OK;
+}
+
+static int32_t four_choices(void *instance, dynamo_stream_t *stream, const char *id,
+                            const char *body) {
+    (void)instance, (void)id, (void)body;
+    for (uint32_t index = 0; index < 4; ++index) {
+        dynamo_chunk_t chunk = {0};
+        chunk.struct_size = sizeof chunk;
+        chunk.text = "a";
+        chunk.text_length = 1;
+        chunk.index = index;
+        chunk.finish_reason = "stop";
+        CHECK_STATUS(dynamo_stream_push(stream, &chunk), DYNAMO_OK);
+    }
+    return dynamo_stream_finish(stream, NULL, NULL);
+}
+
+static void ignore_cancel(void *instance, dynamo_stream_t *stream) {
+    (void)instance, (void)stream;
+}
+
+static void stop(void *instance) {
+    (void)instance;
+}
+
+/* One that has much to give does not keep the others waiting. */
+static void requests_take_turns(void) {
+    const dynamo_engine_t engine = {.struct_size = sizeof engine,
+                                    .start = begin,
+                                    .generate = four_choices,
+                                    .cancel = ignore_cancel,
+                                    .stop = stop};
+    CHECK_STATUS(dynamo_engine_register("four", &engine, NULL, NULL), DYNAMO_OK);
+    dynamo_runtime_t *runtime = start("{'engine': 'four'}");
+    dynamo_queue_t *queue = new_queue();
+    dynamo_request_t *both[2];
+    for (int i = 0; i < 2; ++i) {
+        both[i] = queued(ask("{'prompt': 'x', 'n': 4, 'stream': true}"), queue, NULL);
+        sent(runtime, both[i]);
+    }
+    for (int i = 0; i < 8; ++i) {
+        dynamo_event_t event = next(queue, 0, DYNAMO_OK);
+        CHECK_STATUS(event.status, DYNAMO_OK);
+        CHECK(event.request == both[i % 2]);
+        CHECK(dynamo_response_index(event.response) == (uint32_t)i / 2);
+        dynamo_free(event.response);
+    }
+    for (int i = 0; i < 2; ++i) {
+        CHECK_STATUS(next(queue, 0, DYNAMO_OK).status, DYNAMO_END);
+        dynamo_request_destroy(both[i]);
+    }
+    dynamo_queue_destroy(queue);
+    dynamo_runtime_destroy(runtime);
+    CHECK_STATUS(dynamo_engine_unregister("four"), DYNAMO_OK);
+}
+
+int main(void) {
+    BEGIN();
+    RUN(responses_and_then_one_end);
+    RUN(errors_are_events);
+    RUN(nothing_of_a_request_that_was_destroyed);
+    RUN(mistakes);
+    RUN(destroying_a_queue_ends_waits);
+    RUN(one_reader);
+    RUN(four_readers);
+    RUN(requests_take_turns);
+    return 0;
+}
