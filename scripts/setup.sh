@@ -57,6 +57,12 @@ missing_libabigail() {
     command -v abidiff >/dev/null || echo abigail-tools
 }
 
+# Names what counts instructions and what a benchmark reads HTTP with, and is missing, a line each.
+missing_measures() {
+    missing_commands valgrind
+    command -v curl-config >/dev/null || echo libcurl4-openssl-dev
+}
+
 # Names what fuzzers need and what is missing, a line each: clang, and the runtime of its version.
 missing_fuzzers() {
     missing_commands clang

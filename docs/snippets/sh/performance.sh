@@ -1,2 +1,1 @@
-gcc -O2 -o send_busy_gil benchmarks/send_busy_gil.c $(dynamo-llm config --cflags --libs) -ldl
-./send_busy_gil benchmarks "${PAIRS:-1000}"
+python benchmarks/run.py --quick --only drain_1_flat --only c_to_c --json results.json
