@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/stream_clock.hpp"
@@ -29,8 +30,14 @@ class Nap {
 
     // The reader slept that long, and then there was something.
     void slept(Clock::duration time) noexcept {
-        length_us_ = time < 2 * shortest ? static_cast<std::uint16_t>(shortest.count()) : 0;
         in_a_row_ = 0;
+        if (sleeps_before_next_ > 0) {
+            --sleeps_before_next_;
+        } else if (time < 2 * shortest) {
+            length_us_ = static_cast<std::uint16_t>(shortest.count());
+            return;
+        }
+        length_us_ = 0;
     }
 
     // The reader napped, and there was something, or not.
@@ -44,10 +51,26 @@ class Nap {
         }
     }
 
+    // Of a queue, after a nap that found so many requests: no longer than these are worth. A wake-up costs
+    // about that time; and where a program sends its next request when it has the answer to the last, a nap
+    // holds up both.
+    void bound(std::size_t found) noexcept {
+        const std::size_t worth = found * worth_us;
+        if (worth < static_cast<std::size_t>(shortest.count())) {
+            length_us_ = 0;
+            sleeps_before_next_ = sleeps_after_a_bad_one;
+        } else if (worth < length_us_) {
+            length_us_ = static_cast<std::uint16_t>(worth);
+        }
+    }
+
   private:
+    static constexpr std::size_t worth_us = 16;
+    static constexpr std::uint8_t sleeps_after_a_bad_one = 32;
     static constexpr std::uint8_t enough_in_a_row = 3;
     std::uint16_t length_us_ = 0;
     std::uint8_t in_a_row_ = 0;
+    std::uint8_t sleeps_before_next_ = 0;
 };
 
 }  // namespace dynamo

@@ -79,7 +79,9 @@ bool Queue::has_requests() noexcept {
         }
     } while (!posted_.compare_exchange_weak(head, nullptr));
     last_ = head;
+    taken_ = 0;
     while (head != nullptr) {  // the other way round
+        ++taken_;
         Request *const next = std::exchange(head->in_queue.next, first_);
         first_ = head;
         head = next;
@@ -121,6 +123,7 @@ bool Queue::wait(std::unique_lock<std::mutex> &lock, std::optional<Clock::time_p
         const bool found = is_closed_ || has_requests();
         nap_.napped(found);
         if (found) {
+            nap_.bound(taken_);
             return true;
         }
         now = Clock::now();

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -65,7 +66,8 @@ class Queue : public std::enable_shared_from_this<Queue> {
     std::condition_variable changed_;
     Request *first_ = nullptr;  // what readers took over, in order
     Request *last_ = nullptr;
-    int wakes_ = 0;  // of sleepers that were woken, and have not noticed
+    std::size_t taken_ = 0;  // how many the last exchange gave
+    int wakes_ = 0;          // of sleepers that were woken, and have not noticed
     bool is_urgent_ = false;
     bool is_closed_ = false;
     Nap nap_;
