@@ -55,6 +55,8 @@ nitpick_ignore_regex = [
     (r"c:identifier", r"u?int(8|32|64)_t|size_t"),
     (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_llm|dynamo_[a-z_]+_t|DYNAMO_[A-Z_]+"),
     (r"py:class", r"(collections|pathlib|typing|asyncio|types|os)\..*"),
+    # Imported for type checkers only.
+    (r"py:class", r"Sink"),
     # Type variables, and what docstrings mention that is not part of this reference.
     (r"py:class", r"dynamo_llm\.api\.\w+\.(Self|Result)"),
     (r"py:(func|attr)", r"dynamo_llm\.runtime\.options\.read|details"),

@@ -256,7 +256,7 @@ class TokenEngine(Protocol):
 
 class StepEngine(Protocol):
     """An engine of text that owns its step loop: each step makes a token for each of many requests, and
-    :func:`dynamo_llm.runtime.sink.push_step` brings them to their callers in one call, without a generator,
+    :data:`dynamo_llm.runtime.sink.push_step` brings them to their callers in one call, without a generator,
     a task or a turn of the loop for each. It is told of requests in place of answering them:
     ``generate()`` is missing, the rest is as for :class:`Engine`.
     """
