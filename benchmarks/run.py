@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the library against what its users would use instead.
 
-    python benchmarks/run.py --json results.json            some 12 minutes
+    python benchmarks/run.py --json results.json            some 7 minutes
     python benchmarks/run.py --quick --json results.json    under 3
     python benchmarks/run.py --only drain_1_flat --only c_to_c
 
