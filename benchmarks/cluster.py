@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream across a cluster: the library's client in C against Dynamo's own client in Python. Both ask one
-worker, which Dynamo's package serves, on the loopback (discovery by a folder, requests over TCP).
+"""Measures a stream across a cluster: the library's client in C, and Dynamo's own client in Python. Both send
+requests to the same worker, served by Dynamo's package, on the loopback interface (discovery by a folder,
+requests over TCP).
 
-    python benchmarks/cluster.py worker         serves bench.worker.count, and ends with stdin
-    python benchmarks/cluster.py client COUNT   reads COUNT items a round
+    python benchmarks/cluster.py worker         serves bench.worker.count until its stdin ends
+    python benchmarks/cluster.py client COUNT   reads COUNT items per round
 
-The variable DYN_FILE_KV names the folder that is the cluster's discovery.
+The environment variable DYN_FILE_KV names the folder for the cluster's discovery.
 """
 
 import asyncio
@@ -23,9 +24,9 @@ _hosts = ("DYN_TCP_RPC_HOST", "DYN_TCP_RESPONSE_STREAM_HOST", "DYN_EVENT_PLANE_H
 
 
 def _runtime() -> Any:
-    from dynamo_llm.runtime.cluster import noise
+    from dynamo_llm.runtime.cluster import dynamo_import
 
-    noise.prepare()  # or it writes a line for each request
+    dynamo_import.import_core()  # otherwise it writes a line for each request
     from dynamo.runtime import DistributedRuntime
 
     return DistributedRuntime(asyncio.get_running_loop(), "file", "tcp", event_plane="zmq")
@@ -41,7 +42,7 @@ async def _serve() -> None:
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     serving.cancel()
-    os._exit(0)  # Dynamo's threads would keep the process
+    os._exit(0)  # Dynamo's threads would keep the process alive
 
 
 async def _read(count: int) -> None:
@@ -61,8 +62,8 @@ async def _read(count: int) -> None:
 
 @contextmanager
 def new_cluster(namespace: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """One on the loopback, without servers: the key "cluster" of a configuration, and the environment of its
-    other processes.
+    """Creates a cluster on the loopback interface, without servers. Yields the key "cluster" of a
+    configuration, and the environment for its other processes.
     """
     with tempfile.TemporaryDirectory(prefix="dynamo-llm-bench-cluster-") as place:
         planes = {"discovery": "file", "request_plane": "tcp", "event_plane": "zmq"}
@@ -71,13 +72,13 @@ def new_cluster(namespace: str) -> Iterator[tuple[dict[str, Any], dict[str, str]
 
 
 def measure_streams(bench: Any, is_pinned: bool) -> tuple[list[float], list[float]]:
-    """Both in turns; the worker is a process of its own."""
+    """Measures both clients in turns; the worker is a separate process."""
     from programs import Side, folder
     from ratio import measure
 
     script = str(folder / "cluster.py")
     count = bench.of(20_000)
-    # The worker has a CPU of its own, as if it ran on another machine.
+    # The worker has its own CPU, as if it ran on another machine.
     *others, last = sorted(os.sched_getaffinity(0))
     mine = others or [last]
     program = bench.programs.compile("items")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamo's own frontend, an HTTP server written in Rust, against the engine "dynamo" in the program: both ask
-Dynamo's sample worker, which says tokens as fast as it can.
+"""Measures Dynamo's own frontend, an HTTP server written in Rust, and the engine "dynamo" in the program.
+Both send requests to Dynamo's sample worker, which generates tokens as fast as possible.
 """
 
 import json
@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from bench import Bench, Measured, free_port
 from cluster import new_cluster
 from dynamo_llm.paths import demo_model_dir
-from pairs import Bench, Measured, free_port
 from programs import Side
 from ratio import measure
 
-#: Seconds that servers may take to start, and to end.
+#: Timeout in seconds for servers to start, and to end.
 _patience = 60.0
 _flags = ("--discovery-backend=file", "--request-plane=tcp", "--event-plane=zmq")
 _streams = 16
@@ -28,7 +28,7 @@ _streams = 16
 
 @contextmanager
 def _running(module: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Iterator[None]:
-    """A Python module as a process, whose log is shown if it ends by itself."""
+    """Runs a Python module as a process, whose log is shown if it ends by itself."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -62,7 +62,7 @@ def _wait_for_model(url: str) -> None:
 
 
 def measure_frontend(bench: Bench, is_pinned: bool) -> Measured:
-    """Tokens a second of 16 streams, both in turns."""
+    """Measures tokens per second of 16 streams, both sides in turns."""
     model, port = str(demo_model_dir()), free_port()
     url = f"http://127.0.0.1:{port}/v1"
     count = int(bench.of(200))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mistral.rs with the demo model by its own Python API, to compare with c/answers.c.
+"""Runs mistral.rs with the demo model through its own Python API, to compare with c/answers.c.
 
-    python benchmarks/native.py ANSWERS   a round streams so many answers of 200 tokens, one after the other
-    python benchmarks/native.py body      prints the OpenAI body that asks the library for the same
+    python benchmarks/native.py ANSWERS   a round streams ANSWERS answers of 200 tokens, one after the other
+    python benchmarks/native.py body      prints the OpenAI body for the same request to the library
 
-A round prints tokens, seconds, and the median time to the first token in milliseconds.
+A round prints the number of tokens, seconds, and the median time to the first token in milliseconds.
 """
 
 import json
@@ -19,7 +19,7 @@ from dynamo_llm.paths import demo_model_dir
 
 _length = 200
 _messages = [{"role": "user", "content": "What is a KV cache?"}]
-#: Of the token that ends an answer: so that all of them are as long, and all tokens have text.
+#: Bias of the token that ends an answer, so that all answers have the same length, and all tokens have text.
 _bias = -100.0
 
 
@@ -29,7 +29,7 @@ def _end() -> int:
 
 
 def body() -> dict[str, Any]:
-    """The request."""
+    """Returns the request's body."""
     return {
         "messages": _messages,
         "max_tokens": _length,
@@ -40,7 +40,7 @@ def body() -> dict[str, Any]:
 
 
 def start() -> Callable[[], Iterator[int]]:
-    """What gives an answer, as counts of tokens."""
+    """Loads the model. Returns a function that yields an answer as counts of tokens."""
     os.environ["RUST_LOG"] = "off"
     import mistralrs
 
@@ -63,7 +63,7 @@ def start() -> Callable[[], Iterator[int]]:
 
 
 def main(answers: int) -> None:
-    """A round for each line of stdin."""
+    """Runs a round for each line of stdin."""
     ask = start()
     print("ready", flush=True)
     for _ in sys.stdin:

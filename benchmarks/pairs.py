@@ -1,65 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared with what. Each pair is measured in turns in one run; a ratio over 1 means that the
-library is faster than what it is compared with.
+"""Lists the pairs to compare. Both sides of each pair are measured in turns in one run; a ratio over 1 means
+that the library is faster.
 """
 
-import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from programs import Programs, Side, folder, python_flags, start_server
+from bench import Bench, Measured, c_drain, free_port, speed
+from cluster import measure_streams
+from frontend import measure_frontend
+from programs import Side, folder, python_flags, start_server
 from ratio import measure
-
-Measured = tuple[list[float], list[float]]
-
-
-@dataclass
-class Bench:
-    """How much is measured.
-
-    :param rounds: pairs of a ratio.
-    :param scale: multiplies the work of a round.
-    """
-
-    programs: Programs
-    rounds: int
-    scale: float
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def of(self, amount: int) -> str:
-        """An amount of work, as a prompt."""
-        return str(max(1, int(amount * self.scale)))
-
-
-def config(engine: str, **more: Any) -> str:
-    """A runtime's configuration for an engine of benchmarks/engines."""
-    return json.dumps({"engine": engine, "python": {"path": [str(folder)]}, **more})
-
-
-def speed(side: Side) -> Callable[[], float]:
-    """Tokens per second of a round."""
-
-    def once() -> float:
-        result = side.round()
-        return float(result["tokens"] / result["seconds"])
-
-    return once
-
-
-def c_drain(
-    bench: Bench, kind: str, prompt: str, streams: int, readers: int, is_pinned: bool, loop: str = "asyncio"
-) -> Side:
-    """A program in C that reads an engine's answers through the library."""
-    command = [bench.programs.compile("drain"), config(kind), prompt, str(streams), str(readers)]
-    return Side(command, is_pinned, {"DYNAMO_LLM_LOOP": loop})
 
 
 def drain(kind: str, streams: int, readers: int, tokens: int) -> Callable[[Bench, bool], Measured]:
-    """C drain against a drain in Python of the same engine."""
+    """Compares reading in C with reading in Python, from the same engine."""
 
     def run(bench: Bench, is_pinned: bool) -> Measured:
         prompt = bench.of(tokens)
@@ -73,15 +30,10 @@ def drain(kind: str, streams: int, readers: int, tokens: int) -> Callable[[Bench
     return run
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def http(kind: str, streams: int, tokens: int, http_tokens: int) -> Callable[[Bench, bool], Measured]:
-    """C drain against the same engine behind an HTTP server in another process, read by libcurl."""
+    """Compares reading in C with the same engine behind an HTTP server in another process, read
+    by libcurl.
+    """
 
     def run(bench: Bench, is_pinned: bool) -> Measured:
         port = free_port()
@@ -102,7 +54,7 @@ def http(kind: str, streams: int, tokens: int, http_tokens: int) -> Callable[[Be
 
 
 def embedding(how: str, busy: bool) -> Callable[[Bench, bool], Measured]:
-    """C drain against an embedding by hand that takes the GIL for each token."""
+    """Compares reading in C with a handwritten embedding of Python, which takes the GIL for each token."""
 
     def run(bench: Bench, is_pinned: bool) -> Measured:
         program = bench.programs.compile("embedding", *python_flags(), with_library=False)
@@ -120,8 +72,8 @@ def embedding(how: str, busy: bool) -> Callable[[Bench, bool], Measured]:
 
 
 def push_many(bench: Bench, is_pinned: bool) -> Measured:
-    """An engine that hands a step's tokens over in one call against one with a generator for each request;
-    both through the library, 64 streams.
+    """Compares an engine that pushes the tokens of a step in one call with one that has a generator for each
+    request; both through the library, with 64 streams.
     """
     with (
         c_drain(bench, "engines.steps:Together", bench.of(20_000), 64, 1, is_pinned) as ours,
@@ -131,7 +83,7 @@ def push_many(bench: Bench, is_pinned: bool) -> Measured:
 
 
 def c_to_c(bench: Bench, is_pinned: bool) -> Measured:
-    """An engine in C to a reader in C against a ring between two threads."""
+    """Compares an engine in C and a reader in C with a ring buffer between two threads."""
     program = bench.programs.compile("c_to_c")
     with Side([program, bench.of(2_000_000)], is_pinned) as both:
         rounds = [both.round() for _ in range(bench.rounds + 1)][1:]
@@ -142,7 +94,7 @@ def c_to_c(bench: Bench, is_pinned: bool) -> Measured:
 
 
 def engine_native(bench: Bench, is_pinned: bool) -> Measured:
-    """mistral.rs through the library against its own Python API."""
+    """Compares mistral.rs through the library with its own Python API."""
     script = str(folder / "native.py")
     body = subprocess.run([sys.executable, script, "body"], check=True, capture_output=True, text=True).stdout
     library = [bench.programs.compile("answers"), '{"engine": "mistralrs"}', body, bench.of(6)]
@@ -166,12 +118,13 @@ def engine_native(bench: Bench, is_pinned: bool) -> Measured:
 
 @dataclass(frozen=True)
 class Pair:
-    """A ratio.
+    """A ratio to measure.
 
-    :param floor: it should not be under that.
-    :param aim: what it would be at best.
-    :param what: for the table.
-    :param pins: whether it is measured with both sides on one CPU, too.
+    :param floor: lowest acceptable ratio.
+    :param aim: the goal.
+    :param what: description for the table.
+    :param pins: whether to also measure it with both sides on one CPU.
+    :param unit: unit of the medians in the results next to the ratio; empty: no medians.
     """
 
     name: str
@@ -180,18 +133,7 @@ class Pair:
     what: str
     run: Callable[[Bench, bool], Measured]
     pins: bool = True
-
-
-def _cluster(bench: Bench, is_pinned: bool) -> Measured:
-    import cluster
-
-    return cluster.measure_streams(bench, is_pinned)
-
-
-def _frontend(bench: Bench, is_pinned: bool) -> Measured:
-    import frontend
-
-    return frontend.measure_frontend(bench, is_pinned)
+    unit: str = ""
 
 
 pairs = [
@@ -199,64 +141,64 @@ pairs = [
         "drain_1_suspending",
         0.90,
         0.97,
-        "1 stream, a turn of the loop for each token; against Python's own drain",
+        "1 stream, one event-loop iteration per token; vs. Python's `async for`",
         drain("Suspending", 1, 1, 100_000),
     ),
     Pair(
         "drain_1_flat",
         0.85,
         0.97,
-        "1 stream that does not suspend; against Python's own drain",
+        "1 stream that does not suspend; vs. Python's `async for`",
         drain("Flat", 1, 1, 1_000_000),
     ),
     Pair(
         "drain_64_1reader",
         0.85,
         0.95,
-        "64 streams, one reader; against Python's own drain",
+        "64 streams, one reader; vs. Python's `async for`",
         drain("Suspending", 64, 1, 4_000),
     ),
     Pair(
         "drain_64_4readers",
         0.70,
         0.85,
-        "64 streams, four readers; against Python's own drain",
+        "64 streams, four readers; vs. Python's `async for`",
         drain("Suspending", 64, 4, 4_000),
     ),
     Pair(
         "drain_10k",
         0.75,
         0.90,
-        "10,000 streams; against Python's own drain",
+        "10,000 streams; vs. Python's `async for`",
         drain("Suspending", 10_000, 1, 100),
     ),
     Pair(
         "http_64",
         8,
         12,
-        "64 streams; against HTTP (uvicorn and libcurl; both on uvloop)",
+        "64 streams; vs. HTTP (uvicorn and libcurl; both on uvloop)",
         http("Suspending", 64, 4_000, 500),
     ),
     Pair(
         "http_1_flat",
         30,
         50,
-        "1 stream that does not suspend; against HTTP (likewise)",
+        "1 stream that does not suspend; vs. HTTP (same setup)",
         http("Flat", 1, 1_000_000, 20_000),
     ),
-    Pair(
-        "embedding", 8, 15, "1 stream; against a call with the GIL for each token", embedding("thread", False)
-    ),
+    Pair("embedding", 8, 15, "1 stream; vs. taking the GIL for each token", embedding("thread", False)),
     Pair(
         "push_many",
         5,
         15,
-        "64 streams of one step loop, one call a step; against a generator each",
+        "64 streams of one step loop, one call per step; vs. one generator per stream",
         push_many,
     ),
-    Pair("c_to_c", 0.70, 0.95, "an engine in C; against a ring between two threads", c_to_c),
-    Pair("engine_native", 0.97, 1.0, "mistral.rs; against its own Python API", engine_native, False),
-    Pair("cluster", 0.9, 1.2, "a stream across a cluster; against Dynamo's Python client", _cluster, False),
+    Pair("c_to_c", 0.70, 0.95, "an engine in C; vs. a ring buffer between two threads", c_to_c),
+    Pair("engine_native", 0.97, 1.0, "mistral.rs; vs. its own Python API", engine_native, False),
+    Pair(
+        "cluster", 0.9, 1.2, "a stream across a cluster; vs. Dynamo's Python client", measure_streams, False
+    ),
 ]
 
 #: Measured and shown, without a floor.
@@ -265,22 +207,22 @@ more_pairs = [
         "frontend",
         0,
         0,
-        "16 streams of Dynamo's sample worker; against Dynamo's own frontend, read by libcurl",
-        _frontend,
+        "16 streams of Dynamo's sample worker; vs. Dynamo's own frontend, read by libcurl",
+        measure_frontend,
         False,
     ),
     Pair(
         "embedding_own_loop",
         0,
         0,
-        "1 stream; against run_until_complete() for each token",
+        "1 stream; vs. run_until_complete() for each token",
         embedding("own", False),
     ),
     Pair(
         "embedding_busy",
         0,
         0,
-        "1 stream, beside a Python thread that computes; against a call with the GIL for each token",
+        "1 stream, with a busy Python thread; vs. taking the GIL for each token",
         embedding("thread", True),
     ),
 ]

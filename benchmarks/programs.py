@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that are measured: compiled once, started, and told to make rounds."""
+"""Compiles the programs to measure, starts them, and makes them run rounds."""
 
 import json
 import os
@@ -15,18 +15,18 @@ from types import TracebackType
 from typing import Any
 
 folder = Path(__file__).resolve().parent
-#: Seconds that the slowest round may take.
+#: Timeout of a round, in seconds.
 patience = 120.0
 
 
 def dynamo_config(*options: str) -> list[str]:
-    """Compiler flags of the library that this Python has."""
+    """Returns compiler flags for the library in this Python."""
     command = [sys.executable, "-m", "dynamo_llm", "config", *options]
     return shlex.split(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def python_flags() -> list[str]:
-    """Compiler flags for a program that embeds this Python."""
+    """Returns compiler flags for a program that embeds this Python."""
     import sysconfig
 
     get = sysconfig.get_config_var
@@ -40,14 +40,14 @@ def python_flags() -> list[str]:
 
 
 class Programs:
-    """Compiles programs of benchmarks/c into a folder of their own."""
+    """Compiles programs in benchmarks/c into its own temporary folder."""
 
     def __init__(self) -> None:
         self._place = tempfile.TemporaryDirectory(prefix="dynamo-llm-bench-")
         self._flags = dynamo_config("--cflags", "--libs")
 
     def compile(self, name: str, *flags: str, with_library: bool = True) -> str:
-        """The path of the program; raises if the compiler says no."""
+        """Returns the path of the compiled program. Raises an exception if the compilation fails."""
         program = Path(self._place.name) / name
         if not program.exists():
             library = self._flags if with_library else []
@@ -68,17 +68,17 @@ class Programs:
         return str(program)
 
     def close(self) -> None:
-        """Delete them."""
+        """Deletes the programs."""
         self._place.cleanup()
 
 
 class Side:
-    """One of the two that are compared: a program that makes a round for each line it reads.
+    """One side of a comparison: a program that runs a round for each line it reads.
 
-    :param command: it and its arguments.
-    :param is_pinned: it runs on the first CPU that this process may use, and on no other.
-    :param cpus: instead: the CPUs that it may use.
-    :param variables: of its environment.
+    :param command: the program and its arguments.
+    :param is_pinned: whether it runs only on the first CPU that this process may use.
+    :param cpus: the CPUs that it may use, as an alternative to ``is_pinned``.
+    :param variables: environment variables to set.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Side:
         return line.decode().strip()
 
     def round(self) -> dict[str, Any]:
-        """Make one, and give what it printed."""
+        """Runs a round, and returns the values that it printed."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"go\n")
         self._process.stdin.flush()
@@ -134,6 +134,6 @@ class Side:
 
 @contextmanager
 def start_server(command: Sequence[str], is_pinned: bool = False) -> Iterator[None]:
-    """A server that says "ready" when it listens, and ends with its stdin."""
+    """Runs a server that prints "ready" when it listens, and ends when its stdin ends."""
     with Side(command, is_pinned):
         yield

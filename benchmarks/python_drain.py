@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base of the drains: a program in Python that reads the same engine's generators, a task for each.
+"""The baseline for the drains: a program in Python that reads the same engine's generators, with a task for
+each.
 
     python benchmarks/python_drain.py CLASS PROMPT STREAMS
 
-It is driven as the programs in C are (c/bench.h).
+It is controlled in the same way as the programs in C (c/bench.h).
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from engines import tokens
 
 
 async def drain(engine: Any, prompt: str) -> int:
-    """Read one answer, and count."""
+    """Reads one answer. Returns the count."""
     count = 0
     request = SimpleNamespace(body={"prompt": prompt})
     async for chunk in engine.generate(request):
@@ -26,14 +27,14 @@ async def drain(engine: Any, prompt: str) -> int:
 
 
 async def drain_all(engine: Any, prompt: str, streams: int) -> int:
-    """Read that many at the same time."""
+    """Reads several answers at the same time. Returns the total count."""
     if streams == 1:
         return await drain(engine, prompt)
     return sum(await asyncio.gather(*(drain(engine, prompt) for _ in range(streams))))
 
 
 def main(kind: str, prompt: str, streams: str) -> None:
-    """A round for each line of stdin."""
+    """Runs a round for each line of stdin."""
     engine = getattr(tokens, kind)(None)
     loop = asyncio.new_event_loop()
     print("ready", flush=True)

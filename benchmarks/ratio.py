@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ratios of what was measured in pairs."""
+"""Computes ratios of pairs of measurements."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-#: Resamplings of the bootstrap, and their seed, so that one measurement gives one interval.
+#: Number of resamplings of the bootstrap, and a fixed seed, so that the same measurements give the same
+#: interval.
 _resamplings = 2000
 _seed = 1
 
@@ -13,8 +14,8 @@ _seed = 1
 def measure(
     ours: Callable[[], float], base: Callable[[], float], rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Measure both in turns, so that each pair meets the same machine; which one is first alternates. A round
-    that comes first and warms both up does not count.
+    """Measures both sides in turns, so that the machine is in the same state for each pair, and alternates
+    which one is first. An initial round warms up both sides and is not counted.
     """
     mine: list[float] = []
     theirs: list[float] = []
@@ -30,7 +31,7 @@ def measure(
 
 
 def ratio_of_medians(ours: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """The ratio of the medians, ours to the base's, and its interval of 95 %: a bootstrap over the pairs
+    """Returns the ratio of the medians, ours to the base's, and its 95 % interval: a bootstrap over the pairs
     (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13: percentiles).
     """
     a, b = np.asarray(ours, dtype=float), np.asarray(base, dtype=float)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks say, as tables and pictures."""
+"""Formats the results of the benchmarks as tables and plots."""
 
+import math
 import os
 import platform
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ Results = dict[str, Any]
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Describes the machine."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists() and (found := re.search(r"model name\s*:\s*(.*)", info.read_text())):
@@ -33,45 +35,69 @@ def _cell(ratio: dict[str, Any] | None) -> str:
 
 
 def table_of_ratios(results: Results) -> list[str]:
-    """In Markdown: the ratio of medians and its interval, unpinned and on one CPU."""
+    """Formats the ratios of medians and their intervals, unpinned and on one CPU, in Markdown."""
     lines = [
-        "| ratio | what | free | on one CPU | floor | aim |",
+        "| ratio | what is compared | unpinned | on one CPU | floor | goal |",
         "|---|---|--:|--:|--:|--:|",
     ]
     for name, ratio in results["ratios"].items():
+        if "unit" in ratio:
+            continue  # shown in a separate table
         floor, aim = (f"{ratio[key]:g}" if ratio[key] else "" for key in ("floor", "aim"))
         cells = [f"`{name}`", ratio["what"], _cell(ratio), _cell(ratio.get("pinned")), floor, aim]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-#: Keys of the values, and how the table shows them.
+def _amount(number: float, unit: str) -> str:
+    """Formats a number with three significant digits and no exponent."""
+    digits = max(0, 2 - math.floor(math.log10(number)))
+    return f"{float(f'{number:.3g}'):,.{digits}f} {unit}"
+
+
+def table_of_isolation(results: Results) -> list[str]:
+    """Formats medians in process and isolated, and the ratio of the speeds as in the other table, in
+    Markdown.
+    """
+    lines = [
+        "| ratio | what | in process | isolated | free | on one CPU |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for name, ratio in results["ratios"].items():
+        if "unit" in ratio:
+            amounts = [_amount(ratio[key], ratio["unit"]) for key in ("in_process", "isolated")]
+            cells = [f"`{name}`", ratio["what"], *amounts, _cell(ratio), _cell(ratio.get("pinned"))]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+#: Key, label, factor, and unit of each value in the table.
 _shown: list[tuple[str, str, float, str]] = [
     ("send_p50_us", "`dynamo_request_send()`, median", 1, "µs"),
     ("send_p99_us", "`dynamo_request_send()`, 99th percentile", 1, "µs"),
-    ("round_trip_p50_us", "request of one token and back, median", 1, "µs"),
-    ("round_trip_p99_us", "request of one token and back, 99th percentile", 1, "µs"),
-    ("cancel_queue_p99_ms", "cancel while it waits in the queue, 99th percentile", 1, "ms"),
+    ("round_trip_p50_us", "one-token request and its answer, median", 1, "µs"),
+    ("round_trip_p99_us", "one-token request and its answer, 99th percentile", 1, "µs"),
+    ("cancel_queue_p99_ms", "cancel while queued, 99th percentile", 1, "ms"),
     ("cancel_prefill_p99_ms", "cancel before the first token, 99th percentile", 1, "ms"),
-    ("cancel_decode_p99_ms", "cancel after it, 99th percentile", 1, "ms"),
-    ("ttft_library_ms", "TTFT of mistral.rs through the library, median", 1, "ms"),
+    ("cancel_decode_p99_ms", "cancel after the first token, 99th percentile", 1, "ms"),
+    ("ttft_library_ms", "time to first token (TTFT) of mistral.rs through the library, median", 1, "ms"),
     ("ttft_native_ms", "TTFT of mistral.rs's own Python API, median", 1, "ms"),
-    ("start_cold_ms", "C program from its start to its first token, cold", 1, "ms"),
-    ("start_python_cold_ms", "Python program that does the same, cold", 1, "ms"),
-    ("start_warm_ms", "C program from its start to its first token, warm", 1, "ms"),
-    ("start_python_warm_ms", "Python program that does the same, warm", 1, "ms"),
-    ("stream_bytes", "memory of a stream that waits, beyond Python's own", 1, "bytes"),
-    ("stream_python_bytes", "memory of a task and a generator of Python's", 1, "bytes"),
-    ("streams_10k_bytes", "memory of 10,000 streams that wait, all in all", 2**-20, "MiB"),
-    ("runtime_bytes", "memory of a runtime, the interpreter included", 2**-20, "MiB"),
+    ("start_cold_ms", "C program, startup to first token, cold", 1, "ms"),
+    ("start_python_cold_ms", "Python program, startup to first token, cold", 1, "ms"),
+    ("start_warm_ms", "C program, startup to first token, warm", 1, "ms"),
+    ("start_python_warm_ms", "Python program, startup to first token, warm", 1, "ms"),
+    ("stream_bytes", "memory of an idle stream, in addition to Python's own", 1, "bytes"),
+    ("stream_python_bytes", "memory of a Python task and generator", 1, "bytes"),
+    ("streams_10k_bytes", "total memory of 10,000 idle streams", 2**-20, "MiB"),
+    ("runtime_bytes", "memory of a runtime, including the interpreter", 2**-20, "MiB"),
     ("library_file_bytes", "`libdynamo_llm_capi.so`", 2**-20, "MiB"),
     ("module_file_bytes", "the Python module", 2**-20, "MiB"),
 ]
 
 
 def table_of_values(results: Results) -> list[str]:
-    """In Markdown."""
-    lines = ["| what | | |", "|---|--:|---|"]
+    """Formats the values in Markdown."""
+    lines = ["| measurement | | |", "|---|--:|---|"]
     for key, what, factor, unit in _shown:
         if key in results["values"]:
             lines.append(f"| {what} | {results['values'][key] * factor:,.4g} | {unit} |")
@@ -79,59 +105,58 @@ def table_of_values(results: Results) -> list[str]:
 
 
 def table_of_costs(results: Results) -> list[str]:
-    """In Markdown: the cost of a request as more are in flight."""
+    """Formats the cost per request for each number of requests in flight, in Markdown."""
     cost = results["values"]["cost"]
     head = " | ".join(f"{count:,}" for count in cost["in_flight"])
     row = " | ".join(f"{us:.3g}" for us in cost["us_per_request"])
     return [
         f"| in flight | {head} |",
         "|---|" + "--:|" * len(cost["in_flight"]),
-        f"| µs for each request | {row} |",
+        f"| µs per request | {row} |",
     ]
 
 
-def write_page(page: Path, results: Results) -> None:
-    """Put the tables where the page has marks for them."""
+def write_page(page: Path, results: Results, tables: Collection[str]) -> None:
+    """Replaces these tables between the page's markers."""
     text = page.read_text(encoding="utf-8")
     about = results["machine"]
+    seconds = results["seconds"]
+    duration = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     where = (
         f"{about['cpu']}, {about['cpus']} CPUs, CPython {about['python']}, Linux {about['kernel']}; "
-        f"{results['mode']} run of {results['seconds'] / 60:.0f} minutes."
+        f"{results['mode']} run of {duration}."
     )
-    parts = {
-        "ratios": [where, "", *table_of_ratios(results)],
-        "values": table_of_values(results),
-        "costs": table_of_costs(results),
+    parts: dict[str, Callable[[], list[str]]] = {
+        "ratios": lambda: [where, "", *table_of_ratios(results)],
+        "isolation": lambda: [where, "", *table_of_isolation(results)],
+        "values": lambda: table_of_values(results),
+        "costs": lambda: table_of_costs(results),
     }
-    for name, lines in parts.items():
+    for name in tables:
+        lines = parts[name]()
         begin, end = f"<!-- begin table: {name} -->\n", f"<!-- end table: {name} -->"
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
         if not found:
-            raise ValueError(f"{page} has no marks for the table {name}")
+            raise ValueError(f"{page} has no markers for the table {name}")
         text = before + begin + "\n".join(lines) + "\n" + end + after
     page.write_text(text, encoding="utf-8")
 
 
-def draw(folder: Path, results: Results) -> list[Path]:
-    """Pictures (PNG) of the ratios and of the costs; their paths."""
-    import matplotlib
+def _draw_ratios(pyplot: Any, folder: Path, results: Results) -> Path:
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    files = []
     names = [name for name, ratio in results["ratios"].items() if ratio["floor"]]
     figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(names) + 1.4), layout="constrained")
     for row, name in enumerate(reversed(names)):
         ratio = results["ratios"][name]
-        for shift, one, colour in ((0.13, ratio, "tab:blue"), (-0.13, ratio.get("pinned"), "tab:orange")):
+        for shift, one, color in ((0.13, ratio, "tab:blue"), (-0.13, ratio.get("pinned"), "tab:orange")):
             if one is None:
                 continue
             scale = ratio["floor"]
             low, middle, high = (one[key] / scale for key in ("low", "median", "high"))
-            axes.plot([low, high], [row + shift] * 2, color=colour, linewidth=2)
-            axes.plot(middle, row + shift, "o", color=colour, markersize=5)
+            axes.plot([low, high], [row + shift] * 2, color=color, linewidth=2)
+            axes.plot(middle, row + shift, "o", color=color, markersize=5)
         axes.plot(
             ratio["aim"] / ratio["floor"], row, "|", color="tab:green", markersize=16, markeredgewidth=2
         )
@@ -140,25 +165,47 @@ def draw(folder: Path, results: Results) -> list[Path]:
         range(len(names)), [f"{name} ({results['ratios'][name]['floor']:g})" for name in reversed(names)]
     )
     axes.set_xscale("log")
-    axes.set_xlabel("ratio, as a multiple of its floor (in brackets)")
-    axes.plot([], [], "o-", color="tab:blue", label="free")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("ratio, as a multiple of its floor (in parentheses)")
+    axes.plot([], [], "o-", color="tab:blue", label="unpinned")
     axes.plot([], [], "o-", color="tab:orange", label="on one CPU")
-    axes.plot([], [], "|", color="tab:green", markersize=12, markeredgewidth=2, label="aim")
-    axes.legend(loc="lower right")
+    axes.plot([], [], "|", color="tab:green", markersize=12, markeredgewidth=2, label="goal")
+    axes.legend(loc="upper right")
     axes.grid(axis="x", alpha=0.3)
-    files.append(folder / "performance-ratios.png")
-    figure.savefig(files[-1], dpi=110)
+    file = folder / "performance-ratios.png"
+    figure.savefig(file, dpi=110)
     pyplot.close(figure)
+    return file
 
-    cost = results["values"].get("cost")
-    if cost is not None:
-        figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-        axes.loglog(cost["in_flight"], cost["us_per_request"], "o-", color="tab:blue")
-        axes.set_ylim(bottom=1)
-        axes.set_xlabel("requests in flight")
-        axes.set_ylabel("µs for each request of one token")
-        axes.grid(which="both", alpha=0.3)
-        files.append(folder / "performance-costs.png")
-        figure.savefig(files[-1], dpi=110)
-        pyplot.close(figure)
+
+def _draw_costs(pyplot: Any, folder: Path, results: Results) -> Path:
+    cost = results["values"]["cost"]
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    axes.loglog(cost["in_flight"], cost["us_per_request"], "o-", color="tab:blue")
+    axes.set_ylim(bottom=1)
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.set_xlabel("requests in flight")
+    axes.set_ylabel("µs per one-token request")
+    axes.grid(which="both", alpha=0.3)
+    file = folder / "performance-costs.png"
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+    return file
+
+
+def draw(folder: Path, results: Results, tables: Collection[str] = ("ratios", "costs")) -> list[Path]:
+    """Draws the plots (PNG) for these tables, if there are results for them, and returns their paths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    files = []
+    if "ratios" in tables and any(ratio["floor"] for ratio in results["ratios"].values()):
+        files.append(_draw_ratios(pyplot, folder, results))
+    if "costs" in tables and "cost" in results["values"]:
+        files.append(_draw_costs(pyplot, folder, results))
     return files

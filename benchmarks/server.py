@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine behind the usual Python stack for HTTP: Starlette on uvicorn with httptools, answers as OpenAI's
-server-sent events, a chunk of JSON for each token.
+"""Serves an engine with the usual Python stack for HTTP: Starlette on uvicorn with httptools. Answers are
+OpenAI's server-sent events, with a JSON chunk for each token.
 
     python benchmarks/server.py CLASS PORT LOOP
 
-Prints "ready" when it listens on 127.0.0.1, and ends when stdin does.
+Prints "ready" when it listens on 127.0.0.1, and ends when its stdin ends.
 """
 
 import json
@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 
 def main(kind: str, port: str, loop: str) -> None:
-    """Serve until the end of stdin."""
+    """Serves until stdin ends."""
     engine = getattr(tokens, kind)(None)
 
     async def complete(request: Request) -> StreamingResponse:

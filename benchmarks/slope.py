@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast something grows, and how well that is known."""
+"""Estimates how fast a value grows, with an interval."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-#: Batches, and the 97.5 % point of Student's t with two degrees of freedom less.
+#: Number of batches, and the 97.5 % quantile of Student's t with two degrees of freedom less.
 batches, student = 10, 2.306
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> dict[str, float]:
-    """The slope of a line through samples, with an interval that holds it in about 95 of 100 cases.
+    """Returns the slope of a line through samples, with an interval that contains it in about 95 of 100
+    cases.
 
-    Samples of a process are no independent draws: one that is high is followed by one that is high, and the
-    textbook's error of a slope would be far too small. The means of long batches hardly depend on each other.
-    So the samples become the means of ten batches, as Schmeiser ("Batch size effects in the analysis of
-    simulation output", Operations Research 30, 1982) advises for means; through those goes the line of least
-    squares, with the interval of Student's t with eight degrees of freedom.
+    Samples of a process are not independent: a high one is usually followed by another high one, so the
+    textbook's error of a slope would be far too small. The means of long batches are nearly independent. So
+    the samples are reduced to the means of ten batches, as Schmeiser ("Batch size effects in the analysis of
+    simulation output", Operations Research 30, 1982) recommends for means. The line is the least-squares fit
+    through these, with the interval of Student's t with eight degrees of freedom.
 
     Args:
-        times: when, in any unit, ascending, at least 20.
-        values: what was seen then.
+        times: times of the samples, in any unit, ascending, at least 20.
+        values: values of the samples.
 
     Returns:
-        "value", "low" and "high", in units of values for a unit of times.
+        "value", "low", and "high", in units of values per unit of times.
 
     """
     if len(times) != len(values) or len(times) < 2 * batches:
@@ -42,5 +43,5 @@ def slope(times: Sequence[float], values: Sequence[float]) -> dict[str, float]:
 
 
 def is_flat(found: Mapping[str, float]) -> bool:
-    """Whether no growth is within the interval, or it shrinks."""
+    """Whether the interval includes no growth, or the value shrinks."""
     return found["low"] <= 0

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the library stay the same for hours? Memory, descriptors and threads under a mixed load.
+"""Tests whether memory, descriptors, and threads stay constant for hours under a mixed load.
 
     python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
 
-Each second memory (RSS), descriptors and threads of this process are looked at while soak_load.py uses
-the library in nine threads. The first fifth does not count: caches fill, and each thread makes its heap.
-What the C library keeps of memory that was freed is given back before each look (malloc_trim), for it is
-no leak; and glibc is kept to two heaps for all threads, as each of them takes minutes to have seen the
-worst.
+Samples memory (RSS), descriptors, and threads of this process every second while soak_load.py uses the
+library in many threads. The first fifth is ignored, because caches fill and each thread creates its heap.
+Freed memory that the C library retains is released before each sample (malloc_trim), because it is not a
+leak. glibc is limited to two heaps for all threads, because each heap takes minutes to reach its maximum
+size.
 
-The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low" and "high"
-(slope.py: an interval of 95 %), per minute; "is_flat"; "unexpected", what should not have happened;
-"counts", what the load did; "samples". The exit status is 1 if something unexpected happened or a slope
-is above zero within its error.
+The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low", and "high"
+(slope.py: a 95 % interval), per minute; "is_flat"; "unexpected", the unexpected events; "counts", the actions
+of the load; "samples". The exit status is 1 if something unexpected happened or a slope is above zero by more
+than its error.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import psutil
 from slope import is_flat, slope
 from soak_load import Load, parts
 
-#: Name in the JSON, key of a sample, title of its plot, and its unit there.
+#: Name in the JSON, key in a sample, title of its plot, and unit in the plot.
 series = [
     ("rss_bytes_per_min", "rss", "resident memory", 2**20, "MiB"),
     ("fds", "fds", "file descriptors", 1, "descriptors"),
@@ -41,13 +41,15 @@ warm_up = 0.2
 
 
 def keep_to_two_heaps() -> None:
-    """Of glibc's, which makes up to eight for each processor; elsewhere nothing."""
+    """Limits glibc, which creates up to eight heaps for each processor, to two. Has no effect with other
+    libraries.
+    """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX in its malloc.h
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX in glibc's malloc.h
 
 
 def leak(what: str) -> Any:
-    """Something that stays: a MiB, a descriptor, or a thread."""
+    """Leaks something on purpose: a MiB, a descriptor, or a thread."""
     if what == "fds":
         return open("/dev/null")
     if what == "threads":
@@ -58,13 +60,13 @@ def leak(what: str) -> Any:
 
 
 def watch(minutes: float, interval: float, planted: str | None) -> list[dict[str, float]]:
-    """What there is of this process, every so many seconds."""
+    """Samples the resources of this process at the given interval, in seconds."""
     process = psutil.Process()
     trim = None
     with suppress(OSError, AttributeError):
-        trim = ctypes.CDLL(None).malloc_trim  # glibc's
+        trim = ctypes.CDLL(None).malloc_trim  # only in glibc
     begin = time.monotonic()
-    # All of it now: what grows with the samples would look like a leak.
+    # Allocated in advance: an array that grows with the samples would look like a leak.
     looks = np.ones((int(minutes * 60 / interval) + 1, 4))
     count = 0
     leaked = []
@@ -83,7 +85,7 @@ def watch(minutes: float, interval: float, planted: str | None) -> list[dict[str
 
 
 def plot(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], path: Path) -> None:
-    """Three series over time, each with its line."""
+    """Plots the three series over time, each with its fitted line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -120,7 +122,7 @@ def plot(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], p
 
 
 def main() -> int:
-    """Run; the exit status."""
+    """Runs the soak test. Returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines in Python for the soak."""
+"""Engines in Python for the soak test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -9,16 +9,16 @@ from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelI
 
 
 class Text:
-    """Answers with its prompt, on the loop; the prompt "fail" raises."""
+    """Answers with its prompt, on the event loop; the prompt "fail" raises an exception."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Take no options."""
+        """Accepts no options."""
 
     def start(self) -> None:
-        """Have nothing to load."""
+        """Does nothing."""
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Chunk]:
-        """Say the words of the prompt."""
+        """Yields the words of the prompt."""
         for word in request.body["prompt"].split():
             await asyncio.sleep(0)
             if word == "fail":
@@ -26,14 +26,14 @@ class Text:
             yield {"text": word + " "}
 
     def stop(self) -> None:
-        """Have nothing to free."""
+        """Does nothing."""
 
 
 class Threaded(Text):
-    """The same in a thread for each request."""
+    """Does the same in a thread for each request."""
 
     def generate(self, request: EngineRequest) -> Iterator[Chunk]:  # type: ignore[override]
-        """Say the words of the prompt."""
+        """Yields the words of the prompt."""
         for word in request.body["prompt"].split():
             if word == "fail":
                 raise ValueError("as it was asked to")
@@ -41,25 +41,25 @@ class Threaded(Text):
 
 
 class Tokens:
-    """Answers with its prompt's tokens, of the demo model's tokenizer."""
+    """Answers with its prompt's tokens, encoded by the demo model's tokenizer."""
 
     kind = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
-        """Take no options."""
+        """Accepts no options."""
 
     def start(self) -> None:
-        """Have nothing to load."""
+        """Does nothing."""
 
     def describe(self) -> ModelInfo:
-        """Name the tokenizer."""
+        """Returns the tokenizer's path."""
         return {"path": str(demo_model_dir()), "context_length": 1024}
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """Say the tokens of the prompt."""
+        """Yields the tokens of the prompt."""
         for token in request.token_ids:
             await asyncio.sleep(0)
             yield {"token_ids": [token]}
 
     def stop(self) -> None:
-        """Have nothing to free."""
+        """Does nothing."""

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mixed load of the soak: what a host does in a long life, all at once, each answer checked."""
+"""The mixed load of the soak test: everything that a long-lived host does, concurrently, with every answer
+checked.
+"""
 
 import asyncio
 import ctypes
+import gc
 import random
 import threading
 import time
@@ -19,7 +22,7 @@ here = Path(__file__).resolve().parent
 words = ["what", "is", "a", "token", "and", "how", "does", "decode", "stream", "it", "to", "you"]
 
 
-#: What the load is made of: methods of :class:`Load`, a thread each.
+#: The parts of the load: methods of :class:`Load`, each run in a thread.
 parts = [
     "reader",
     "faults",
@@ -28,36 +31,39 @@ parts = [
     "together",
     "callbacks",
     "creator",
+    "dropper",
+    "hostile",
+    "templates",
     "tokenizers",
     "model",
 ]
 
 
 def start(engine: str, **more: Any) -> dynamo_llm.Runtime:
-    """A runtime; engines in Python are those of soak_engines.py."""
+    """Creates a runtime. Engines in Python are those in soak_engines.py."""
     if ":" in engine:
         more["python"] = {"path": [str(here)]}
     return dynamo_llm.Runtime(engine=engine, **more)
 
 
 def stalling() -> dynamo_llm.Runtime:
-    """One whose answers begin and never end."""
+    """Creates a runtime whose answers begin and never end."""
     return start("scripted", options={"script": [{"text": "a"}, {"stall": True}]})
 
 
 class Load:
-    """Threads that use the library until they are told to stop.
+    """Threads that use the library until they are stopped.
 
     Args:
-        seed: of the choices that the threads make.
-        pause: seconds that each thread sleeps between two things that it does.
-        only: which of the parts; None is all of them.
+        seed: seed of the threads' random choices.
+        pause: seconds that each thread sleeps between two actions.
+        only: names of the parts to run; None is all of them.
 
     """
 
     def __init__(self, seed: int, pause: float, only: Sequence[str] | None = None) -> None:
         self.counts: Counter[str] = Counter()
-        #: What should not have happened, with its traceback.
+        #: Unexpected events, with tracebacks.
         self.unexpected: list[str] = []
         self._seed = seed
         self._pause = pause
@@ -103,7 +109,7 @@ class Load:
     # ------------------------------------------------------------------ one thread each
 
     def reader(self, chance: random.Random) -> None:
-        """Reads answers of the native engine: whole, slowly, or in part."""
+        """Reads answers of the native engine: completely, slowly, or in part."""
         with start("echo", stream={"capacity": 8}) as runtime:
             while self._goes_on():
                 prompt = " ".join(chance.choices(words, k=chance.randint(1, 60)))
@@ -113,7 +119,7 @@ class Load:
                     request.cancel()
                     self._count("cancelled")
                 elif chance.random() < 0.1:
-                    del request  # nobody reads it
+                    del request  # drop it unread
                     self._count("dropped")
                 else:
                     text = ""
@@ -125,7 +131,7 @@ class Load:
                     self._count("whole")
 
     def faults(self, chance: random.Random) -> None:
-        """Errors of every kind, and deadlines."""
+        """Causes errors of every kind, and deadlines."""
         with start("scripted", limits={"max_concurrent": 4, "max_queued": 2}) as runtime:
             while self._goes_on():
                 name = chance.choice(["OVERLOADED", "UNAVAILABLE", "ENGINE_FAILED", "CONTEXT_LENGTH"])
@@ -149,7 +155,7 @@ class Load:
                 self._count("failed")
 
     def python(self, chance: random.Random) -> None:
-        """Engines in Python, that answer and that raise."""
+        """Uses engines in Python, which answer or raise exceptions."""
         with start("soak_engines:Text") as first, start("soak_engines:Threaded") as second:
             while self._goes_on():
                 runtime = chance.choice([first, second])
@@ -164,7 +170,7 @@ class Load:
                 self._count("Python")
 
     def tokens(self, chance: random.Random) -> None:
-        """An engine of tokens, with the pipeline."""
+        """Uses a token-level engine, with the pipeline."""
         with start("soak_engines:Tokens") as runtime, dynamo_llm.Tokenizer() as tokenizer:
             while self._goes_on():
                 prompt = " ".join(chance.choices(words, k=chance.randint(1, 20)))
@@ -173,7 +179,7 @@ class Load:
                 self._count("tokens")
 
     def together(self, chance: random.Random) -> None:
-        """Many requests on a loop of asyncio, some of them cancelled."""
+        """Sends many requests on an asyncio event loop, and cancels some of them."""
 
         async def one(runtime: dynamo_llm.Runtime, prompt: str) -> None:
             self._expect((await runtime.complete(prompt)).text, prompt)
@@ -192,7 +198,7 @@ class Load:
                 self._count("asyncio")
 
     def callbacks(self, chance: random.Random) -> None:
-        """Callbacks, through the C interface."""
+        """Uses callbacks, through the C API."""
         c = ctypes.CDLL(str(lib_dir() / "libdynamo_llm_capi.so.1"))
         pointer = ctypes.c_void_p
         for name in ("dynamo_runtime_create", "dynamo_request_create"):
@@ -227,7 +233,7 @@ class Load:
         c.dynamo_runtime_destroy(runtime)
 
     def creator(self, chance: random.Random) -> None:
-        """Runtimes that come and go, some of them in the middle of an answer."""
+        """Creates and closes runtimes, some of them in the middle of an answer."""
         while self._goes_on():
             engine = chance.choice(["echo", "scripted", "soak_engines:Text", "soak_engines:Tokens"])
             with start(engine) as runtime:
@@ -241,8 +247,81 @@ class Load:
                 pass
             self._count("runtimes")
 
+    def dropper(self, chance: random.Random) -> None:
+        """Drops runtimes and tokenizers without closing them, some of them in a reference cycle."""
+        while self._goes_on():
+            runtime: dynamo_llm.Runtime | None = start(
+                chance.choice(["echo", "scripted", "soak_engines:Text", "soak_engines:Tokens"])
+            )
+            kept: list[Any] = [runtime]
+            if chance.random() < 0.7:
+                request = runtime.complete('[{"text": "a"}, {"stall": true}]', max_tokens=1000)
+                if chance.random() < 0.5:
+                    next(request)
+                kept.append(request)
+                del request
+            if chance.random() < 0.3:
+                kept.append(dynamo_llm.Tokenizer())
+            if chance.random() < 0.5:
+                kept.append(kept)  # a reference cycle
+            runtime = None
+            del kept
+            gc.collect()
+            self._count("dropped runtimes")
+            self._stop.wait(0.05)
+
+    def hostile(self, chance: random.Random) -> None:
+        """Sends bodies that no engine could serve. Each is rejected, and the next request is answered."""
+        with dynamo_llm.Runtime() as runtime:
+            while self._goes_on():
+                size = chance.randint(10**6, 10**9)
+                bodies: list[dict[str, Any]] = [
+                    {"prompt": "a", "guided_json": {"type": "array", "minItems": size}},
+                    {"prompt": "a", "guided_json": {"type": "string", "minLength": 100 * size}},
+                    {"prompt": "a", "guided_regex": f"(a{{{size}}}){{{size}}}"},
+                    {"prompt": "a", "guided_grammar": "root ::= " + "(" * 5000 + '"a"' + ")" * 5000},
+                    {
+                        "prompt": "a",
+                        "guided_json": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}},
+                    },
+                    {"prompt": "word " * chance.randint(50_000, 200_000)},
+                    {"prompt": list(range(1, 2000)) * chance.randint(1, 20)},
+                    {"prompt": "a", "stop": ["x" * 100_000] * 100},
+                    {
+                        "prompt": "a",
+                        "logit_bias": {str(number): 1 for number in range(chance.randint(5000, 50_000))},
+                    },
+                    {"messages": [{"role": "user", "content": "a"}], "chat_template": "{{ 'a' * 10**9 }}"},
+                ]
+                try:
+                    runtime.request(chance.choice(bodies)).result()
+                    self._expect("an answer", "a refusal")
+                except (dynamo_llm.InvalidRequestError, dynamo_llm.ContextLengthError):
+                    self._count("refused")
+                self._expect(runtime.complete("a", max_tokens=1).result().finish_reason, "length")
+
+    def templates(self, chance: random.Random) -> None:
+        """Sends chat templates that never end or exhaust memory: the processes that run them are killed."""
+        bounds = {"timeout_ms": 300, "memory_mb": 128}
+        with dynamo_llm.Runtime(trust_request_chat_template=True, templates=bounds) as runtime:
+            while self._goes_on():
+                number = chance.randint(1, 10**6)
+                template = chance.choice(
+                    [
+                        f"{number}" + "{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2,
+                        f"{{{{ 'a' * {10**9 + number} }}}}",
+                        f"{{{{ {number} ** (9 ** 9) }}}}",
+                    ]
+                )
+                try:
+                    runtime.chat("a", max_tokens=1, chat_template=template).result()
+                    self._expect("an answer", "a refusal")
+                except dynamo_llm.InvalidRequestError:
+                    self._count("templates stopped")
+                self._stop.wait(0.5)
+
     def tokenizers(self, chance: random.Random) -> None:
-        """Tokenizers that come and go."""
+        """Creates and closes tokenizers."""
         while self._goes_on():
             with dynamo_llm.Tokenizer() as tokenizer:
                 text = " ".join(chance.choices(words, k=20))
@@ -254,8 +333,8 @@ class Load:
             self._stop.wait(0.2)
 
     def model(self, chance: random.Random) -> None:
-        """The demo model, started anew now and then."""
-        expected = None
+        """Uses the demo model, restarted from time to time: one question many times, many others once."""
+        expected, asked = None, 0
         while not self._stop.is_set():
             with dynamo_llm.Runtime() as runtime:
                 for _ in range(100):
@@ -268,5 +347,10 @@ class Load:
                     text = request.result().text
                     expected = expected or text
                     self._expect(text, expected)
+                    for _ in range(4):  # an unbounded cache of prompts would grow
+                        asked += 1
+                        other = " ".join([*chance.choices(words, k=chance.randint(1, 40)), str(asked)])
+                        usage = runtime.chat(other, max_tokens=1).result().usage
+                        self._expect(usage is not None and usage.completion_tokens, 1)
                     self._count("model")
                     self._stop.wait(0.1)

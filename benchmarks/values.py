@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured by itself: latencies, memory, sizes, starts, and the cost of a request as more are in
-flight.
+"""Measures values without a counterpart: latencies, memory, sizes, start times, and the cost of a request as
+the number of requests in flight increases.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pairs import Bench, config
+from bench import Bench, config
 from programs import Side, folder
 
 one_token = "engines.one_token:OneToken"
@@ -62,8 +62,8 @@ def _latencies(bench: Bench) -> dict[str, float]:
 
 
 def send_busy_gil(bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ratio of the 99th percentiles, a call that takes the GIL to a send, of several runs of the program;
-    and what the middle run printed.
+    """Returns the ratio of the 99th percentiles over several runs of the program, of a call that takes the
+    GIL to a send, and the output of the middle run.
     """
     program = bench.programs.compile("send_busy_gil", "-ldl")
     command = [program, str(folder), bench.of(200)]
@@ -126,7 +126,7 @@ def _sizes() -> dict[str, int]:
 
 
 def _forget_files(*roots: Path) -> None:
-    """Drop what the kernel keeps of these files in memory, as after the machine's start."""
+    """Drops files from the page cache, as after the machine's start."""
     libc = ctypes.CDLL(None)
     for root in roots:
         for path in root.rglob("*"):
@@ -135,8 +135,8 @@ def _forget_files(*roots: Path) -> None:
                     libc.posix_fadvise(file.fileno(), 0, 0, 4)  # POSIX_FADV_DONTNEED
 
 
-def _time_to_token(command: Sequence[str]) -> float:
-    """Milliseconds from the start of a process until it has its first token."""
+def time_to_token(command: Sequence[str]) -> float:
+    """Returns the milliseconds from the start of a process to its first token."""
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -149,7 +149,7 @@ def _time_to_token(command: Sequence[str]) -> float:
 
 
 def _starts(bench: Bench) -> dict[str, float]:
-    """Of a program in C and of one in Python, in turns: cold, and warm."""
+    """Measures the start of a program in C and of one in Python, in turns: cold, and warm."""
     program = bench.programs.compile("first_token")
     given = config(one_token)
     commands = {"c": [program, given], "python": [sys.executable, "-c", _python_start, given]}
@@ -160,7 +160,7 @@ def _starts(bench: Bench) -> dict[str, float]:
             for name in sorted(commands, reverse=number % 2 == 1):
                 if state == "cold":
                     _forget_files(*roots)
-                times.setdefault(f"{name}_{state}", []).append(_time_to_token(commands[name]))
+                times.setdefault(f"{name}_{state}", []).append(time_to_token(commands[name]))
     medians = {key: statistics.median(each) for key, each in times.items()}
     return {
         "start_cold_ms": medians["c_cold"],
@@ -171,8 +171,9 @@ def _starts(bench: Bench) -> dict[str, float]:
 
 
 def curve(bench: Bench) -> dict[str, Any]:
-    """Microseconds of a request as more are in flight, and the slope of the line through them, both
-    logarithmic: 0 is a cost that does not grow, 1 one that grows as the requests do.
+    """Returns the microseconds per request as the number in flight increases, and the slope of the line
+    through them on logarithmic axes: 0 means a constant cost, 1 a cost proportional to the number of
+    requests.
     """
     program = bench.programs.compile("latency")
     costs = []
@@ -185,7 +186,7 @@ def curve(bench: Bench) -> dict[str, Any]:
 
 
 def measure_values(bench: Bench) -> dict[str, Any]:
-    """All of them."""
+    """Measures all values."""
     return {
         **_latencies(bench),
         **_cancels(bench),

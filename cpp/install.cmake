@@ -23,10 +23,11 @@ install(TARGETS dynamo_llm_capi_static EXPORT DynamoLLM-capi_static
   ARCHIVE DESTINATION "${install_libdir}"
   INCLUDES DESTINATION "${install_includedir}")
 if(SKBUILD AND UNIX AND NOT APPLE)
-  # A wheel cannot carry symbolic links, so the linker finds the library through a one-line script.
+  # A wheel cannot carry symbolic links, so the linker finds the library through a one-line script. It names the
+  # file and not "-l:file", which gold, zig and tcc do not know.
   set(namelink NAMELINK_SKIP)
   file(CONFIGURE OUTPUT "${generated_dir}/libdynamo_llm_capi.so" @ONLY CONTENT
-    "INPUT(-l:libdynamo_llm_capi.so.@DYNAMO_LLM_ABI_VERSION@)\n")
+    "INPUT(libdynamo_llm_capi.so.@DYNAMO_LLM_ABI_VERSION@)\n")
   install(FILES "${generated_dir}/libdynamo_llm_capi.so" DESTINATION "${install_libdir}")
 endif()
 install(TARGETS dynamo_llm_capi EXPORT DynamoLLM-capi

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How Sphinx makes the site: sphinx-build -W --keep-going -n docs build/docs/html.
 
-It needs doxygen on PATH, the extra "docs" of pyproject.toml, and the package installed; no network.
+It needs doxygen on PATH, the dependency group "docs", and the package installed; no network.
 """
 
 import os
@@ -29,13 +29,13 @@ doxygen = subprocess.run(
     timeout=120,
 )
 if doxygen.returncode != 0:
-    raise ConfigError("doxygen found fault with the comments of the headers: see above")
-# It is silent about a command that it takes for text, as where lines of a comment are not in one column.
+    raise ConfigError("doxygen reported errors in the comments of the headers: see above")
+# Doxygen does not report a command that it takes for text, as in comments whose lines are not aligned.
 for file in sorted((xml / "xml").glob("*.xml")):
     if unread := re.search(r"@(brief|file|name|par|param|return)\b.*", file.read_text()):
         raise ConfigError(f"doxygen took a command of a header's comment for text: {unread[0]} ({file.name})")
 
-extensions = ["breathe", "myst_parser", "sphinx.ext.autodoc"]
+extensions = ["breathe", "myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["snippets"]
 
 myst_enable_extensions = ["colon_fence"]
@@ -50,7 +50,13 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 
-# A name that leads nowhere is a warning. These are other people's names.
+# Longer signatures have one parameter on each line.
+maximum_signature_line_length = 80
+
+# A copy button for code, not for what programs print.
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
+
+# References that cannot be resolved are warnings. These names are other projects'.
 nitpick_ignore_regex = [
     (r"c:identifier", r"u?int(8|32|64)_t|size_t"),
     (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_llm|dynamo_[a-z_]+_t|DYNAMO_[A-Z_]+"),
@@ -63,6 +69,9 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+html_logo = "logo.svg"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_title = f"dynamo-llm {release}"
 html_copy_source = False
 html_show_sphinx = False

@@ -6,23 +6,23 @@ thing that a test did to the library. Several lines of the same thing are one ro
 the page is not written: the exit status is 1 if the run did something that has no row.
 """
 
-import argparse
 import json
 import re
 import sys
 from pathlib import Path
 
+import generated
+
 page = Path(__file__).resolve().parent / "reliability.md"
-begin, end = "<!-- begin table: reliability.py -->\n", "<!-- end table -->"
 
 #: The parts of the table, in their order, and the beginnings of their tests' files; the last takes the rest.
 parts = {
     "Misuse": ("misuse/", "c/"),
-    "Any bytes": ("fuzz/", "python/test_pipeline_properties"),
-    "Faults of engines": ("embed/test_engines", "python/test_faults"),
-    "Faults of the process": ("faults/", "python/test_killed"),
+    "Arbitrary input": ("fuzz/", "python/test_pipeline_properties"),
+    "Engine faults": ("embed/test_engines", "python/test_faults"),
+    "Process faults": ("faults/", "python/test_killed"),
     "Security": ("python/test_security",),
-    "Neighbours, and versions": ("",),
+    "Other libraries, and versions": ("",),
 }
 
 Row = tuple[str, str, int, str]  # test, what, how often, what happened
@@ -68,29 +68,5 @@ def named(text: str) -> set[tuple[str, ...]]:
     return set(re.findall(r"^\| (.*?) \| [\d,]+ \| .* \| `(.*)` \|$", text, re.M))
 
 
-def main() -> int:
-    """Write or check; the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, metavar="FILE", help="what the tests wrote")
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    arguments = parser.parse_args()
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    old, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"docs/reliability.md lacks the lines\n{begin}{end}")
-    new = written(rows_of(arguments.run))
-    if not arguments.check:
-        page.write_text(before + begin + new + end + after, encoding="utf-8")
-        return 0
-    for what, test in sorted(named(old) - named(new)):
-        sys.stderr.write(f"not done in this run: {what} ({test})\n")
-    missing = sorted(named(new) - named(old))
-    for what, test in missing:
-        sys.stderr.write(f"docs/reliability.md lacks: {what} ({test}); python docs/reliability.py FILE\n")
-    return int(bool(missing))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(__doc__, "reliability.py", page, lambda run: written(rows_of(run)), named))

@@ -7,6 +7,7 @@ Each stands between two comments in its page. The tests fail where a page is not
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from dynamo_llm import errors
 
 here = Path(__file__).resolve().parent
 headers = [
-    here.parent / "include" / name for name in ("dynamo_llm.h", "dynamo_llm/engine.h", "dynamo_llm/cluster.h")
+    here.parent / "include" / name
+    for name in (
+        "dynamo_llm.h",
+        "dynamo_llm/engine.h",
+        "dynamo_llm/worker.h",
+        "dynamo_llm/kv_events.h",
+        "dynamo_llm/router.h",
+    )
 ]
 
 
@@ -50,7 +58,7 @@ def statuses() -> str:
                     assert error.status == int(number), error
                     advice = "retry" if error.retriable else "fatal" if error.fatal else ""
             rows.append([number, f"`{name}`", plain(comment), advice, kind])
-    return table("number | name | meaning | then | in Python", rows)
+    return table("number | name | meaning | flag | Python class", rows)
 
 
 def configuration() -> str:
@@ -72,77 +80,89 @@ def configuration() -> str:
     return table("key | type | meaning", list(keys(dynamo_llm.config_schema(), "")))
 
 
-def functions() -> Iterator[tuple[str, str, str]]:
-    """Name, comment and result of each function of the headers."""
+@dataclass(frozen=True)
+class Function:
+    """A function of the headers. What a caller must know follows from its declaration and from the
+    paragraphs "Blocking" and "Ownership" of its comment, by the rules at the top of dynamo_llm.h.
+    """
+
+    name: str
+    result: str
+    parameters: str
+    comment: str
+    """On one line."""
+
+    def paragraph(self, title: str) -> str:
+        """A paragraph of the comment; "" if there is none."""
+        found = re.search(rf"{title}: +(.*?)(?= (?:@|Ownership:|Threads:|Blocking:)|$)", self.comment)
+        return found[1].strip() if found else ""
+
+    @property
+    def waits(self) -> str:
+        """How long the function may block; "" if it does not."""
+        return self.paragraph("Blocking").replace(in_log_callbacks, "").strip()
+
+    @property
+    def is_for_log_callbacks(self) -> bool:
+        """Whether log callbacks may call it. All others may in any case."""
+        return not self.waits or in_log_callbacks in self.paragraph("Blocking")
+
+    @property
+    def is_destroy(self) -> bool:
+        """Whether it releases the handle that it gets."""
+        return self.name.endswith("_destroy")
+
+    @property
+    def owner(self) -> str:
+        """Who owns what the function returns, or what it does to the ownership of its arguments."""
+        if stated := self.paragraph("Ownership"):
+            return stated
+        if self.is_destroy:
+            return "releases its argument."
+        if "**" in self.parameters or ("*" in self.result and not self.result.startswith("const ")):
+            return "the caller."
+        if "*" in self.result:
+            return "the object that it was obtained from."
+        return ""
+
+
+#: The end of a paragraph "Blocking" of a function that log callbacks may call nevertheless.
+in_log_callbacks = "Log callbacks may call it."
+
+
+def functions() -> Iterator[Function]:
+    """All functions of the headers."""
     for header in headers:
-        for comment, result, name in re.findall(
-            r"/\*\*((?:(?!\*/).)*)\*/\s*DYNAMO_LLM_API ([^;(]*?)(dynamo_\w+)\([^;]*;",
+        for comment, result, name, parameters in re.findall(
+            r"/\*\*((?:(?!\*/).)*)\*/\s*DYNAMO_LLM_API ([^;(]*?)(dynamo_\w+)\(([^;]*)\);",
             header.read_text(),
             re.S,
         ):
-            yield name, plain(comment), result.strip()
-
-
-#: What the words of a contract are, and what they say in the table.
-contract_words = [
-    {"any thread": "any"},
-    {"returns at once": "no", "may block": "yes"},
-    {"from any callback": "any", "not from log callbacks": "not of logs"},
-    {
-        "hands out nothing": "",
-        "the caller owns what it gives": "the caller",
-        "borrowed": "the object it came from",
-        "static": "nobody, static",
-        "takes its argument": "takes its argument",
-        "borrows user": "keeps user until its release",
-    },
-]
-
-
-def contract_of(comment: str) -> list[str]:
-    """The words of the contract in a comment; none if there is no such line."""
-    found = re.search(r"Contract: ([^.]*)\.", comment)
-    return found[1].split("; ") if found else []
-
-
-def contract() -> str:
-    """What a caller must know of each function."""
-    rows = [
-        [
-            f"`{name}()`",
-            *(words[word] for words, word in zip(contract_words, contract_of(comment), strict=True)),
-        ]
-        for name, comment, _ in functions()
-    ]
-    return table("function | threads | may block | from callbacks | owner of what it gives", rows)
-
-
-def waits(comment: str) -> str:
-    """What a comment says of blocking."""
-    found = re.search(r"Blocking: +(.*?)(?= @| Contract:|$)", comment)
-    return found[1] if found else ""
-
-
-def owner(comment: str) -> str:
-    """What a comment says of who owns the result."""
-    found = re.search(r"Ownership: +(.*?)(?= @| Blocking:| Threads:| Contract:| Never fails|$)", comment)
-    return found[1] if found else "Static." if "Static." in comment else ""
+            yield Function(name, result.strip(), " ".join(parameters.split()), plain(comment))
 
 
 def blocking() -> str:
-    """The functions that wait."""
-    return table("function | waits", [[f"`{n}()`", waits(c)] for n, c, _ in functions() if waits(c)])
+    """The functions that block."""
+    return table(
+        "function | blocks | in log callbacks",
+        [
+            [f"`{f.name}()`", f.waits, "yes" if f.is_for_log_callbacks else "no"]
+            for f in functions()
+            if f.waits
+        ],
+    )
 
 
 def ownership() -> str:
-    """The functions that hand out something."""
-    return table("function | ownership", [[f"`{n}()`", owner(c)] for n, c, _ in functions() if owner(c)])
+    """The functions whose comments say more about ownership than their declarations."""
+    stated = [(f.name, f.paragraph("Ownership")) for f in functions()]
+    return table("function | ownership", [[f"`{name}()`", text] for name, text in stated if text])
 
 
 tables = {
     "errors.md": [statuses],
     "configuration.md": [configuration],
-    "threads.md": [blocking, ownership, contract],
+    "threads.md": [blocking, ownership],
 }
 
 

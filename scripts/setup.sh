@@ -52,6 +52,11 @@ missing_commands() {
     done
 }
 
+# Names the Debian packages of linkers, and of what else reads headers and flags, that are missing, a line each.
+missing_linkers() {
+    missing_commands lld mold pkg-config swig tcc
+}
+
 # Names the Debian package that compares binary interfaces, if it is missing.
 missing_libabigail() {
     command -v abidiff >/dev/null || echo abigail-tools

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers one after the other, as a program reads them that shows an answer while it comes.
+/* Streams answers one after the other, like a program that shows an answer as it arrives.
  *
  *   answers CONFIG BODY COUNT
  *
- * A round streams COUNT answers to the OpenAI body. Prints tokens, as the runtime counts them, seconds, and the
- * median time to the first token in milliseconds. */
+  * A round streams COUNT answers to the OpenAI body. Prints tokens as counted by the runtime, seconds, and the median
+ * time to first token in milliseconds. */
 #include <string.h>
 
 #include "bench.h"
@@ -19,7 +19,7 @@ static long pushed(dynamo_runtime_t *runtime) {
     return count;
 }
 
-/* Seconds to the first token. */
+/* Reads one answer and returns the seconds to its first token. */
 static double read_answer(dynamo_runtime_t *runtime, const char *body) {
     const double begin = now();
     double first = 0;

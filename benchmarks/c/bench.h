@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the programs here share. Each is driven by benchmarks/programs.py: it prints a line when it is ready,
- * makes a round for each line that it reads, and prints what came of it as JSON in a line. */
+/* Shared by the benchmark programs. benchmarks/programs.py drives each of them: the program prints a line when it is
+ * ready, runs a round for each line it reads, and prints the result as a line of JSON. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Seconds of a clock that only goes forward. */
+/* Returns the seconds of a monotonic clock. */
 static inline double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Ends the program, with the library's reason, if something went wrong. */
+/* Ends the program with the library's last error unless `is_ok`. */
 static inline void check(int is_ok, const char *what) {
     if (!is_ok) {
         fprintf(stderr, "%s: %s\n", what, dynamo_last_error());
@@ -33,12 +33,12 @@ static inline void sort_numbers(double *numbers, int count) {
     qsort(numbers, (size_t)count, sizeof *numbers, bench_ascending);
 }
 
-/* Of sorted numbers. */
+/* Returns a quantile of sorted numbers. */
 static inline double quantile(const double *sorted, int count, double which) {
     return sorted[(int)(which * (count - 1) + 0.5)];
 }
 
-/* Waits until another round is wanted; 0 if none is. */
+/* Waits for the request to run another round; returns 0 at the end of the input. */
 static inline int another_round(void) {
     char line[64];
     fflush(stdout);
@@ -56,7 +56,7 @@ static inline dynamo_runtime_t *start(const char *config) {
     return runtime;
 }
 
-/* A completion with that prompt; or with that body, if it is one. */
+/* Creates a completion. `prompt` may also be a whole body in JSON. */
 static inline dynamo_request_t *completion(const char *prompt) {
     char body[256];
     snprintf(body, sizeof body, "{\"prompt\": \"%s\", \"stream\": true}", prompt);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An engine in C to a reader in C, against a queue without anything else: a ring between two threads, one
- * token a message. Its reader owns what it gets, and who has nothing to do sleeps, as with the library.
+/* Compares an engine and a reader in C with a bare queue: a ring between two threads, one token per message. As with
+ * the library, the ring's reader owns what it receives, and an idle thread sleeps.
  *
  *   c_to_c TOKENS
  *
- * A round sends TOKENS tokens over each. Prints tokens and the seconds of both. */
+  * A round sends TOKENS tokens through each. Prints tokens and the seconds of both. */
 #include <dynamo_llm/engine.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -98,7 +98,7 @@ struct token {
     char *text;
 };
 
-/* One side of the ring: how far it is, and whether it sleeps until the other side is further. */
+/* One side of the ring: its position, and whether it sleeps until the other side advances. */
 struct side {
     _Alignas(64) atomic_size_t position;
     atomic_int sleeps;
@@ -115,14 +115,14 @@ static void go_on(struct side *side, struct side *other, size_t position) {
     }
 }
 
-/* Until the other side has left that position. Gives where it is. */
+/* Waits until the other side has moved past `position`, and returns its position. */
 static size_t wait_beyond(struct side *side, struct side *other, size_t position) {
     size_t there = atomic_load_explicit(&other->position, memory_order_acquire);
     while (there == position) {
         atomic_store(&side->sleeps, 1);
         there = atomic_load(&other->position);
         if (there == position || !atomic_exchange(&side->sleeps, 0)) {
-            sem_wait(&side->wakes); /* it was posted, or will be */
+            sem_wait(&side->wakes); /* the other side has posted, or will post */
             there = atomic_load(&other->position);
         }
     }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How long it takes from dynamo_request_cancel() until the engine has let go of the request.
+/* Measures the time from dynamo_request_cancel() until the engine has finished with the request.
  *
  *   cancel CONFIG COUNT WHERE
  *
- * WHERE is "queue" (it waits for its turn: the runtime takes one request at a time), "prefill" (the engine has
- * not said anything yet) or "decode" (it has said a word). A round cancels COUNT requests, one by one. */
+  * WHERE is the request's state when it is cancelled: "queue" (queued, since the runtime runs one request at a time),
+ * "prefill" (before the first response), or "decode" (after the first response). A round cancels COUNT requests, one
+ * by one. */
 #include <string.h>
 
 #include "bench.h"
 
-/* Requests that are with the engine, or wait for it. */
+/* Returns the number of running or queued requests, depending on `key`. */
 static long count_of(dynamo_runtime_t *runtime, const char *key) {
     char *const statistics = dynamo_runtime_statistics(runtime);
     check(statistics != NULL, "statistics");
@@ -68,7 +69,7 @@ int main(int argc, char **argv) {
                     dynamo_free(response);
                 } else {
                     const struct timespec millisecond = {0, 1000000};
-                    nanosleep(&millisecond, NULL); /* until the engine waits */
+                    nanosleep(&millisecond, NULL); /* until the prefill runs */
                 }
                 seconds[i] = cancel(runtime, request, running, 0);
             }

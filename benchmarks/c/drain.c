@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How fast tokens of many streams reach a reader in C.
+/* Measures how fast the tokens of many streams reach a reader in C.
  *
  *   drain CONFIG PROMPT STREAMS READERS
  *
- * A round sends STREAMS requests and reads all that they answer: one stream with dynamo_request_next(),
- * several through queues, of which each of the READERS has its own. Prints tokens and seconds. */
+  * A round sends STREAMS requests and reads all answers: a single stream with dynamo_request_next(), several streams
+ * through one queue for each of the READERS. Prints tokens and seconds. */
 #include <pthread.h>
 #include <string.h>
 

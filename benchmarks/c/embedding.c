@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a program does that embeds Python by hand: it asks the engine's generator for each token, with the
- * GIL, and looks into the chunk.
+/* Does what a program that embeds Python by hand does: for each token it advances the engine's generator with the GIL
+ * held, and reads the chunk.
  *
  *   embedding FOLDER MODULE CLASS PROMPT HOW BUSY
  *
- * HOW is "thread": the engine's loop runs in a thread of Python's, as programs with several callers need it,
- * and a token is run_coroutine_threadsafe(anext(answer), loop).result(). Or "own": the caller itself runs the
- * loop, until_complete(anext(answer)), one stream at a time. BUSY 1: a Python thread computes meanwhile. */
+  * HOW is "thread" or "own". "thread": the asyncio event loop runs in a Python thread, as programs with several callers
+ * need it, and a token is run_coroutine_threadsafe(anext(answer), loop).result(). "own": the caller itself runs the
+ * event loop, run_until_complete(anext(answer)), one stream at a time. If BUSY is 1, a Python thread computes
+ * meanwhile. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
@@ -50,7 +51,7 @@ static PyObject *expect(PyObject *object) {
     return object;
 }
 
-/* Tokens of one chunk, or -1 after the last. */
+/* Returns the number of tokens in the next chunk, or -1 after the last one. */
 static Py_ssize_t next_token(PyObject *step, PyObject *answer) {
     const PyGILState_STATE state = PyGILState_Ensure();
     PyObject *const chunk = expect(PyObject_CallOneArg(step, answer));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program that starts, asks for a token, and ends: its whole life is what is measured.
+/* Starts, requests one token, and exits. The run time of the whole process is measured.
  *
  *   first_token CONFIG */
 #include "bench.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The same tokens over HTTP: streams of server-sent events, read by libcurl, all in one thread.
+/* The same tokens over HTTP: libcurl reads all streams of server-sent events in one thread.
  *
  *   http URL PROMPT STREAMS
  *
- * PROMPT is a prompt, or a whole body.
+  * PROMPT is a prompt, or a whole body in JSON.
  *
- * Each event is cut out, and its "content" or "text" is looked for as text, which is less than what a parser
- * of JSON does. Prints tokens and seconds of a round of STREAMS requests. */
+  * Splits the stream into events and finds "content" or "text" by string search, which costs less than parsing JSON.
+ * Prints tokens and seconds of a round of STREAMS requests. */
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>

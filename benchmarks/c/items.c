@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How fast the items of an endpoint in a cluster reach a reader in C.
+/* Measures how fast the payloads of an endpoint in a cluster reach a reader in C.
  *
  *   items CONFIG COUNT
  *
- * A round asks for COUNT items. Prints their number and the seconds. */
+  * A round requests COUNT payloads. Prints their number and the seconds. */
 #include <string.h>
 
 #include "bench.h"

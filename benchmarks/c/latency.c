@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a request of one token costs.
+/* Measures the cost of a request with one token.
  *
- *   latency CONFIG COUNT              one at a time, from an idle machine: send, and the round trip
- *   latency CONFIG COUNT IN_FLIGHT    so many in flight all the time: microseconds for each
+  *   latency CONFIG COUNT              one at a time, with the machine idle: time of the send, and of the round trip
+ *   latency CONFIG COUNT IN_FLIGHT    with a constant number in flight: microseconds per request
  *
- * A round makes COUNT requests. */
+  * A round sends COUNT requests. */
 #include <string.h>
 
 #include "bench.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What requests take of memory while they wait for their engine.
+/* Measures the memory that requests use while they wait for their engine.
  *
  *   memory CONFIG STREAMS
  *
- * A round sends STREAMS requests, waits until the engine has them all, and says how many bytes of resident
- * memory came with each; then it cancels them. */
+  * A round sends STREAMS requests, waits until the engine has received them all, prints the bytes of resident memory
+ * added per request, and cancels them. */
 #include <malloc.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
             requests[i] = completion("1");
             check(dynamo_request_send(runtime, requests[i]) == DYNAMO_OK, "send");
         }
-        settle(); /* the loop is done with the last of them long before */
+        settle(); /* the event loop has received all of them well before it returns */
         settle();
         const double after = resident();
         for (int i = 0; i < count; ++i) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a caller pays beside busy Python: dynamo_request_send() to a Python engine against a call that takes
- * the GIL, while a Python thread spins. Bursts of sends and calls alternate in one run, so that both meet the
- * same machine; before each is a pause in which the spinning thread gets the GIL back.
+/* Measures the cost of a call while Python is busy: compares dynamo_request_send() to a Python engine with a call that
+ * acquires the GIL, while a Python thread spins. Bursts of sends and calls alternate in one run, so that both see the
+ * same conditions. During a pause before each burst, the spinning thread gets the GIL back.
  *
  *   gcc -O2 -o send_busy_gil benchmarks/c/send_busy_gil.c $(dynamo-llm config --cflags --libs) -ldl
  *   ./send_busy_gil benchmarks [BURSTS]
  *
- * Prints JSON: microseconds at the median, the 99th percentile and the maximum; of the first send of each
- * burst, which wakes the thread of the engine; and the ratios of calls to sends. */
+  * Prints JSON: median, 99th percentile, and maximum in microseconds; the same for the first send of each burst, which
+ * wakes the engine's thread; and the ratios of calls to sends. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <string.h>
@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
              argv[1]);
     dynamo_runtime_t *const runtime = start(config);
 
-    /* The library made CPython's names visible; a program that embeds by hand would call these. */
+    /* The library loaded CPython with global symbols. A program that embeds Python by hand calls these functions. */
     int (*ensure)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
     void (*release)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
     int (*run)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "PyRun_SimpleString");

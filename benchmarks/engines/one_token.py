@@ -7,17 +7,17 @@ from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
 
 
 class OneToken:
-    """Answers at once, so that what is measured is the way there."""
+    """Answers at once, so that the benchmark measures only the path from the engine to the caller."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Take no options."""
+        """Accepts no options."""
 
     def start(self) -> None:
-        """Have nothing to load."""
+        """Does nothing."""
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Chunk]:
-        """Say one token."""
+        """Yields one token."""
         yield {"text": "token", "token_ids": [0]}
 
     def stop(self) -> None:
-        """Have nothing to free."""
+        """Does nothing."""

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step loop, two ways to the callers. The prompt is the number of tokens."""
+"""Two ways to pass the tokens of one step loop to the callers. The prompt is the number of tokens."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dynamo_llm.runtime.sink import Sink, push_step
+from dynamo_llm.runtime.sink import Sink, push_many
 
 
 class PerRequest:
-    """As engines have it that are asked request by request: each has a buffer and an event, which the step
-    fills, and a generator that empties it.
+    """The usual design of engines with an interface per request: each request has a buffer and an event,
+    which the step fills, and a generator that empties it.
     """
 
     def __init__(self, config: Any) -> None:
-        """Take no options."""
+        """Accepts no options."""
         self._rows: dict[int, tuple[list[int], asyncio.Event, int]] = {}
         self._task: asyncio.Task[None] | None = None
         self._next = 0
 
     def start(self) -> None:
-        """Have nothing to load."""
+        """Does nothing."""
 
     async def _run(self) -> None:
         step = 0
@@ -33,7 +33,7 @@ class PerRequest:
         self._task = None
 
     async def generate(self, request: Any) -> AsyncIterator[dict[str, Any]]:
-        """Say the tokens."""
+        """Yields the tokens."""
         count = int(request.body["prompt"])
         buffer: list[int] = []
         event = asyncio.Event()
@@ -53,30 +53,30 @@ class PerRequest:
             del self._rows[number]
 
     def stop(self) -> None:
-        """Have nothing to free."""
+        """Does nothing."""
 
 
 class Together:
-    """The step's tokens go to all callers in one call."""
+    """Pushes the step's tokens to all callers in one call."""
 
     kind = "steps"
 
     def __init__(self, config: Any) -> None:
-        """Take no options."""
+        """Accepts no options."""
         self._rows: dict[Sink, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Have nothing to load."""
+        """Does nothing."""
 
     def add(self, request: Any, sink: Sink) -> None:
-        """Take the request into the next step."""
+        """Adds the request to the next step."""
         self._rows[sink] = int(request.body["prompt"])
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self, sink: Sink) -> None:
-        """Drop the request."""
+        """Removes the request."""
         if self._rows.pop(sink, None) is not None:
             sink.finish()
 
@@ -84,7 +84,7 @@ class Together:
         step = 0
         while self._rows:
             sinks = list(self._rows)
-            full = push_step(sinks, [step] * len(sinks), [" tok"] * len(sinks))
+            full = push_many(sinks, [step] * len(sinks), [" tok"] * len(sinks))
             for number, sink in enumerate(sinks):
                 if number in full:
                     continue
@@ -97,4 +97,4 @@ class Together:
         self._task = None
 
     def stop(self) -> None:
-        """Have nothing to free."""
+        """Does nothing."""

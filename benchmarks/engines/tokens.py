@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines that do nothing but yield tokens: what is measured is their way to the caller. The prompt is the
-number of tokens.
+"""Engines that only yield tokens, so that the benchmark measures the path from the engine to the caller. The
+prompt is the number of tokens.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,30 +14,30 @@ Chunks = AsyncIterator[dict[str, Any]]
 
 class _Engine:
     def __init__(self, config: Any) -> None:
-        """Take no options."""
+        """Accepts no options."""
 
     def start(self) -> None:
-        """Have nothing to load."""
+        """Does nothing."""
 
     def stop(self) -> None:
-        """Have nothing to free."""
+        """Does nothing."""
 
 
 class Suspending(_Engine):
-    """A turn of the loop for each token, as engines have that wait for a step."""
+    """Suspends for one iteration of the event loop per token, like engines that wait for a step."""
 
     async def generate(self, request: Any) -> Chunks:
-        """Say the tokens."""
+        """Yields the tokens."""
         for i in range(int(request.body["prompt"])):
             await asyncio.sleep(0)
             yield {"token_ids": [i], "text": " tok", "index": 0}
 
 
 class BusySuspending(Suspending):
-    """Beside a Python thread that computes."""
+    """Does the same while another Python thread computes."""
 
     def start(self) -> None:
-        """Start it; it ends with the process."""
+        """Starts that thread, which ends with the process."""
 
         def spin() -> None:
             while True:
@@ -46,28 +47,46 @@ class BusySuspending(Suspending):
 
 
 class Flat(_Engine):
-    """Without a pause, as engines do that have several tokens at once."""
+    """Never suspends, like engines that have several tokens at once."""
 
     async def generate(self, request: Any) -> Chunks:
-        """Say the tokens."""
+        """Yields the tokens."""
         for i in range(int(request.body["prompt"])):
             yield {"token_ids": [i], "text": " tok", "index": 0}
 
 
-class Waiting(_Engine):
-    """Never says a word: for what a stream takes of memory."""
+class Paced(_Engine):
+    """Yields a token every ``options.pace_ms`` milliseconds. Its text is the time at which it was generated,
+    in nanoseconds of the monotonic clock, which all processes of a machine share.
+    """
+
+    def __init__(self, config: Any) -> None:
+        """Reads the option."""
+        self._pace: float = config.options["pace_ms"] / 1000
 
     async def generate(self, request: Any) -> Chunks:
-        """Wait for the cancel."""
+        """Yield the tokens."""
+        due = time.monotonic()
+        for i in range(int(request.body["prompt"])):
+            due += self._pace
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            yield {"token_ids": [i], "text": f" {time.monotonic_ns()}", "index": 0}
+
+
+class Waiting(_Engine):
+    """Never yields a token, to measure the memory of a stream."""
+
+    async def generate(self, request: Any) -> Chunks:
+        """Waits for the cancellation."""
         await asyncio.Event().wait()
         yield {}
 
 
 class Talking(_Engine):
-    """A word, and another every 100 ms, for ever; "prefill" never has its first."""
+    """Yields a word every 100 ms without end; for the prompt "prefill", it never yields the first one."""
 
     async def generate(self, request: Any) -> Chunks:
-        """Say words."""
+        """Yields the words."""
         if request.body["prompt"] == "prefill":
             await asyncio.Event().wait()
         while True:

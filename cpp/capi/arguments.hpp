@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of what callers pass in.
+// Checks the arguments of callers. All functions throw Failure with INVALID_ARGUMENT.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
-#include "core/error.hpp"
-#include "core/stream.hpp"
+#include "base/error.hpp"
+#include "stream/stream.hpp"
 
 namespace dynamo::capi {
 
@@ -30,7 +30,7 @@ inline const char *text(const char *pointer, const char *name) {
 inline std::optional<Clock::time_point> timeout(std::int64_t milliseconds) {
     if (milliseconds < -1) {
         throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                      "timeout_ms must be -1 (for ever), 0 (at once) or positive, not " +
+                      "timeout_ms must be -1 (no limit), 0 (do not wait), or positive, not " +
                           std::to_string(milliseconds));
     }
     return after_ms(milliseconds);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dynamo_llm/engine.h"
 
-#include <algorithm>
-#include <cstring>
 #include <memory>
 #include <optional>
 
+#include "base/utf8.hpp"
+#include "base/wait_check.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
-#include "core/engine_registry.hpp"
-#include "core/request.hpp"
-#include "core/utf8.hpp"
+#include "capi/structs.hpp"
 #include "engines/native.hpp"
+#include "runtime/engine_registry.hpp"
+#include "runtime/request.hpp"
 
 using namespace dynamo;
 using capi::status_of;
@@ -26,18 +26,24 @@ Error engine_error(std::int32_t status, const char *message, const char *detail_
         error.message = message == nullptr ? "the engine gave no reason" : as_utf8(message);
         error.detail = detail_json == nullptr ? "" : detail_json;
     } catch (const std::bad_alloc &) {
-        error.detail.clear();  // the status is what counts: a stream must end
+        error.detail.clear();  // keep the status: the stream must still end, even without a message
     }
     return error;
 }
 
-// Takes the stream from the engine: the handle is stale from here on, whatever else happens.
+// Takes the stream from the engine. The handle is stale from here on, even if the caller fails afterwards.
 std::shared_ptr<Request> give_up(dynamo_stream_t *stream) {
-    Held<EngineStream> held(stream);
+    HandleRef<EngineStream> held(stream);
     if (!close_handle<EngineStream>(stream)) {
         throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the stream was finished or failed before");
     }
     return request_of(*held).shared_from_this();
+}
+
+[[noreturn]] void reject_stale() {
+    throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
+                  "not a valid stream: the engine refused the request, or finished or failed the "
+                  "stream before");
 }
 
 [[noreturn]] void reject_ended() {
@@ -45,37 +51,37 @@ std::shared_ptr<Request> give_up(dynamo_stream_t *stream) {
                   "the request ended on the caller's side; finish the stream");
 }
 
-// DYNAMO_OK, PENDING if the stream is full, or CANCELLED if it ended on the caller's side. Throws Failure.
-std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
-    Held<EngineStream> held(stream);
-    capi::not_null(chunk, "chunk");
-    if (chunk->struct_size < offsetof(dynamo_chunk_t, logprobs_json) + sizeof(char *)) {
-        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.struct_size is " +
-                                                         std::to_string(chunk->struct_size) +
-                                                         "; set it to sizeof(dynamo_chunk_t)");
-    }
-    const dynamo_chunk_t *whole = chunk;
-    dynamo_chunk_t known{};
-    if (chunk->struct_size < sizeof known) {  // of an engine that was built with an older header
-        std::memcpy(&known, chunk, chunk->struct_size);
-        whole = &known;
-    }
-    switch (request_of(*held).push(*whole)) {
-        case Stream::Pushed::ok:
+std::int32_t state_of(Stream::PushResult pushed) {
+    switch (pushed) {
+        case Stream::PushResult::ok:
             return DYNAMO_OK;
-        case Stream::Pushed::full:
+        case Stream::PushResult::full:
             return DYNAMO_PENDING;
+        case Stream::PushResult::stale:
+            reject_stale();
         default:
             return DYNAMO_ERROR_CANCELLED;
     }
+}
+
+// Returns DYNAMO_OK, PENDING if the stream is full, or CANCELLED if it ended on the caller's side. Throws Failure.
+std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
+    HandleRef<EngineStream> held(stream);
+    const std::size_t size = capi::size_of(chunk, "chunk");
+    if (size >= sizeof *chunk) {
+        return state_of(request_of(*held).push(stream, *chunk));
+    }
+    dynamo_chunk_t copy{};
+    return state_of(request_of(*held).push(stream, capi::complete(*chunk, size, copy)));
 }
 
 std::optional<Usage> usage_of(const dynamo_usage_t *usage) {
     if (usage == nullptr) {
         return std::nullopt;
     }
-    dynamo_usage_t known{};
-    std::memcpy(&known, usage, std::min(usage->struct_size, sizeof known));
+    // Accepts any struct_size, because the stream must end even if the engine set a wrong one.
+    dynamo_usage_t copy{};
+    const dynamo_usage_t &known = capi::complete(*usage, usage->struct_size, copy);
     return Usage{known.prompt_tokens, known.completion_tokens, known.cached_tokens};
 }
 
@@ -84,8 +90,8 @@ std::optional<Usage> usage_of(const dynamo_usage_t *usage) {
 int32_t dynamo_engine_register(const char *name, const dynamo_engine_t *engine, void *user,
                                dynamo_release_callback_t release) {
     return status_of([&] {
-        engines::register_native();  // so that nobody takes their names
-        engine_registry::add(name, engine, user, release);
+        engines::register_native();  // reserves the names of the native engines
+        engine_registry::add(name, capi::read(engine, "engine"), user, release);
         return DYNAMO_OK;
     });
 }
@@ -121,11 +127,7 @@ int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t count, size_t push
         if (count > 0) {
             capi::not_null(pushes, "pushes");
         }
-        if (push_size < offsetof(dynamo_push_t, status) + sizeof pushes->status) {
-            throw Failure(
-                DYNAMO_ERROR_INVALID_ARGUMENT,
-                "push_size is " + std::to_string(push_size) + "; set it to sizeof(dynamo_push_t)");
-        }
+        capi::require_size<dynamo_push_t>(push_size, "push_size");
         std::int32_t result = DYNAMO_OK;
         auto *bytes = reinterpret_cast<unsigned char *>(pushes);
         for (std::size_t i = 0; i < count; ++i, bytes += push_size) {
@@ -141,30 +143,41 @@ int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t count, size_t push
 
 int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeout_ms) {
     return status_of([&]() -> std::int32_t {
-        Held<EngineStream> held(stream);
-        if (!request_of(*held).wait_for_space(capi::timeout(timeout_ms))) {
-            return DYNAMO_PENDING;
+        HandleRef<EngineStream> held(stream);
+        if (timeout_ms != 0) {
+            wait_check::require_allowed("dynamo_stream_wait()", false);
         }
-        if (request_of(*held).has_ended()) {
+        const std::int32_t status =
+            state_of(request_of(*held).wait_until_writable(stream, capi::timeout(timeout_ms)));
+        if (status == DYNAMO_ERROR_CANCELLED) {
             reject_ended();
         }
-        return DYNAMO_OK;
+        return status;
     });
 }
 
 int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream) {
     bool has_ended = false;
     const std::int32_t status = status_of([&] {
-        has_ended = request_of(*Held<EngineStream>(stream)).has_ended_before_push();
+        has_ended =
+            state_of(request_of(*HandleRef<EngineStream>(stream)).state_before_push(stream)) ==
+            DYNAMO_ERROR_CANCELLED;
         return DYNAMO_OK;
     });
     return status == DYNAMO_OK ? static_cast<std::int32_t>(has_ended) : status;
 }
 
+int32_t dynamo_stream_set_queued(dynamo_stream_t *stream, int32_t is_queued) {
+    return status_of([&] {
+        HandleRef<EngineStream> held(stream);
+        return state_of(request_of(*held).set_queued(stream, is_queued != 0));
+    });
+}
+
 int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms) {
     return status_of([&] {
-        Held<EngineStream> held(stream);
-        *capi::not_null(remaining_ms, "remaining_ms") = request_of(*held).remaining_ms();
+        HandleRef<EngineStream> held(stream);
+        *capi::not_null(remaining_ms, "remaining_ms") = request_of(*held).remaining_ms(stream);
         return DYNAMO_OK;
     });
 }
@@ -172,7 +185,7 @@ int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms) 
 int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,
                              const dynamo_usage_t *usage) {
     return status_of([&] {
-        give_up(stream)->finish(finish_reason, usage_of(usage));
+        give_up(stream)->finish(stream, finish_reason, usage_of(usage));
         return DYNAMO_OK;
     });
 }
@@ -181,7 +194,7 @@ int32_t dynamo_stream_fail(dynamo_stream_t *stream, int32_t status, const char *
                            const char *detail_json) {
     return status_of([&] {
         const Error error = engine_error(status, message, detail_json);
-        give_up(stream)->fail(error);
+        give_up(stream)->fail(stream, error);
         if (status >= 0) {
             throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
                           "a stream fails with a negative status, not " + std::to_string(status));

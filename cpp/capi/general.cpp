@@ -4,11 +4,11 @@
 #include <string>
 #include <tuple>
 
+#include "base/log.hpp"
 #include "capi/barrier.hpp"
 #include "capi/owned.hpp"
-#include "core/log.hpp"
-#include "core/response.hpp"
 #include "dynamo_llm/engine.h"
+#include "stream/response.hpp"
 
 using namespace dynamo;
 using capi::status_of;

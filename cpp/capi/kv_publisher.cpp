@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/kv_publisher.hpp"
+#include "services/kv_publisher.hpp"
 
 #include <cstddef>
 #include <memory>
@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "base/wait_check.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
 #include "capi/owned.hpp"
@@ -15,6 +16,7 @@
 #include "engines/native.hpp"
 
 using namespace dynamo;
+using capi::created;
 using capi::status_of;
 using capi::value_of;
 
@@ -26,7 +28,7 @@ std::span<const T> array_of(const T *first, std::size_t count, const char *name)
 }
 
 void add(KvEvents &events, KvPublisher &publisher, const dynamo_kv_stored_t *given) {
-    const dynamo_kv_stored_t stored = capi::taken(given, "stored", "dynamo_kv_stored_t");
+    const dynamo_kv_stored_t stored = capi::read(given, "stored");
     array_of(stored.token_ids, stored.token_count, "stored->token_ids");
     array_of(stored.block_hashes, stored.block_count, "stored->block_hashes");
     publisher.add_stored(events, stored);
@@ -58,10 +60,10 @@ std::int32_t publish(KvPublisher &publisher, KvEvents events) {
 }  // namespace
 
 dynamo_kv_publisher_t *dynamo_kv_publisher_create(const char *config_json) {
-    return value_of<dynamo_kv_publisher_t *>(nullptr, [&] {
-        Config config = KvPublisher::parse_config(capi::text(config_json, "config_json"));
+    return created<KvPublisher>([&] {
+        RuntimeConfig config = KvPublisher::parse_config(capi::text(config_json, "config_json"));
         engines::register_native();
-        config.engine = embed::engine_from_python(config);
+        config.models.front().engine = embed::engine_from_python(config.models.front());
         return open_handle(std::make_shared<KvPublisher>(config));
     });
 }
@@ -69,7 +71,7 @@ dynamo_kv_publisher_t *dynamo_kv_publisher_create(const char *config_json) {
 void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher) {
     status_of([&] {
         if (publisher != nullptr && !close_handle<KvPublisher>(publisher)) {
-            Held<KvPublisher> says_why(publisher);
+            HandleRef<KvPublisher> says_why(publisher);
         }
         return DYNAMO_OK;
     });
@@ -77,13 +79,13 @@ void dynamo_kv_publisher_destroy(dynamo_kv_publisher_t *publisher) {
 
 char *dynamo_kv_publisher_info(dynamo_kv_publisher_t *publisher) {
     return value_of<char *>(
-        nullptr, [&] { return capi::owned::text(Held<KvPublisher>(publisher)->info()); });
+        nullptr, [&] { return capi::owned::text(HandleRef<KvPublisher>(publisher)->info()); });
 }
 
 int32_t dynamo_kv_publisher_stored(dynamo_kv_publisher_t *publisher,
                                    const dynamo_kv_stored_t *stored) {
     return status_of([&] {
-        Held<KvPublisher> held(publisher);
+        HandleRef<KvPublisher> held(publisher);
         KvEvents events;
         add(events, *held, stored);
         return publish(*held, std::move(events));
@@ -93,7 +95,7 @@ int32_t dynamo_kv_publisher_stored(dynamo_kv_publisher_t *publisher,
 int32_t dynamo_kv_publisher_removed(dynamo_kv_publisher_t *publisher, const uint64_t *block_hashes,
                                     size_t count) {
     return status_of([&] {
-        Held<KvPublisher> held(publisher);
+        HandleRef<KvPublisher> held(publisher);
         KvEvents events;
         KvPublisher::add_removed(events, array_of(block_hashes, count, "block_hashes"));
         return publish(*held, std::move(events));
@@ -102,7 +104,7 @@ int32_t dynamo_kv_publisher_removed(dynamo_kv_publisher_t *publisher, const uint
 
 int32_t dynamo_kv_publisher_cleared(dynamo_kv_publisher_t *publisher) {
     return status_of([&] {
-        Held<KvPublisher> held(publisher);
+        HandleRef<KvPublisher> held(publisher);
         KvEvents events;
         KvPublisher::add_cleared(events);
         return publish(*held, std::move(events));
@@ -113,12 +115,8 @@ int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
                                          const dynamo_kv_event_t *events, size_t count,
                                          size_t event_size) {
     return status_of([&] {
-        Held<KvPublisher> held(publisher);
-        if (event_size < sizeof(dynamo_kv_event_t)) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                          "event_size is " + std::to_string(event_size) +
-                              "; it must be sizeof(dynamo_kv_event_t)");
-        }
+        HandleRef<KvPublisher> held(publisher);
+        capi::require_size<dynamo_kv_event_t>(event_size, "event_size");
         if (count > 0) {
             capi::not_null(events, "events");
         }
@@ -126,8 +124,11 @@ int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
         const auto *const bytes = reinterpret_cast<const std::byte *>(events);
         for (std::size_t number = 0; number < count; ++number) {
             try {
+                dynamo_kv_event_t copy{};
                 add(all, *held,
-                    *reinterpret_cast<const dynamo_kv_event_t *>(bytes + number * event_size));
+                    capi::complete(
+                        *reinterpret_cast<const dynamo_kv_event_t *>(bytes + number * event_size),
+                        event_size, copy));
             } catch (const Failure &failure) {
                 Error error = failure.error();
                 error.message = "events[" + std::to_string(number) + "]: " + error.message;
@@ -140,17 +141,17 @@ int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
 
 int32_t dynamo_kv_publisher_flush(dynamo_kv_publisher_t *publisher, int64_t timeout_ms) {
     return status_of([&] {
-        Held<KvPublisher> held(publisher);
+        HandleRef<KvPublisher> held(publisher);
+        if (timeout_ms != 0) {
+            wait_check::require_allowed("dynamo_kv_publisher_flush()", false);
+        }
         return held->flush(capi::timeout(timeout_ms)) ? DYNAMO_OK : DYNAMO_PENDING;
     });
 }
 
-int32_t dynamo_kv_publisher_statistics(dynamo_kv_publisher_t *publisher,
-                                       dynamo_kv_statistics_t *statistics) {
-    return status_of([&] {
-        Held<KvPublisher> held(publisher);
-        capi::give(statistics, held->statistics(), "statistics", "dynamo_kv_statistics_t");
-        return DYNAMO_OK;
+char *dynamo_kv_publisher_statistics(dynamo_kv_publisher_t *publisher) {
+    return value_of<char *>(nullptr, [&] {
+        return capi::owned::text(HandleRef<KvPublisher>(publisher)->statistics());
     });
 }
 
@@ -164,7 +165,7 @@ int32_t dynamo_kv_publisher_hashes(dynamo_kv_publisher_t *publisher, const uint3
         *hash_count = 0;
     }
     return status_of([&] {
-        Held<KvPublisher> held(publisher);
+        HandleRef<KvPublisher> held(publisher);
         capi::not_null(hashes, "hashes");
         capi::not_null(hash_count, "hash_count");
         const auto found =

@@ -9,8 +9,8 @@
 namespace dynamo::capi::owned {
 namespace {
 
-// Remembered, so that a foreign pointer, or a second free, is an error and no crash. Memory of new[] is
-// aligned for any type.
+// All blocks that callers own. Looking them up turns a foreign pointer or a double free into an error instead of a
+// crash. new[] aligns the memory for any type.
 struct Outstanding {
     std::mutex mutex;
     std::unordered_map<void *, std::unique_ptr<char[]>> blocks;

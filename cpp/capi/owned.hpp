@@ -9,10 +9,10 @@
 
 namespace dynamo::capi::owned {
 
-char *text(const std::string &text);                           // with a NUL behind it
-std::uint32_t *numbers(std::span<const std::uint32_t> array);  // nullptr if there are none
+char *text(const std::string &text);                           // NUL-terminated
+std::uint32_t *numbers(std::span<const std::uint32_t> array);  // nullptr if empty
 std::uint64_t *numbers(std::span<const std::uint64_t> array);  // likewise
-void *block(std::size_t size);                                 // of zeros, aligned for any type
-bool free(void *pointer) noexcept;                             // false if it is none of ours
+void *block(std::size_t size);                                 // zeroed, aligned for any type
+bool free(void *pointer) noexcept;                             // false if it was not allocated here
 
 }  // namespace dynamo::capi::owned

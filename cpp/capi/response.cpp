@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/response.hpp"
+#include "stream/response.hpp"
 
-#include <algorithm>
-#include <cstring>
+#include <string>
 
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
+#include "capi/structs.hpp"
 #include "capi/timing.hpp"
 
 using namespace dynamo;
@@ -17,7 +17,7 @@ const char *dynamo_response_text(const dynamo_response_t *response, size_t *leng
         *length = 0;
     }
     return value_of<const char *>(nullptr, [&] {
-        Held<Response> held(response);
+        HandleRef<Response> held(response);
         if (length != nullptr) {
             *length = held->text.size();
         }
@@ -30,7 +30,7 @@ const uint32_t *dynamo_response_token_ids(const dynamo_response_t *response, siz
         *count = 0;
     }
     return value_of<const uint32_t *>(nullptr, [&]() -> const uint32_t * {
-        Held<Response> held(response);
+        HandleRef<Response> held(response);
         if (count != nullptr) {
             *count = held->token_ids.size();
         }
@@ -39,40 +39,33 @@ const uint32_t *dynamo_response_token_ids(const dynamo_response_t *response, siz
 }
 
 uint32_t dynamo_response_index(const dynamo_response_t *response) {
-    return value_of<uint32_t>(0, [&] { return Held<Response>(response)->index; });
+    return value_of<uint32_t>(0, [&] { return HandleRef<Response>(response)->index; });
 }
 
 const char *dynamo_response_finish_reason(const dynamo_response_t *response) {
     return value_of<const char *>(nullptr, [&] {
-        Held<Response> held(response);
+        HandleRef<Response> held(response);
         return held->finish_reason.empty() ? nullptr : held->finish_reason.c_str();
     });
 }
 
 int32_t dynamo_response_usage(const dynamo_response_t *response, dynamo_usage_t *usage) {
     return status_of([&]() -> std::int32_t {
-        Held<Response> held(response);
-        const std::size_t size = capi::not_null(usage, "usage")->struct_size;
-        if (size < offsetof(dynamo_usage_t, cached_tokens)) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "usage->struct_size is " +
-                                                             std::to_string(size) +
-                                                             "; set it to sizeof(dynamo_usage_t)");
-        }
+        HandleRef<Response> held(response);
         dynamo_usage_t filled{};
-        filled.struct_size = size;
         if (held->usage) {
             filled.prompt_tokens = held->usage->prompt_tokens;
             filled.completion_tokens = held->usage->completion_tokens;
             filled.cached_tokens = held->usage->cached_tokens;
         }
-        std::memcpy(usage, &filled, std::min(size, sizeof filled));
+        capi::write(usage, filled, "usage");
         return held->usage ? DYNAMO_OK : DYNAMO_PENDING;
     });
 }
 
 int32_t dynamo_response_timing(const dynamo_response_t *response, dynamo_timing_t *timing) {
     return status_of([&]() -> std::int32_t {
-        Held<Response> held(response);
+        HandleRef<Response> held(response);
         capi::fill(timing, held->timing ? *held->timing : Timing());
         return held->timing ? DYNAMO_OK : DYNAMO_PENDING;
     });
@@ -80,27 +73,27 @@ int32_t dynamo_response_timing(const dynamo_response_t *response, dynamo_timing_
 
 const char *dynamo_response_json(dynamo_response_t *response) {
     return value_of<const char *>(nullptr,
-                                  [&] { return Held<Response>(response)->json().c_str(); });
+                                  [&] { return HandleRef<Response>(response)->json().c_str(); });
 }
 
 size_t dynamo_response_item_count(const dynamo_response_t *response) {
     return value_of<std::size_t>(0, [&] {
-        Held<Response> held(response);
-        return held->items == nullptr ? std::size_t{0} : held->items->size();
+        HandleRef<Response> held(response);
+        return held->payloads == nullptr ? std::size_t{0} : held->payloads->size();
     });
 }
 
 int32_t dynamo_response_item(const dynamo_response_t *response, size_t index, dynamo_data_t *item) {
     return status_of([&] {
-        Held<Response> held(response);
+        HandleRef<Response> held(response);
         *capi::not_null(item, "item") = {nullptr, 0, 0};
-        const std::size_t count = held->items == nullptr ? 0 : held->items->size();
+        const std::size_t count = held->payloads == nullptr ? 0 : held->payloads->size();
         if (index >= count) {
             throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "index is " + std::to_string(index) +
                                                              ", but the response has " +
                                                              std::to_string(count) + " item(s)");
         }
-        const Item &found = (*held->items)[index];
+        const Payload &found = (*held->payloads)[index];
         *item = {found.bytes.c_str(), found.bytes.size(), found.kind};
         return DYNAMO_OK;
     });

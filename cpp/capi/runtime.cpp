@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/runtime.hpp"
+#include "runtime/runtime.hpp"
 
 #include <nlohmann/json.hpp>
 #include <string>
@@ -9,14 +9,16 @@
 #include "capi/owned.hpp"
 #include "embed/python.hpp"
 #include "engines/native.hpp"
+#include "runtime/engine_registry.hpp"
 
 using namespace dynamo;
+using capi::created;
 using capi::status_of;
 using capi::value_of;
 
 dynamo_runtime_t *dynamo_runtime_create(const char *config_json) {
-    return value_of<dynamo_runtime_t *>(nullptr, [&] {
-        const Config config = Config::parse(capi::text(config_json, "config_json"));
+    return created<Runtime>([&] {
+        const RuntimeConfig config = RuntimeConfig::parse(capi::text(config_json, "config_json"));
         engines::register_native();
         engine_registry::set_fallback(embed::engine_from_python);
         const std::shared_ptr<Runtime> runtime = Runtime::create(config);
@@ -34,7 +36,7 @@ void dynamo_runtime_destroy(dynamo_runtime_t *runtime) {
         if (runtime == nullptr) {
             return DYNAMO_OK;
         }
-        Held<Runtime> held(runtime);
+        HandleRef<Runtime> held(runtime);
         if (close_handle<Runtime>(runtime)) {
             held->abandon();
         }
@@ -44,7 +46,7 @@ void dynamo_runtime_destroy(dynamo_runtime_t *runtime) {
 
 int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_t timeout_ms) {
     return status_of([&] {
-        Held<Runtime> held(runtime);
+        HandleRef<Runtime> held(runtime);
         const std::string trouble = held->shutdown(capi::timeout(timeout_ms));
         if (!trouble.empty()) {
             throw Failure(DYNAMO_ERROR_DEADLINE_EXCEEDED, trouble);
@@ -55,23 +57,24 @@ int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_t timeout_ms) {
 
 char *dynamo_runtime_statistics(dynamo_runtime_t *runtime) {
     return value_of<char *>(nullptr, [&] {
-        return capi::owned::text(json::dump(Held<Runtime>(runtime)->statistics()));
+        return capi::owned::text(json::dump(HandleRef<Runtime>(runtime)->statistics()));
     });
 }
 
 char *dynamo_runtime_models(dynamo_runtime_t *runtime) {
-    return value_of<char *>(
-        nullptr, [&] { return capi::owned::text(json::dump(Held<Runtime>(runtime)->models())); });
+    return value_of<char *>(nullptr, [&] {
+        return capi::owned::text(json::dump(HandleRef<Runtime>(runtime)->models()));
+    });
 }
 
 char *dynamo_runtime_metrics(dynamo_runtime_t *runtime) {
-    return value_of<char *>(nullptr,
-                            [&] { return capi::owned::text(Held<Runtime>(runtime)->metrics()); });
+    return value_of<char *>(
+        nullptr, [&] { return capi::owned::text(HandleRef<Runtime>(runtime)->metrics()); });
 }
 
 const char *dynamo_config_schema(void) {
     try {
-        return Config::schema();
+        return RuntimeConfig::schema();
     } catch (...) {
         capi::remember_current_exception();
         return nullptr;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/tokenizer.hpp"
+#include "services/tokenizer.hpp"
 
 #include <memory>
 #include <span>
@@ -8,11 +8,12 @@
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
 #include "capi/owned.hpp"
-#include "core/detokenizer.hpp"
 #include "embed/python.hpp"
 #include "engines/native.hpp"
+#include "services/detokenizer.hpp"
 
 using namespace dynamo;
+using capi::created;
 using capi::status_of;
 using capi::value_of;
 
@@ -30,7 +31,7 @@ bool flag(std::int32_t value, const char *name) {
     return value == 1;
 }
 
-// Runs a body that returns a text, which becomes the caller's.
+// Runs a body that returns a text, and copies the text into memory that the caller owns.
 template <class Body>
 char *text_of(std::size_t *length, Body &&body) {
     if (length != nullptr) {
@@ -49,10 +50,10 @@ char *text_of(std::size_t *length, Body &&body) {
 }  // namespace
 
 dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_json) {
-    return value_of<dynamo_tokenizer_t *>(nullptr, [&] {
-        Config config = Tokenizer::parse_config(capi::text(config_json, "config_json"));
+    return created<Tokenizer>([&] {
+        RuntimeConfig config = Tokenizer::parse_config(capi::text(config_json, "config_json"));
         engines::register_native();
-        config.engine = embed::engine_from_python(config);
+        config.models.front().engine = embed::engine_from_python(config.models.front());
         return open_handle(std::make_shared<Tokenizer>(config));
     });
 }
@@ -60,15 +61,15 @@ dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_json) {
 void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer) {
     status_of([&] {
         if (tokenizer != nullptr && !close_handle<Tokenizer>(tokenizer)) {
-            Held<Tokenizer> says_why(tokenizer);
+            HandleRef<Tokenizer> says_why(tokenizer);
         }
         return DYNAMO_OK;
     });
 }
 
-const char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer) {
-    return value_of<const char *>(nullptr,
-                                  [&] { return Held<Tokenizer>(tokenizer)->info().c_str(); });
+char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer) {
+    return value_of<char *>(
+        nullptr, [&] { return capi::owned::text(HandleRef<Tokenizer>(tokenizer)->info()); });
 }
 
 int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text, size_t length,
@@ -80,7 +81,7 @@ int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text,
         *count = 0;
     }
     return status_of([&] {
-        Held<Tokenizer> held(tokenizer);
+        HandleRef<Tokenizer> held(tokenizer);
         capi::not_null(ids, "ids");
         capi::not_null(count, "count");
         if (length > 0) {
@@ -97,7 +98,7 @@ int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text,
 char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, const uint32_t *ids, size_t count,
                               int32_t skip_special_tokens, size_t *length) {
     return text_of(length, [&] {
-        Held<Tokenizer> held(tokenizer);
+        HandleRef<Tokenizer> held(tokenizer);
         return held->decode(ids_of(ids, count), flag(skip_special_tokens, "skip_special_tokens"));
     });
 }
@@ -105,15 +106,15 @@ char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, const uint32_t *ids
 char *dynamo_tokenizer_apply_template(dynamo_tokenizer_t *tokenizer, const char *chat_json,
                                       size_t *length) {
     return text_of(length, [&] {
-        Held<Tokenizer> held(tokenizer);
+        HandleRef<Tokenizer> held(tokenizer);
         return held->apply_template(capi::text(chat_json, "chat_json"));
     });
 }
 
 dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_t *tokenizer,
                                                 int32_t skip_special_tokens) {
-    return value_of<dynamo_detokenizer_t *>(nullptr, [&] {
-        Held<Tokenizer> held(tokenizer);
+    return created<Detokenizer>([&] {
+        HandleRef<Tokenizer> held(tokenizer);
         return open_handle(std::make_shared<Detokenizer>(
             held->shared_from_this(), flag(skip_special_tokens, "skip_special_tokens")));
     });
@@ -122,19 +123,19 @@ dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_t *tokenizer,
 char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, const uint32_t *ids, size_t count,
                              size_t *length) {
     return text_of(length, [&] {
-        Held<Detokenizer> held(detokenizer);
+        HandleRef<Detokenizer> held(detokenizer);
         return held->add(ids_of(ids, count));
     });
 }
 
 char *dynamo_detokenizer_finish(dynamo_detokenizer_t *detokenizer, size_t *length) {
-    return text_of(length, [&] { return Held<Detokenizer>(detokenizer)->finish(); });
+    return text_of(length, [&] { return HandleRef<Detokenizer>(detokenizer)->finish(); });
 }
 
 void dynamo_detokenizer_destroy(dynamo_detokenizer_t *detokenizer) {
     status_of([&] {
         if (detokenizer != nullptr && !close_handle<Detokenizer>(detokenizer)) {
-            Held<Detokenizer> says_why(detokenizer);
+            HandleRef<Detokenizer> says_why(detokenizer);
         }
         return DYNAMO_OK;
     });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/worker.hpp"
+#include "services/worker.hpp"
 
 #include <memory>
 #include <string>
@@ -12,14 +12,15 @@
 #include "engines/native.hpp"
 
 using namespace dynamo;
+using capi::created;
 using capi::status_of;
 using capi::value_of;
 
 dynamo_worker_t *dynamo_worker_create(const char *config_json) {
-    return value_of<dynamo_worker_t *>(nullptr, [&] {
-        Config config = Worker::parse_config(capi::text(config_json, "config_json"));
+    return created<Worker>([&] {
+        RuntimeConfig config = Worker::parse_config(capi::text(config_json, "config_json"));
         engines::register_native();
-        config.engine = embed::engine_from_python(config);
+        config.models.front().engine = embed::engine_from_python(config.models.front());
         return open_handle(std::make_shared<Worker>(config));
     });
 }
@@ -29,11 +30,11 @@ void dynamo_worker_destroy(dynamo_worker_t *worker) {
         if (worker == nullptr) {
             return DYNAMO_OK;
         }
-        Held<Worker> held(worker);
+        HandleRef<Worker> held(worker);
         if (close_handle<Worker>(worker)) {
-            held->abandon();  // else a thread that waits for its end would keep it alive
+            held->abandon();  // otherwise a thread waiting for the worker to stop would keep it alive
         } else {
-            Held<Worker> says_why(worker);
+            HandleRef<Worker> says_why(worker);
         }
         return DYNAMO_OK;
     });
@@ -41,12 +42,12 @@ void dynamo_worker_destroy(dynamo_worker_t *worker) {
 
 char *dynamo_worker_info(dynamo_worker_t *worker) {
     return value_of<char *>(nullptr,
-                            [&] { return capi::owned::text(Held<Worker>(worker)->info()); });
+                            [&] { return capi::owned::text(HandleRef<Worker>(worker)->info()); });
 }
 
 int32_t dynamo_worker_shutdown(dynamo_worker_t *worker, int64_t timeout_ms) {
     return status_of([&] {
-        Held<Worker> held(worker);
+        HandleRef<Worker> held(worker);
         capi::timeout(timeout_ms);
         const std::uint64_t cancelled = held->shutdown(timeout_ms);
         if (cancelled > 0) {
@@ -60,7 +61,7 @@ int32_t dynamo_worker_shutdown(dynamo_worker_t *worker, int64_t timeout_ms) {
 
 int32_t dynamo_worker_wait(dynamo_worker_t *worker, int64_t timeout_ms) {
     return status_of([&] {
-        Held<Worker> held(worker);
+        HandleRef<Worker> held(worker);
         capi::timeout(timeout_ms);
         return held->wait(timeout_ms) ? DYNAMO_END : DYNAMO_PENDING;
     });
@@ -68,8 +69,8 @@ int32_t dynamo_worker_wait(dynamo_worker_t *worker, int64_t timeout_ms) {
 
 int32_t dynamo_worker_publish_load(dynamo_worker_t *worker, const dynamo_worker_load_t *load) {
     return status_of([&] {
-        Held<Worker> held(worker);
-        held->publish_load(capi::taken(load, "load", "dynamo_worker_load_t"));
+        HandleRef<Worker> held(worker);
+        held->publish_load(capi::read(load, "load"));
         return DYNAMO_OK;
     });
 }

@@ -1,21 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "embed/ask.hpp"
 
+#include <optional>
+#include <sstream>
+
 #include <nlohmann/json.hpp>
 
-#include "core/error.hpp"
-#include "core/json.hpp"
-#include "core/utf8.hpp"
+#include "base/error.hpp"
+#include "base/json.hpp"
+#include "base/utf8.hpp"
 #include "embed/platform.hpp"
 
 namespace dynamo::embed {
 namespace {
 
-// Isolated (-I), so that no variable of the host's environment has a say. INSTSONAME is the static
-// library where Python was built without a shared one, as Debian's executable is; the shared one
-// may be there all the same.
+// Runs isolated (-I), so that the host's environment variables have no effect. Imports site only after duplicating
+// stdout (-S): then the answer arrives even if modules that site runs (.pth files, sitecustomize) print to,
+// redirect, or close stdout. Ends with os._exit(), so that exit functions of these modules cannot delay it.
+// INSTSONAME names the static library if the executable was built without a shared one, as Debian's is; the shared one
+// may still exist.
 constexpr const char *question = R"(
-import importlib.util, json, os, sys, sysconfig
+import os, sys
+answer = os.dup(1)
+import site
+site.main()
+import importlib.util, json, sysconfig
 get = sysconfig.get_config_var
 spec = importlib.util.find_spec("dynamo_llm")
 places = [get("LIBDIR"), os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64")]
@@ -27,7 +36,7 @@ abi = "%d.%d%s" % (sys.version_info[0], sys.version_info[1], getattr(sys, "abifl
 name = get("INSTSONAME") or ""
 if name.endswith(".a") or not name:
     name = "libpython" + abi + (".dylib" if sys.platform == "darwin" else ".so.1.0")
-print("\n" + json.dumps({
+os.write(answer, ("\n" + json.dumps({
     "implementation": sys.implementation.name,
     "major": sys.version_info[0],
     "minor": sys.version_info[1],
@@ -35,7 +44,8 @@ print("\n" + json.dumps({
     "library_folders": [p for i, p in enumerate(places) if p and p not in places[:i]],
     "library_name": name,
     "package": os.path.dirname(spec.origin) if spec and spec.origin else "",
-}))
+}) + "\n").encode())
+os._exit(0)
 )";
 
 constexpr std::chrono::seconds patience{20};
@@ -49,9 +59,41 @@ std::string last_line(const std::string &text) {
     if (end == text.npos) {
         return {};
     }
-    const std::size_t begin = text.rfind('\n', end);
-    return text.substr(begin == text.npos ? 0 : begin + 1,
-                       end - (begin == text.npos ? 0 : begin + 1) + 1);
+    const std::size_t before = text.rfind('\n', end);
+    const std::size_t begin = before == text.npos ? 0 : before + 1;
+    return text.substr(begin, end - begin + 1);
+}
+
+// Parses the answer from a line. Returns nothing for other lines, which any module may have printed.
+std::optional<Interpreter> read_answer(const std::string &line) {
+    if (line.empty() || line.front() != '{') {
+        return std::nullopt;
+    }
+    Interpreter interpreter;
+    try {
+        const json::Json answer = json::parse(line, "answer");
+        interpreter.major = answer.at("major");
+        interpreter.minor = answer.at("minor");
+        interpreter.is_cpython = json::is_text(answer.at("implementation"), "cpython");
+        interpreter.is_free_threaded = answer.at("free_threaded");
+        interpreter.library_folders = answer.at("library_folders").get<std::vector<std::string>>();
+        interpreter.library_name = answer.at("library_name");
+        interpreter.package_dir = answer.at("package");
+    } catch (const std::exception &) {
+        return std::nullopt;
+    }
+    return interpreter;
+}
+
+std::optional<Interpreter> find_answer(const std::string &text) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        // A line without a newline may be incomplete.
+        if (auto answer = lines.eof() ? std::nullopt : read_answer(line)) {
+            return answer;
+        }
+    }
+    return std::nullopt;
 }
 
 }  // namespace
@@ -60,30 +102,26 @@ Interpreter ask(const std::string &executable) {
     if (!platform::is_executable(executable)) {
         reject("is no executable file");
     }
-    const platform::Output output = platform::run({executable, "-I", "-c", question}, patience);
+    std::optional<Interpreter> interpreter;
+    const platform::Output output =
+        platform::run({executable, "-I", "-S", "-c", question}, patience,
+                      [&interpreter](const std::string &text) {
+                          interpreter = find_answer(text);
+                          return interpreter.has_value();
+                      });
     if (!output.was_started) {
         reject("cannot be started: " + output.text);
     }
-    const std::string line = last_line(output.text);
-    Interpreter interpreter;
-    interpreter.executable = executable;
-    try {
-        const json::Json answer = json::Json::parse(line);
-        interpreter.major = answer.at("major");
-        interpreter.minor = answer.at("minor");
-        interpreter.is_cpython = json::is_text(answer.at("implementation"), "cpython");
-        interpreter.is_free_threaded = answer.at("free_threaded");
-        interpreter.library_folders = answer.at("library_folders").get<std::vector<std::string>>();
-        interpreter.library_name = answer.at("library_name");
-        interpreter.package_dir = answer.at("package");
-    } catch (const json::Json::exception &) {
-        if (output.timed_out) {
-            reject("did not answer within 20 seconds");
-        }
-        reject("is no working Python; it said: " +
-               (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
+    if (interpreter) {
+        interpreter->executable = executable;
+        return *std::move(interpreter);
     }
-    return interpreter;
+    if (output.timed_out) {
+        reject("did not answer within 20 seconds");
+    }
+    const std::string line = last_line(output.text);
+    reject("is no working Python; it said: " +
+           (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
 }
 
 }  // namespace dynamo::embed

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an interpreter says of itself.
+// Asks a Python interpreter about itself.
 #pragma once
 
 #include <string>
@@ -8,19 +8,20 @@
 namespace dynamo::embed {
 
 struct Interpreter {
-    std::string executable;  // as it was asked, so that a virtual environment stays one
+    std::string executable;  // as given, not resolved: this keeps a virtual environment
     int major = 0;
     int minor = 0;
     bool is_cpython = false;
     bool is_free_threaded = false;
-    std::vector<std::string> library_folders;  // where its shared library may be
+    std::vector<std::string> library_folders;  // folders that may contain its shared library
     std::string library_name;                  // "libpython3.11.so.1.0"
-    std::string package_dir;                   // of its own `dynamo_llm`; "" if it has none
+    std::string package_dir;  // folder of its own package `dynamo_llm`; "" if it has none
 
     std::string version() const { return std::to_string(major) + "." + std::to_string(minor); }
 };
 
-// Runs the interpreter (some 20 ms). Throws Failure with PYTHON_UNAVAILABLE and the reason alone.
+// Runs the interpreter, which takes about 20 ms. Throws Failure with PYTHON_UNAVAILABLE; its message is the reason
+// only, to which the caller adds the context.
 Interpreter ask(const std::string &executable);
 
 }  // namespace dynamo::embed

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "embed/locate.hpp"
 
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <vector>
 
-#include "core/error.hpp"
-#include "core/log.hpp"
+#include "base/environment.hpp"
+#include "base/error.hpp"
+#include "base/log.hpp"
 #include "embed/ask.hpp"
 #include "embed/platform.hpp"
 
@@ -33,7 +33,7 @@ std::vector<fs::path> entries(const fs::path &folder) {
     return result;
 }
 
-// The module for a version of Python ("3.11") in a package folder; "" if it has none.
+// Returns the module for a version of Python ("3.11") in a package folder; "" if the folder has none.
 std::string bridge_in(const fs::path &package, const std::string &version) {
     const std::string prefix = "_core.cpython-" + version.substr(0, 1) + version.substr(2) + "-";
     for (const fs::path &entry : entries(package)) {
@@ -44,7 +44,7 @@ std::string bridge_in(const fs::path &package, const std::string &version) {
     return {};
 }
 
-// "3.11, 3.12"
+// Lists the versions of Python that the packages have modules for: "3.11, 3.12".
 std::string versions_in(const std::vector<fs::path> &packages) {
     std::string text;
     for (const fs::path &package : packages) {
@@ -59,8 +59,8 @@ std::string versions_in(const std::vector<fs::path> &packages) {
     return text;
 }
 
-// Package folders that belong to this library's file: around it in a wheel, below it where CMake
-// installed it (<prefix>/lib/python3.N/site-packages).
+// Returns the package folders that belong to this library's file: in a wheel, the one that contains the file; after
+// a CMake installation, those below the file's folder (<prefix>/lib/python3.N/site-packages).
 std::vector<fs::path> own_packages() {
     std::vector<fs::path> packages;
     const std::string own = platform::own_path();
@@ -81,7 +81,7 @@ std::vector<fs::path> own_packages() {
     return packages;
 }
 
-// <prefix>/bin/python of the environment that this library's file lies in; "" if it lies in none.
+// Returns <prefix>/bin/python of the environment that contains this library's file; "" if none does.
 std::string own_interpreter() {
     for (fs::path at = platform::own_path(); at.has_relative_path(); at = at.parent_path()) {
         const std::string name = at.filename().string();
@@ -100,7 +100,7 @@ std::string own_interpreter() {
 }
 
 std::string variable(const char *name) {
-    const char *const value = std::getenv(name);
+    const char *const value = environment::variable(name);
     return value == nullptr ? "" : value;
 }
 
@@ -145,6 +145,13 @@ Location check(const std::string &executable, const std::vector<fs::path> &own) 
             break;
         }
     }
+    if (location.bridge.empty() && !interpreter.package_dir.empty()) {
+        // Editable installation: the module is in a parent folder of the library, the Python files are with the
+        // sources.
+        location.bridge = bridge_in(fs::path(platform::own_path()).parent_path().parent_path(),
+                                    interpreter.version());
+        location.package_dir = interpreter.package_dir;
+    }
     if (location.bridge.empty()) {
         const std::string versions = versions_in(packages);
         reject(packages.empty()
@@ -161,7 +168,7 @@ Location check(const std::string &executable, const std::vector<fs::path> &own) 
 
 struct Candidate {
     std::string origin;
-    std::string executable;  // "" if the origin names none
+    std::string executable;  // "" if the origin does not name one
 };
 
 std::vector<Candidate> candidates(const std::string &wanted) {
@@ -220,7 +227,7 @@ Location locate(const std::string &wanted) {
 
 Location locate_for_running(const std::string &version) {
     std::vector<fs::path> packages = own_packages();
-    // A program with the library linked in lies anywhere; its interpreter may know the package.
+    // A program that links the static library can be in any folder, but its interpreter may have the package.
     const std::string executable = variable("DYNAMO_LLM_PYTHON");
     if (packages.empty() && !executable.empty()) {
         packages.push_back(ask(executable).package_dir);

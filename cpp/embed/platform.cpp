@@ -2,15 +2,17 @@
 #include "embed/platform.hpp"
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
-#include "core/error.hpp"
+#include "base/environment.hpp"
+#include "base/error.hpp"
+#include "base/platform.hpp"
 
 #if defined(_WIN32)
 
-// Embedding on Windows waits for someone who can test it; the native engines work there.
+// Embedding is not implemented on Windows, because it could not be tested there; the native engines work.
 namespace dynamo::embed::platform {
 void *global_symbol(const char *) noexcept {
     return nullptr;
@@ -28,7 +30,8 @@ bool promote_loaded_python() {
 std::string own_path() {
     return {};
 }
-Output run(const std::vector<std::string> &, std::chrono::milliseconds) {
+Output run(const std::vector<std::string> &, std::chrono::milliseconds,
+           const std::function<bool(const std::string &)> &) {
     return {};
 }
 std::vector<std::string> search_path() {
@@ -55,6 +58,11 @@ bool is_executable(const std::string &) noexcept {
 extern char **environ;
 
 namespace dynamo::embed::platform {
+namespace {
+
+constexpr std::size_t most_output = std::size_t{1} << 18;
+
+}  // namespace
 
 void *global_symbol(const char *name) noexcept {
     return ::dlsym(RTLD_DEFAULT, name);
@@ -82,7 +90,7 @@ bool promote_loaded_python() {
         [](dl_phdr_info *info, std::size_t, void *found) {
             const char *const slash = std::strrchr(info->dlpi_name, '/');
             const char *const name = slash == nullptr ? info->dlpi_name : slash + 1;
-            // libpython3.so is only a stub for the stable ABI.
+            // Skips libpython3.so, which is only a stub for the stable ABI.
             if (std::strncmp(name, "libpython3.", 11) == 0 &&
                 std::strncmp(name, "libpython3.so", 13) != 0) {
                 *static_cast<std::string *>(found) = info->dlpi_name;
@@ -107,7 +115,8 @@ std::string own_path() {
     return error ? std::string() : path.string();
 }
 
-Output run(const std::vector<std::string> &command, std::chrono::milliseconds time_limit) {
+Output run(const std::vector<std::string> &command, std::chrono::milliseconds time_limit,
+           const std::function<bool(const std::string &)> &is_enough) {
     Output output;
     int pipe_ends[2];
 #if defined(__linux__)
@@ -116,7 +125,7 @@ Output run(const std::vector<std::string> &command, std::chrono::milliseconds ti
     const int failed = ::pipe(pipe_ends);
 #endif
     if (failed != 0) {
-        output.text = std::string("no pipe: ") + std::strerror(errno);
+        output.text = std::string("no pipe: ") + dynamo::platform::error_text(errno);
         return output;
     }
 #if !defined(__linux__)
@@ -129,7 +138,7 @@ Output run(const std::vector<std::string> &command, std::chrono::milliseconds ti
     ::posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_adddup2(&files, pipe_ends[1], 1);
     ::posix_spawn_file_actions_adddup2(&files, pipe_ends[1], 2);
-    // The host's signal mask and ignored signals are its own business.
+    // The child must not inherit the host's signal mask and ignored signals.
     posix_spawnattr_t attributes;
     ::posix_spawnattr_init(&attributes);
     sigset_t none;
@@ -154,7 +163,7 @@ Output run(const std::vector<std::string> &command, std::chrono::milliseconds ti
     ::close(pipe_ends[1]);
     if (error != 0) {
         ::close(pipe_ends[0]);
-        output.text = std::strerror(error);
+        output.text = dynamo::platform::error_text(error);
         return output;
     }
     output.was_started = true;
@@ -171,27 +180,41 @@ Output run(const std::vector<std::string> &command, std::chrono::milliseconds ti
         }
         if (ready <= 0) {
             output.timed_out = true;
-            ::kill(child, SIGKILL);
             break;
         }
         char buffer[4096];
         const ssize_t count = ::read(pipe_ends[0], buffer, sizeof buffer);
         if (count > 0) {
             output.text.append(buffer, static_cast<std::size_t>(count));
+            if (is_enough(output.text)) {
+                break;
+            }
+            if (output.text.size() > most_output) {
+                output.text.erase(0, output.text.size() / 2);
+            }
         } else if (count == 0 || errno != EINTR) {
             break;
         }
     }
     ::close(pipe_ends[0]);
-    // The host may have reaped the child, or ignore SIGCHLD: what the child printed is what counts.
-    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    // Ignores the exit status: the host may have reaped the child, or may ignore SIGCHLD. waitpid() returning 0
+    // means that the child was not reaped, so its process ID was not reused and kill() is safe.
+    while (true) {
+        const pid_t ended = ::waitpid(child, nullptr, WNOHANG);
+        if (ended == child || (ended < 0 && errno != EINTR)) {
+            break;
+        }
+        if (ended == 0 && std::chrono::steady_clock::now() >= until) {
+            ::kill(child, SIGKILL);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return output;
 }
 
 std::vector<std::string> search_path() {
     std::vector<std::string> folders;
-    const char *const path = std::getenv("PATH");
+    const char *const path = environment::variable("PATH");
     std::string rest = path == nullptr ? "" : path;
     while (!rest.empty()) {
         const std::size_t colon = rest.find(':');

@@ -4,11 +4,12 @@
 #include <mutex>
 #include <optional>
 
-#include "core/engine_registry.hpp"
-#include "core/error.hpp"
+#include "base/error.hpp"
+#include "base/wait_check.hpp"
 #include "embed/bridge.h"
 #include "embed/locate.hpp"
 #include "embed/platform.hpp"
+#include "runtime/engine_registry.hpp"
 
 namespace dynamo::embed {
 namespace {
@@ -34,14 +35,14 @@ bool python_runs() {
     return is_initialized != nullptr && is_initialized() != 0;
 }
 
-// A caller that holds the GIL and waits here for someone who needs it would wait for ever.
+// Releases the GIL if the caller holds it: waiting with the GIL for a thread that needs the GIL is a deadlock.
 class GilReleased {
   public:
     GilReleased() {
         if (!python_runs()) {
             return;
         }
-        // PyGILState_Check() also says yes where it cannot know: once there was a subinterpreter.
+        // Not PyGILState_Check(): it always returns 1 once the process has created a subinterpreter.
         const auto own = python_function<void *()>("PyGILState_GetThisThreadState");
         const auto current = python_function<void *()>("_PyThreadState_UncheckedGet");
         if (own != nullptr && current != nullptr && own() != nullptr && own() == current()) {
@@ -71,7 +72,7 @@ std::string running_version() {
     return text.substr(0, text.find('.', 2));
 }
 
-// Returns the interpreter whose environment Python has; "" where Python ran already.
+// Returns the interpreter whose environment Python uses; "" if Python already ran.
 std::string start(const std::string &wanted) {
     const bool joins = python_runs();
     const Location location = joins ? locate_for_running(running_version()) : locate(wanted);
@@ -90,7 +91,8 @@ std::string start(const std::string &wanted) {
     dynamo_bridge_options options{};
     options.executable = joins ? nullptr : location.executable.c_str();
     options.package_dir = location.package_dir.c_str();
-    const engine_registry::AddingBuiltIns adding;
+    options.set_wait_check = wait_check::set_callback;
+    const engine_registry::BuiltInScope adding(engine_registry::BuiltInScope::Kind::hosted);
     if (bridge_start(&the_api, &options) != DYNAMO_OK) {
         Error error = last_error::copy();
         error.layer = "embed";
@@ -102,10 +104,10 @@ std::string start(const std::string &wanted) {
 struct State {
     std::mutex mutex;
     bool has_started = false;
-    std::string executable;  // of the interpreter, "" where Python ran already
+    std::string executable;  // the interpreter; "" if Python already ran
 };
 
-// Leaked: Python is never finalised, so neither is what started it.
+// Leaked: Python is never finalized, so this state must stay valid, too.
 State &state() {
     static State *const instance = new State;
     return *instance;
@@ -113,7 +115,7 @@ State &state() {
 
 }  // namespace
 
-std::string engine_from_python(const Config &config) {
+std::string engine_from_python(const ModelConfig &config) {
     const GilReleased gil_released;
     const std::lock_guard lock(state().mutex);
     const std::string &wanted = config.python_executable;

@@ -5,12 +5,12 @@
 
 #include <string>
 
-#include "core/config.hpp"
+#include "runtime/config.hpp"
 
 namespace dynamo::embed {
 
-// Sees to it that the Python host runs in this process. Returns the name of the engine that it
-// registered. Throws Failure with PYTHON_UNAVAILABLE or VERSION_MISMATCH.
-std::string engine_from_python(const Config &config);
+// Starts the Python host in this process unless it already runs. Returns the name of the engine that the
+// host registered. Throws Failure with PYTHON_UNAVAILABLE or VERSION_MISMATCH.
+std::string engine_from_python(const ModelConfig &config);
 
 }  // namespace dynamo::embed

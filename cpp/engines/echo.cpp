@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// "echo": streams the prompt back, a word a token, and data as it is. Deterministic and without Python: for tests, for
-// trying out an integration, and as the floor of benchmarks.
+// "echo": streams the prompt back, one word per token, and echoes raw payloads unchanged. It is deterministic and
+// needs no Python: use it in tests, to try out an integration, and as the baseline of benchmarks.
 #include <array>
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "core/schema.hpp"
+#include "base/schema.hpp"
 #include "engines/native.hpp"
 #include "engines/player.hpp"
 #include "engines/prompt.hpp"
@@ -19,6 +19,99 @@ constexpr std::array option_keys = {
     Key{"chunk_tokens", Type::integer, "Tokens in a chunk; default 1.", 1, 1e6},
     Key{"repeat", Type::integer, "How often the prompt is said; default 1.", 1, 1e9},
 };
+
+// Predicates for the keys below that would change the answer of an engine with a model: each one checks whether a
+// value requests anything.
+bool is_set(const json::Json &value) {
+    return !(value.is_null() || value == false || value.empty() || json::is_text(value, ""));
+}
+bool is_any(const json::Json &value) {
+    return !value.is_null();
+}
+bool is_over_zero(const json::Json &value) {
+    return value.is_number() && value > 0;
+}
+bool is_over_one(const json::Json &value) {
+    return value.is_number() && value > 1;
+}
+bool is_choice_of_tools(const json::Json &value) {
+    return is_set(value) && !json::is_text(value, "none") && !json::is_text(value, "auto");
+}
+bool is_format(const json::Json &value) {
+    return value.is_object() && !json::is_text(value.value("type", json::Json("text")), "text");
+}
+bool is_modality(const json::Json &value) {
+    return is_set(value) && value != json::Json::array({"text"});
+}
+
+struct Refusal {
+    const char *key;
+    bool (*asks)(const json::Json &value);
+};
+
+constexpr Refusal refusals[] = {
+    {"adapter", is_set},
+    {"allowed_token_ids", is_set},
+    {"audio", is_set},
+    {"bad_words", is_set},
+    {"best_of", is_over_one},
+    {"chat_template", is_set},
+    {"chat_template_kwargs", is_set},
+    {"continue_final_message", is_set},
+    {"documents", is_set},
+    {"echo", is_set},
+    {"functions", is_set},
+    {"guided_choice", is_any},
+    {"guided_grammar", is_any},
+    {"guided_json", is_any},
+    {"guided_regex", is_any},
+    {"logit_bias", is_set},
+    {"logprobs", is_set},
+    {"min_tokens", is_over_zero},
+    {"modalities", is_modality},
+    {"response_format", is_format},
+    {"return_token_ids", is_set},
+    {"stop", is_set},
+    {"stop_token_ids", is_set},
+    {"structured_outputs", is_any},
+    {"suffix", is_set},
+    {"tool_choice", is_choice_of_tools},
+    {"tools", is_set},
+    {"top_logprobs", is_over_zero},
+    {"truncate_prompt_tokens", is_over_zero},
+    {"web_search_options", is_any},
+};
+
+[[noreturn]] void reject(const std::string &message) {
+    throw Failure(DYNAMO_ERROR_NOT_SUPPORTED, message);
+}
+
+// Throws Failure with NOT_SUPPORTED for keys that an echo cannot honor. Sampling parameters are accepted: the answer
+// is the same at any temperature.
+void refuse_what_needs_a_model(const json::Json &body) {
+    for (const Refusal &refusal : refusals) {
+        if (const auto found = body.find(refusal.key);
+            found != body.end() && refusal.asks(*found)) {
+            reject(std::string("\"") + refusal.key +
+                   "\" of the request is not supported by the engine \"echo\", which repeats the "
+                   "prompt; remove it, or use an engine with a model");
+        }
+    }
+    for (const json::Json &message : body.value("messages", json::Json::array())) {
+        const auto content = message.find("content");
+        if (content == message.end() || !content->is_array()) {
+            continue;
+        }
+        for (const json::Json &part : *content) {
+            const auto type = part.is_object() ? part.find("type") : part.end();
+            if (type != part.end() && type->is_string() &&
+                !is_text_part(type->get<std::string>())) {
+                reject("the request has a part of type " + json::dump(*type) +
+                       " in \"messages\"; the engine \"echo\" takes text only");
+            }
+        }
+    }
+}
 
 struct Echo {
     std::shared_ptr<Player> player = Player::create("dynamo-echo");
@@ -42,7 +135,7 @@ class EchoPlay : public Play {
         if (start_ == Clock::time_point()) {
             start_ = Clock::now();
         }
-        // A turn is bounded, so that one long answer does not keep the others waiting.
+        // Bounds the tokens per step, so that one long answer does not delay the others.
         for (int turn = 0; turn < 64; ++turn) {
             if (said_ == total_) {
                 return finish(stream);
@@ -115,7 +208,7 @@ class EchoPlay : public Play {
     std::vector<std::uint32_t> ids_;
 };
 
-// Data comes back as it is, an item each time.
+// Echoes the payload of a raw request unchanged, one payload per repetition.
 class DataPlay : public Play {
   public:
     DataPlay(const dynamo_data_t &data, std::uint64_t times)
@@ -158,7 +251,7 @@ class DataPlay : public Play {
 
 std::int32_t start(void *, const char *config_json, void **instance) {
     return guarded([&] {
-        const json::Json config = json::Json::parse(config_json);
+        const json::Json config = json::parse(config_json, "configuration");
         const json::Json options = config.value("options", json::Json::object());
         check(options, option_keys, DYNAMO_ERROR_INVALID_CONFIG, "configuration", "options.");
         auto engine = std::make_unique<Echo>();
@@ -173,7 +266,9 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
                       const char *request_json) {
     return guarded([&] {
         auto &engine = *static_cast<Echo *>(instance);
-        Prompt prompt = Prompt::of(json::Json::parse(request_json), "echo");
+        const json::Json body = json::parse(request_json, "request");
+        Prompt prompt = Prompt::of(body, "echo");
+        refuse_what_needs_a_model(body);
         engine.player->play(stream, std::make_unique<EchoPlay>(engine, std::move(prompt)));
     });
 }

@@ -3,16 +3,16 @@
 
 #include <mutex>
 
-#include "core/engine_registry.hpp"
+#include "runtime/engine_registry.hpp"
 
 namespace dynamo::engines {
 
 void register_native() {
     static std::once_flag once;
     std::call_once(once, [] {
-        const engine_registry::AddingBuiltIns adding;
-        engine_registry::add("echo", &echo(), nullptr, nullptr);
-        engine_registry::add("scripted", &scripted(), nullptr, nullptr);
+        const engine_registry::BuiltInScope adding(engine_registry::BuiltInScope::Kind::native);
+        engine_registry::add("echo", echo(), nullptr, nullptr);
+        engine_registry::add("scripted", scripted(), nullptr, nullptr);
     });
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engines that are part of the library and need no Python. They use the public engine interface
-// and nothing else of the core but its JSON tables.
+// The engines that are built into the library and need no Python. They use only the public engine interface
+// and, internally, the tables that check JSON keys.
 #pragma once
 
 #include "dynamo_llm/engine.h"
 
 namespace dynamo::engines {
 
-// Registers them all. Cheap to repeat.
+// Registers all native engines. Repeated calls are cheap.
 void register_native();
 
 const dynamo_engine_t &echo();

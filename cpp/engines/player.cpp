@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engines/player.hpp"
 
-#include "core/platform.hpp"
+#include "base/platform.hpp"
 
 namespace dynamo::engines {
 
@@ -53,7 +53,7 @@ void Player::cancel(dynamo_stream_t *stream) {
         return;
     }
     found->second->is_cancelled = true;
-    unschedule(*found->second);  // it may be due in an hour
+    unschedule(*found->second);  // its next step may be due much later
     schedule(*found->second, Clock::time_point::min());
 }
 
@@ -93,7 +93,7 @@ void Player::run() {
         }
         lock.lock();
         if (step.next == Play::Next::done) {
-            unschedule(*entry);  // it was woken in this very step
+            unschedule(*entry);  // wake() may have scheduled it during this step
             entries_.erase(stream);
         } else if (step.next == Play::Next::at) {
             schedule(*entry, step.when);

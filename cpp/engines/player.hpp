@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread that plays many answers, each a sequence of steps in time.
+// Plays many answers on one thread. Each answer is a sequence of timed steps.
 #pragma once
 
 #include <chrono>
@@ -12,14 +12,14 @@
 #include <string>
 #include <unordered_map>
 
-#include "core/error.hpp"
+#include "base/error.hpp"
 #include "dynamo_llm/engine.h"
 
 namespace dynamo::engines {
 
 using Clock = std::chrono::steady_clock;
 
-// One answer.
+// Produces one answer.
 class Play {
   public:
     virtual ~Play() = default;
@@ -29,32 +29,32 @@ class Play {
         Next next;
         Clock::time_point when{};  // for Next::at
     };
-    // Pushes some of the answer. `done` means that it finished or failed the stream; `never`, that
-    // only a cancel will end it.
+    // Pushes the next part of the answer. `done`: the step finished or failed the stream. `never`: only a
+    // cancel ends the stream.
     virtual Step step(dynamo_stream_t *stream) = 0;
 };
 
 class Player {
   public:
-    // Its thread shares it, so that whoever stops it may drop it at once. Throws Failure with
-    // SYSTEM.
+    // The thread shares ownership, so the caller may release the player right after stop(). Throws Failure
+    // with SYSTEM.
     static std::shared_ptr<Player> create(const char *thread_name);
 
     void play(dynamo_stream_t *stream, std::unique_ptr<Play> play);
-    void wake(dynamo_stream_t *stream);    // there is space
-    void cancel(dynamo_stream_t *stream);  // finish it
-    void stop();                           // waits for the thread
+    void wake(dynamo_stream_t *stream);    // the stream is writable again
+    void cancel(dynamo_stream_t *stream);  // finishes the stream
+    void stop();                           // waits until the thread has left its loop
 
   private:
     using Due = std::multimap<Clock::time_point, dynamo_stream_t *>;
 
     struct Entry {
         std::unique_ptr<Play> play;
-        Due::node_type
-            place;  // its place in due_ while it is not there: made once, so that no step can fail
-        Due::iterator due;  // where it is
+        // The node for due_ while unscheduled; allocated once, so that scheduling cannot fail.
+        Due::node_type place;
+        Due::iterator due;  // position in due_ while scheduled
         bool is_cancelled = false;
-        bool has_space = false;  // space() came before the play asked for it
+        bool has_space = false;  // wake() was called before the step returned Next::when_space
         bool is_scheduled = false;
     };
 
@@ -70,7 +70,7 @@ class Player {
     bool stopped_ = false;
 };
 
-// The callbacks that every engine with a Player shares. `Engine` has a member `player`.
+// The engine callbacks shared by all engines that use a Player. `Engine` has a member `player`.
 template <class Engine>
 struct PlayerCallbacks {
     static void cancel(void *instance, dynamo_stream_t *stream) {
@@ -85,7 +85,7 @@ struct PlayerCallbacks {
     }
 };
 
-// Runs the body of a callback; what it throws becomes dynamo_engine_error().
+// Runs the body of a callback, and reports an exception with dynamo_engine_error().
 template <class Body>
 std::int32_t guarded(Body &&body) noexcept {
     try {

@@ -4,7 +4,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "core/error.hpp"
+#include "base/error.hpp"
 
 namespace dynamo::engines {
 namespace {
@@ -23,7 +23,7 @@ std::string text_of(const Json &content) {
     std::string text;
     if (content.is_array()) {
         for (const Json &part : content) {
-            if (part.is_object() && string_at(part, "type") == "text") {
+            if (part.is_object() && is_text_part(string_at(part, "type"))) {
                 text += string_at(part, "text");
             }
         }
@@ -65,6 +65,10 @@ Prompt Prompt::of(const Json &body, const char *engine) {
         }
     }
     return prompt;
+}
+
+bool is_text_part(const std::string &type) {
+    return type == "text" || type == "input_text" || type == "output_text";
 }
 
 std::size_t word_end(const std::string &text, std::size_t begin) {

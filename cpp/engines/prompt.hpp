@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the native engines read from a request.
+// Reads the parts of a request that the native engines use.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "core/json.hpp"
+#include "base/json.hpp"
 
 namespace dynamo::engines {
 
 struct Prompt {
-    std::string text;          // of the last user message, or the whole prompt
-    std::uint64_t max_tokens;  // UINT64_MAX if there is none
+    std::string text;          // the last user message, or the whole prompt
+    std::uint64_t max_tokens;  // UINT64_MAX if the request has no limit
 
-    // Throws Failure with NOT_SUPPORTED or INVALID_REQUEST for what a native engine cannot do.
+    // Throws Failure with NOT_SUPPORTED or INVALID_REQUEST for requests that a native engine cannot serve.
     static Prompt of(const json::Json &body, const char *engine);
 };
 
-// Where the next word of a text ends: a run of white space belongs to the word after it. A code
-// point is never split, so a text is the same as its words.
+// Checks whether a content part of this type has text. "input_text" and "output_text" come from OpenAI's
+// Responses API.
+bool is_text_part(const std::string &type);
+
+// Returns the end of the next word of a text. White space belongs to the word after it. Code points are never
+// split, so the concatenated words equal the text.
 std::size_t word_end(const std::string &text, std::size_t begin);
 
 }  // namespace dynamo::engines

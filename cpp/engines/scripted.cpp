@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// "scripted": plays a script, for the cases that no real engine produces on demand.
+// "scripted": plays a script. Tests use it for cases that no real engine produces on demand.
 //
-// The script is the array "options.script"; without it, the prompt of each request is its script.
-// Each entry is an object with one of:
-//   {"text": "...", "repeat": 3}            push a text (as often as said), one token each
-//   {"bytes": "f09f", "repeat": 1}          push raw bytes, in hexadecimal: split or broken code
-//   points
-//   {"token_ids": [1, 2], "text": "..."}    push ids with a text
-//   {"delta": {...}} or {"logprobs": {...}} push more of a choice
+// The script is the array "options.script". Without this key, the prompt of each request is its script.
+// Each entry is one of these objects:
+//   {"text": "...", "repeat": 3}            push a text as one token, "repeat" times
+//   {"bytes": "f09f", "repeat": 1}          push raw bytes, in hexadecimal: split or invalid code
+//                                           points
+//   {"token_ids": [1, 2], "text": "..."}    push token IDs with a text
+//   {"delta": {...}} or {"logprobs": {...}} push other parts of a choice
 //   {"delay_ms": 20}                        wait
 //   {"stall": true}                         push nothing more; only a cancel ends it
 //   {"error": {"status": "ENGINE_FAILED", "message": "..."}}   fail the request
 //   {"refuse": {"status": "...", "message": "..."}}            first entry only: fail in generate()
 //   {"finish": "length"}                    end the answer
-// An answer whose script runs out ends with "stop". "options.start_error" fails the start instead.
+// At the end of the script the answer ends with "stop". "options.start_error" fails the start of the engine instead.
 #include <array>
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "core/schema.hpp"
+#include "base/schema.hpp"
 #include "engines/native.hpp"
 #include "engines/player.hpp"
 #include "engines/prompt.hpp"
@@ -232,7 +232,7 @@ class ScriptedPlay : public Play {
 
 std::int32_t start(void *, const char *config_json, void **instance) {
     return guarded([&] {
-        const Json config = Json::parse(config_json);
+        const Json config = json::parse(config_json, "configuration");
         const Json options = config.value("options", Json::object());
         check(options, option_keys, DYNAMO_ERROR_INVALID_CONFIG, "configuration", "options.");
         if (const auto error = options.find("start_error"); error != options.end()) {
@@ -250,7 +250,7 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
                       const char *request_json) {
     return guarded([&] {
         auto &engine = *static_cast<Scripted *>(instance);
-        const Prompt prompt = Prompt::of(Json::parse(request_json), "scripted");
+        const Prompt prompt = Prompt::of(json::parse(request_json, "request"), "scripted");
         std::uint64_t words = 0;
         for (std::size_t at = 0; at < prompt.text.size(); at = word_end(prompt.text, at)) {
             ++words;

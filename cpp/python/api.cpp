@@ -24,7 +24,7 @@ constexpr const char *library_name = "libdynamo_llm_capi.1.dylib";
 constexpr const char *library_name = "libdynamo_llm_capi.so.1";
 #endif
 
-// Leaked: pointers to it are kept.
+// Leaked, because callers keep pointers to the text.
 std::string &problem() {
     static std::string *const text = new std::string;
     return *text;
@@ -54,7 +54,7 @@ const char *load_installed_library() {
     ::dladdr(reinterpret_cast<void *>(&load_installed_library), &info);
     const std::string own = info.dli_fname;
     const std::string folder = own.substr(0, own.rfind('/'));
-    // In a wheel the library lies in the package; where CMake installed it, in the folder above
+    // In a wheel the library is in the package. After a CMake installation it is in the folder above
     // python3.N/site-packages.
     void *library = nullptr;
     for (const char *place : {"/lib/", "/../../../"}) {

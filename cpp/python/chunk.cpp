@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 
 #include <iterator>
+#include <string_view>
 
 #include "python/gil.hpp"
 
@@ -12,7 +13,7 @@ namespace nb = nanobind;
 namespace dynamo::python {
 namespace {
 
-// Interned once; most keys of dictionaries are these very objects. Never freed, like the module itself.
+// Interned once, so that most keys can be compared by identity. Never freed, like the module itself.
 struct Keys {
     PyObject *text = PyUnicode_InternFromString("text");
     PyObject *token_ids = PyUnicode_InternFromString("token_ids");
@@ -22,19 +23,21 @@ struct Keys {
     PyObject *logprobs = PyUnicode_InternFromString("logprobs");
     PyObject *data = PyUnicode_InternFromString("data");
     PyObject *usage = PyUnicode_InternFromString("usage");
-    // By key, for one that is another object with the same text.
+    // Used by this library only: the number of tokens in a chunk without token IDs.
+    PyObject *token_count = PyUnicode_InternFromString("token_count");
+    // Maps a key to the object above, for keys that are equal but not identical to it.
     PyObject *all = PyDict_New();
 
     Keys() {
         for (PyObject *key :
-             {text, token_ids, index, finish_reason, delta, logprobs, data, usage}) {
+             {text, token_ids, index, finish_reason, delta, logprobs, data, usage, token_count}) {
             PyDict_SetItem(all, key, key);
         }
     }
 };
 
 const Keys &keys() {
-    static const Keys *instance = nullptr;  // with the GIL
+    static const Keys *instance = nullptr;  // protected by the GIL
     if (instance == nullptr) {
         instance = new Keys;
     }
@@ -48,7 +51,7 @@ Chunk::Rare &rare_of(Chunk &chunk) {
     return *chunk.rare;
 }
 
-// Each of these gives false and Python's error for what it cannot read.
+// Each of these functions returns false and sets a Python exception if it cannot read the value.
 
 bool reject(PyObject *kind, const char *message) {
     PyErr_SetString(kind, message);
@@ -67,10 +70,20 @@ bool to_json(PyObject *value, std::string &out) {
         return false;
     }
     out.assign(utf8, static_cast<std::size_t>(size));
+    replace_single_halves(out);
     return true;
 }
 
-bool read_data(PyObject *value, dynamo_data_t &data) {
+// Checks whether the current Python exception reports that a str has surrogates. If so, clears it.
+bool clear_surrogate_error(PyObject *value) {
+    if (!PyUnicode_Check(value) || PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) == 0) {
+        return false;
+    }
+    PyErr_Clear();
+    return true;
+}
+
+bool read_data(PyObject *value, std::string &json, dynamo_data_t &data) {
     if (PyBytes_Check(value)) {
         data = {PyBytes_AS_STRING(value), static_cast<std::size_t>(PyBytes_GET_SIZE(value)),
                 DYNAMO_DATA_BYTES};
@@ -81,8 +94,23 @@ bool read_data(PyObject *value, dynamo_data_t &data) {
     }
     Py_ssize_t size = 0;
     const char *const text = PyUnicode_AsUTF8AndSize(value, &size);
-    data = {text, static_cast<std::size_t>(size), DYNAMO_DATA_JSON};
-    return text != nullptr;
+    if (text == nullptr && !clear_surrogate_error(value)) {
+        return false;
+    }
+    if (text != nullptr) {
+        const std::string_view given(text, static_cast<std::size_t>(size));
+        if (given.find("\\ud") == std::string_view::npos &&
+            given.find("\\uD") == std::string_view::npos) {
+            data = {text, given.size(), DYNAMO_DATA_JSON};
+            return true;
+        }
+        json = given;
+    } else {
+        json = SplitText::whole(value);
+    }
+    replace_single_halves(json);
+    data = {json.data(), json.size(), DYNAMO_DATA_JSON};
+    return true;
 }
 
 bool read_token_ids(PyObject *value, Chunk &chunk) {
@@ -107,26 +135,47 @@ bool read_token_ids(PyObject *value, Chunk &chunk) {
     return is_right;
 }
 
-bool read_reason(PyObject *value, dynamo_chunk_t &chunk) {
+bool read_reason(PyObject *value, Chunk &chunk) {
     if (!PyUnicode_Check(value)) {
         return reject(PyExc_TypeError, "\"finish_reason\" of a chunk must be str or None");
     }
-    chunk.finish_reason = PyUnicode_AsUTF8(value);
-    return chunk.finish_reason != nullptr;
+    chunk.what.finish_reason = PyUnicode_AsUTF8(value);
+    if (chunk.what.finish_reason == nullptr && clear_surrogate_error(value)) {
+        rare_of(chunk).finish_reason = SplitText::whole(value);
+        chunk.what.finish_reason = chunk.rare->finish_reason.c_str();
+    }
+    return chunk.what.finish_reason != nullptr;
+}
+
+// Reads the text of a chunk, which may have surrogates.
+bool read_its_text(PyObject *value, Chunk &chunk) {
+    std::optional<SplitText> split;
+    if (!read_text(value, chunk.what, split)) {
+        return false;
+    }
+    if (split) {
+        rare_of(chunk).text = std::move(split);
+        chunk.has_surrogates = true;
+    }
+    return true;
 }
 
 }  // namespace
 
-bool read_text(PyObject *value, dynamo_chunk_t &chunk) {
+bool read_text(PyObject *value, dynamo_chunk_t &chunk, std::optional<SplitText> &split) {
     Py_ssize_t size = 0;
     if (PyUnicode_Check(value)) {
-        if (PyUnicode_IS_COMPACT_ASCII(value)) {  // its UTF-8 is what it has
+        if (PyUnicode_IS_COMPACT_ASCII(value)) {  // its buffer is valid UTF-8
             chunk.text = static_cast<const char *>(PyUnicode_DATA(value));
             size = PyUnicode_GET_LENGTH(value);
         } else {
             chunk.text = PyUnicode_AsUTF8AndSize(value, &size);
             if (chunk.text == nullptr) {
-                return false;
+                if (!clear_surrogate_error(value)) {
+                    return false;
+                }
+                split = SplitText::of(value);
+                return true;
             }
         }
     } else if (PyBytes_Check(value)) {
@@ -159,7 +208,7 @@ bool Chunk::read(PyObject *dict) {
         return false;
     }
     const Keys &known = keys();
-    // Python runs for these two, and it might change the dictionary: so they come last.
+    // Converting these two runs Python code, which could change the dictionary, so they are converted last.
     PyObject *its_delta = nullptr;
     PyObject *its_logprobs = nullptr;
     PyObject *key = nullptr;
@@ -174,22 +223,29 @@ bool Chunk::read(PyObject *dict) {
         for (bool again = true; again;) {
             again = false;
             if (key == known.text) {
-                is_right = read_text(value, what);
+                is_right = read_its_text(value, *this);
             } else if (key == known.token_ids) {
                 is_right = read_token_ids(value, *this);
             } else if (key == known.index) {
                 is_right = read_uint32(value, what.index);
             } else if (key == known.finish_reason) {
-                is_right = read_reason(value, what);
+                is_right = read_reason(value, *this);
             } else if (key == known.delta) {
                 its_delta = value;
             } else if (key == known.logprobs) {
                 its_logprobs = value;
             } else if (key == known.data) {
-                is_right = read_data(value, rare_of(*this).data);
-                what.data = &rare->data;
+                Rare &its = rare_of(*this);
+                is_right = read_data(value, its.data_json, its.data);
+                what.data = &its.data;
             } else if (key == known.usage) {
                 usage = value;
+            } else if (key == known.token_count) {
+                std::uint32_t count = 0;
+                is_right = read_uint32(value, count);
+                if (what.token_ids == nullptr) {
+                    what.token_count = count;
+                }
             } else if (PyObject *const same = PyDict_GetItemWithError(known.all, key)) {
                 key = same;
                 again = true;
@@ -214,8 +270,27 @@ bool Chunk::read(PyObject *dict) {
     return true;
 }
 
+std::int32_t push(dynamo_stream_t *stream, const Chunk &chunk) {
+    if (!chunk.has_surrogates) {
+        return push(stream, chunk.what);
+    }
+    const SplitText &split = *chunk.rare->text;
+    const std::string text = split.after(waiting_half(stream, chunk.what.index));
+    dynamo_chunk_t what = chunk.what;
+    what.text = text.data();
+    what.text_length = text.size();
+    const std::int32_t status = push(stream, what);
+    if (status == DYNAMO_OK && split.high != 0) {
+        set_waiting_half(stream, what.index, split.high);
+    }
+    return status;
+}
+
 std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t &chunk) {
     const std::int32_t status = dynamo_stream_push(stream, &chunk);
+    if (status == DYNAMO_OK && has_waiting_halves() && chunk.text_length > 0) {
+        set_waiting_half(stream, chunk.index, 0);  // the pending half remains unpaired
+    }
     if (status == DYNAMO_ERROR_OUT_OF_MEMORY) {
         PyErr_NoMemory();
     } else if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {

@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 namespace dynamo::python {
 namespace {
 
-// How long a main thread waits before it looks for Ctrl-C again. What arrives ends the wait at once.
+// How often a waiting main thread checks for Ctrl-C. A response ends the wait at once.
 constexpr milliseconds signal_interval{50};
 
 using Runtime = Held<dynamo_llm::Runtime>;
@@ -33,12 +33,12 @@ using Tokenizer = Held<dynamo_llm::Tokenizer>;
 using Detokenizer = Held<dynamo_llm::Detokenizer>;
 using dynamo_llm::Response;
 
-// As dynamo_llm.errors has it. Called with the GIL.
+// Sets the Python exception that dynamo_llm.errors defines for an error. Requires the GIL.
 void raise(const dynamo_llm::Error &error) {
     const nb::tuple arguments = nb::make_tuple(error.status(), error.message(), error.json());
     const nb::object exception =
         nb::steal(call_to_the_end("dynamo_llm.errors", "error_of", arguments.ptr()));
-    if (exception.is_valid()) {  // else Python's error is set already
+    if (exception.is_valid()) {  // otherwise a Python exception is already set
         PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception.ptr())), exception.ptr());
     }
 }
@@ -61,13 +61,13 @@ bool is_main_thread() {
     return PyThread_get_thread_ident() == main_thread;
 }
 
-// Python's -1 is for ever.
+// Converts a timeout from Python, where -1 means no timeout.
 milliseconds time_of(std::int64_t timeout_ms) {
     return timeout_ms < 0 ? dynamo_llm::forever : milliseconds(timeout_ms);
 }
 
-// Waits without the GIL. In the main thread signal handlers run meanwhile; if one raises, as Ctrl-C
-// does, that ends the wait and nothing is lost.
+// Waits without the GIL. In the main thread signal handlers run meanwhile. If one of them raises, as Ctrl-C
+// does, the wait ends and no response is lost.
 dynamo_llm::Received next(const Request &request, milliseconds timeout) {
     const bool has_signals = is_main_thread();
     const auto start = std::chrono::steady_clock::now();
@@ -109,7 +109,7 @@ nb::list list_of(dynamo_llm::TokenIds ids) {
     return list;
 }
 
-// Of the bytes of an array.array("I").
+// Reads token IDs from the bytes of an array.array("I").
 dynamo_llm::TokenIds ids_of(const nb::bytes &array) {
     return {static_cast<const std::uint32_t *>(array.data()), array.size() / sizeof(std::uint32_t)};
 }
@@ -183,7 +183,7 @@ void bind_tokenizer(nb::module_ &m) {
                 return std::make_unique<Detokenizer>(self.object.detokenizer(skip_special_tokens));
             },
             "skip_special_tokens"_a, "Begin a text that comes token by token.")
-        .def("close", &Tokenizer::give_up, "Give the tokenizer up; detokenizers go on.");
+        .def("close", &Tokenizer::close, "Give the tokenizer up; detokenizers go on.");
 }
 
 }  // namespace
@@ -222,7 +222,8 @@ void bind_client(nb::module_ &m) {
         .def_prop_ro(
             "queue", [seconds](const dynamo_llm::Timing &self) { return seconds(self.queue); },
             nb::sig("def queue(self) -> float | None"),
-            "The engine got it: before, it waited for a place.")
+            "The engine began to work on it: before, it waited for a place, or in the engine's "
+            "queue.")
         .def_prop_ro(
             "first_token",
             [seconds](const dynamo_llm::Timing &self) { return seconds(self.first_token); },
@@ -393,7 +394,11 @@ void bind_client(nb::module_ &m) {
             "statistics", [](const Runtime &self) { return self.object.statistics(); },
             "Counters as JSON.")
         .def(
-            "models", [](const Runtime &self) { return self.object.models(); },
+            "models",
+            [](const Runtime &self) {
+                const Released released;  // the call may wait for an engine
+                return self.object.models();
+            },
             "What it serves, as JSON.")
         .def(
             "metrics",

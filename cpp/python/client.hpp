@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Python programs call: the classes of dynamo_llm.hpp, and nothing below them.
+// Binds the classes of dynamo_llm.hpp for Python programs. Uses only that public header.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -30,10 +30,10 @@ using Worker = Held<dynamo_llm::Worker>;
 using dynamo_llm::KvStored;
 using dynamo_llm::RouteOptions;
 
-// What Python keeps of a worker that was chosen.
+// The data of a selected worker that Python keeps.
 struct ChosenWorker {
-    std::uint64_t id;
-    std::uint32_t dp_rank;
+    std::uint64_t worker_id;
+    std::uint32_t data_parallel_rank;
     std::uint32_t overlap_blocks;
     std::optional<std::string> address;
 };
@@ -42,7 +42,7 @@ struct Selection {
     dynamo_llm::Selection c;
 };
 
-// The numbers of an array.array("I") or ("Q").
+// Reads the numbers from the bytes of an array.array("I") or array.array("Q").
 template <class Number>
 std::vector<Number> numbers_of(const nb::bytes &array) {
     std::vector<Number> numbers(array.size() / sizeof(Number));
@@ -64,10 +64,11 @@ std::optional<ChosenWorker> kept(const std::optional<dynamo_llm::ChosenWorker> &
     if (!chosen->address.empty()) {
         address = std::string(chosen->address);
     }
-    return ChosenWorker{chosen->id, chosen->dp_rank, chosen->overlap_blocks, std::move(address)};
+    return ChosenWorker{chosen->worker_id, chosen->data_parallel_rank, chosen->overlap_blocks,
+                        std::move(address)};
 }
 
-// Creates a wrapper's object in place, without the GIL: it may wait.
+// Creates a wrapper's object in place, without the GIL, because creating it may wait.
 template <class Wrapper, class Object>
 void create(Wrapper *self, const std::string &config_json) {
     Object made(nullptr);
@@ -78,7 +79,7 @@ void create(Wrapper *self, const std::string &config_json) {
     new (self) Wrapper(std::move(made));
 }
 
-// Python's -1 is for ever.
+// Converts a timeout from Python, where -1 means no timeout.
 std::chrono::milliseconds time_of(std::int64_t timeout_ms) {
     return timeout_ms < 0 ? dynamo_llm::forever : std::chrono::milliseconds(timeout_ms);
 }
@@ -117,21 +118,10 @@ void bind_worker(nb::module_ &m) {
             },
             "data_parallel_rank"_a, "active_decode_blocks"_a.none(), "kv_used_blocks"_a.none(),
             "Tell routers what it has to do.")
-        .def("close", &Worker::give_up, "Give the worker up.");
+        .def("close", &Worker::close, "Give the worker up.");
 }
 
 void bind_kv_publisher(nb::module_ &m) {
-    nb::class_<dynamo_llm::KvStatistics>(m, "KvStatistics", "Counters of a KvPublisher.")
-        .def_ro("published_events", &dynamo_llm::KvStatistics::published_events,
-                "Events that were handed over to NVIDIA Dynamo.")
-        .def_ro("queued_events", &dynamo_llm::KvStatistics::queued_events,
-                "Events that wait for that.")
-        .def_ro("queued_blocks", &dynamo_llm::KvStatistics::queued_blocks, "Blocks in those.")
-        .def_ro("failed_events", &dynamo_llm::KvStatistics::failed_events,
-                "Events that could not be handed over.")
-        .def_ro("stored_blocks", &dynamo_llm::KvStatistics::stored_blocks,
-                "Blocks that the worker has, by what was handed over.");
-
     nb::class_<KvStored>(m, "KvStored")
         .def(
             "__init__",
@@ -199,7 +189,7 @@ void bind_kv_publisher(nb::module_ &m) {
             "timeout_ms"_a, "Whether all was handed over in time.")
         .def(
             "statistics", [](const KvPublisher &self) { return self.object.statistics(); },
-            "Counters.")
+            "Counters, as JSON.")
         .def(
             "hashes",
             [](const KvPublisher &self, const nb::bytes &token_ids, const std::string &lora_name,
@@ -208,19 +198,19 @@ void bind_kv_publisher(nb::module_ &m) {
                 return self.object.hashes(ids_of(token_ids), lora_name, cache_salt);
             },
             "token_ids"_a, "lora_name"_a, "cache_salt"_a, "Hashes of the blocks of a prompt.")
-        .def("close", &KvPublisher::give_up, "Give the publisher up.");
+        .def("close", &KvPublisher::close, "Give the publisher up.");
 }
 
 void bind_router(nb::module_ &m) {
     nb::class_<ChosenWorker>(m, "ChosenWorker", "A worker that was chosen.")
-        .def_ro("id", &ChosenWorker::id, "Its id: in a cluster, the instance id.")
-        .def_ro("dp_rank", &ChosenWorker::dp_rank, "Its data parallel rank.")
+        .def_ro("worker_id", &ChosenWorker::worker_id, "Its id: in a cluster, the instance id.")
+        .def_ro("data_parallel_rank", &ChosenWorker::data_parallel_rank, "Its data parallel rank.")
         .def_ro("overlap_blocks", &ChosenWorker::overlap_blocks,
                 "Blocks of the prompt that it has.")
         .def_ro("address", &ChosenWorker::address, "Where it serves; None if that is not known.")
         .def("__repr__", [](const ChosenWorker &self) {
-            return "ChosenWorker(id=" + std::to_string(self.id) +
-                   ", dp_rank=" + std::to_string(self.dp_rank) +
+            return "ChosenWorker(worker_id=" + std::to_string(self.worker_id) +
+                   ", data_parallel_rank=" + std::to_string(self.data_parallel_rank) +
                    ", overlap_blocks=" + std::to_string(self.overlap_blocks) + ")";
         });
 
@@ -240,7 +230,7 @@ void bind_router(nb::module_ &m) {
             "The prompt.")
         .def("__repr__", [](const Selection &self) {
             const auto said = [](const std::optional<dynamo_llm::ChosenWorker> &worker) {
-                return worker.has_value() ? std::to_string(worker->id) : std::string("None");
+                return worker.has_value() ? std::to_string(worker->worker_id) : std::string("None");
             };
             return "Selection(worker=" + said(self.c.worker()) +
                    ", prefill_worker=" + said(self.c.prefill_worker()) + ")";
@@ -250,12 +240,12 @@ void bind_router(nb::module_ &m) {
         .def(
             "__init__",
             [](RouteOptions *self, std::int32_t phase, const std::string &request_id,
-               const nb::bytes &workers, const std::string &lora_name,
+               const nb::bytes &worker_ids, const std::string &lora_name,
                const std::string &cache_salt, std::uint32_t strict_priority, double priority_jump,
                std::uint64_t expected_output_tokens, const std::string &constraints_json) {
                 new (self) RouteOptions{static_cast<dynamo_llm::RoutePhase>(phase),
                                         request_id,
-                                        numbers_of<std::uint64_t>(workers),
+                                        numbers_of<std::uint64_t>(worker_ids),
                                         lora_name,
                                         cache_salt,
                                         strict_priority,
@@ -263,7 +253,7 @@ void bind_router(nb::module_ &m) {
                                         expected_output_tokens,
                                         constraints_json};
             },
-            "phase"_a, "request_id"_a, "workers"_a, "lora_name"_a, "cache_salt"_a,
+            "phase"_a, "request_id"_a, "worker_ids"_a, "lora_name"_a, "cache_salt"_a,
             "strict_priority"_a, "priority_jump"_a, "expected_output_tokens"_a,
             "constraints_json"_a);
 
@@ -350,7 +340,7 @@ void bind_router(nb::module_ &m) {
                 self.object.delete_worker(worker_id);
             },
             "worker_id"_a, "Take a worker out.")
-        .def("close", &Router::give_up, "Give the router up.");
+        .def("close", &Router::close, "Give the router up.");
 }
 
 }  // namespace

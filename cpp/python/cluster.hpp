@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// KV publishers and routers for Python programs: the classes of dynamo_llm/cluster.hpp.
+// Binds the classes of dynamo_llm/cluster.hpp for Python programs: workers, KV publishers, and routers.
 #pragma once
 
 #include <nanobind/nanobind.h>

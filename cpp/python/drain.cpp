@@ -9,7 +9,7 @@
 #include <new>
 #include <utility>
 
-#include "core/text.hpp"
+#include "base/text.hpp"
 #include "python/api.hpp"
 #include "python/chunk.hpp"
 #include "python/gil.hpp"
@@ -21,13 +21,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Chunks of an engine that yields one after the other, without a pause, on their way into the stream
-// together: nobody can have waited for the first of them in the few microseconds until the last.
+// Gathers chunks that an engine yields without a pause, and pushes them into the stream as one. They are only
+// microseconds apart, so this does not noticeably delay the first one.
 class Gathered {
   public:
     bool is_empty() const noexcept { return tokens_ == 0; }
 
-    // Whether a chunk has nothing but text and ids, ids as those before, and there is room for it.
+    // Returns whether a chunk can be gathered: it has only text and token IDs, has IDs if the gathered chunks
+    // have them, and fits.
     bool takes(const dynamo_chunk_t &chunk) const noexcept {
         const std::size_t count = chunk.token_count == 0 ? 1 : chunk.token_count;
         return chunk.delta_json == nullptr && chunk.logprobs_json == nullptr &&
@@ -37,7 +38,7 @@ class Gathered {
                chunk.text_length <= most_bytes - bytes_ && count <= most_tokens - tokens_;
     }
 
-    // What takes() said yes to.
+    // Requires takes(chunk).
     void add(const dynamo_chunk_t &chunk) noexcept {
         copy_short(text_ + bytes_, chunk.text, chunk.text_length);
         bytes_ += chunk.text_length;
@@ -72,45 +73,45 @@ class Gathered {
 };
 
 enum class State : unsigned char {
-    opening,  // waits for `open`, which gives the answer
+    opening,  // waits for `open`, which returns the answer
     reading,  // waits for the engine's next chunk
-    full,     // waits for room in the stream
+    full,     // waits until the stream is writable
     closing,  // waits for the generator to close
     ended,
 };
 
-// Members that are objects are owned, and nullptr if there is none.
+// The coroutine of one request. It owns its PyObject members; each may be nullptr.
 struct Drain {
     PyObject_HEAD dynamo_stream_t *stream;
-    PyObject *run;       // of runtime/run.py
-    PyObject *awaited;   // the iterator that this coroutine waits for
+    PyObject *run;       // an object of runtime/request_task.py
+    PyObject *awaited;   // the iterator that this coroutine is waiting for
     PyObject *answer;    // the engine's asynchronous iterator
-    PyObject *see;       // called with each chunk that was pushed
-    PyObject *rejected;  // the chunk that the stream had no room for
-    PyObject *engine;    // the iterator that was waited for when the gathered chunks found no room
-    PyObject *held;      // what it gave, for the loop
+    PyObject *see;       // called with each pushed chunk
+    PyObject *rejected;  // the chunk to push once the stream is writable
+    PyObject *engine;    // the engine's iterator, set aside until gathered chunks are pushed
+    PyObject *held;      // what `engine` yielded, to be passed to the event loop afterwards
     PyObject *usage;
     PyObject *error;
-    Gathered *gathered;       // nullptr until there is something to gather
-    Clock::time_point since;  // of this turn of the loop, or of the last look at the clock
-    Clock::time_point turn;
-    unsigned chunks;  // of this turn
+    Gathered *gathered;       // allocated on first use
+    Clock::time_point since;  // when the clock was last read
+    Clock::time_point turn;   // when this turn of the event loop began
+    unsigned chunks;          // chunks taken in this turn
     State state;
     bool may_gather;
     bool gathers;
     bool is_running;
     bool is_exhausted;  // the engine has no more chunks
-    bool is_over;       // it is only for room for the gathered chunks that this coroutine waits
+    bool is_over;       // close the answer once the gathered chunks have been pushed
 };
 
-// An engine that yields without a pause gives the loop to others after this time.
+// After this time, an engine that yields without a pause lets other tasks of the event loop run.
 constexpr std::chrono::milliseconds longest_turn{10};
-// How many chunks come between two looks at the clock, and how fast they are if they need not be pushed
-// one by one.
+// The number of chunks between two reads of the clock. If they arrive within `quick`, the following chunks are
+// gathered.
 constexpr unsigned chunks_between_looks = 16;
 constexpr std::chrono::microseconds quick{200};
 
-// How many there are, with the GIL, and from how many on they do not fit into a cache.
+// The number of Drain objects (protected by the GIL), and the number above which they do not fit into a CPU cache.
 std::size_t drains = 0;
 constexpr std::size_t many = 512;
 
@@ -120,7 +121,7 @@ void set(PyObject *&member, PyObject *stolen) {
     Py_XDECREF(before);
 }
 
-// The exception that is set, as an object; a new reference.
+// Clears the current exception and returns it as a new reference.
 PyObject *take_exception() {
 #if PY_VERSION_HEX >= 0x030c0000
     return PyErr_GetRaisedException();
@@ -139,7 +140,8 @@ PyObject *take_exception() {
 #endif
 }
 
-// What `await awaitable` would go through; steals. A new reference, or nullptr and an exception.
+// Returns the iterator that `await awaitable` would use, as a new reference, or nullptr with an exception set. Steals
+// the argument.
 PyObject *iterator_of(PyObject *awaitable) {
     if (awaitable == nullptr || PyCoro_CheckExact(awaitable)) {
         return awaitable;
@@ -147,12 +149,12 @@ PyObject *iterator_of(PyObject *awaitable) {
     const PyAsyncMethods *const methods = Py_TYPE(awaitable)->tp_as_async;
     PyObject *iterator = nullptr;
     if (methods != nullptr &&
-        methods->am_await == PyObject_SelfIter) {  // of a generator's __anext__()
+        methods->am_await == PyObject_SelfIter) {  // from a generator's __anext__()
         return awaitable;
     }
     if (methods != nullptr && methods->am_await != nullptr) {
         iterator = methods->am_await(awaitable);
-    } else if (PyGen_CheckExact(awaitable)) {  // of types.coroutine()
+    } else if (PyGen_CheckExact(awaitable)) {  // from types.coroutine()
         return awaitable;
     } else {
         PyErr_Format(PyExc_TypeError, "object %s can't be used in 'await' expression",
@@ -162,7 +164,7 @@ PyObject *iterator_of(PyObject *awaitable) {
     return iterator;
 }
 
-// Waits for an awaitable from now on; steals it. False with an exception.
+// Starts to wait for an awaitable, which it steals. Returns false with an exception set on failure.
 bool await(Drain *self, PyObject *awaitable) {
     set(self->awaited, iterator_of(awaitable));
     return self->awaited != nullptr;
@@ -185,7 +187,7 @@ bool await_space(Drain *self) {
     return await(self, PyObject_CallMethodNoArgs(self->run, name));
 }
 
-// DYNAMO_OK, PENDING or CANCELLED; else with an exception.
+// Returns DYNAMO_OK, PENDING, or CANCELLED. With any other status an exception is set.
 std::int32_t push_gathered(Drain *self) {
     if (self->gathered == nullptr || self->gathered->is_empty()) {
         return DYNAMO_OK;
@@ -197,7 +199,8 @@ std::int32_t push_gathered(Drain *self) {
     return status;
 }
 
-// Takes a chunk. DYNAMO_OK, PENDING (keep it, and wait for room) or CANCELLED; else with an exception.
+// Gathers or pushes a chunk. Returns DYNAMO_OK, PENDING (keep the chunk until the stream is writable), or CANCELLED.
+// With any other status an exception is set.
 std::int32_t take(Drain *self, PyObject *dict) {
     try {
         Chunk chunk;
@@ -205,7 +208,7 @@ std::int32_t take(Drain *self, PyObject *dict) {
             return DYNAMO_ERROR_INTERNAL;
         }
         std::int32_t status = DYNAMO_OK;
-        const bool gathers = self->gathers && chunk.usage == nullptr;
+        const bool gathers = self->gathers && chunk.usage == nullptr && !chunk.has_surrogates;
         if (!gathers || !self->gathered->takes(chunk.what)) {
             status = push_gathered(self);
         }
@@ -216,7 +219,7 @@ std::int32_t take(Drain *self, PyObject *dict) {
             self->gathered->add(chunk.what);
             return DYNAMO_OK;
         }
-        status = push(self->stream, chunk.what);
+        status = push(self->stream, chunk);
         if (status != DYNAMO_OK) {
             return status;
         }
@@ -237,7 +240,7 @@ std::int32_t take(Drain *self, PyObject *dict) {
     }
 }
 
-// After a chunk: looks at the clock now and then. True if others should have their turn.
+// Called after each chunk; reads the clock only occasionally. Returns true if other tasks should run now.
 bool has_had_its_turn(Drain *self) {
     if (++self->chunks == 1) {
         return false;
@@ -274,7 +277,8 @@ int clear(PyObject *object) {
     return 0;
 }
 
-// Fails the stream as a tuple of status, message and details says. False, with an exception, if it is none.
+// Fails the stream with a tuple of status, message, and details. Returns false with an exception set if the object
+// is not such a tuple.
 bool fail_stream(dynamo_stream_t *stream, PyObject *failure) {
     int status = 0;
     const char *message = nullptr;
@@ -290,7 +294,7 @@ bool fail_stream(dynamo_stream_t *stream, PyObject *failure) {
     return true;
 }
 
-// The end of it all: the answer is whole, or something failed.
+// Ends the request, after the whole answer or after an error.
 void finish(Drain *self) {
     self->state = State::ended;
     dynamo_usage_t counts{};
@@ -303,9 +307,10 @@ void finish(Drain *self) {
     PyObject *const usage = self->usage == nullptr ? Py_None : self->usage;
     const nb::object failure = nb::steal(to_the_end(
         [=] { return PyObject_CallMethodObjArgs(self->run, name, usage, error, nullptr); }));
-    // As a coroutine that returned has no frame. Before the caller hears of the end: an error may hold
-    // much of what its engine had.
+    // Releases all objects, like a finished coroutine, which has no frame. This happens before the caller sees the
+    // end, because an error may keep many of the engine's objects alive.
     clear(reinterpret_cast<PyObject *>(self));
+    forget_halves(self->stream);
     if (failure.is_none()) {
         dynamo_stream_finish(self->stream, nullptr, has_counts ? &counts : nullptr);
     } else if (!failure.is_valid() || !fail_stream(self->stream, failure.ptr())) {
@@ -315,8 +320,8 @@ void finish(Drain *self) {
     }
 }
 
-// Goes on to close the generator, or to the end if that is not needed. An exception that is set is what
-// the request ends with.
+// Starts to close the generator, or ends the request if it need not be closed. If an exception is set, the
+// request ends with it.
 void close_answer(Drain *self) {
     if (PyErr_Occurred() != nullptr) {
         set(self->error, take_exception());
@@ -328,7 +333,7 @@ void close_answer(Drain *self) {
         finish(self);
         return;
     }
-    if (self->state == State::reading) {  // what came before an error is the caller's
+    if (self->state == State::reading) {  // the caller still receives the chunks before an error
         const std::int32_t status = push_gathered(self);
         if (status == DYNAMO_PENDING) {
             self->is_over = true;
@@ -340,7 +345,7 @@ void close_answer(Drain *self) {
             set(self->error, take_exception());
         }
     }
-    if (self->is_exhausted && PyAsyncGen_CheckExact(self->answer)) {  // it is closed
+    if (self->is_exhausted && PyAsyncGen_CheckExact(self->answer)) {  // already closed
         finish(self);
         return;
     }
@@ -359,7 +364,7 @@ void close_answer(Drain *self) {
     }
 }
 
-// A chunk came, or there is room again for the one that was kept. May set an exception.
+// Handles a new chunk, or the rejected one once the stream is writable. May set an exception.
 void on_chunk(Drain *self, PyObject *dict) {
     switch (take(self, dict)) {
         case DYNAMO_OK:
@@ -368,14 +373,14 @@ void on_chunk(Drain *self, PyObject *dict) {
             set(self->rejected, Py_NewRef(dict));
             await_space(self);
             break;
-        default:  // with an exception, or nobody wants more
+        default:  // an exception is set, or the request was cancelled
             if (PyErr_Occurred() == nullptr) {
                 close_answer(self);
             }
     }
 }
 
-// What was waited for is done: decides what comes next. Steals the result. May set an exception.
+// Handles the result of the awaited iterator, which it steals, and starts the next step. May set an exception.
 void on_result(Drain *self, PyObject *result) {
     const nb::object value = nb::steal(result);
     switch (self->state) {
@@ -425,7 +430,7 @@ void on_result(Drain *self, PyObject *result) {
                 await_space(self);
             } else if (PyErr_Occurred() != nullptr || self->is_over) {
                 close_answer(self);
-            } else {  // the engine did what it does meanwhile
+            } else {  // resume the engine, which may have made progress meanwhile
                 set(self->awaited, std::exchange(self->engine, nullptr));
             }
             return;
@@ -438,7 +443,7 @@ void on_result(Drain *self, PyObject *result) {
     }
 }
 
-// What was waited for raised, or it could not be waited for.
+// Handles an exception of the awaited iterator, or a failure to await it.
 void on_exception(Drain *self) {
     if (self->state == State::reading && PyErr_ExceptionMatches(PyExc_StopAsyncIteration) != 0) {
         PyErr_Clear();
@@ -448,12 +453,12 @@ void on_exception(Drain *self) {
     close_answer(self);
 }
 
-// Python runs in here, perhaps to the very end of the process.
+// Runs Python code; may be blocked here until the process ends (see gil.hpp).
 PySendResult send_to(PyObject *iterator, PyObject *given, PyObject **value) {
     return to_the_end([=] { return PyIter_Send(iterator, given, value); });
 }
 
-// False for what is no chunk; take(), who reads it again, says why.
+// Returns false without an exception if the value is not a chunk; take() then reads it again and sets the exception.
 bool try_to_read(Chunk &chunk, PyObject *value) noexcept {
     try {
         if (PyDict_CheckExact(value) && chunk.read(value)) {
@@ -465,8 +470,8 @@ bool try_to_read(Chunk &chunk, PyObject *value) noexcept {
     return false;
 }
 
-// Takes a chunk, and those that come after it without a pause, as long as they only have to be gathered.
-// `outcome` and `value` are what came last. False if there was nothing to do here.
+// Gathers a chunk and those that follow it without a pause, until one cannot be gathered. `outcome` and `value`
+// are replaced with the latest result of the iterator. Returns false if it gathered nothing.
 bool gather(Drain *self, PySendResult &outcome, PyObject *&value) {
     const unaryfunc anext = Py_TYPE(self->answer)->tp_as_async->am_anext;
     bool has_gathered = false;
@@ -475,7 +480,7 @@ bool gather(Drain *self, PySendResult &outcome, PyObject *&value) {
         if (!try_to_read(chunk, value)) {
             break;
         }
-        if (chunk.usage != nullptr || !self->gathered->takes(chunk.what)) {
+        if (chunk.usage != nullptr || chunk.has_surrogates || !self->gathered->takes(chunk.what)) {
             break;
         }
         self->gathered->add(chunk.what);
@@ -489,8 +494,8 @@ bool gather(Drain *self, PySendResult &outcome, PyObject *&value) {
     return has_gathered;
 }
 
-// Goes on until there is something to wait for: PYGEN_NEXT with it. `outcome` is what the iterator that was
-// waited for gave.
+// Advances until the coroutine has to wait, and then returns PYGEN_NEXT with what it waits for. `outcome` and `value`
+// are the latest result of the awaited iterator.
 PySendResult go_on(Drain *self, PySendResult outcome, PyObject *value, PyObject **result) {
     while (true) {
         switch (outcome) {
@@ -499,7 +504,8 @@ PySendResult go_on(Drain *self, PySendResult outcome, PyObject *value, PyObject 
                     !self->gathered->is_empty()) {
                     const std::int32_t status = push_gathered(self);
                     if (status == DYNAMO_PENDING) {
-                        // The engine waits for something. It will wait longer: for the reader, too.
+                        // The engine waits for something, and the stream is full: wait until it is writable, then
+                        // continue the engine's wait.
                         set(self->engine, std::exchange(self->awaited, nullptr));
                         set(self->held, value);
                         if (!await_space(self)) {
@@ -508,7 +514,7 @@ PySendResult go_on(Drain *self, PySendResult outcome, PyObject *value, PyObject 
                         }
                         break;
                     }
-                    PyErr_Clear();  // the next push says the same
+                    PyErr_Clear();  // the next push reports the same error
                 }
                 new_turn(self);
                 *result = value;
@@ -536,11 +542,11 @@ PySendResult go_on(Drain *self, PySendResult outcome, PyObject *value, PyObject 
             *result = std::exchange(self->held, nullptr);
             return PYGEN_NEXT;
         }
-        if (self->awaited == nullptr) {  // a chunk was taken
+        if (self->awaited == nullptr) {  // a chunk was gathered or pushed
             if (has_had_its_turn(self)) {
                 value = Py_NewRef(Py_None);
                 outcome = PYGEN_NEXT;
-                continue;  // as asyncio.sleep(0) gives the loop away
+                continue;  // yields None to the event loop, like asyncio.sleep(0)
             }
             if (!await_next(self)) {
                 outcome = PYGEN_ERROR;
@@ -551,7 +557,7 @@ PySendResult go_on(Drain *self, PySendResult outcome, PyObject *value, PyObject 
     }
 }
 
-// While a step is made; nobody makes another from within.
+// Marks the coroutine as running during a step, which must not start another one.
 class Running {
   public:
     explicit Running(Drain *drain) : drain_(drain) { drain_->is_running = true; }
@@ -563,7 +569,7 @@ class Running {
     Drain *drain_;
 };
 
-// False, with an exception.
+// Returns false with an exception set if the coroutine is running or has ended.
 bool may_run(const Drain *self) {
     if (self->is_running) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
@@ -584,18 +590,18 @@ PySendResult send(PyObject *object, PyObject *given, PyObject **result) {
     const Running running(self);
     PyObject *value = nullptr;
     if (drains > many) {
-        // With so many, nothing of this stream is in the CPU's cache any more. While the engine makes its
-        // token, it comes back.
+        // With this many requests, the stream is no longer in the CPU's cache. This call brings it back into the
+        // cache while the engine produces its token.
         dynamo_stream_is_cancelled(self->stream);
     }
-    if (self->awaited == nullptr && !await_next(self)) {  // after a turn
+    if (self->awaited == nullptr && !await_next(self)) {  // the previous step ended a turn
         return go_on(self, PYGEN_ERROR, nullptr, result);
     }
     const PySendResult outcome = send_to(self->awaited, given, &value);
     return go_on(self, outcome, value, result);
 }
 
-// For Python's own send(), throw() and close(), which know no PySendResult.
+// Converts a PySendResult for send() and throw() as methods, which report a return with StopIteration.
 PyObject *as_method(PySendResult outcome, PyObject *result) {
     if (outcome == PYGEN_RETURN) {
         Py_DECREF(result);
@@ -615,11 +621,11 @@ PyObject *next(PyObject *self) {
     return send_method(self, Py_None);
 }
 
-// Raises in what is waited for. The arguments are those of a coroutine's throw().
+// Raises an exception in the awaited iterator. The arguments are those of a coroutine's throw().
 PySendResult raise(Drain *self, PyObject *arguments, PyObject **result) {
     *result = nullptr;
     const Running running(self);
-    if (self->engine != nullptr) {  // it is the engine that is to hear of it
+    if (self->engine != nullptr) {  // raise in the engine, not in the wait for the stream
         set(self->awaited, std::exchange(self->engine, nullptr));
         set(self->held, nullptr);
         self->state = State::reading;
@@ -677,7 +683,7 @@ PyObject *close_method(PyObject *object, PyObject *) {
             arguments.is_valid() ? raise(self, arguments.ptr(), &result) : PYGEN_ERROR;
         Py_XDECREF(result);
         if (outcome == PYGEN_NEXT) {
-            // It would wait for something, and there is no loop any more.
+            // The engine tries to wait, but a closed coroutine cannot wait on the event loop.
             PyErr_SetString(PyExc_RuntimeError, "coroutine ignored GeneratorExit");
             set(self->error, take_exception());
             finish(self);
@@ -698,7 +704,7 @@ int traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-// A task that is dropped: the request must end all the same.
+// The request must end even if its task is garbage collected.
 void finalize(PyObject *object) {
     PyObject *type = nullptr;
     PyObject *value = nullptr;
@@ -714,7 +720,7 @@ void finalize(PyObject *object) {
 
 void dealloc(PyObject *object) {
     if (PyObject_CallFinalizerFromDealloc(object) < 0) {
-        return;  // it lives again
+        return;  // the finalizer resurrected it
     }
     PyTypeObject *const type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
@@ -763,7 +769,7 @@ nb::object drain(std::uintptr_t stream, nb::handle open, nb::handle run, bool ma
     }
     ++drains;
     auto *const self = reinterpret_cast<Drain *>(object);
-    self->state = State::ended;  // until it has what it needs
+    self->state = State::ended;  // until all members are set
     self->stream = reinterpret_cast<dynamo_stream_t *>(stream);
     self->may_gather = may_gather;
     self->awaited = iterator_of(Py_NewRef(open.ptr()));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the task of a request runs: a coroutine without a frame of Python between the loop and the
-// engine's generator.
+// The coroutine that the task of a request runs. It is written in C++, so no Python frame lies between the
+// asyncio event loop and the engine's generator.
 #pragma once
 
 #include <nanobind/nanobind.h>

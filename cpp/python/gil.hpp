@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Giving the GIL up, in any thread of a program, to its very end.
+// Releases and reacquires the GIL in any thread of a program, safely even while Python is finalized.
 //
-// Up to Python 3.13, a thread that wants the GIL while Python is finalised is ended by pthread_exit().
-// That unwinds its stack, meets a noexcept function, and ends the process with std::terminate(). Here
-// such a thread stays where it is instead, as it does by itself from Python 3.14 on.
+// Up to Python 3.13, CPython ends a thread with pthread_exit() if it acquires the GIL while Python is finalized.
+// That unwinds the stack up to a noexcept function, where std::terminate() ends the process. to_the_end()
+// blocks such a thread instead, as CPython itself does from 3.14 on.
 #pragma once
 
 #include <Python.h>
@@ -16,17 +16,16 @@
 
 namespace dynamo::python {
 
-// Calls a function that may wait for the GIL and throws nothing. Nothing in it may have a destructor:
-// those that stand between here and where the thread is ended would run without the GIL. So the
-// function is written with plain pointers.
+// Calls a function that may wait for the GIL and does not throw. Use only plain pointers in the function, no objects
+// with destructors: if the thread is ended inside it, their destructors would run without the GIL.
 template <class Function>
 #if defined(__GNUC__)
 __attribute__((noinline))
 #endif
 auto to_the_end(Function function) -> decltype(function()) {
 #if defined(__GLIBC__)
-    // Unwinding runs this destructor. To catch it would not do: while another exception is being
-    // handled, as when it is translated for Python, that ends the process.
+    // Unwinding runs this destructor, which blocks the thread. A catch clause would not work: while another
+    // exception is being handled, such as during its translation for Python, catching ends the process.
     struct Stay {
         bool has_returned = false;
         ~Stay() {
@@ -48,8 +47,8 @@ auto to_the_end(Function function) -> decltype(function()) {
 #endif
 }
 
-// module.function(*arguments), arguments being a tuple, with the GIL. A new reference, or nullptr and
-// Python's error.
+// Calls module.function(*arguments) with a tuple of arguments. Requires the GIL. Returns a new reference, or nullptr
+// with a Python exception set.
 inline PyObject *call_to_the_end(const char *module, const char *function, PyObject *arguments) {
     return to_the_end([=]() -> PyObject * {
         PyObject *const loaded = PyImport_ImportModule(module);
@@ -67,7 +66,7 @@ inline PyObject *call_to_the_end(const char *module, const char *function, PyObj
     });
 }
 
-// Without the GIL as long as it lives. For threads that hold it.
+// Releases the GIL for the lifetime of this object. The calling thread must hold the GIL.
 class Released {
   public:
     Released() : saved_(PyEval_SaveThread()) {}

@@ -5,19 +5,26 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
+#include <cstring>
 #include <map>
 #include <mutex>
+#include <thread>
 
+#include <pthread.h>
 #include <unistd.h>
 
+#include "base/thread_object.hpp"
 #include "python/gil.hpp"
+#include "python/thread.hpp"
 
 namespace dynamo::python::host {
 namespace {
 
-// How a start or a stop came out, for the thread that waits for it.
+// The result of a start or stop, for the thread that waits for it.
 struct Outcome {
     bool is_done = false;
     std::int32_t status = DYNAMO_OK;
@@ -25,8 +32,8 @@ struct Outcome {
     std::string detail;
 };
 
-// How long the loop thread took, from being woken until it had the GIL and took its commands, in
-// buckets as Prometheus has them. Its waiting for the GIL is what makes it long.
+// A Prometheus histogram of the time from waking the loop thread until it has the GIL and takes its commands. Long
+// times are caused by waiting for the GIL.
 class WaitTimes {
   public:
     void add(std::chrono::steady_clock::duration time) {
@@ -50,8 +57,11 @@ class WaitTimes {
                    std::to_string(buckets_[i]) + "\n";
         }
         out += name + "_bucket{le=\"+Inf\"} " + std::to_string(count_) + "\n";
-        std::string sum = std::to_string(sum_);
-        std::replace(sum.begin(), sum.end(), ',', '.');  // the host's locale
+        // Formats integers only, because the host's locale affects the decimal point of floating-point numbers.
+        const auto nanoseconds = static_cast<std::uint64_t>(sum_ * 1e9);
+        const std::string fraction = std::to_string(nanoseconds % 1'000'000'000);
+        const std::string sum = std::to_string(nanoseconds / 1'000'000'000) + "." +
+                                std::string(9 - fraction.size(), '0') + fraction;
         return out + name + "_sum " + sum + "\n" + name + "_count " + std::to_string(count_) + "\n";
     }
 
@@ -80,26 +90,60 @@ struct State {
     std::condition_variable changed;
     std::vector<Command> commands;
     int wake_fd = -1;
-    bool is_awake = false;  // a wake was written and not yet answered by take()
+    bool is_awake = false;  // a wake was written, and take() has not been called since
     std::chrono::steady_clock::time_point woken_at;
     WaitTimes waits;
-    bool is_open = false;
+    std::atomic<bool> is_open{false};  // written only with `mutex` locked
     bool has_exited = false;
+    bool is_exiting = false;  // the process exits, in exiting_thread
+    pthread_t exiting_thread{};
     std::uint64_t last_instance = 0;
     std::map<std::uint64_t, Outcome *> waiting;
     std::map<std::uint64_t, std::string> descriptions;  // of running instances
+    std::map<std::uint64_t, std::string> metrics;       // likewise, if they have metrics
 };
 
-// Leaked: callers may come while the process exits.
+// Leaked, because callers may use it while the process exits.
 State &state() {
     static State *const instance = new State;
     return *instance;
 }
 
+// How long a call blocks its thread while the process exits; documented in docs/embedding.md.
+constexpr std::chrono::seconds exit_stay{5};
+
+thread_local constinit bool runs_loop = false;
+
+// What a coroutine must use instead of a call that waits; part of error messages.
+struct Asynchronous {
+    const char *call;
+    const char *form;
+};
+constexpr std::array<Asynchronous, 8> asynchronous = {{
+    {"dynamo_runtime_create()", "await Runtime.open(...)"},
+    {"dynamo_request_recv()", "await request, or async for response in request"},
+    {"dynamo_runtime_shutdown()",
+     "async with runtime, or await asyncio.to_thread(runtime.close) or (runtime.shutdown)"},
+    {"dynamo_tokenizer_create()", "await Tokenizer.open(...)"},
+    {"dynamo_router_create()", "await Router.open(...)"},
+    {"dynamo_worker_create()", "await Worker.open(...)"},
+    {"dynamo_kv_publisher_create()", "await KvPublisher.open(...)"},
+    {"dynamo_stream_wait()", "let the asynchronous generator yield, which waits for room"},
+}};
+
+const char *asynchronous_form(const char *call) noexcept {
+    for (const Asynchronous &each : asynchronous) {
+        if (std::strcmp(each.call, call) == 0) {
+            return each.form;
+        }
+    }
+    return "await asyncio.to_thread(...)";
+}
+
 constexpr const char *closed_message =
     "Python in this process is shutting down, and its engines with it";
 
-// With the lock.
+// Requires the state's mutex.
 void enqueue(Command command) {
     State &host = state();
     host.commands.push_back(std::move(command));
@@ -111,18 +155,40 @@ void enqueue(Command command) {
     }
 }
 
-// From the outside a queue that is closed is an error and not a wait.
-std::int32_t post(Command command) {
-    const std::lock_guard lock(state().mutex);
-    if (!state().is_open) {
-        return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
+// Blocks a thread that needs Python while another thread exits the process: in C++ an error would become an
+// exception, which a program that is already exiting is unlikely to catch. The time is limited, because a destructor
+// may join this thread before the process ends.
+void stay_until_the_end() {
+    {
+        const std::lock_guard lock(state().mutex);
+        if (!state().is_exiting || ::pthread_equal(state().exiting_thread, ::pthread_self()) != 0) {
+            return;
+        }
     }
-    enqueue(std::move(command));
-    return DYNAMO_OK;
+    std::this_thread::sleep_for(exit_stay);
 }
 
-// Posts a command and waits for its outcome. The loop thread needs the GIL for it, so a caller that
-// holds the GIL gives it up meanwhile.
+bool try_post(Command command) {
+    const std::lock_guard lock(state().mutex);
+    if (!state().is_open) {
+        return false;
+    }
+    enqueue(std::move(command));
+    return true;
+}
+
+// Posts a command for a caller of the library. A closed queue is an error; the call blocks first only if the
+// process is exiting.
+std::int32_t post(Command command) {
+    if (try_post(std::move(command))) {
+        return DYNAMO_OK;
+    }
+    stay_until_the_end();
+    return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
+}
+
+// Posts a command and waits for its outcome. The loop thread needs the GIL to execute it, so the GIL is released
+// meanwhile if the caller holds it.
 Outcome post_and_wait(Command command) {
     Outcome outcome;
     State &host = state();
@@ -131,7 +197,7 @@ Outcome post_and_wait(Command command) {
         const std::lock_guard lock(host.mutex);
         is_open = host.is_open;
     }
-    // Once the queue is closed Python may be finalised, and nothing of it may be called.
+    // Once the queue is closed, Python may be finalized, and its functions must not be called.
     PyThreadState *const saved = is_open && holds_gil() ? PyEval_SaveThread() : nullptr;
     {
         std::unique_lock lock(host.mutex);
@@ -166,6 +232,9 @@ std::int32_t start(void *, const char *config_json, void **instance) {
     command.json = config_json;
     const std::uint64_t number = command.instance;
     Outcome outcome = post_and_wait(std::move(command));
+    if (outcome.status == DYNAMO_ERROR_CLOSED) {
+        stay_until_the_end();
+    }
     if (outcome.status < 0) {
         return dynamo_engine_error(outcome.status, outcome.message.c_str(),
                                    outcome.detail.empty() ? nullptr : outcome.detail.c_str());
@@ -191,33 +260,43 @@ std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *
 }
 
 void cancel(void *instance, dynamo_stream_t *stream) {
-    post({Command::Kind::cancel, number_of(instance), stream, {}, {}});
+    try_post({Command::Kind::cancel, number_of(instance), stream, {}, {}});
 }
 
 void space(void *instance, dynamo_stream_t *stream) {
-    post({Command::Kind::space, number_of(instance), stream, {}, {}});
+    try_post({Command::Kind::space, number_of(instance), stream, {}, {}});
 }
 
 void stop(void *instance) {
     post_and_wait({Command::Kind::stop, number_of(instance), nullptr, {}, {}});
     const std::lock_guard lock(state().mutex);
     state().descriptions.erase(number_of(instance));
+    state().metrics.erase(number_of(instance));
 }
 
-// The text is this thread's own: the loop thread may replace the description meanwhile.
+// A copy for each thread, because the loop thread may replace the description at any time.
+constinit ThreadObject<std::string> described;
+
 const char *describe(void *instance) {
-    thread_local std::string text;
+    std::string *const text = described.get();
+    if (text == nullptr) {
+        return nullptr;
+    }
     const std::lock_guard lock(state().mutex);
     const auto found = state().descriptions.find(number_of(instance));
-    text = found == state().descriptions.end() ? std::string() : found->second;
-    return text.empty() ? nullptr : text.c_str();
+    *text = found == state().descriptions.end() ? std::string() : found->second;
+    return text->empty() ? nullptr : text->c_str();
 }
 
-void metrics(void *, void (*write)(void *, const char *), void *context) {
+void metrics(void *instance, void (*write)(void *, const char *), void *context) {
     std::string text;
     {
         const std::lock_guard lock(state().mutex);
         text = state().waits.text();
+        if (const auto own = state().metrics.find(number_of(instance));
+            own != state().metrics.end()) {
+            text += own->second;
+        }
     }
     write(context, text.c_str());
 }
@@ -227,6 +306,34 @@ void metrics(void *, void (*write)(void *, const char *), void *context) {
 bool holds_gil() noexcept {
     PyThreadState *const own = PyGILState_GetThisThreadState();
     return own != nullptr && own == _PyThreadState_UncheckedGet();
+}
+
+bool is_loop_thread() noexcept {
+    return runs_loop && state().is_open;
+}
+
+std::int32_t check_wait(const char *call, std::int32_t hosted, char *why, std::size_t size) {
+    if (!state().is_open) {
+        return 0;  // no call waits for the loop any more, and Python may be finalized
+    }
+    if (runs_loop) {
+        std::snprintf(
+            why, size,
+            "%s was called on the library's own loop, which runs the engines in Python and which "
+            "it would hold up or wait for; in a coroutine: %s",
+            call, asynchronous_form(call));
+        return 1;
+    }
+    if (hosted != 0 && holds_gil()) {
+        std::snprintf(
+            why, size,
+            "%s was called with Python's GIL held, which the engine needs to answer; release it "
+            "around the call (Py_BEGIN_ALLOW_THREADS in C, nb::gil_scoped_release or "
+            "py::gil_scoped_release in C++, ctypes.CDLL in place of ctypes.PyDLL)",
+            call);
+        return 1;
+    }
+    return 0;
 }
 
 std::int32_t register_engine() {
@@ -247,6 +354,10 @@ void open(int wake_fd) {
     const std::lock_guard lock(state().mutex);
     state().wake_fd = wake_fd;
     state().is_open = true;
+}
+
+void enter_loop() {
+    runs_loop = true;
 }
 
 std::vector<Command> take() {
@@ -281,6 +392,13 @@ void report_description(std::uint64_t instance, std::string description) {
     }
 }
 
+void report_metrics(std::uint64_t instance, std::string lines) {
+    const std::lock_guard lock(state().mutex);
+    if (state().descriptions.count(instance) > 0) {
+        state().metrics[instance] = std::move(lines);
+    }
+}
+
 void close() {
     const std::lock_guard lock(state().mutex);
     state().is_open = false;
@@ -290,6 +408,8 @@ void close() {
 void exit_within(int milliseconds) {
     State &host = state();
     std::unique_lock lock(host.mutex);
+    host.is_exiting = true;
+    host.exiting_thread = ::pthread_self();
     if (host.is_open) {
         enqueue({Command::Kind::exit});
         host.changed.wait_for(lock, std::chrono::milliseconds(milliseconds),
@@ -301,6 +421,30 @@ void report_exit() {
     const std::lock_guard lock(state().mutex);
     state().has_exited = true;
     state().changed.notify_all();
+}
+
+void end_process_in(std::int64_t milliseconds, int code) {
+    static std::atomic<std::uint64_t> last{0};
+    const std::uint64_t own = ++last;
+    if (milliseconds < 0) {
+        return;
+    }
+    const auto wait_and_end = [=] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+        if (last != own) {
+            return;
+        }
+        constexpr char why[] =
+            "dynamo_llm: Python cannot end: C code of an engine holds the GIL and does not return; "
+            "the "
+            "process ends without it\n";
+        [[maybe_unused]] const auto written = ::write(STDERR_FILENO, why, sizeof why - 1);
+        ::_exit(code);
+    };
+    try {
+        start_thread(wait_and_end);
+    } catch (const std::exception &) {  // the system cannot start a thread: no time limit then
+    }
 }
 
 }  // namespace dynamo::python::host

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts CPython in a program that does not run it, or joins the one that runs. Plain CPython API:
-// nothing of nanobind may run before the module was imported.
+// Starts CPython in a program that does not run it, or joins the one that runs. Uses the plain CPython API,
+// because nanobind must not be used before the module was imported.
 //
-// docs/embedding.md says what this promises to the host; the comments here say why it is done so.
+// docs/embedding.md documents the guarantees for the host; the comments here explain the implementation.
 #include <Python.h>
+#include <structmember.h>
 
+#include <cerrno>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <string>
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/environment.hpp"
 #include "embed/bridge.h"
 #include "python/api.hpp"
 #include "python/gil.hpp"
@@ -23,7 +28,7 @@
 namespace dynamo::python {
 namespace {
 
-// Deep Python recursion and native engines both want stack; 16 MiB of address space cost nothing.
+// Deep Python recursion and native engines both need stack. 16 MiB of address space cost nothing.
 constexpr std::size_t stack_bytes = std::size_t{16} << 20;
 // How long exit() may wait for Python's exit functions; documented in docs/embedding.md.
 constexpr int exit_patience_ms = 2000;
@@ -32,7 +37,7 @@ std::int32_t fail(std::int32_t status, const std::string &message, const std::st
     return dynamo_engine_error(status, message.c_str(), detail.empty() ? nullptr : detail.c_str());
 }
 
-// ------------------------------------------------------------------------- Python, by hand
+// ------------------------------------------------------------------------- Helpers for the CPython API
 
 class Object {
   public:
@@ -54,7 +59,7 @@ std::string text_of(PyObject *object) {
     return bytes == nullptr ? "" : bytes;
 }
 
-// Takes the exception that is set, as "ImportError: ...".
+// Clears the current exception and returns it as "ImportError: ...".
 std::string pending_exception() {
 #if PY_VERSION_HEX >= 0x030C0000
     const Object error(PyErr_GetRaisedException());
@@ -68,7 +73,7 @@ std::string pending_exception() {
                  : "no reason given";
 }
 
-// Imports the package `dynamo_llm` from its folder, whether or not sys.path leads there, and
+// Imports the package `dynamo_llm` from its folder, even if sys.path does not contain it, and
 // returns its module runtime.host.
 constexpr const char *import_host = R"(
 import importlib, importlib.util, os, sys
@@ -114,10 +119,9 @@ bool call(PyObject *host, const char *function) {
     return static_cast<bool>(result);
 }
 
-// ------------------------------------------------------------------------- a program without
-// Python
+// ------------------------------------------------------------------------- Programs that do not run Python
 
-// Between the thread that wants Python and the loop thread that starts it.
+// Shared by the thread that needs Python and the loop thread that starts it.
 struct Start {
     std::string executable;
     std::string package_dir;
@@ -129,14 +133,75 @@ struct Start {
 
 pthread_t loop_thread;
 pid_t own_pid;
-// A CPython whose initialisation failed cannot be initialised again in the same process.
-std::string permanent_problem;
+// If the initialization of CPython fails, it cannot be repeated in the same process.
+// Leaked, because it is also read while the process exits.
+std::string &permanent_problem = *new std::string;
 
-std::string initialize(const std::string &executable) {
+PyObject *write_log(PyObject *, PyObject *arguments) {
+    int level;
+    const char *logger;
+    const char *message;
+    if (PyArg_ParseTuple(arguments, "iss", &level, &logger, &message) == 0) {
+        return nullptr;
+    }
+    {
+        const Released released;  // the log callback may wait for a thread that needs the GIL
+        dynamo_log_write(level, logger, message);
+    }
+    Py_RETURN_NONE;
+}
+
+// Redirects Python's stdout and stderr to the log. The package cannot be imported yet, because sys.path is not
+// complete.
+bool redirect_streams(const std::string &package_dir) {
+    static PyMethodDef log_method = {"write_log", write_log, METH_VARARGS, nullptr};
+    const Object globals(PyDict_New());
+    const Object log(PyCFunction_New(&log_method, nullptr));
+    const Object path(PyUnicode_DecodeFSDefault((package_dir + "/runtime/streams.py").c_str()));
+    if (!globals || !log || !path ||
+        PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) != 0 ||
+        PyDict_SetItemString(globals.get(), "path", path.get()) != 0 ||
+        PyDict_SetItemString(globals.get(), "write_log", log.get()) != 0) {
+        return false;
+    }
+    const Object done(PyRun_String(R"(
+space = {"__name__": "dynamo_llm.runtime.streams"}
+with open(path, "rb") as file:
+    exec(compile(file.read(), path, "exec"), space)
+space["redirect"](write_log)
+)",
+                                   Py_file_input, globals.get(), globals.get()));
+    return static_cast<bool>(done);
+}
+
+// Imports site as Py_InitializeFromConfig() would have done. sys.flags.no_site decides whether site does its
+// work, and whether subprocesses get -S; a subinterpreter takes the setting from the configuration.
+bool import_site() {
+    PyObject *const flags = PySys_GetObject("flags");
+    const Object flag(
+        flags == nullptr
+            ? nullptr
+            : PyObject_GetAttrString(reinterpret_cast<PyObject *>(Py_TYPE(flags)), "no_site"));
+    if (!flag || Py_TYPE(flag.get()) != &PyMemberDescr_Type) {
+        return false;
+    }
+    const Py_ssize_t offset = reinterpret_cast<PyMemberDescrObject *>(flag.get())->d_member->offset;
+    const auto first = static_cast<Py_ssize_t>(offsetof(PyTupleObject, ob_item));
+    PyStructSequence_SetItem(flags, (offset - first) / static_cast<Py_ssize_t>(sizeof(PyObject *)),
+                             PyLong_FromLong(0));
+    if (const auto config =
+            reinterpret_cast<const PyConfig *(*)()>(::dlsym(RTLD_DEFAULT, "_Py_GetConfig"))) {
+        const_cast<PyConfig *>(config())->site_import = 1;
+    }
+    const Object site(PyImport_ImportModule("site"));
+    return static_cast<bool>(site);
+}
+
+std::string initialize(const std::string &executable, const std::string &package_dir) {
     PyPreConfig preconfig;
     PyPreConfig_InitIsolatedConfig(&preconfig);
     preconfig.utf8_mode = 1;         // UTF-8 everywhere, also under LC_ALL=C
-    preconfig.configure_locale = 0;  // the locale is the host's
+    preconfig.configure_locale = 0;  // the locale belongs to the host
     preconfig.coerce_c_locale = 0;
     PyStatus status = Py_PreInitialize(&preconfig);
     PyConfig config;
@@ -145,9 +210,9 @@ std::string initialize(const std::string &executable) {
         config.install_signal_handlers = 0;
         config.configure_c_stdio = 0;
         config.buffered_stdio = 1;
-        config.site_import = 1;
+        config.site_import = 0;  // import_site() does it later, when output goes to the log
         config.pathconfig_warnings = 0;
-        // From its path CPython finds the virtual environment, and subprocesses find the
+        // CPython finds the virtual environment from this path, and subprocesses find the
         // interpreter.
         status = PyConfig_SetBytesString(&config, &config.program_name, executable.c_str());
         if (!PyStatus_Exception(status)) {
@@ -158,6 +223,22 @@ std::string initialize(const std::string &executable) {
     if (PyStatus_Exception(status)) {
         return std::string("Python could not be initialised with ") + executable + ": " +
                (status.err_msg == nullptr ? "no reason given" : status.err_msg);
+    }
+    if (!redirect_streams(package_dir)) {
+        return "the Python package in " + package_dir +
+               " could not be started: " + pending_exception();
+    }
+    // In a privileged program, hides the variables from Python: packages read dozens of them, and some name code to
+    // run. The environment itself belongs to the host and stays unchanged.
+    if (environment::is_privileged() &&
+        PyRun_SimpleString("import os; os.environ._data.clear()") != 0) {
+        return "the environment variables could not be hidden from Python, as a program with "
+               "raised "
+               "privileges needs";
+    }
+    if (!import_site()) {
+        return "Python could not be initialised with " + executable +
+               ": its module site cannot be imported: " + pending_exception();
     }
     return {};
 }
@@ -178,9 +259,8 @@ void *loop_thread_main(void *argument) {
     ::pthread_setname_np(loop_thread, "dynamo-python");
 #endif
     own_pid = ::getpid();
-    // With SIGPIPE at its default, writing to a closed socket would end the host. Threads that
-    // Python starts inherit this mask. No other signal is blocked: subprocesses inherit the mask,
-    // too.
+    // With the default action of SIGPIPE, writing to a closed socket would end the host. Threads that Python
+    // starts inherit this mask. No other signal is blocked, because subprocesses inherit the mask, too.
     sigset_t pipe_signal;
     sigemptyset(&pipe_signal);
     sigaddset(&pipe_signal, SIGPIPE);
@@ -188,11 +268,11 @@ void *loop_thread_main(void *argument) {
     struct sigaction interrupt_before;
     ::sigaction(SIGINT, nullptr, &interrupt_before);
 
-    std::string problem = initialize(start->executable);
+    std::string problem = initialize(start->executable, start->package_dir);
     permanent_problem = problem;
     PyObject *host = nullptr;
     if (problem.empty()) {
-        // Importing `signal` installs Python's own handler where the disposition is the default.
+        // Importing `signal` installs Python's SIGINT handler if the disposition was the default. Undo that.
         if ((interrupt_before.sa_flags & SA_SIGINFO) == 0 &&
             interrupt_before.sa_handler == SIG_DFL) {
             PyRun_SimpleString("import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)");
@@ -210,7 +290,7 @@ void *loop_thread_main(void *argument) {
         start->is_done = true;
         start->changed.notify_all();
     }
-    // `start` is gone from here on.
+    // `start` must not be used from here on: the waiting thread has released it.
     if (runs) {
         std::atexit(run_exit_functions);
         if (!call(host, "run_forever")) {
@@ -218,8 +298,8 @@ void *loop_thread_main(void *argument) {
         }
         host::close();
     }
-    // The thread that initialised Python must live as long as Python does (threading.main_thread()
-    // and the C level must agree), and Python is never finalised: other threads may be inside it.
+    // The thread that initialized Python must live as long as Python (threading.main_thread() and CPython's C
+    // code must agree), and Python is never finalized, because other threads may be running in it.
     if (Py_IsInitialized() != 0) {
         PyEval_SaveThread();
     }
@@ -230,11 +310,6 @@ void *loop_thread_main(void *argument) {
 }
 
 std::int32_t start_python(const dynamo_bridge_options &options) {
-    if (!permanent_problem.empty()) {
-        return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
-                    permanent_problem + " (Python cannot be initialised twice in one process)",
-                    R"({"fatal": true})");
-    }
     if (Py_IsInitialized() != 0) {
         return fail(DYNAMO_ERROR_INTERNAL, "Python was initialised meanwhile by someone else");
     }
@@ -249,8 +324,11 @@ std::int32_t start_python(const dynamo_bridge_options &options) {
     const int error = ::pthread_create(&thread, &attributes, loop_thread_main, &start);
     ::pthread_attr_destroy(&attributes);
     if (error != 0) {
-        return fail(DYNAMO_ERROR_SYSTEM,
-                    std::string("cannot start the thread for Python: ") + std::strerror(error));
+        return fail(
+            DYNAMO_ERROR_SYSTEM,
+            "cannot start the thread for Python: " +
+                (error == EAGAIN ? std::string("the limit of threads or of memory is reached")
+                                 : "system error " + std::to_string(error)));
     }
     std::unique_lock lock(start.mutex);
     start.changed.wait(lock, [&] { return start.is_done; });
@@ -259,8 +337,7 @@ std::int32_t start_python(const dynamo_bridge_options &options) {
                : fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE, start.problem, R"({"fatal": true})");
 }
 
-// ------------------------------------------------------------------------- a program that runs
-// Python
+// ------------------------------------------------------------------------- Programs that run Python
 
 std::int32_t join_python(const dynamo_bridge_options &options) {
     std::string problem;
@@ -299,6 +376,12 @@ extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_sta
                                         "this process has two copies of libdynamo_llm_capi, and "
                                         "Python engines belong to the other",
                                         nullptr);
+    }
+    options->set_wait_check(host::check_wait);
+    if (!permanent_problem.empty()) {  // Python may be initialized, but is not usable
+        return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
+                    permanent_problem + " (Python cannot be initialised twice in one process)",
+                    R"({"fatal": true})");
     }
     const std::int32_t status =
         options->executable == nullptr ? join_python(*options) : start_python(*options);

@@ -4,8 +4,10 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,10 +22,10 @@ using namespace nb::literals;
 namespace dynamo::python {
 namespace {
 
-// The engine's side of one request. It is used with the GIL.
+// The engine's side of one request. Requires the GIL.
 struct Sink {
     std::uintptr_t stream;  // 0 once the answer has ended
-    nb::object see;         // called with each chunk that was pushed; or None
+    nb::object see;         // called with each pushed chunk; may be None
 };
 
 dynamo_stream_t *stream_of(const Sink &sink) {
@@ -35,9 +37,10 @@ dynamo_stream_t *stream_of(const Sink &sink) {
     throw nb::python_error();
 }
 
-// The stream, given up.
+// Takes the stream from the sink, which has ended from here on.
 dynamo_stream_t *give_up(Sink &sink) {
     dynamo_stream_t *const stream = stream_of(sink);
+    forget_halves(stream);
     sink.stream = 0;
     sink.see = nb::none();
     return stream;
@@ -54,7 +57,7 @@ bool push_one(Sink &sink, nb::dict dict) {
     if (sink.stream == 0) {
         return true;
     }
-    const std::int32_t status = push(stream_of(sink), chunk.what);
+    const std::int32_t status = push(stream_of(sink), chunk);
     if (PyErr_Occurred() != nullptr) {
         nb::raise_python_error();
     }
@@ -83,15 +86,15 @@ void fail(Sink &sink, std::int32_t status, const std::string &message, const std
     }
 }
 
-// A list or a tuple as it is, anything else as a list.
+// Gives access to the items of a sequence: a list or tuple without a copy, anything else converted to a list.
 class Items {
   public:
-    // What is None has no items. Throws what Python raises.
+    // None means no items. Throws the exception that Python raises.
     Items(nb::handle sequence, const char *name) {
         if (sequence.is_none()) {
             return;
         }
-        const std::string problem = std::string(name) + " of push_step() must be a sequence";
+        const std::string problem = std::string(name) + " of push_many() must be a sequence";
         items_ = nb::steal(PySequence_Fast(sequence.ptr(), problem.c_str()));
         if (!items_.is_valid()) {
             nb::raise_python_error();
@@ -110,31 +113,51 @@ class Items {
     nb::object items_;
 };
 
-// What a step pushes; kept from call to call, since a step is as large as the one before. Only with the
-// GIL, and no Python code runs while it is in use.
+// The chunks that one step pushes. Reused from call to call, because consecutive steps have similar sizes. Requires the
+// GIL, and no Python code may run while it is in use.
 struct Step {
     std::vector<dynamo_push_t> pushes;
     std::vector<dynamo_chunk_t> chunks;
     std::vector<std::uint32_t> ids;
+    // Converted texts that had surrogates. `number` is the index of the sink.
+    struct Mended {
+        std::size_t number;
+        std::uint32_t high;
+        std::string text;
+    };
+    std::deque<Mended> mended;
 
     void prepare(std::size_t count) {
         pushes.resize(count);
         chunks.assign(count, dynamo_chunk_t{});
         ids.resize(count);
+        mended.clear();
+    }
+
+    // Returns the half pending in the stream of sink `number`, after the earlier pushes of this step.
+    std::uint32_t half_before(std::size_t number, dynamo_stream_t *stream) const {
+        for (std::size_t i = number; i-- > 0;) {
+            if (pushes[i].stream == stream && chunks[i].text_length > 0) {
+                const auto its = std::find_if(mended.begin(), mended.end(),
+                                              [&](const Mended &one) { return one.number == i; });
+                return its == mended.end() ? 0 : its->high;
+            }
+        }
+        return waiting_half(stream, 0);
     }
 };
 
 [[noreturn]] void reject_counts(std::size_t sinks, const char *name, std::size_t count) {
-    reject(PyExc_ValueError, "push_step() got " + std::to_string(sinks) + " sinks and " +
+    reject(PyExc_ValueError, "push_many() got " + std::to_string(sinks) + " sinks and " +
                                  std::to_string(count) + " " + name);
 }
 
-nb::list push_step(nb::handle its_sinks, nb::handle its_ids, nb::handle its_texts) {
+nb::list push_many(nb::handle its_sinks, nb::handle its_ids, nb::handle its_texts) {
     const Items sinks(its_sinks, "sinks");
     const Items ids(its_ids, "token_ids");
     const Items texts(its_texts, "texts");
     if (!sinks.are_there()) {
-        reject(PyExc_TypeError, "sinks of push_step() must be a sequence");
+        reject(PyExc_TypeError, "sinks of push_many() must be a sequence");
     }
     const std::size_t count = sinks.count();
     if (ids.are_there() && ids.count() != count) {
@@ -144,7 +167,7 @@ nb::list push_step(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
         reject_counts(count, "texts", texts.count());
     }
     if (!ids.are_there() && !texts.are_there()) {
-        reject(PyExc_ValueError, "push_step() needs token_ids or texts");
+        reject(PyExc_ValueError, "push_many() needs token_ids or texts");
     }
 
     static Step *const step = new Step;  // never freed, like the module itself
@@ -154,7 +177,7 @@ nb::list push_step(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
         dynamo_chunk_t &chunk = step->chunks[i];
         chunk.struct_size = sizeof chunk;
         if (!nb::isinstance<Sink>(sinks[i])) {
-            reject(PyExc_TypeError, "sinks of push_step() must be Sink, and number " +
+            reject(PyExc_TypeError, "sinks of push_many() must be Sink, and number " +
                                         std::to_string(i) + " is " + Py_TYPE(sinks[i])->tp_name);
         }
         const Sink &sink = *nb::inst_ptr<Sink>(sinks[i]);
@@ -166,18 +189,37 @@ nb::list push_step(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
             chunk.token_ids = &step->ids[i];
             chunk.token_count = 1;
         }
-        if (texts.are_there() && texts[i] != Py_None && !read_text(texts[i], chunk)) {
+        std::optional<SplitText> split;
+        if (texts.are_there() && texts[i] != Py_None && !read_text(texts[i], chunk, split)) {
             nb::raise_python_error();
+        }
+        if (split) {
+            const std::uint32_t before = step->half_before(i, stream_of(sink));
+            step->mended.push_back({i, split->high, split->after(before)});
+            const Step::Mended &its = step->mended.back();
+            chunk.text = its.text.data();
+            chunk.text_length = its.text.size();
         }
         step->pushes[i] = {stream_of(sink), &chunk, DYNAMO_OK};
     }
 
     dynamo_stream_push_many(step->pushes.data(), count, sizeof(dynamo_push_t));
 
+    if (has_waiting_halves() || !step->mended.empty()) {
+        auto mended = step->mended.begin();
+        for (std::size_t i = 0; i < count; ++i) {
+            const bool is_mended = mended != step->mended.end() && mended->number == i;
+            const std::uint32_t half = is_mended ? (mended++)->high : 0;
+            if (step->pushes[i].status == DYNAMO_OK && step->chunks[i].text_length > 0) {
+                set_waiting_half(step->pushes[i].stream, 0, half);
+            }
+        }
+    }
+
     nb::list full;
     std::vector<std::int32_t> statuses;
     for (std::size_t i = 0; i < count; ++i) {
-        if (step->pushes[i].stream == nullptr) {  // it ended meanwhile, in another thread
+        if (step->pushes[i].stream == nullptr) {  // another thread ended it meanwhile
             step->pushes[i].status = DYNAMO_ERROR_CANCELLED;
         }
         const std::int32_t status = step->pushes[i].status;
@@ -185,14 +227,14 @@ nb::list push_step(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
             full.append(i);
         } else if (status < 0 && status != DYNAMO_ERROR_CANCELLED) {
             reject(status == DYNAMO_ERROR_OUT_OF_MEMORY ? PyExc_MemoryError : PyExc_ValueError,
-                   "push_step() of sink number " + std::to_string(i) + ": " +
+                   "push_many() of sink number " + std::to_string(i) + ": " +
                        dynamo_status_name(status));
         }
         if (is_seen) {
             statuses.push_back(status);
         }
     }
-    for (std::size_t i = 0; i < statuses.size(); ++i) {  // Python runs from here on
+    for (std::size_t i = 0; i < statuses.size(); ++i) {  // Python code runs from here on
         const nb::object see = nb::inst_ptr<Sink>(sinks[i])->see;
         if (statuses[i] == DYNAMO_OK && !see.is_none()) {
             nb::dict chunk;
@@ -239,9 +281,9 @@ void bind_sink(nb::module_ &m) {
             },
             "Whether nobody wants the rest of the answer.");
     m.def(
-        "push_step", &push_step, "sinks"_a.none(), "token_ids"_a.none(),
+        "push_many", &push_many, "sinks"_a.none(), "token_ids"_a.none(),
         "texts"_a.none() = nb::none(),
-        nb::sig("def push_step(sinks: collections.abc.Sequence[Sink], "
+        nb::sig("def push_many(sinks: collections.abc.Sequence[Sink], "
                 "token_ids: collections.abc.Sequence[int] | None, "
                 "texts: collections.abc.Sequence[str | bytes | None] | None = None) -> list[int]"),
         "Push one token to each of many sinks; see runtime/sink.py.");

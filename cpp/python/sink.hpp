@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where engines that own their step loop put what a step made.
+// Binds the sinks into which step-level engines push the output of a step.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
 namespace dynamo::python {
 
-// Adds Sink and push_step() to the module.
+// Adds Sink and push_many() to the module.
 void bind_sink(nanobind::module_ &m);
 
 }  // namespace dynamo::python

@@ -1,22 +1,22 @@
-/* Answers to many questions through callbacks: callbacks "configuration" "question"...
+/* Answers many questions through callbacks: callbacks "configuration" "question"...
  *
  *     gcc -o callbacks callbacks.c $(dynamo-llm config --cflags --libs) -pthread
  *     ./callbacks '{}' "What is a KV cache?" "What is prefill?" "What is decode?"
  *     ./callbacks '{"engine": "vllm", "model": "FOLDER"}' "What is prefill?" "What is decode?"
  *
- * Each piece of an answer is printed with the number of its question. The main thread sleeps until
- * all have ended, or until Ctrl-C, which cancels them. */
+  * Prints each piece of an answer with the number of its question. The main thread sleeps until all answers have
+ * ended, or until Ctrl-C, which cancels them. */
 #include <dynamo_llm.h>
 #include <semaphore.h>
 #include <signal.h>
 
 #include "question.h"
 
-/* What the main thread waits for: the end of an answer, or Ctrl-C. */
+/* Posted for each event that the main thread waits for: the end of an answer, or Ctrl-C. */
 static sem_t events;
 static volatile sig_atomic_t interrupted;
 
-/* No function of the library may be called here: the main thread does it. */
+/* Signal handlers must not call the library, so the main thread cancels. */
 static void interrupt(int number) {
     interrupted = 1;
     signal(number, SIG_DFL);
@@ -29,8 +29,8 @@ typedef struct question_t {
     dynamo_request_t *request;
 } question_t;
 
-/* The library calls it from its own thread, one call at a time, so it may print as it likes.
- * Other callbacks wait until it returns. */
+/* The library calls this function from its own thread, one call at a time, so printing needs no lock. Other callbacks
+ * wait until it returns. */
 static void receive(void *user, dynamo_request_t *request, dynamo_response_t *response,
                     int32_t status) {
     question_t *question = user;
@@ -46,7 +46,7 @@ static void receive(void *user, dynamo_request_t *request, dynamo_response_t *re
     question->status = status;
 }
 
-/* After the last call for a question; the library does not use the pointer again. */
+/* Called after the last callback for a question; the library does not use the pointer again. */
 static void release(void *user) {
     (void)user;
     sem_post(&events);
@@ -83,14 +83,14 @@ int main(int argc, char **argv) {
 
     for (int left = count; left > 0;) {
         while (sem_wait(&events) != 0) {
-        } /* interrupted: again */
+        } /* interrupted by a signal: wait again */
         if (!interrupted) {
             --left;
             continue;
         }
         interrupted = 0;
         for (int i = 0; i < count; ++i)
-            dynamo_request_cancel(questions[i].request); /* harmless after its end */
+            dynamo_request_cancel(questions[i].request); /* no effect after its end */
     }
 
     int result = 0;

@@ -4,7 +4,7 @@
  *     ./chat "What is a KV cache?"
  *     ./chat "one two three" '{"engine": "echo", "options": {"tokens_per_second": 2}}'
  *
- * Ctrl-C cancels the answer, a second Ctrl-C ends the program at once. */
+  * Ctrl-C cancels the answer; a second Ctrl-C ends the program immediately. */
 #include <dynamo_llm.h>
 #include <signal.h>
 
@@ -12,7 +12,7 @@
 
 static volatile sig_atomic_t interrupted;
 
-/* No function of the library may be called here. */
+/* Signal handlers must not call the library. */
 static void interrupt(int number) {
     interrupted = 1;
     signal(number, SIG_DFL);
@@ -39,7 +39,7 @@ int main(int argc, char **argv) {
     char finish[32] = "";
     dynamo_response_t *response;
     int32_t status;
-    /* Looks ten times a second for Ctrl-C; dynamo_request_recv() would wait as long as it takes. */
+    /* The timeout lets the loop check for Ctrl-C ten times a second; dynamo_request_recv() has none. */
     while ((status = dynamo_request_next(request, 100, &response)) == DYNAMO_OK ||
            status == DYNAMO_PENDING) {
         if (interrupted)

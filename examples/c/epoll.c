@@ -1,11 +1,11 @@
-/* Answers to many questions in one thread that never blocks in the library (Linux):
+/* Answers many questions in one thread that never blocks in the library (Linux):
  * epoll "configuration" "question"...
  *
  *     gcc -o epoll epoll.c $(dynamo-llm config --cflags --libs)
  *     ./epoll '{}' "What is a KV cache?" "What is prefill?" "What is decode?"
  *
- * Each piece of an answer is printed with the number of its question. Ctrl-C, which is a descriptor
- * among the others here, cancels them all. */
+  * Prints each piece of an answer with the number of its question. Ctrl-C, which also arrives through a file
+ * descriptor, cancels all of them. */
 #include <dynamo_llm.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -24,7 +24,7 @@ static int fail(const char *message) {
     return 1;
 }
 
-/* Prints what has come. DYNAMO_PENDING: more will follow, else how the answer ended. */
+/* Prints the available responses. Returns DYNAMO_PENDING if more will follow, otherwise the terminal event. */
 static int32_t receive(const question_t *question) {
     dynamo_response_t *response;
     int32_t status;
@@ -40,7 +40,7 @@ static int32_t receive(const question_t *question) {
     return status;
 }
 
-/* Adds a descriptor to the loop. A NULL question is Ctrl-C. */
+/* Adds a descriptor to the loop. NULL as the question stands for Ctrl-C. */
 static int watch(int loop, int descriptor, question_t *question) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = question};
     return epoll_ctl(loop, EPOLL_CTL_ADD, descriptor, &event);
@@ -51,7 +51,7 @@ int main(int argc, char **argv) {
         return fail("usage: epoll configuration question...");
     const int count = argc - 2;
     question_t *questions = calloc((size_t)count, sizeof *questions);
-    /* Blocked before the library starts threads, which inherit that. */
+    /* Blocks SIGINT before the library starts threads, since threads inherit the signal mask. */
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -82,10 +82,10 @@ int main(int argc, char **argv) {
         if (epoll_wait(loop, &event, 1, -1) != 1)
             continue;
         question_t *question = event.data.ptr;
-        if (question == NULL) { /* once is enough: the end of each request follows */
+        if (question == NULL) { /* cancel once: each request then ends */
             epoll_ctl(loop, EPOLL_CTL_DEL, interrupts, NULL);
             for (int i = 0; i < count; ++i)
-                dynamo_request_cancel(questions[i].request); /* harmless after its end */
+                dynamo_request_cancel(questions[i].request); /* no effect after its end */
             continue;
         }
         const int32_t status = receive(question);

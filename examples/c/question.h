@@ -1,4 +1,4 @@
-/* A question as the body of a chat, in JSON. */
+/* Turns a question into the JSON body of a chat. */
 #ifndef QUESTION_H
 #define QUESTION_H
 
@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The caller owns the result; free() it. Without memory the program ends. */
+/* The caller owns the result and must free() it. Ends the program if memory allocation fails. */
 static char *chat_body(const char *question) {
     static const char before[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"";
     static const char after[] = "\"}]}";
-    /* In JSON a byte takes up to six. */
+    /* A byte takes up to six bytes in JSON. */
     char *body = malloc(sizeof before + 6 * strlen(question) + sizeof after);
     if (body == NULL)
         abort();

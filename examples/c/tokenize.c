@@ -4,7 +4,7 @@
  *     ./tokenize "What is a KV cache?"
  *     ./tokenize "Hello!" '{"model": "/models/llama"}'
  *
- * A line for each token: its id, and what it adds to the text. */
+  * Prints a line for each token: its id, and the text that it adds. */
 #include <dynamo_llm.h>
 
 #include "question.h"
@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
     free(body);
     if (prompt == NULL)
         return fail(dynamo_last_error());
-    /* The template has written the special tokens: none are added, and none are left out below. */
+    /* The template has already written the special tokens, so encoding adds none, and decoding keeps them. */
     uint32_t *ids;
     size_t count;
     if (dynamo_tokenizer_encode(tokenizer, prompt, length, 0, &ids, &count) != DYNAMO_OK)

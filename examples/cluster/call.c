@@ -1,4 +1,4 @@
-/* Calls an endpoint of a cluster of NVIDIA Dynamo with JSON, and prints the items of its answer, a line each.
+/* Calls an endpoint of an NVIDIA Dynamo cluster with JSON, and prints each payload of its answer on a line.
  *
  *     gcc -o call call.c $(dynamo-llm config --cflags --libs)
  *     ./call tools.call '{"question": 1}' '{"discovery": "file", "path": "/tmp/cluster"}'

@@ -1,11 +1,11 @@
-/* Chooses a worker for each question, as a gateway does before it sends a request: gateway CONFIGURATION QUESTION...
+/* Selects a worker for each question, as a gateway does before it sends a request: gateway CONFIGURATION QUESTION...
  *
  *     gcc -o gateway gateway.c $(dynamo-llm config --cflags --libs)
  *     ./gateway '{"cluster": {"discovery": "etcd"}, "endpoint": "dynamo.backend.generate"}' "What is a KV cache?"
  *
- * A line for each question: the worker, what it has of the prompt, and where it serves. All of them are booked
- * before the first is freed, so that the questions spread over the workers. */
-#include <dynamo_llm/cluster.h>
+  * Prints a line for each question: the worker, the number of prompt blocks that it has cached, and its address. All
+ * requests are reserved before the first is released, so that the questions spread over the workers. */
+#include <dynamo_llm/router.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static int fail(void) {
     return 1;
 }
 
-/* Chooses for a question, and books it under its number. */
+/* Selects the worker for a question, and reserves the request under the question's number. */
 static int route(dynamo_router_t *router, const char *question, const char *request_id) {
     dynamo_route_options_t options;
     memset(&options, 0, sizeof options);
@@ -36,9 +36,10 @@ static int route(dynamo_router_t *router, const char *question, const char *requ
                selection->prefill_address == NULL ? "?" : selection->prefill_address);
     printf("request %s: worker %" PRIu64 " rank %" PRIu32 " has %" PRIu32
            " blocks of %zu tokens, at %s\n",
-           request_id, selection->worker_id, selection->dp_rank, selection->overlap_blocks,
-           selection->token_count, selection->address == NULL ? "?" : selection->address);
-    dynamo_free(selection); /* and all that it points to */
+           request_id, selection->worker_id, selection->data_parallel_rank,
+           selection->overlap_blocks, selection->token_count,
+           selection->address == NULL ? "?" : selection->address);
+    dynamo_free(selection); /* also frees everything it points to */
     return 0;
 }
 
@@ -51,15 +52,15 @@ int main(int argc, char **argv) {
     if (router == NULL)
         return fail();
     int status = 0;
-    int booked = 0;
+    int reserved = 0;
     char request_id[20];
     for (int number = 2; number < argc && status == 0; ++number) {
         snprintf(request_id, sizeof request_id, "%d", number - 1);
         status = route(router, argv[number], request_id);
-        booked += status == 0;
+        reserved += status == 0;
     }
-    /* Here a gateway sends the requests. It says when the first token has come, and when the answer has ended. */
-    for (int number = 1; number <= booked; ++number) {
+    /* Here a gateway sends the requests, and reports the first token and the end of each answer to the router. */
+    for (int number = 1; number <= reserved; ++number) {
         snprintf(request_id, sizeof request_id, "%d", number);
         if (dynamo_router_prefill_complete(router, request_id) != DYNAMO_OK ||
             dynamo_router_free(router, request_id) != DYNAMO_OK)

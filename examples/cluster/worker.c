@@ -1,13 +1,13 @@
-/* Serves an engine of the program's own, in C, to a cluster of NVIDIA Dynamo.
+/* Serves a custom engine in C to an NVIDIA Dynamo cluster.
  *
  *     gcc -o worker worker.c ../engines/c/engine.c ../engines/babble.c ../engines/json.c -pthread \
  *         $(dynamo-llm config --cflags --libs)
  *     ./worker MODEL_FOLDER '{"discovery": "file", "path": "/tmp/cluster"}'
  *
- * The folder has the tokenizer of the model, which clients and frontends read; they find the model under the
- * name "babble". Prints what it serves. Ctrl-C or SIGTERM: no new requests come, and those in flight go on to
- * their end. */
-#include <dynamo_llm/cluster.h>
+  * MODEL_FOLDER contains the model's tokenizer, which clients and frontends read; they find the model under the name
+ * "babble". Prints what it serves. On Ctrl-C or SIGTERM the worker accepts no new requests and completes those in
+ * flight. */
+#include <dynamo_llm/worker.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ static int fail(const char *message) {
 int main(int argc, char **argv) {
     if (argc < 3)
         return fail("usage: worker MODEL_FOLDER CLUSTER_JSON [ENDPOINT]");
-    /* Blocked here, and so in every thread that the library starts: the main thread waits for them below. */
+    /* Blocks the signals here, and thereby in all threads of the library; the main thread waits for them below. */
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);

@@ -4,7 +4,7 @@
  *     ./chat "What is a KV cache?"
  *     ./chat "one two three" '{"engine": "echo", "options": {"tokens_per_second": 2}}'
  *
- * Ctrl-C cancels the answer, a second Ctrl-C ends the program at once. */
+  * Ctrl-C cancels the answer; a second Ctrl-C ends the program immediately. */
 #include <chrono>
 #include <csignal>
 #include <dynamo_llm.hpp>
@@ -13,7 +13,7 @@
 
 static volatile std::sig_atomic_t interrupted;
 
-// No function of the library may be called here.
+// Signal handlers must not call the library.
 static void interrupt(int number) {
     interrupted = 1;
     std::signal(number, SIG_DFL);
@@ -26,7 +26,7 @@ int main(int argc, char **argv) try {
 
     std::string finish;
     dynamo_llm::Received received;
-    // Looks ten times a second for Ctrl-C; `for (auto &response : request)` would wait.
+    // The timeout lets the loop check for Ctrl-C ten times a second; `for (auto &response : request)` would block.
     while (!(received = request.next(std::chrono::milliseconds(100))).has_ended()) {
         if (interrupted) {
             request.cancel();

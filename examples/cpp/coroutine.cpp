@@ -1,10 +1,10 @@
-/* Answers to many questions, a coroutine each, all in one thread: coroutine "configuration" "question"...
+/* Answers many questions in one thread, with a coroutine for each: coroutine "configuration" "question"...
  *
  *     g++ -std=c++20 -o coroutine coroutine.cpp $(dynamo-llm config --cflags --libs)
  *     ./coroutine '{}' "What is a KV cache?" "What is prefill?" "What is decode?"
  *
- * Each piece of an answer is printed with the number of its question. Ctrl-C cancels them all, a second
- * Ctrl-C ends the program at once. */
+  * Prints each piece of an answer with the number of its question. Ctrl-C cancels all of them; a second Ctrl-C ends the
+ * program immediately. */
 #include <chrono>
 #include <condition_variable>
 #include <coroutine>
@@ -19,14 +19,13 @@
 
 static volatile std::sig_atomic_t interrupted;
 
-// No function of the library may be called here.
+// Signal handlers must not call the library.
 static void interrupt(int number) {
     interrupted = 1;
     std::signal(number, SIG_DFL);
 }
 
-// The program's own executor: coroutines that may go on are posted from any thread and resumed by
-// the one that runs the loop.
+// A custom executor: any thread may post a coroutine that is ready; the thread that runs the loop resumes it.
 class Loop {
   public:
     void post(std::coroutine_handle<> coroutine) {
@@ -34,7 +33,7 @@ class Loop {
         ready_.push_back(coroutine);
         changed_.notify_one();
     }
-    // Resumes what was posted, and waits for more, at most this long.
+    // Waits at most `patience` for posted coroutines, and resumes them.
     void turn(std::chrono::milliseconds patience) {
         std::unique_lock lock(mutex_);
         changed_.wait_for(lock, patience, [this] { return !ready_.empty(); });
@@ -51,7 +50,7 @@ class Loop {
     std::vector<std::coroutine_handle<>> ready_;
 };
 
-// A coroutine that runs by itself and frees itself at its end.
+// A coroutine that is not awaited and frees itself at its end.
 struct Detached {
     struct promise_type {
         Detached get_return_object() { return {}; }
@@ -62,7 +61,7 @@ struct Detached {
     };
 };
 
-// What the coroutines share; only the loop's thread touches it.
+// State shared by the coroutines; only the thread of the loop accesses it.
 struct Program {
     Loop loop;
     std::stop_source stop;

@@ -1,10 +1,10 @@
-/* An answer as a range of C++20, which a std::stop_source cancels: range ["question" ["configuration"]]
+/* Reads an answer as a C++20 range, cancelled by a std::stop_source: range ["question" ["configuration"]]
  *
  *     g++ -std=c++20 -o range range.cpp $(dynamo-llm config --cflags --libs) -pthread
  *     ./range "What is a KV cache?"
  *     ./range "one two three" '{"engine": "echo", "options": {"tokens_per_second": 2}}'
  *
- * Ctrl-C cancels the answer, a second Ctrl-C ends the program at once. */
+  * Ctrl-C cancels the answer; a second Ctrl-C ends the program immediately. */
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
@@ -16,8 +16,8 @@
 #include <string_view>
 #include <thread>
 
-// A token that is stopped by Ctrl-C, for which a thread of its own waits. Threads that are started
-// later, the library's too, inherit that the signal is blocked.
+// Returns a stop token that Ctrl-C stops. A separate thread waits for the signal, which is blocked here and thereby in
+// all threads that are started later, including the library's.
 static std::stop_token stop_on_interrupt() {
     std::stop_source source;
     sigset_t interrupts;

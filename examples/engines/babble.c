@@ -28,7 +28,7 @@ enum { longest_token = 5, most_tokens = 400 };
 
 static struct {
     size_t begin[most_tokens + 1];
-    uint32_t id[most_tokens]; /* of equal tokens, the number of the first one */
+    uint32_t id[most_tokens]; /* equal tokens share the number of the first */
     size_t count;
 } model;
 
@@ -38,7 +38,7 @@ static int same_token(size_t a, size_t b) {
            memcmp(model_text + model.begin[a], model_text + model.begin[b], length) == 0;
 }
 
-/* Cuts the text into tokens: before each space, and after some bytes, so also inside code points. */
+/* Splits the text into tokens before each space and after a number of bytes, so possibly inside code points. */
 static void load_model(void) {
     for (size_t at = 0; at < sizeof model_text - 1;) {
         model.begin[model.count] = at;
@@ -63,7 +63,7 @@ static int ends_sentence(size_t place) {
     return model_text[model.begin[place + 1] - 1] == '.';
 }
 
-/* The place of one of the tokens for which `fits` holds, which some do. */
+/* Returns the position of a random token that satisfies `fits`. At least one must. */
 static size_t choose(uint64_t *random, int (*fits)(size_t place, size_t like), size_t like) {
     size_t count = 0;
     for (size_t i = 0; i < model.count; ++i)
@@ -149,7 +149,7 @@ static int32_t add_stop(babble_t *answer, const char *value) {
         return refuse(DYNAMO_ERROR_INVALID_REQUEST,
                       "\"stop\" must be a string or an array of strings");
     if (*text == '\0')
-        free(text); /* an empty one says nothing */
+        free(text); /* an empty string is ignored */
     else
         stops[answer->stop_count++] = text;
     return DYNAMO_OK;
@@ -178,7 +178,7 @@ static int32_t read_stop_ids(babble_t *answer, const char *value) {
 }
 
 static int32_t read_member(babble_t *answer, const char *name, const char *value) {
-    /* What says nothing about the answer, or nothing to a model that has no other way. */
+    /* Keys that do not affect the answer, at least not of this model. */
     static const char *const ignored[] = {"model", "stream", "stream_options", "user",
                                           "temperature"};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; ++i)
@@ -234,7 +234,7 @@ int32_t babble_read(babble_t *answer, const char *request_json, int gives_tokens
     }
     if (answer->max_tokens > context_length - answer->prompt_tokens)
         answer->max_tokens = context_length - answer->prompt_tokens;
-    /* What is held back is shorter than the longest stop string; a token comes behind it. */
+    /* The text that is held back is shorter than the longest stop string, and one token is appended to it. */
     size_t longest = 0;
     for (size_t i = 0; i < answer->stop_count; ++i)
         if (strlen(answer->stops[i]) > longest)
@@ -242,7 +242,7 @@ int32_t babble_read(babble_t *answer, const char *request_json, int gives_tokens
     answer->text = malloc(longest + longest_token);
     if (answer->text == NULL)
         return refuse_memory();
-    answer->random |= 1; /* xorshift stays at 0 */
+    answer->random |= 1; /* xorshift never leaves 0 */
     answer->place = choose(&answer->random, begins_sentence, 0);
     return DYNAMO_OK;
 }
@@ -256,7 +256,8 @@ static int is_stop_id(const babble_t *answer) {
     return 0;
 }
 
-/* Cuts the text at the first stop string, or else says how much of it is no beginning of one. */
+/* Cuts the text at the first stop string. If there is none, sets `shown` to the length of the text that cannot be part
+   of a stop string. */
 static void look_for_stops(babble_t *answer) {
     const size_t length = answer->length;
     answer->shown = length;
@@ -303,7 +304,7 @@ void babble_step(babble_t *answer) {
     if (answer->finish == NULL && answer->said == answer->max_tokens)
         answer->finish = "length";
     if (answer->finish != NULL)
-        answer->shown = answer->length; /* what was held back has become no stop string */
+        answer->shown = answer->length; /* the held-back text did not become a stop string */
 }
 
 dynamo_chunk_t babble_chunk(const babble_t *answer) {

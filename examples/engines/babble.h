@@ -1,6 +1,6 @@
-/* The model of the example engines: it babbles, a token at a time, in words of its one text. The next token is one
- * that follows the last one somewhere in that text; prompt and seed decide which. It takes no file and no time, so
- * that the engines around it can be read, and run, anywhere. Replace it by a model. */
+/* The stand-in for a model in the example engines: it babbles, one token at a time, in the words of a fixed text. The
+ * next token is one that follows the last one somewhere in that text; prompt and seed determine which. It needs no
+ * files and almost no time, so that the engines can be read and run anywhere. Replace it with a real model. */
 #ifndef BABBLE_H
 #define BABBLE_H
 
@@ -10,9 +10,9 @@
 extern "C" {
 #endif
 
-/* One answer. Zero it before babble_read(). */
+/* State of one answer. Set it to zero before babble_read(). */
 typedef struct babble_t {
-    /* --- of the request --- */
+    /* --- from the request --- */
     size_t prompt_tokens;
     size_t max_tokens;
     char **stops; /* stop strings, `stop_count` of them */
@@ -20,38 +20,39 @@ typedef struct babble_t {
     uint32_t *stop_ids; /* stop tokens, `stop_id_count` of them */
     size_t stop_id_count;
     int ignore_eos;
-    size_t min_tokens; /* until then nothing but max_tokens ends it */
+    size_t min_tokens; /* before them, only max_tokens ends the answer */
     int gives_tokens;  /* token ids only, no text */
-    /* --- so far --- */
+    /* --- state so far --- */
     uint64_t random;
-    size_t place; /* in the model's text, in tokens */
-    size_t said;  /* tokens */
-    char *text;   /* not shown yet, `length` bytes */
+    size_t place; /* position in the model's text, in tokens */
+    size_t said;  /* tokens generated */
+    char *text;   /* text not passed on yet, `length` bytes */
     size_t length;
-    /* --- of the last step --- */
+    /* --- result of the last step --- */
     uint32_t token;
     size_t
-        shown; /* this many bytes of `text` are sure; the rest may be the beginning of a stop string */
-    const char *finish; /* why it ended: "stop", "length"; else NULL */
+        shown; /* bytes of `text` that are final; the rest may be the beginning of a stop string */
+    const char *finish; /* "stop" or "length" if the answer has ended, otherwise NULL */
 } babble_t;
 
 /*
- * Reads a request. `gives_tokens`: its prompt must be token ids, as an engine of the kind DYNAMO_ENGINE_TOKENS gets
- * it. DYNAMO_OK, or an error that was set with dynamo_engine_error(). Either way babble_free() it.
+  * Reads a request. `gives_tokens`: the prompt must be token ids, as a token-level engine (DYNAMO_ENGINE_TOKENS)
+ * receives it. Returns DYNAMO_OK, or an error that was set with dynamo_engine_error(). In both cases, call
+ * babble_free() afterwards.
  */
 int32_t babble_read(babble_t *answer, const char *request_json, int gives_tokens,
                     size_t context_length);
 
-/* One more token: sets `token`, `shown` and `finish`. */
+/* Generates one token: sets `token`, `shown` and `finish`. */
 void babble_step(babble_t *answer);
 
-/* The step as a chunk; it points into the answer. */
+/* Returns the result of the last step as a chunk, which points into the answer. */
 dynamo_chunk_t babble_chunk(const babble_t *answer);
 
-/* The chunk was taken: what it showed is dropped. */
+/* Drops the text of the chunk, after the stream accepted it. */
 void babble_taken(babble_t *answer);
 
-/* Token counts so far. */
+/* Returns the token counts so far. */
 dynamo_usage_t babble_usage(const babble_t *answer);
 
 void babble_free(babble_t *answer);

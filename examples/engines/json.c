@@ -7,7 +7,7 @@ static const char *skip_space(const char *at) {
     return at + strspn(at, " \t\r\n");
 }
 
-/* From a string's first quote to behind its last. */
+/* Skips a string: from its opening quote to after its closing quote. */
 static const char *skip_string(const char *at) {
     for (++at; *at != '"'; ++at)
         at += *at == '\\';
@@ -59,7 +59,7 @@ static char *put_utf8(char *out, unsigned code) {
 char *json_text(const char *value) {
     if (*value != '"')
         return NULL;
-    char *text = malloc((size_t)(skip_string(value) - value)); /* decoding makes nothing longer */
+    char *text = malloc((size_t)(skip_string(value) - value)); /* decoding never lengthens it */
     if (text == NULL)
         return NULL;
     char *out = text;
@@ -76,7 +76,7 @@ char *json_text(const char *value) {
         }
         unsigned code = hexadecimal(at + 1);
         at += 4;
-        if (code >= 0xD800 && code < 0xDC00) { /* the first of two */
+        if (code >= 0xD800 && code < 0xDC00) { /* first half of a surrogate pair */
             code = 0x10000 + ((code & 0x3FF) << 10) + (hexadecimal(at + 3) & 0x3FF);
             at += 6;
         }
@@ -87,7 +87,7 @@ char *json_text(const char *value) {
 }
 
 int json_next(const char **at, char *name, size_t size, const char **value) {
-    const char *here = skip_space(skip_space(*at) + 1); /* behind the bracket, or the comma */
+    const char *here = skip_space(skip_space(*at) + 1); /* after the bracket or comma */
     if (*here == '}' || *here == ']')
         return 0;
     if (name != NULL) {
@@ -95,12 +95,12 @@ int json_next(const char **at, char *name, size_t size, const char **value) {
         strncpy(name, text == NULL ? "" : text, size - 1);
         name[size - 1] = '\0';
         free(text);
-        here = skip_space(skip_space(skip_string(here)) + 1); /* behind the colon */
+        here = skip_space(skip_space(skip_string(here)) + 1); /* after the colon */
     }
     *value = here;
     const char *end = skip_value(here);
     here = skip_space(end);
-    *at = *here == ',' ? here : end - 1; /* the next call goes on behind it */
+    *at = *here == ',' ? here : end - 1; /* the next call continues after it */
     return 1;
 }
 

@@ -1,5 +1,5 @@
-/* Reads what the library hands to an engine: a request's body, a configuration. It has checked that they are JSON
- * objects, so this only finds its way through them. A larger engine has a JSON library for that. */
+/* Reads the JSON that the library passes to an engine: request bodies and configurations. The library has checked that
+ * they are valid JSON objects, so these functions do not validate. Larger engines use a JSON library. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -10,14 +10,15 @@
 extern "C" {
 #endif
 
-/* The next member of an object, or element of an array. `at` begins at the '{' or '[' and is moved. 0 at the end.
- * The name, of an object's member, is cut at `size` bytes. *value is where the value begins. */
+/* Advances to the next member of an object or element of an array. Initially `at` points to the '{' or '['; each call
+ * moves it. The name of an object's member is truncated to `size` bytes. Sets *value to the start of the value. Returns
+ * 0 at the end. */
 int json_next(const char **at, char *name, size_t size, const char **value);
 
-/* A string's text, decoded; free() it. NULL if the value is no string, or without memory. */
+/* Returns the decoded text of a string; free() it. Returns NULL if the value is not a string, or memory is exhausted. */
 char *json_text(const char *value);
 
-/* A whole number that is not negative, or `otherwise` if the value is none. */
+/* Returns a non-negative integer, or `otherwise` if the value is not one. */
 uint64_t json_number(const char *value, uint64_t otherwise);
 
 int json_is_null(const char *value);

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * @file dynamo_llm/cluster.hpp
- * @brief Workers, KV events and routers of a cluster of NVIDIA Dynamo, for C++17 and later.
+ * @brief Workers, KV events, and routers of NVIDIA Dynamo clusters, for C++17 and later.
  *
- * Owners for the handles of the C interface. The rules of the other classes for C++ hold here too.
+ * Each class owns a handle of the C interface. The rules of dynamo_llm.hpp hold here, too.
  */
 #ifndef DYNAMO_LLM_CLUSTER_HPP
 #define DYNAMO_LLM_CLUSTER_HPP
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,7 +21,7 @@
 #include "../dynamo_llm.hpp"
 #include "cluster.h"
 
-namespace dynamo_llm {
+DYNAMO_LLM_BEGIN
 
 namespace detail {
 struct DestroyKvPublisher {
@@ -39,7 +40,18 @@ inline const char *text_or_null(const std::string &text) noexcept {
     return text.empty() ? nullptr : text.c_str();
 }
 
-// true for OK, false for PENDING.
+// The error of the first text that has a NUL byte. Pairs of a text and its name.
+inline std::optional<Error> check_texts(
+    std::initializer_list<std::pair<const std::string *, const char *>> texts) {
+    for (const auto &[text, name] : texts) {
+        if (auto error = check_text(*text, name)) {
+            return error;
+        }
+    }
+    return std::nullopt;
+}
+
+// true for DYNAMO_OK, false for DYNAMO_PENDING.
 inline Returned<bool> taken(std::int32_t status) {
     if (status < 0) {
         return failed<bool>(Error::last());
@@ -48,21 +60,21 @@ inline Returned<bool> taken(std::int32_t status) {
 }
 }  // namespace detail
 
-/** What a data parallel rank of a worker has to do: dynamo_worker_load_t. */
+/** The load of a data parallel rank of a worker: dynamo_worker_load_t. */
 struct WorkerLoad {
     /** The rank, from 0. */
     std::uint32_t data_parallel_rank = 0;
     /** KV blocks of the requests in decode, if known. */
     std::optional<std::int64_t> active_decode_blocks;
-    /** KV blocks in use, if known. */
+    /** All KV blocks in use, if known. */
     std::optional<std::int64_t> kv_used_blocks;
 };
 
 /** An engine that is served to a cluster. */
 class Worker {
   public:
-    /** Starts the engine and serves it; waits until it is registered. Errors: those of
-     * dynamo_worker_create(); VERSION_MISMATCH, if this header and the library do not fit together. */
+    /** Starts the engine and serves it; waits until it is registered. Errors: those of dynamo_worker_create();
+     * VERSION_MISMATCH if this header and the library do not match. */
     [[nodiscard]] static Returned<Worker> create(const std::string &config_json) {
         if (auto error = detail::check_text(config_json, "config_json")) {
             return detail::failed<Worker>(std::move(*error));
@@ -77,35 +89,35 @@ class Worker {
         return Worker(handle);
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
-    /** As create(). */
+    /** Same as create(). */
     explicit Worker(const std::string &config_json) : Worker(create(config_json)) {}
 #endif
-    /** Takes a handle of the C interface over. */
+    /** Takes ownership of a C handle. */
     explicit Worker(dynamo_worker_t *owned) noexcept : handle_(owned) {}
-    /** An empty one, to be assigned to. */
+    /** Makes an empty object, to be assigned to later. */
     explicit Worker(std::nullptr_t) noexcept {}
 
-    /** Whether it holds a handle. */
+    /** Returns whether this object has a handle. */
     explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /** The handle, still owned by this object. */
+    /** Returns the C handle; this object keeps ownership. */
     dynamo_worker_t *get() const noexcept { return handle_.get(); }
-    /** The handle, to be given up by the caller from now on. */
+    /** Gives up ownership: returns the C handle, which the caller must release. */
     dynamo_worker_t *release() noexcept { return handle_.release(); }
 
-    /** The JSON object that dynamo_worker_info() describes. Errors: its own. */
+    /** Returns the present state as JSON, see dynamo_worker_info(), also for errors. Waits for Python. */
     Returned<std::string> info() const { return detail::owned_text(dynamo_worker_info(get())); }
-    /** Leaves the cluster; requests in flight may take so long. Errors: DEADLINE_EXCEEDED (some were
-     * cancelled), and those of dynamo_worker_shutdown(). */
+    /** Leaves the cluster; requests in flight have this long to end. Errors: DEADLINE_EXCEEDED (some were cancelled),
+     * and the others of dynamo_worker_shutdown(). */
     template <class Rep, class Period>
     Returned<void> shutdown(std::chrono::duration<Rep, Period> timeout) const {
         return detail::done(dynamo_worker_shutdown(get(), detail::milliseconds(timeout)));
     }
-    /** Waits until it has stopped. Errors: those of dynamo_worker_wait(). */
+    /** Waits until the worker has stopped. Errors: those of dynamo_worker_wait(). */
     Returned<void> wait() const {
         const std::int32_t status = dynamo_worker_wait(get(), -1);
         return detail::done(status < 0 ? status : static_cast<std::int32_t>(DYNAMO_OK));
     }
-    /** The same, for so long at most; false if it has not. */
+    /** As above, with a timeout. Returns false if the worker has not stopped in time. */
     template <class Rep, class Period>
     Returned<bool> wait(std::chrono::duration<Rep, Period> timeout) const {
         const std::int32_t status = dynamo_worker_wait(get(), detail::milliseconds(timeout));
@@ -114,7 +126,7 @@ class Worker {
         }
         return status == DYNAMO_END;
     }
-    /** Tells routers what it has to do; does not wait. Errors: those of dynamo_worker_publish_load(). */
+    /** Publishes the load to routers; does not wait. Errors: those of dynamo_worker_publish_load(). */
     Returned<void> publish_load(const WorkerLoad &load) const {
         dynamo_worker_load_t c{};
         c.struct_size = sizeof c;
@@ -128,22 +140,22 @@ class Worker {
     std::unique_ptr<dynamo_worker_t, detail::DestroyWorker> handle_;
 };
 
-/** Blocks that were computed, one after the other: dynamo_kv_stored_t. */
+/** Consecutive blocks that were computed: dynamo_kv_stored_t. */
 struct KvStored {
-    /** Tokens of the blocks, together; full blocks only. */
+    /** The tokens of all blocks; full blocks only. */
     std::vector<std::uint32_t> token_ids;
-    /** A hash for each block; the same function of everything up to its end on all workers. */
+    /** A hash for each block: on all workers the same function of everything up to the end of the block. */
     std::vector<std::uint64_t> block_hashes;
-    /** Hash of the block before the first one; none if that begins a prompt. */
+    /** Hash of the block before the first one; empty if the first one begins a prompt. */
     std::optional<std::uint64_t> parent_hash;
     /** LoRA adapter; "" if none. */
     std::string lora_name;
     /** Cache salt; "" if none. */
     std::string cache_salt;
-    /** Tokens of a block, as the engine has them; 0 for the publisher's. */
+    /** Tokens per block in the engine; 0 for the publisher's value. */
     std::uint32_t tokens_per_block = 0;
 
-    /** As C takes it; it points into this object. */
+    /** Returns the C struct, which points into this object. */
     dynamo_kv_stored_t c() const noexcept {
         dynamo_kv_stored_t stored{};
         stored.struct_size = sizeof stored;
@@ -160,38 +172,30 @@ struct KvStored {
     }
 };
 
+namespace detail {
+inline std::optional<Error> check_texts(const KvStored &stored) {
+    return check_texts({{&stored.lora_name, "lora_name"}, {&stored.cache_salt, "cache_salt"}});
+}
+}  // namespace detail
+
 /** Blocks that were dropped. */
 struct KvRemoved {
-    /** As they were stored. */
+    /** The hashes with which they were stored. */
     std::vector<std::uint64_t> block_hashes;
 };
 
 /** All blocks were dropped. */
 struct KvCleared {};
 
-/** What happened to KV blocks. */
+/** A KV event. */
 using KvEvent = std::variant<KvStored, KvRemoved, KvCleared>;
 
-/** Counters of a KvPublisher: dynamo_kv_statistics_t. */
-struct KvStatistics {
-    /** Events that were handed over to NVIDIA Dynamo. */
-    std::uint64_t published_events = 0;
-    /** Events that wait for that. */
-    std::uint64_t queued_events = 0;
-    /** Blocks in those. */
-    std::uint64_t queued_blocks = 0;
-    /** Events that could not be handed over. */
-    std::uint64_t failed_events = 0;
-    /** Blocks that the worker has, by what was handed over. */
-    std::uint64_t stored_blocks = 0;
-};
-
-/** Tells routers which KV blocks a worker has. stored(), removed(), cleared() and publish_many() do not
- * wait, and give false if the queue is full: then nothing was taken. */
+/** Publishes which KV blocks a worker has. stored(), removed(), cleared(), and publish_many() do not wait. They return
+ * false if the queue is full; then nothing was taken. */
 class KvPublisher {
   public:
-    /** Joins the cluster, and waits for that. Errors: those of dynamo_kv_publisher_create();
-     * VERSION_MISMATCH, if this header and the library do not fit together. */
+    /** Joins the cluster, and waits until that is done. Errors: those of dynamo_kv_publisher_create(); VERSION_MISMATCH
+     * if this header and the library do not match. */
     [[nodiscard]] static Returned<KvPublisher> create(const std::string &config_json) {
         if (auto error = detail::check_text(config_json, "config_json")) {
             return detail::failed<KvPublisher>(std::move(*error));
@@ -206,40 +210,43 @@ class KvPublisher {
         return KvPublisher(handle);
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
-    /** As create(). */
+    /** Same as create(). */
     explicit KvPublisher(const std::string &config_json) : KvPublisher(create(config_json)) {}
 #endif
-    /** Takes a handle of the C interface over. */
+    /** Takes ownership of a C handle. */
     explicit KvPublisher(dynamo_kv_publisher_t *owned) noexcept : handle_(owned) {}
-    /** An empty one, to be assigned to. */
+    /** Makes an empty object, to be assigned to later. */
     explicit KvPublisher(std::nullptr_t) noexcept {}
 
-    /** Whether it holds a handle. */
+    /** Returns whether this object has a handle. */
     explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /** The handle, still owned by this object. */
+    /** Returns the C handle; this object keeps ownership. */
     dynamo_kv_publisher_t *get() const noexcept { return handle_.get(); }
-    /** The handle, to be given up by the caller from now on. */
+    /** Gives up ownership: returns the C handle, which the caller must release. */
     dynamo_kv_publisher_t *release() noexcept { return handle_.release(); }
 
-    /** The JSON object that dynamo_kv_publisher_info() describes. Errors: its own. */
+    /** Returns the present state as JSON, see dynamo_kv_publisher_info(), also for errors. Waits for Python. */
     Returned<std::string> info() const {
         return detail::owned_text(dynamo_kv_publisher_info(get()));
     }
 
-    /** Says that blocks were computed. Errors: those of dynamo_kv_publisher_stored(). */
+    /** Publishes that blocks were computed. Errors: those of dynamo_kv_publisher_stored(). */
     Returned<bool> stored(const KvStored &event) const {
+        if (auto error = detail::check_texts(event)) {
+            return detail::failed<bool>(std::move(*error));
+        }
         const dynamo_kv_stored_t c = event.c();
         return detail::taken(dynamo_kv_publisher_stored(get(), &c));
     }
-    /** Says that blocks were dropped. Errors: those of dynamo_kv_publisher_removed(). */
+    /** Publishes that blocks were dropped. Errors: those of dynamo_kv_publisher_removed(). */
     Returned<bool> removed(const std::vector<std::uint64_t> &block_hashes) const {
         return detail::taken(
             dynamo_kv_publisher_removed(get(), block_hashes.data(), block_hashes.size()));
     }
-    /** Says that all blocks were dropped. Errors: those of dynamo_kv_publisher_cleared(). */
+    /** Publishes that all blocks were dropped. Errors: those of dynamo_kv_publisher_cleared(). */
     Returned<bool> cleared() const { return detail::taken(dynamo_kv_publisher_cleared(get())); }
-    /** Says what happened in a step of an engine, in order: all of it is taken, or nothing. Errors: those
-     * of dynamo_kv_publisher_publish_many(). */
+    /** Publishes the events of a whole engine step, in order. Either all of them are taken, or none. Errors: those of
+     * dynamo_kv_publisher_publish_many(). */
     Returned<bool> publish_many(const std::vector<KvEvent> &events) const {
         std::vector<dynamo_kv_stored_t> stored;
         stored.reserve(events.size());
@@ -248,6 +255,9 @@ class KvPublisher {
         for (const KvEvent &event : events) {
             dynamo_kv_event_t c{};
             if (const auto *const computed = std::get_if<KvStored>(&event)) {
+                if (auto error = detail::check_texts(*computed)) {
+                    return detail::failed<bool>(std::move(*error));
+                }
                 stored.push_back(computed->c());
                 c.kind = DYNAMO_KV_STORED;
                 c.stored = &stored.back();
@@ -263,29 +273,26 @@ class KvPublisher {
         return detail::taken(dynamo_kv_publisher_publish_many(get(), all.data(), all.size(),
                                                               sizeof(dynamo_kv_event_t)));
     }
-    /** Waits until everything was handed over to NVIDIA Dynamo. Errors: those of
-     * dynamo_kv_publisher_flush(). */
+    /** Waits until everything was passed to NVIDIA Dynamo. Errors: those of dynamo_kv_publisher_flush(). */
     Returned<void> flush() const { return detail::done(dynamo_kv_publisher_flush(get(), -1)); }
-    /** The same, for so long at most; false if not all was. */
+    /** As above, with a timeout. Returns false if not everything was passed on in time. */
     template <class Rep, class Period>
     Returned<bool> flush(std::chrono::duration<Rep, Period> timeout) const {
         return detail::taken(dynamo_kv_publisher_flush(get(), detail::milliseconds(timeout)));
     }
-    /** Counters. Errors: INVALID_HANDLE. */
-    Returned<KvStatistics> statistics() const {
-        dynamo_kv_statistics_t c{};
-        c.struct_size = sizeof c;
-        if (dynamo_kv_publisher_statistics(get(), &c) != DYNAMO_OK) {
-            return detail::failed<KvStatistics>(Error::last());
-        }
-        return KvStatistics{c.published_events, c.queued_events, c.queued_blocks, c.failed_events,
-                            c.stored_blocks};
+    /** Returns counters as JSON, see dynamo_kv_publisher_statistics(), also for errors. */
+    Returned<std::string> statistics() const {
+        return detail::owned_text(dynamo_kv_publisher_statistics(get()));
     }
-    /** Hashes of the full blocks of a prompt, as NVIDIA Dynamo computes them; waits for Python. Errors:
-     * those of dynamo_kv_publisher_hashes(). */
+    /** Computes the hashes of the full blocks of a prompt as NVIDIA Dynamo does. Waits for Python. Errors: those of
+     * dynamo_kv_publisher_hashes(). */
     Returned<std::vector<std::uint64_t>> hashes(TokenIds token_ids,
                                                 const std::string &lora_name = {},
                                                 const std::string &cache_salt = {}) const {
+        if (auto error =
+                detail::check_texts({{&lora_name, "lora_name"}, {&cache_salt, "cache_salt"}})) {
+            return detail::failed<std::vector<std::uint64_t>>(std::move(*error));
+        }
         std::uint64_t *found = nullptr;
         std::size_t count = 0;
         if (dynamo_kv_publisher_hashes(
@@ -301,46 +308,46 @@ class KvPublisher {
     std::unique_ptr<dynamo_kv_publisher_t, detail::DestroyKvPublisher> handle_;
 };
 
-/** Which worker of a request is looked for. */
+/** Which worker of a request to select. */
 enum class RoutePhase : std::int32_t {
-    /** Each one that the request needs. */
+    /** Every worker that the request needs. */
     all = DYNAMO_ROUTE_ALL,
-    /** The one that computes the prompt. */
+    /** The worker that computes the prompt. */
     prefill = DYNAMO_ROUTE_PREFILL,
-    /** The one that answers. */
+    /** The worker that generates the answer. */
     decode = DYNAMO_ROUTE_DECODE,
 };
 
-/** How to choose: dynamo_route_options_t. */
+/** How to select workers: dynamo_route_options_t. */
 struct RouteOptions {
-    /** Which worker is looked for. */
+    /** Which worker to select. */
     RoutePhase phase = RoutePhase::all;
-    /** If not "", the request is booked on what is chosen, under this id. */
+    /** If not "", the request is reserved on the selected workers under this id. */
     std::string request_id;
-    /** Ids of the workers that may be chosen; empty for all. */
-    std::vector<std::uint64_t> workers;
+    /** Ids of the workers that may be selected; empty for all. */
+    std::vector<std::uint64_t> worker_ids;
     /** LoRA adapter; "" if none. */
     std::string lora_name;
     /** Cache salt; "" if none. */
     std::string cache_salt;
-    /** More goes ahead of less, whatever else. */
+    /** Strict priority among requests that wait for a worker: higher values always go first. */
     std::uint32_t strict_priority = 0;
-    /** Seconds that it goes ahead of others. */
+    /** Seconds by which the request is moved forward among those that wait for a worker. */
     double priority_jump = 0;
-    /** Tokens that its answer may have; 0 if not known. */
+    /** Maximum number of tokens of the answer; 0 if not known. */
     std::uint64_t expected_output_tokens = 0;
     /** {"required_taints": [...], "preferred_taints": {...}}; "" if none. */
     std::string constraints_json;
 
-    /** As C takes it; it points into this object. */
+    /** Returns the C struct, which points into this object. */
     dynamo_route_options_t c() const noexcept {
         dynamo_route_options_t options{};
         options.struct_size = sizeof options;
         options.phase = static_cast<std::int32_t>(phase);
         options.strict_priority = strict_priority;
         options.request_id = detail::text_or_null(request_id);
-        options.workers = workers.data();
-        options.worker_count = workers.size();
+        options.worker_ids = worker_ids.data();
+        options.worker_count = worker_ids.size();
         options.lora_name = detail::text_or_null(lora_name);
         options.cache_salt = detail::text_or_null(cache_salt);
         options.priority_jump = priority_jump;
@@ -350,44 +357,53 @@ struct RouteOptions {
     }
 };
 
-/** A worker that was chosen. */
+namespace detail {
+inline std::optional<Error> check_texts(const RouteOptions &options) {
+    return check_texts({{&options.request_id, "request_id"},
+                        {&options.lora_name, "lora_name"},
+                        {&options.cache_salt, "cache_salt"},
+                        {&options.constraints_json, "constraints_json"}});
+}
+}  // namespace detail
+
+/** A selected worker. */
 struct ChosenWorker {
-    /** Its id: in the cluster, the instance id. */
-    std::uint64_t id = 0;
+    /** Its id: in a cluster, its instance id. */
+    std::uint64_t worker_id = 0;
     /** Its data parallel rank. */
-    std::uint32_t dp_rank = 0;
-    /** Blocks of the prompt that it has. */
+    std::uint32_t data_parallel_rank = 0;
+    /** Number of blocks of the prompt that it has. */
     std::uint32_t overlap_blocks = 0;
-    /** Where it serves; the selection's. "" if that is not known. */
+    /** Where it serves, "" if not known. It points into the selection. */
     std::string_view address;
 };
 
-/** The workers for a request. */
+/** The selected workers of a request. */
 class Selection {
   public:
-    /** Takes a struct of the C interface over. */
+    /** Takes ownership of a C struct. */
     explicit Selection(dynamo_selection_t *owned) noexcept : selection_(owned) {}
 
-    /** As C has it. */
+    /** Returns the C struct; this object keeps ownership. */
     const dynamo_selection_t *get() const noexcept { return selection_.get(); }
-    /** Who answers; none if only a worker for the prompt was asked for. */
+    /** Returns the worker that generates the answer; empty if only a worker for the prompt was requested. */
     std::optional<ChosenWorker> worker() const noexcept {
         if (selection_->has_worker == 0) {
             return std::nullopt;
         }
-        return ChosenWorker{selection_->worker_id, selection_->dp_rank, selection_->overlap_blocks,
-                            detail::view(selection_->address)};
+        return ChosenWorker{selection_->worker_id, selection_->data_parallel_rank,
+                            selection_->overlap_blocks, detail::view(selection_->address)};
     }
-    /** Who computes the prompt, if that is another one. */
+    /** Returns the worker that computes the prompt, if it is another one. */
     std::optional<ChosenWorker> prefill_worker() const noexcept {
         if (selection_->has_prefill_worker == 0) {
             return std::nullopt;
         }
-        return ChosenWorker{selection_->prefill_worker_id, selection_->prefill_dp_rank,
+        return ChosenWorker{selection_->prefill_worker_id, selection_->prefill_data_parallel_rank,
                             selection_->prefill_overlap_blocks,
                             detail::view(selection_->prefill_address)};
     }
-    /** The prompt; the selection's. */
+    /** Returns the prompt, which points into this object. */
     TokenIds token_ids() const noexcept {
         return TokenIds(selection_->token_ids, selection_->token_count);
     }
@@ -396,12 +412,12 @@ class Selection {
     std::unique_ptr<dynamo_selection_t, detail::Free<dynamo_selection_t>> selection_;
 };
 
-/** Chooses workers for requests. Many threads may use one; each function, but for info(), waits for an
- * answer. */
+/** Selects workers for requests. Many threads may use one router at the same time. Each function except info() waits
+ * for an answer of Python. */
 class Router {
   public:
-    /** Opens a router, and waits until it has joined the cluster. Errors: those of
-     * dynamo_router_create(); VERSION_MISMATCH, if this header and the library do not fit together. */
+    /** Creates a router, and waits until it has joined the cluster. Errors: those of dynamo_router_create();
+     * VERSION_MISMATCH if this header and the library do not match. */
     [[nodiscard]] static Returned<Router> create(const std::string &config_json) {
         if (auto error = detail::check_text(config_json, "config_json")) {
             return detail::failed<Router>(std::move(*error));
@@ -416,87 +432,109 @@ class Router {
         return Router(handle);
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
-    /** As create(). */
+    /** Same as create(). */
     explicit Router(const std::string &config_json) : Router(create(config_json)) {}
 #endif
-    /** Takes a handle of the C interface over. */
+    /** Takes ownership of a C handle. */
     explicit Router(dynamo_router_t *owned) noexcept : handle_(owned) {}
-    /** An empty one, to be assigned to. */
+    /** Makes an empty object, to be assigned to later. */
     explicit Router(std::nullptr_t) noexcept {}
 
-    /** Whether it holds a handle. */
+    /** Returns whether this object has a handle. */
     explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /** The handle, still owned by this object. */
+    /** Returns the C handle; this object keeps ownership. */
     dynamo_router_t *get() const noexcept { return handle_.get(); }
-    /** The handle, to be given up by the caller from now on. */
+    /** Gives up ownership: returns the C handle, which the caller must release. */
     dynamo_router_t *release() noexcept { return handle_.release(); }
 
-    /** The JSON object that dynamo_router_info() describes; lives as long as this. Errors:
-     * INVALID_HANDLE. */
-    Returned<std::string_view> info() const {
-        const char *const text = dynamo_router_info(get());
-        if (text == nullptr) {
-            return detail::failed<std::string_view>(Error::last());
-        }
-        return std::string_view(text);
-    }
+    /** Returns the properties as JSON, see dynamo_router_info(), also for errors. */
+    Returned<std::string> info() const { return detail::owned_text(dynamo_router_info(get())); }
 
-    /** Chooses for a prompt. Errors: those of dynamo_router_select(). */
+    /** Selects workers for a prompt. Errors: those of dynamo_router_select(). */
     Returned<Selection> select(TokenIds token_ids, const RouteOptions &options = {}) const {
+        if (auto error = detail::check_texts(options)) {
+            return detail::failed<Selection>(std::move(*error));
+        }
         const dynamo_route_options_t c = options.c();
         return selection(dynamo_router_select(get(), token_ids.data(), token_ids.size(), &c));
     }
-    /** Chooses for an OpenAI body. Errors: those of dynamo_router_select_body(). */
+    /** Selects workers for an OpenAI body. Errors: those of dynamo_router_select_body(). */
     Returned<Selection> select_body(const std::string &request_json,
                                     const RouteOptions &options = {}) const {
         if (auto error = detail::check_text(request_json, "request_json")) {
             return detail::failed<Selection>(std::move(*error));
         }
+        if (auto error = detail::check_texts(options)) {
+            return detail::failed<Selection>(std::move(*error));
+        }
         const dynamo_route_options_t c = options.c();
         return selection(dynamo_router_select_body(get(), request_json.c_str(), &c));
     }
-    /** Books a request on the workers of a selection. Errors: those of dynamo_router_reserve(). */
+    /** Reserves the workers of a selection for a request. Errors: those of dynamo_router_reserve(). */
     Returned<void> reserve(const std::string &request_id, const Selection &selection,
                            const RouteOptions &options = {}) const {
+        if (auto error = detail::check_text(request_id, "request_id")) {
+            return detail::failed<void>(std::move(*error));
+        }
+        if (auto error = detail::check_texts(options)) {
+            return detail::failed<void>(std::move(*error));
+        }
         const dynamo_route_options_t c = options.c();
         return detail::done(dynamo_router_reserve(get(), request_id.c_str(), selection.get(), &c));
     }
-    /** Says that the first token of a booked request has come. Errors: those of
+    /** Reports that the first token of a reserved request has arrived. Errors: those of
      * dynamo_router_prefill_complete(). */
     Returned<void> prefill_complete(const std::string &request_id) const {
+        if (auto error = detail::check_text(request_id, "request_id")) {
+            return detail::failed<void>(std::move(*error));
+        }
         return detail::done(dynamo_router_prefill_complete(get(), request_id.c_str()));
     }
-    /** Says that its answer has filled one more block. Errors: those of dynamo_router_output_block(). */
+    /** Reports that the answer has filled one more KV block. Errors: those of dynamo_router_output_block(). */
     Returned<void> output_block(const std::string &request_id, double decay = 1) const {
+        if (auto error = detail::check_text(request_id, "request_id")) {
+            return detail::failed<void>(std::move(*error));
+        }
         return detail::done(dynamo_router_output_block(get(), request_id.c_str(), decay));
     }
-    /** Says that it has ended. Errors: those of dynamo_router_free(). */
+    /** Releases the reservation of a request that has ended. Errors: those of dynamo_router_free(). */
     Returned<void> free(const std::string &request_id) const {
+        if (auto error = detail::check_text(request_id, "request_id")) {
+            return detail::failed<void>(std::move(*error));
+        }
         return detail::done(dynamo_router_free(get(), request_id.c_str()));
     }
-    /** JSON: what each worker would have to do. Errors: those of dynamo_router_loads(). */
+    /** Returns the load that each worker would have, as JSON. Errors: those of dynamo_router_loads(). */
     Returned<std::string> loads(TokenIds token_ids = {nullptr, 0},
                                 const RouteOptions &options = {}) const {
+        if (auto error = detail::check_texts(options)) {
+            return detail::failed<std::string>(std::move(*error));
+        }
         const dynamo_route_options_t c = options.c();
         return detail::owned_text(
             dynamo_router_loads(get(), token_ids.data(), token_ids.size(), &c));
     }
-    /** JSON: how many blocks of a prompt each worker has. Errors: those of dynamo_router_overlaps(). */
+    /** Returns how many blocks of a prompt each worker has, as JSON. Errors: those of dynamo_router_overlaps(). */
     Returned<std::string> overlaps(TokenIds token_ids, const RouteOptions &options = {}) const {
+        if (auto error = detail::check_texts(options)) {
+            return detail::failed<std::string>(std::move(*error));
+        }
         const dynamo_route_options_t c = options.c();
         return detail::owned_text(
             dynamo_router_overlaps(get(), token_ids.data(), token_ids.size(), &c));
     }
-    /** JSON: the workers that are there. Errors: those of dynamo_router_workers(). */
+    /** Returns the live workers as JSON. Errors: those of dynamo_router_workers(). */
     Returned<std::string> workers() const {
         return detail::owned_text(dynamo_router_workers(get()));
     }
-    /** Adds a worker to a router without a cluster, or changes it. Errors: those of
-     * dynamo_router_upsert_worker(). */
+    /** Adds a worker to a static router, or changes one. Errors: those of dynamo_router_upsert_worker(). */
     Returned<void> upsert_worker(const std::string &worker_json) const {
+        if (auto error = detail::check_text(worker_json, "worker_json")) {
+            return detail::failed<void>(std::move(*error));
+        }
         return detail::done(dynamo_router_upsert_worker(get(), worker_json.c_str()));
     }
-    /** Takes a worker out. Errors: those of dynamo_router_delete_worker(). */
+    /** Removes a worker from a static router. Errors: those of dynamo_router_delete_worker(). */
     Returned<void> delete_worker(std::uint64_t worker_id) const {
         return detail::done(dynamo_router_delete_worker(get(), worker_id));
     }
@@ -512,6 +550,6 @@ class Router {
     std::unique_ptr<dynamo_router_t, detail::DestroyRouter> handle_;
 };
 
-}  // namespace dynamo_llm
+DYNAMO_LLM_END
 
 #endif  // DYNAMO_LLM_CLUSTER_HPP

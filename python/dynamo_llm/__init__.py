@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLM inference for C, C++ and Python on one core.
+"""LLM inference for C, C++, and Python on one shared library.
 
     import dynamo_llm
 
@@ -7,12 +7,12 @@
         for response in runtime.chat("What is a KV cache?"):
             print(response.text, end="", flush=True)
 
-The package carries the C library with its headers, too: see :mod:`dynamo_llm.paths` and the command
+The package also contains the C library and its headers: see :mod:`dynamo_llm.paths` and the command
 ``dynamo-llm config``.
 """
 
 from dynamo_llm._core import VERSION as __version__
-from dynamo_llm._core import ChosenWorker, KvStatistics, Response, Selection, Timing, Usage
+from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
 from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
@@ -73,7 +73,6 @@ __all__ = [
     "KvCleared",
     "KvPublisher",
     "KvRemoved",
-    "KvStatistics",
     "KvStored",
     "ModelNotFoundError",
     "NotSupportedError",

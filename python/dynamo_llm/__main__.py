@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m dynamo_llm``: the command ``dynamo-llm``, and the options that build systems expect."""
+"""``python -m dynamo_llm``: the command ``dynamo-llm``, with the options that build systems expect."""
 
 from collections.abc import Callable
 from pathlib import Path

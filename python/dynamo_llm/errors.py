@@ -1,43 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors: a class for each status of the C interface.
+"""The exceptions: one class for each error status of the C API.
 
-Callers catch them; engines in Python raise them to choose the status that their caller gets.
+Callers catch them. Engines in Python raise them to choose the status that their caller gets.
 """
 
 import json
+from functools import cache
 from typing import Any
-
-from dynamo_llm._core import STATUSES
 
 
 class DynamoError(Exception):
-    """An error with a status of the C interface; the base of all errors of this package.
+    """An error with a status of the C API; the base class of all errors of this package.
 
-    In an engine, this class and any exception of another kind reach the caller as
-    ``DYNAMO_ERROR_ENGINE_FAILED``, with their traceback.
+    When an engine raises this class itself, or any other exception, the caller gets
+    ``DYNAMO_ERROR_ENGINE_FAILED`` with the traceback.
 
     :param message: what is wrong and what would be right.
-    :param details: all there is to know, see :attr:`details`.
+    :param details: error details, see :attr:`details`.
     """
 
     status_name = "DYNAMO_ERROR_ENGINE_FAILED"
-    """The status' name in the C interface."""
+    """Name of the status in the C API."""
 
     def __init__(self, message: str = "", details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         """What is wrong and what would be right."""
         self.details: dict[str, Any] = details or {}
-        """The object that ``dynamo_last_error_json()`` describes: ``layer``, ``engine``, ``request_id``,
-        ``python`` with the engine's ``traceback``, ... Empty if the error was not raised by the library."""
+        """Error details, as ``dynamo_last_error_json()`` describes them: ``layer``, ``engine``,
+        ``request_id``, ``python`` with the engine's ``traceback``, ... Empty if the library did not raise the
+        error."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.details)
 
     @property
     def status(self) -> int:
-        """The status' number in the C interface; negative."""
-        status: int = self.details["status"] if "status" in self.details else STATUSES[self.status_name]
+        """Number of the status in the C API; negative."""
+        status: int = self.details["status"] if "status" in self.details else _statuses()[self.status_name]
         return status
 
     @property
@@ -47,42 +47,42 @@ class DynamoError(Exception):
 
     @property
     def fatal(self) -> bool:
-        """Whether the runtime, or Python in this process, will not recover."""
+        """Whether the runtime, or Python in this process, is unusable from now on."""
         return bool(self.details.get("fatal", False))
 
 
 class InvalidArgumentError(DynamoError):
-    """An argument is out of range, or is not UTF-8."""
+    """An argument is out of range or not valid UTF-8."""
 
     status_name = "DYNAMO_ERROR_INVALID_ARGUMENT"
 
 
 class InvalidHandleError(DynamoError):
-    """An object was given up already."""
+    """The object was closed before."""
 
     status_name = "DYNAMO_ERROR_INVALID_HANDLE"
 
 
 class InvalidStateError(DynamoError):
-    """The call does not fit the state of the object: a request that was sent twice."""
+    """The object's state does not allow the call, such as sending a request twice."""
 
     status_name = "DYNAMO_ERROR_INVALID_STATE"
 
 
 class InvalidJsonError(DynamoError):
-    """A text is no JSON; the message gives the position."""
+    """A text is not valid JSON; the message gives the position."""
 
     status_name = "DYNAMO_ERROR_INVALID_JSON"
 
 
 class InvalidConfigError(DynamoError):
-    """A key or value of a runtime's configuration is wrong."""
+    """A key or a value of the configuration is not valid."""
 
     status_name = "DYNAMO_ERROR_INVALID_CONFIG"
 
 
 class InvalidRequestError(DynamoError):
-    """A key or value of a request is wrong."""
+    """A key or a value of the request is not valid."""
 
     status_name = "DYNAMO_ERROR_INVALID_REQUEST"
 
@@ -94,25 +94,25 @@ class EngineNotFoundError(DynamoError):
 
 
 class EngineUnavailableError(DynamoError):
-    """The engine is known, but something that it needs is not installed."""
+    """The engine is known, but something it needs is not installed."""
 
     status_name = "DYNAMO_ERROR_ENGINE_UNAVAILABLE"
 
 
 class ModelNotFoundError(DynamoError):
-    """The model does not exist or is no model."""
+    """The model does not exist or is not a valid model."""
 
     status_name = "DYNAMO_ERROR_MODEL_NOT_FOUND"
 
 
 class PythonUnavailableError(DynamoError):
-    """No usable Python for engines; in a program in Python only if the package does not fit it."""
+    """No usable Python was found to run engines. In a Python program, the package does not fit its Python."""
 
     status_name = "DYNAMO_ERROR_PYTHON_UNAVAILABLE"
 
 
 class EngineFailedError(DynamoError):
-    """The engine failed; :attr:`details` has its exception and traceback."""
+    """The engine failed; :attr:`details` has its exception and its traceback."""
 
     status_name = "DYNAMO_ERROR_ENGINE_FAILED"
 
@@ -124,31 +124,31 @@ class CancelledError(DynamoError):
 
 
 class DeadlineExceededError(DynamoError):
-    """A deadline passed."""
+    """A deadline or timeout passed."""
 
     status_name = "DYNAMO_ERROR_DEADLINE_EXCEEDED"
 
 
 class OverloadedError(DynamoError):
-    """More requests than the limits allow; try again later."""
+    """There are more requests than the limits allow; try again later."""
 
     status_name = "DYNAMO_ERROR_OVERLOADED"
 
 
 class UnavailableError(DynamoError):
-    """Nobody there to serve the request at present; try again later."""
+    """No worker is currently available; try again later."""
 
     status_name = "DYNAMO_ERROR_UNAVAILABLE"
 
 
 class SlowConsumerError(DynamoError):
-    """The stream was full and its policy is ``fail``."""
+    """The stream was full, and its ``when_full`` is ``fail``."""
 
     status_name = "DYNAMO_ERROR_SLOW_CONSUMER"
 
 
 class ContextLengthError(DynamoError):
-    """Prompt and answer do not fit the model's context length."""
+    """Prompt and answer exceed the model's context length."""
 
     status_name = "DYNAMO_ERROR_CONTEXT_LENGTH"
 
@@ -160,7 +160,7 @@ class ClosedError(DynamoError):
 
 
 class ForkedError(DynamoError):
-    """The process was forked after the library was used; only the parent may go on."""
+    """The process was forked after the library was used; only the parent can use the library."""
 
     status_name = "DYNAMO_ERROR_FORKED"
 
@@ -172,20 +172,20 @@ class OutOfMemoryError(DynamoError):
 
 
 class NotSupportedError(DynamoError):
-    """The engine or this platform cannot do that."""
+    """The engine or the platform does not support the operation."""
 
     status_name = "DYNAMO_ERROR_NOT_SUPPORTED"
 
 
 class VersionMismatchError(DynamoError):
-    """The library and this package do not fit together."""
+    """The library and this package have incompatible versions."""
 
     status_name = "DYNAMO_ERROR_VERSION_MISMATCH"
 
 
 class SystemFailedError(DynamoError):
-    """The operating system refused: no threads, no file descriptors. (The status' name is SYSTEM; Python
-    has a SystemError of its own.)
+    """The operating system refused a thread, a file descriptor, or the like. (The status is SYSTEM, but
+    Python has a ``SystemError`` of its own.)
     """
 
     status_name = "DYNAMO_ERROR_SYSTEM"
@@ -197,15 +197,28 @@ class InternalError(DynamoError):
     status_name = "DYNAMO_ERROR_INTERNAL"
 
 
-_classes = {STATUSES[kind.status_name]: kind for kind in DynamoError.__subclasses__()}
+def _statuses() -> dict[str, int]:
+    # Not at the top: some child processes use this module without loading the library.
+    from dynamo_llm._core import STATUSES
+
+    return STATUSES
+
+
+@cache
+def _classes() -> dict[int, type[DynamoError]]:
+    statuses = _statuses()
+    return {statuses[kind.status_name]: kind for kind in _own}
+
+
+_own = tuple(DynamoError.__subclasses__())
 
 
 def error_of(status: int, message: str, details_json: str) -> DynamoError:
-    """The error of a status, which the library calls to raise it.
+    """Creates the exception for a status; the library raises what this returns.
 
-    :param details_json: text of the object that ``dynamo_last_error_json()`` describes.
+    :param details_json: JSON of the object that ``dynamo_last_error_json()`` describes.
     """
     details = json.loads(details_json)
-    error = _classes.get(status, DynamoError)(message, details)
-    error.status_name = details["name"]  # a later library may have more of them
+    error = _classes().get(status, DynamoError)(message, details)
+    error.status_name = details["name"]  # a later library may have statuses that this package does not know
     return error

@@ -19,7 +19,13 @@ from pathlib import Path
 
 here = Path(__file__).resolve().parent
 released = here / "dynamo_llm-1.abi"
-names = ["dynamo_llm.h", "dynamo_llm/engine.h", "dynamo_llm/cluster.h"]
+names = [
+    "dynamo_llm.h",
+    "dynamo_llm/engine.h",
+    "dynamo_llm/worker.h",
+    "dynamo_llm/kv_events.h",
+    "dynamo_llm/router.h",
+]
 
 
 def empty_functions(include: Path) -> str:

@@ -139,6 +139,10 @@ static int32_t stream_wait(void *h) {
 static int32_t stream_is_cancelled(void *h) {
     return dynamo_stream_is_cancelled(h);
 }
+static int32_t stream_set_queued(void *h) {
+    return dynamo_stream_set_queued(h, 0);
+}
+
 static int32_t stream_remaining(void *h) {
     int64_t remaining;
     return dynamo_stream_remaining(h, &remaining);
@@ -208,8 +212,7 @@ static int32_t kv_publisher_flush(void *h) {
     return dynamo_kv_publisher_flush(h, -1);
 }
 static int32_t kv_publisher_statistics(void *h) {
-    dynamo_kv_statistics_t statistics = {sizeof statistics, 0, 0, 0, 0, 0};
-    return dynamo_kv_publisher_statistics(h, &statistics);
+    return after(dynamo_kv_publisher_statistics(h) == NULL);
 }
 static int32_t kv_publisher_hashes(void *h) {
     uint64_t one = 1;
@@ -325,6 +328,7 @@ const struct call calls[] = {
     {"dynamo_stream_push", STREAM, 0, stream_push},
     {"dynamo_stream_wait", STREAM, 0, stream_wait},
     {"dynamo_stream_is_cancelled", STREAM, 0, stream_is_cancelled},
+    {"dynamo_stream_set_queued", STREAM, 0, stream_set_queued},
     {"dynamo_stream_remaining", STREAM, 0, stream_remaining},
     {"dynamo_stream_finish", STREAM, 0, stream_finish},
     {"dynamo_stream_fail", STREAM, 0, stream_fail},

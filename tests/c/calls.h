@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every function that takes a handle, in one table, to be called with handles that are wrong. */
+/* Table of every function that takes a handle, for tests that call each one with invalid handles. */
 #ifndef CALLS_H
 #define CALLS_H
 
@@ -23,7 +23,7 @@ struct call {
     const char *name;
     enum kind kind;
     int null_is_fine;
-    int32_t (*call)(void *handle); /* gives the status; checks that the result says failure too */
+    int32_t (*call)(void *handle); /* returns the status; checks the failure result */
 };
 
 extern const struct call calls[];

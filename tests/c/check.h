@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks for the test programs. A check that fails says where, shows the library's last error and
- * ends the program; so does a program that hangs. */
+/* Checks for the test programs. A failed check prints its location and the library's last error, and
+ * ends the program. A watchdog ends a program that hangs. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -10,6 +10,19 @@
 
 #include "dynamo_llm.h"
 
+/* UNDER_ADDRESS_SANITIZER, UNDER_THREAD_SANITIZER: gcc and clang report sanitizers in different ways. */
+#if defined(__has_feature)
+#define HAS_FEATURE(name) __has_feature(name)
+#else
+#define HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
+#define UNDER_ADDRESS_SANITIZER
+#endif
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER
+#endif
+
 #define CHECK(condition) \
     ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition, "is false"))
 #define CHECK_STATUS(expression, expected) \
@@ -17,7 +30,7 @@
 #define CHECK_TEXT(text, expected) check_text(__FILE__, __LINE__, #text, (text), (expected))
 #define CHECK_CONTAINS(text, part) check_contains(__FILE__, __LINE__, #text, (text), (part))
 
-/* Waits for what another thread does, for as long as the program may run at all. */
+/* Waits until another thread makes the condition true; bounded only by the watchdog of BEGIN(). */
 #define EVENTUALLY(condition)  \
     do {                       \
         while (!(condition)) { \
@@ -25,11 +38,13 @@
         }                      \
     } while (0)
 
-/* The time-out is for programs that hang, however slow the machine is. */
+/* Watchdog for programs that hang; long enough for the slowest machine. */
 #define BEGIN() alarm(300)
 #define RUN(test) (fprintf(stderr, "  %s\n", #test), test())
 
-void check_failed(const char *file, int line, const char *what, const char *why);
+/* The attribute lets compilers assume the checked condition after a CHECK. */
+__attribute__((noreturn)) void check_failed(const char *file, int line, const char *what,
+                                            const char *why);
 void check_status(const char *file, int line, const char *what, int32_t status, int32_t expected);
 void check_text(const char *file, int line, const char *what, const char *text,
                 const char *expected);

@@ -1,5 +1,5 @@
 # The shared library exports exactly what the headers declare, and needs no Python.
-#   cmake -DLIBRARY=... -DEXPORTS=... -DHEADERS=...,... -DNM=... -DREADELF=... -P check_exports.cmake
+#   cmake -DLIBRARY=... -DEXPORTS=... -DINCLUDE=... -DNM=... -DREADELF=... -P check_exports.cmake
 
 function(check_same what actual expected)
   if(NOT actual STREQUAL expected)
@@ -10,8 +10,8 @@ endfunction()
 file(STRINGS "${EXPORTS}" listed)
 
 set(declared "")
-string(REPLACE "," ";" HEADERS "${HEADERS}")
-foreach(header IN LISTS HEADERS)
+file(GLOB_RECURSE headers "${INCLUDE}/*.h")
+foreach(header IN LISTS headers)
   file(READ "${header}" text)
   string(REGEX MATCHALL "\nDYNAMO_LLM_API [^;(]*dynamo_[a-z0-9_]+\\(" declarations "${text}")
   foreach(declaration IN LISTS declarations)

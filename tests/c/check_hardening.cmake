@@ -24,4 +24,8 @@ foreach(library IN LISTS LIBRARIES)
   if(NOT symbols MATCHES "__stack_chk_fail")
     message(FATAL_ERROR "${library}: no function checks its stack")
   endif()
+  if(symbols MATCHES "__cxa_thread_atexit")
+    message(FATAL_ERROR "${library}: a thread_local object has a destructor; later destructors of the host may call "
+      "what uses it, so use ThreadObject (base/thread_object.hpp)")
+  endif()
 endforeach()

@@ -43,7 +43,7 @@ void check_contains(const char *file, int line, const char *what, const char *te
     }
 }
 
-/* ------------------------------------------------------------------------------ making things */
+/* ------------------------------------------------------------------------------ create objects */
 
 static char *allocate(size_t size) {
     char *memory = malloc(size);
@@ -120,7 +120,7 @@ dynamo_request_t *sent(dynamo_runtime_t *runtime, dynamo_request_t *request) {
     return request;
 }
 
-/* ----------------------------------------------------------------------------- a whole answer */
+/* ------------------------------------------------------------------------- a complete answer */
 
 void add_response(answer *whole, dynamo_response_t *response) {
     size_t length;
@@ -174,7 +174,7 @@ void check_answer(dynamo_request_t *request, const char *text, int32_t status) {
     dynamo_request_destroy(request);
 }
 
-/* ------------------------------------------------------------------------------------ looking */
+/* ------------------------------------------------------------------------------------ queries */
 
 long long statistic(dynamo_runtime_t *runtime, const char *key) {
     char name[64];
@@ -264,7 +264,7 @@ void write_reliability(const char *file, const char *test, const char *what, lon
     CHECK(length > 0 && length < (int)sizeof line);
     const int rows = open(path, O_WRONLY | O_APPEND | O_CREAT, 0644);
     CHECK(rows >= 0);
-    CHECK(write(rows, line, (size_t)length) == length); /* whole, for other programs write, too */
+    CHECK(write(rows, line, (size_t)length) == length); /* in one call: other programs append too */
     close(rows);
 }
 

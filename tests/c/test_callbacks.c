@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Events of a request reach its callback in order, then one terminal event, then the release. */
+/* A request's callback receives its events in order, then one terminal event, then the release. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 
 enum { nothing, destroy_at_first, cancel_at_first, destroy_at_end };
 
-/* What a callback has seen of its request. Only the library's one thread writes it. */
+/* What a callback has seen of its request. Only the library's callback thread writes it. */
 typedef struct watch {
     answer whole;
     int what_to_do;
@@ -22,7 +22,7 @@ static counter running;
 static void on_event(void *user, dynamo_request_t *request, dynamo_response_t *response,
                      int32_t status) {
     watch *seen = user;
-    CHECK(add(&running, 1) == 1); /* one at a time */
+    CHECK(add(&running, 1) == 1); /* calls never overlap */
     callback_thread = pthread_self();
     CHECK(request == seen->request);
     CHECK(get(&seen->terminal_events) == 0 && get(&seen->releases) == 0);
@@ -60,7 +60,7 @@ static dynamo_request_t *observed(watch *seen, dynamo_request_t *request, int wh
     return request;
 }
 
-/* Lets the library's thread do all that it may still have in mind. */
+/* Waits until the callback thread has delivered everything queued before this call. */
 static void settle(dynamo_runtime_t *runtime) {
     watch last;
     observed(&last, say("settled"), nothing);
@@ -166,7 +166,7 @@ static void what_was_never_sent_is_released(void) {
     CHECK_STATUS(dynamo_request_send(runtime, seen.request), DYNAMO_ERROR_CANCELLED);
     dynamo_request_destroy(seen.request);
     EVENTUALLY(get(&seen.releases) == 1);
-    /* Refused by the engine: it can be sent again, or given up. */
+    /* A request that the engine rejected can be sent again, or destroyed. */
     observed(&seen, say_script("[{'refuse': {'status': 'OVERLOADED', 'message': 'later'}}]"),
              nothing);
     CHECK_STATUS(dynamo_request_send(runtime, seen.request), DYNAMO_ERROR_OVERLOADED);
@@ -176,6 +176,69 @@ static void what_was_never_sent_is_released(void) {
     EVENTUALLY(get(&seen.releases) == 1);
     CHECK(get(&seen.terminal_events) == 0);
     dynamo_runtime_destroy(runtime);
+}
+
+/* In any order: one terminal event, one release, and one call per notification. */
+static void cancelled_before_it_is_sent(void) {
+    dynamo_runtime_t *runtime = start_echo();
+    const int rounds = (int)(200 * scale()) + 1;
+    for (int i = 0; i < rounds; ++i) {
+        watch seen;
+        dynamo_request_cancel(observed(&seen, say("x"), nothing));
+        check_seen(&seen, "", DYNAMO_ERROR_CANCELLED);
+        CHECK_STATUS(dynamo_request_send(runtime, seen.request), DYNAMO_ERROR_CANCELLED);
+        dynamo_request_destroy(seen.request);
+
+        dynamo_request_t *request = say("x");
+        CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+        observed(&seen, request, nothing);
+        check_seen(&seen, "", DYNAMO_ERROR_CANCELLED);
+        CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+        dynamo_request_destroy(request);
+
+        counter calls = {0};
+        request = say("x");
+        CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+        CHECK_STATUS(dynamo_request_notify(request, count_release, &calls), DYNAMO_OK);
+        if (i % 2 == 0) { /* even rounds: notified before the callback is set */
+            EVENTUALLY(get(&calls) == 1);
+        }
+        observed(&seen, request, nothing);
+        check_seen(&seen, "", DYNAMO_ERROR_CANCELLED);
+        EVENTUALLY(get(&calls) == 1);
+        CHECK_STATUS(dynamo_request_notify(request, count_release, &calls),
+                     DYNAMO_ERROR_INVALID_STATE);
+        dynamo_request_destroy(request);
+
+        request = say("x");
+        dynamo_queue_t *queue = dynamo_queue_create();
+        CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+        CHECK_STATUS(dynamo_request_notify(request, count_release, &calls), DYNAMO_OK);
+        CHECK_STATUS(dynamo_request_set_queue(request, queue, NULL), DYNAMO_OK);
+        dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
+        CHECK_STATUS(dynamo_queue_next(queue, -1, &event), DYNAMO_OK);
+        CHECK_STATUS(event.status, DYNAMO_ERROR_CANCELLED);
+        EVENTUALLY(get(&calls) == 2);
+        dynamo_request_destroy(request);
+        CHECK_STATUS(dynamo_queue_next(queue, 0, &event), DYNAMO_PENDING);
+        dynamo_queue_destroy(queue);
+
+        settle(runtime);
+        CHECK(get(&calls) == 2 && get(&seen.terminal_events) == 1 && get(&seen.releases) == 1);
+    }
+    dynamo_request_t *finished = sent(runtime, say("x"));
+    counter calls = {0};
+    EVENTUALLY(dynamo_request_status(finished) == DYNAMO_END);
+    CHECK_STATUS(dynamo_request_notify(finished, count_release, &calls), DYNAMO_OK);
+    watch unused;
+    CHECK_STATUS(dynamo_request_set_callback(finished, on_event, &unused, on_release),
+                 DYNAMO_ERROR_INVALID_STATE);
+    EVENTUALLY(get(&calls) == 1);
+    dynamo_request_destroy(finished);
+    dynamo_runtime_destroy(runtime);
+    RELIABILITY(
+        "a request is cancelled before it is sent, with a callback, a queue or a notification",
+        5 * rounds, "exactly one call or event of each");
 }
 
 static void *destroy_thread(void *request) {
@@ -224,7 +287,7 @@ static void many_at_once(void) {
     dynamo_runtime_destroy(runtime);
 }
 
-/* A callback may do anything, so also run a whole runtime of its own. */
+/* A callback may even create and run another runtime. */
 static void on_event_nested(void *user, dynamo_request_t *request, dynamo_response_t *response,
                             int32_t status) {
     (void)request;
@@ -257,6 +320,7 @@ int main(void) {
     RUN(a_request_destroyed_in_its_callback);
     RUN(the_other_ways_to_receive_are_closed);
     RUN(what_was_never_sent_is_released);
+    RUN(cancelled_before_it_is_sent);
     RUN(destroyed_while_it_is_sent);
     RUN(many_at_once);
     RUN(a_callback_may_use_the_library);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request can be ended at any time, from any thread, and ends exactly once. */
+/* A request can be cancelled at any time, from any thread, and ends exactly once. */
 #include <string.h>
 
 #include "support.h"
@@ -82,7 +82,7 @@ static void after_the_end(void) {
     EVENTUALLY(dynamo_request_status(request) == DYNAMO_END);
     CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_END);
-    check_answer(request, "a b", DYNAMO_END); /* nothing of it is lost */
+    check_answer(request, "a b", DYNAMO_END); /* no text is lost */
     shut_down(runtime, 1, 0);
 }
 
@@ -95,7 +95,7 @@ static void *receive_until_cancelled(void *request) {
     while ((response = dynamo_request_recv(request)) != NULL) {
         dynamo_free(response);
     }
-    /* Too late for this thread to have come at all, if the handle is gone. */
+    /* INVALID_HANDLE: this thread started only after the request was destroyed. */
     if (dynamo_last_status() != DYNAMO_ERROR_INVALID_HANDLE) {
         CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_CANCELLED);
         add(&cancelled_readers, 1);
@@ -113,7 +113,7 @@ static void from_outside_while_threads_receive(void (*end)(dynamo_request_t *), 
             readers[r] = spawn(receive_until_cancelled, request);
         }
         EVENTUALLY(get(&waiting) == before + 3);
-        usleep(i % 2 == 0 ? 2000 : 0); /* mostly all are in recv() by now; either way is fine */
+        usleep(i % 2 == 0 ? 2000 : 0); /* usually all are in recv() by now; both cases must work */
         end(request);
         for (int r = 0; r < 3; ++r) {
             join(readers[r]);
@@ -175,7 +175,7 @@ static void shutdown_drains(void) {
     dynamo_request_t *late = say("y");
     CHECK_STATUS(dynamo_request_send(runtime, late), DYNAMO_ERROR_CLOSED);
     CHECK_CONTAINS(dynamo_last_error_json(), "\"fatal\":true");
-    dynamo_runtime_t *other = start_echo(); /* as before, so it may be sent elsewhere */
+    dynamo_runtime_t *other = start_echo(); /* unchanged, so it may be sent to another runtime */
     check_answer(sent(other, late), "y", DYNAMO_END);
     dynamo_runtime_destroy(other);
     check_answer(request, "ab", DYNAMO_END);
@@ -187,7 +187,7 @@ static void shutdown_cancels_what_is_left(void) {
     dynamo_request_t *requests[10];
     for (int i = 0; i < 10; ++i) {
         requests[i] = sent(runtime, say("x"));
-        dynamo_free(dynamo_request_recv(requests[i])); /* it runs */
+        dynamo_free(dynamo_request_recv(requests[i])); /* it is running */
     }
     CHECK_STATUS(dynamo_runtime_shutdown(runtime, 0), DYNAMO_ERROR_DEADLINE_EXCEEDED);
     CHECK_CONTAINS(dynamo_last_error(), "10 request(s)");
@@ -199,7 +199,7 @@ static void shutdown_cancels_what_is_left(void) {
     shut_down(runtime, 0, 10);
 }
 
-/* Whoever has seen the end finds everything about it done. */
+/* Once a receiver has seen the end, the statistics include it and shutdown need not wait for the request. */
 static void the_end_is_the_end(void) {
     for (int i = 0; i < 500; ++i) {
         dynamo_runtime_t *runtime = start_echo();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of data: JSON and bytes, there and back, and through an engine in C. */
+/* Raw requests: JSON and byte payloads, sent and received, also through an engine in C. */
 #include "dynamo_llm/engine.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@ static dynamo_request_t *of_data(int32_t kind, const void *data, size_t length) 
     return request;
 }
 
-/* Receives items until there are `count`, compares each with the data; then the end. */
+/* Receives `count` payloads, compares each with `data`, then expects the end. */
 static void check_items(dynamo_request_t *request, size_t count, const void *data, size_t length,
                         int32_t kind) {
     size_t seen = 0;
@@ -56,7 +56,7 @@ static void a_stream_of_items_is_bounded(void) {
     dynamo_runtime_t *const runtime =
         start("{'engine': 'echo', 'options': {'repeat': 1000}, 'stream': {'capacity': 10}}");
     dynamo_request_t *request = sent(runtime, of_data(DYNAMO_DATA_BYTES, "item", 4));
-    EVENTUALLY(statistic(runtime, "full") > 0); /* nobody reads yet */
+    EVENTUALLY(statistic(runtime, "full") > 0); /* nothing is received yet */
     check_items(request, 1000, "item", 4, DYNAMO_DATA_BYTES);
     request = sent(runtime, of_data(DYNAMO_DATA_BYTES, "item", 4));
     CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
@@ -95,7 +95,7 @@ static void items_as_json(void) {
     dynamo_runtime_destroy(runtime);
 }
 
-/* An engine of data only: it says what it got, and pushes what is wrong. */
+/* A raw engine: it returns its payload, and tries to push invalid ones. */
 static int32_t start_data(void *user, const char *config, void **instance) {
     (void)config;
     *instance = user;
@@ -109,7 +109,7 @@ static int32_t generate_data(void *instance, dynamo_stream_t *stream, const char
     const dynamo_data_t wrong[] = {
         {"{", 1, DYNAMO_DATA_JSON}, {NULL, 1, DYNAMO_DATA_BYTES}, {"x", 1, 0}, {"x", 1, 3}};
     const char *const says[] = {"chunk's data", "chunk.data->bytes is NULL", "kind is 0",
-                                "kind is 3; it is DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES"};
+                                "kind is 3; it must be DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
         const dynamo_chunk_t chunk = {.struct_size = sizeof chunk, .data = &wrong[i]};
         CHECK(dynamo_stream_push(stream, &chunk) < 0);
@@ -117,7 +117,7 @@ static int32_t generate_data(void *instance, dynamo_stream_t *stream, const char
     }
     const dynamo_chunk_t chunk = {.struct_size = sizeof chunk, .data = data};
     CHECK_STATUS(dynamo_stream_push(stream, &chunk), DYNAMO_OK);
-    /* As of a program that was built when the struct was shorter. */
+    /* As in a program that was built when the struct was smaller. */
     dynamo_chunk_t old = chunk;
     old.struct_size = offsetof(dynamo_chunk_t, data);
     CHECK_STATUS(dynamo_stream_push(stream, &old), DYNAMO_OK);
@@ -147,7 +147,7 @@ static void an_engine_of_data(void) {
     check_items(sent(runtime, of_data(DYNAMO_DATA_JSON, "[1]", 3)), 1, "[1]", 3, DYNAMO_DATA_JSON);
     dynamo_request_t *const chat = ask("{'messages': [{'role': 'user', 'content': 'hi'}]}");
     CHECK_STATUS(dynamo_request_send(runtime, chat), DYNAMO_ERROR_NOT_SUPPORTED);
-    CHECK_CONTAINS(dynamo_last_error(), "takes requests of data, and no OpenAI bodies");
+    CHECK_CONTAINS(dynamo_last_error(), "accepts raw requests only, not OpenAI bodies");
     dynamo_request_destroy(chat);
     dynamo_runtime_destroy(runtime);
     CHECK_STATUS(dynamo_engine_unregister("data"), DYNAMO_OK);
@@ -167,7 +167,7 @@ static void what_is_no_data_is_refused(void) {
     dynamo_runtime_t *const scripted = start_script("[]");
     dynamo_request_t *const request = of_data(DYNAMO_DATA_JSON, "1", 1);
     CHECK_STATUS(dynamo_request_send(scripted, request), DYNAMO_ERROR_NOT_SUPPORTED);
-    CHECK_CONTAINS(dynamo_last_error(), "\"scripted\" takes OpenAI bodies");
+    CHECK_CONTAINS(dynamo_last_error(), "\"scripted\" accepts OpenAI bodies");
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(scripted);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An event loop waits for requests by their descriptors, with no thread for each. */
+/* An event loop waits for requests through their file descriptors, without a thread per request. */
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -20,7 +20,7 @@ static void readable_as_long_as_there_is_something(void) {
     CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_PENDING);
     CHECK(!readable(fd));
     CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
-    for (int i = 0; i < 3; ++i) { /* the end stays */
+    for (int i = 0; i < 3; ++i) { /* the end is repeated */
         CHECK(readable(fd));
         CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_ERROR_CANCELLED);
     }
@@ -32,7 +32,7 @@ static void readable_while_a_part_is_left(void) {
     dynamo_runtime_t *runtime = start("{'engine': 'echo'}");
     dynamo_request_t *request = sent(runtime, say("a b c"));
     EVENTUALLY(dynamo_request_status(request) == DYNAMO_END);
-    const int fd = dynamo_request_fd(request); /* asked for only now */
+    const int fd = dynamo_request_fd(request); /* only after it was sent */
     CHECK(readable(fd));
     dynamo_response_t *response;
     CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_OK);
@@ -83,7 +83,7 @@ static void one_thread_waits_for_many(void) {
                 add_response(&answers[which], response);
                 continue;
             }
-            CHECK_STATUS(status, DYNAMO_END); /* never PENDING: the loop was told rightly */
+            CHECK_STATUS(status, DYNAMO_END); /* never PENDING: no spurious wakeup */
             CHECK(answers[which].token_count == 2 * repeat && answers[which].length == 3 * repeat);
             CHECK(epoll_ctl(loop, EPOLL_CTL_DEL, dynamo_request_fd(requests[which]), NULL) == 0);
             dynamo_request_destroy(requests[which]);
@@ -103,7 +103,7 @@ static void descriptors_are_given_back(void) {
         CHECK(dynamo_request_fd(request) >= 0);
         check_answer(request, "a", DYNAMO_END);
     }
-    /* The engine may still hold the last one for a moment. */
+    /* The engine may not have finished with the last one yet. */
     EVENTUALLY(statistic(runtime, "in_flight") == 0);
     EVENTUALLY(count_of("/proc/self/fd") == before);
     dynamo_runtime_destroy(runtime);

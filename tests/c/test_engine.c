@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An engine of the host's own, through the same interface as the library's. */
+/* An engine that the program registers, through the same interface as the built-in engines. */
 #include "dynamo_llm/engine.h"
 
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-/* ---------------------------------------------------------------------- an engine to play with */
+/* ---------------------------------------------------------------- an engine that tests control */
 
 typedef struct lab {
     counter starts;
@@ -16,11 +16,11 @@ typedef struct lab {
     counter spaces;
     counter stops;
     counter releases;
-    counter in_flight;       /* streams that were not given up yet */
+    counter in_flight;       /* streams that are not finished yet */
     dynamo_stream_t *stream; /* of the latest request */
-    int32_t refuse_with;     /* a status that start() or generate() fails with */
+    int32_t refuse_with;     /* status that start() or generate() fails with */
     int refuse_silently;
-    int push_first; /* before it refuses */
+    int push_first; /* before it rejects the request */
     char config[256];
     char body[256];
 } lab;
@@ -99,7 +99,7 @@ static dynamo_runtime_t *open_lab(lab *here, const char *config) {
 
 static void close_lab(lab *here, dynamo_runtime_t *runtime) {
     CHECK_STATUS(dynamo_engine_unregister("lab"), DYNAMO_OK);
-    CHECK(get(&here->releases) == 0); /* an instance is still there */
+    CHECK(get(&here->releases) == 0); /* an instance still exists */
     CHECK_STATUS(dynamo_runtime_shutdown(runtime, -1), DYNAMO_OK);
     CHECK(get(&here->starts) == get(&here->stops));
     CHECK(get(&here->releases) == 1);
@@ -146,7 +146,7 @@ static void a_request_from_its_start_to_its_end(void) {
     chunk.finish_reason = "length";
     CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
     dynamo_usage_t usage = {sizeof usage, 5, 2, 1};
-    finish(&here, "stop", &usage); /* a chunk has said why already */
+    finish(&here, "stop", &usage); /* a chunk has reported the reason already */
     answer whole = receive_all(request);
     CHECK_TEXT(whole.text, "abab");
     CHECK_TEXT(whole.finish_reason, "length");
@@ -156,7 +156,7 @@ static void a_request_from_its_start_to_its_end(void) {
     CHECK_STATUS(dynamo_stream_finish(here.stream, NULL, NULL), DYNAMO_ERROR_INVALID_HANDLE);
     CHECK_STATUS(dynamo_stream_is_cancelled(here.stream), DYNAMO_ERROR_INVALID_HANDLE);
     close_lab(&here, runtime);
-    dynamo_request_destroy(request); /* long after its engine has gone */
+    dynamo_request_destroy(request); /* after its engine was released */
 }
 
 typedef struct work {
@@ -221,12 +221,12 @@ static void waiting_for_space_ends_with_the_request(void) {
         work todo = {here.stream, &here};
         pthread_t thread = spawn(wait_for_space, &todo);
         EVENTUALLY(get(&here.spaces) == 1);
-        usleep(2000); /* mostly it waits by now; either way is fine */
+        usleep(2000); /* usually it waits by now; both cases must work */
         if (how == 0) {
             CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
             CHECK(get(&here.cancels) == 1);
         } else if (how == 1) {
-            finish(&here, NULL, NULL); /* by another thread of the engine */
+            finish(&here, NULL, NULL); /* as if by another thread of the engine */
         } else {
             CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_CANCELLED);
             CHECK(dynamo_stream_is_cancelled(here.stream) == 1);
@@ -275,10 +275,10 @@ static void an_engine_that_refuses(void) {
     CHECK_STATUS(dynamo_stream_finish(here.stream, NULL, NULL), DYNAMO_ERROR_INVALID_HANDLE);
     here.refuse_silently = 1;
     CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_OVERLOADED);
-    CHECK_CONTAINS(dynamo_last_error(), "said no more");
+    CHECK_CONTAINS(dynamo_last_error(), "without a message");
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
     CHECK(statistic(runtime, "in_flight") == 0 && statistic(runtime, "sent") == 0);
-    here.push_first = 1; /* of what it pushes and then does not take, nothing comes */
+    here.push_first = 1; /* chunks pushed before a rejection are dropped */
     CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_OVERLOADED);
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
     here.push_first = 0;
@@ -300,48 +300,121 @@ static void an_engine_that_refuses(void) {
     CHECK(get(&here.releases) == 1 && get(&here.stops) == 0);
 }
 
+static const dynamo_usage_t six_tokens = {sizeof six_tokens, 1, 6, 0};
+
+/* Three choices with interleaved chunks; choice 0 finishes first, with "length". */
+static dynamo_request_t *three_choices(lab *here, dynamo_runtime_t *runtime, const char *body) {
+    dynamo_request_t *request = sent(runtime, ask(body));
+    static const char *const parts[] = {"a0", "b1", "a2", "c0", "d1", "e1"};
+    for (int i = 0; i < 6; ++i) {
+        char text[2] = {parts[i][0], '\0'};
+        dynamo_chunk_t chunk = text_chunk(text);
+        chunk.index = (uint32_t)(parts[i][1] - '0');
+        chunk.finish_reason = i == 3 ? "length" : NULL;
+        CHECK_STATUS(dynamo_stream_push(here->stream, &chunk), DYNAMO_OK);
+    }
+    dynamo_chunk_t chunk = text_chunk("\xe2"); /* choice 1 ends inside a code point */
+    chunk.index = 1;
+    CHECK_STATUS(dynamo_stream_push(here->stream, &chunk), DYNAMO_OK);
+    return request;
+}
+
 static void several_choices(void) {
     lab here;
     dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab'}");
-    for (int streaming = 0; streaming < 2; ++streaming) {
-        dynamo_request_t *request =
-            sent(runtime, ask(streaming ? "{'prompt': 'x', 'n': 3}"
-                                        : "{'prompt': 'x', 'n': 3, 'stream': false}"));
-        static const char *const parts[] = {"a0", "b1", "a2", "c0", "d1", "e1"};
-        for (int i = 0; i < 6; ++i) {
-            char text[2] = {parts[i][0], '\0'};
-            dynamo_chunk_t chunk = text_chunk(text);
-            chunk.index = (uint32_t)(parts[i][1] - '0');
-            chunk.finish_reason = i == 3 ? "length" : NULL;
-            CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+    dynamo_request_t *request = three_choices(&here, runtime, "{'prompt': 'x', 'n': 3}");
+    finish(&here, "stop", &six_tokens);
+    answer choices[3];
+    memset(choices, 0, sizeof choices);
+    dynamo_response_t *response;
+    int with_usage = 0;
+    while ((response = dynamo_request_recv(request)) != NULL) {
+        const uint32_t index = dynamo_response_index(response);
+        CHECK(index < 3);
+        CHECK_TEXT(choices[index].finish_reason, ""); /* nothing follows it */
+        add_response(&choices[index], response);
+    }
+    static const char *const texts[] = {"ac", "bde\xef\xbf\xbd", "a"};
+    static const char *const reasons[] = {"length", "stop", "stop"};
+    for (int i = 0; i < 3; ++i) {
+        CHECK_TEXT(choices[i].text, texts[i]);
+        CHECK_TEXT(choices[i].finish_reason, reasons[i]);
+        with_usage += choices[i].has_usage;
+        answer_free(&choices[i]);
+    }
+    CHECK(with_usage == 1);
+    dynamo_request_destroy(request);
+    close_lab(&here, runtime);
+}
+
+/* With "stream": false, one response has all choices in its JSON. */
+static void several_choices_as_a_whole(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab'}");
+    static const char *const bodies[] = {
+        "{'prompt': 'x', 'n': 3, 'stream': false}",
+        "{'messages': [{'role': 'user', 'content': 'x'}], 'n': 3, 'stream': false}",
+        "{'prompt': 'x', 'n': 3, 'stream': false, 'stream_options': {'include_usage': true}}"};
+    for (int i = 0; i < 3; ++i) {
+        dynamo_request_t *request = three_choices(&here, runtime, bodies[i]);
+        CHECK(dynamo_request_status(request) == DYNAMO_PENDING);
+        finish(&here, "stop", &six_tokens);
+        dynamo_response_t *response = dynamo_request_recv(request);
+        CHECK(dynamo_response_index(response) == 0);
+        CHECK_TEXT(dynamo_response_text(response, NULL), "ac");
+        CHECK_TEXT(dynamo_response_finish_reason(response), "length");
+        dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
+        CHECK_STATUS(dynamo_response_usage(response, &usage), DYNAMO_OK);
+        CHECK(usage.completion_tokens == 6);
+        const char *at = dynamo_response_json(response);
+        for (int k = 0; k < 3; ++k) {
+            static const char *const parts[][3] = {
+                {"\"index\":0", "\"ac\"", "\"length\""},
+                {"\"index\":1", "\"bde\xef\xbf\xbd\"", "\"stop\""},
+                {"\"index\":2", "\"a\"", "\"stop\""},
+            };
+            for (int part = 0; part < 3; ++part) {
+                CHECK_CONTAINS(at, parts[k][part]);
+                at = strstr(at, parts[k][part]) + 1;
+            }
         }
-        dynamo_chunk_t chunk = text_chunk("\xe2"); /* choice 1 breaks off in a code point */
-        chunk.index = 1;
-        CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
-        dynamo_usage_t usage = {sizeof usage, 1, 6, 0};
-        finish(&here, "stop", &usage);
-        answer choices[3];
-        memset(choices, 0, sizeof choices);
-        dynamo_response_t *response;
-        int responses = 0;
-        int with_usage = 0;
-        while ((response = dynamo_request_recv(request)) != NULL) {
-            const uint32_t index = dynamo_response_index(response);
-            CHECK(index < 3);
-            add_response(&choices[index], response);
-            ++responses;
-        }
-        static const char *const texts[] = {"ac", "bde\xef\xbf\xbd", "a"};
-        static const char *const reasons[] = {"length", "stop", "stop"};
-        for (int i = 0; i < 3; ++i) {
-            CHECK_TEXT(choices[i].text, texts[i]);
-            CHECK_TEXT(choices[i].finish_reason, reasons[i]);
-            with_usage += choices[i].has_usage;
-            answer_free(&choices[i]);
-        }
-        CHECK(with_usage == 1 && (streaming || responses == 3));
+        CHECK_CONTAINS(at, "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":6");
+        CHECK(strstr(at, "\"index\"") == NULL);
+        dynamo_free(response);
+        CHECK(dynamo_request_recv(request) == NULL);
+        CHECK_STATUS(dynamo_last_status(), DYNAMO_END);
         dynamo_request_destroy(request);
     }
+    close_lab(&here, runtime);
+}
+
+/* A finished choice rejects further chunks, except empty ones. */
+static void pushes_to_a_finished_choice(void) {
+    lab here;
+    dynamo_runtime_t *runtime = open_lab(&here, "{'engine': 'lab'}");
+    dynamo_request_t *request = three_choices(&here, runtime, "{'prompt': 'x', 'n': 3}");
+    dynamo_chunk_t chunk = text_chunk("");
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+    chunk.finish_reason = "stop";
+    CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_OK);
+    static const uint32_t ids[] = {7};
+    for (int i = 0; i < 3; ++i) {
+        chunk = text_chunk(i == 0 ? "more" : "");
+        chunk.token_ids = i == 1 ? ids : NULL;
+        chunk.token_count = i == 1 ? 1 : 0;
+        chunk.delta_json = i == 2 ? "{\"refusal\": \"no\"}" : NULL;
+        CHECK_STATUS(dynamo_stream_push(here.stream, &chunk), DYNAMO_ERROR_INVALID_ARGUMENT);
+        CHECK_CONTAINS(dynamo_last_error(), "choice 0 already has its finish_reason");
+    }
+    finish(&here, "stop", NULL);
+    dynamo_response_t *response;
+    int responses_of_0 = 0;
+    while ((response = dynamo_request_recv(request)) != NULL) {
+        responses_of_0 += dynamo_response_index(response) == 0;
+        dynamo_free(response);
+    }
+    CHECK(responses_of_0 == 2);
+    dynamo_request_destroy(request);
     close_lab(&here, runtime);
 }
 
@@ -353,7 +426,7 @@ static void registrations_that_are_wrong(void) {
         CHECK_STATUS(dynamo_engine_register(names[i], &lab_engine, &here, lab_release),
                      DYNAMO_ERROR_INVALID_ARGUMENT);
     }
-    CHECK_CONTAINS(dynamo_last_error(), "\"scripted\" is registered already");
+    CHECK_CONTAINS(dynamo_last_error(), "\"scripted\" is already registered");
     CHECK_STATUS(dynamo_engine_register("lab", NULL, &here, lab_release),
                  DYNAMO_ERROR_INVALID_ARGUMENT);
     static const char *const missing[] = {"start", "generate", "cancel", "stop", "struct_size"};
@@ -429,6 +502,8 @@ int main(void) {
     RUN(an_error_with_details);
     RUN(an_engine_that_refuses);
     RUN(several_choices);
+    RUN(several_choices_as_a_whole);
+    RUN(pushes_to_a_finished_choice);
     RUN(registrations_that_are_wrong);
     RUN(cancelled_while_generate_runs);
     return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whatever a caller gets wrong, it is told what, where, and what would be right. */
+/* Errors name what is wrong, where it is, and what would be right. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +40,14 @@ static const struct bad configs[] = {
     {"{'stream': {'capacity': 1.5}}", DYNAMO_ERROR_INVALID_CONFIG, "a number with a fraction"},
     {"{'stream': {'when_full': 'drop'}}", DYNAMO_ERROR_INVALID_CONFIG, "one of block, fail"},
     {"{'python': {'path': ['a', 1]}}", DYNAMO_ERROR_INVALID_CONFIG, "array of strings"},
+    {"{'python': {'path': ['a\\u0000b']}}", DYNAMO_ERROR_INVALID_CONFIG,
+     "NUL character: \"a\\u0000b"},
+    {"{'python': {'executable': '/bin/sh\\u0000x'}}", DYNAMO_ERROR_INVALID_CONFIG, "NUL character"},
+    {"{'engine': 'echo\\u0000x'}", DYNAMO_ERROR_INVALID_CONFIG, "\"engine\" of the configuration"},
+    {"{'engine': 'echo', 'name': 'a\\u0000\\nb'}", DYNAMO_ERROR_INVALID_CONFIG, "NUL character"},
+    {"{'model': '/etc\\u0000/x'}", DYNAMO_ERROR_INVALID_CONFIG, "NUL character"},
+    {"{'engine': 'echo', 'mod\\u0000el': 'a'}", DYNAMO_ERROR_INVALID_CONFIG,
+     "did you mean \"model\"?"},
     {"{'engine': 'echo', 'options': {'repaet': 1}}", DYNAMO_ERROR_INVALID_CONFIG,
      "did you mean \"options.repeat\"?"},
     {"{'engine': 'echo', 'options': {'repeat': 0}}", DYNAMO_ERROR_INVALID_CONFIG, "from 1 to"},
@@ -56,7 +64,8 @@ static const struct bad bodies[] = {
     {"{'prompt': 'a'", DYNAMO_ERROR_INVALID_JSON, "line 1, column 15"},
     {"[]", DYNAMO_ERROR_INVALID_REQUEST, "not an array"},
     {"{}", DYNAMO_ERROR_INVALID_REQUEST, "needs one of \"messages\""},
-    {"{'mesages': []}", DYNAMO_ERROR_INVALID_REQUEST, "did you mean \"messages\" by \"mesages\"?"},
+    {"{'mesages': []}", DYNAMO_ERROR_INVALID_REQUEST,
+     "did you mean \"messages\" instead of \"mesages\"?"},
     {"{'prompt': 'a', 'input': 'b'}", DYNAMO_ERROR_INVALID_REQUEST, "only one of"},
     {"{'messages': [], 'prompt': 'a', 'input': 'b'}", DYNAMO_ERROR_INVALID_REQUEST, "only one of"},
     {"{'messages': []}", DYNAMO_ERROR_INVALID_REQUEST, "is empty"},
@@ -76,10 +85,78 @@ static const struct bad bodies[] = {
     {"{'prompt': 'a', 'temperature': 2.5}", DYNAMO_ERROR_INVALID_REQUEST, "from 0 to 2, not 2.5"},
     {"{'prompt': 'a', 'top_p': -0.1}", DYNAMO_ERROR_INVALID_REQUEST, "from 0 to 1"},
     {"{'prompt': 'a', 'n': 0}", DYNAMO_ERROR_INVALID_REQUEST, "from 1 to 128"},
+    {"{'prompt': 'a', 'stream_options': {'include_usage': 1}}", DYNAMO_ERROR_INVALID_REQUEST,
+     "stream_options.include_usage"},
+    {"{'prompt': 'a', 'stream_options': {'include': true}}", DYNAMO_ERROR_INVALID_REQUEST,
+     "stream_options.include"},
+    {"{'prompt': 'a', 'stream_options': {'continuous_usage_stats': true}}",
+     DYNAMO_ERROR_NOT_SUPPORTED, "stream_options.continuous_usage_stats"},
     {"{'prompt': 'a', 'n': 129}", DYNAMO_ERROR_INVALID_REQUEST, "from 1 to 128"},
     {"{'prompt': 'a', 'stream': 'no'}", DYNAMO_ERROR_INVALID_REQUEST,
      "true or false, not a string"},
     {"{'prompt': 'a', 'stop': 3}", DYNAMO_ERROR_INVALID_REQUEST, "a string or an array"},
+    {"{'prompt': 'a', 'stop': ['b', 3]}", DYNAMO_ERROR_INVALID_REQUEST, "\"stop[1]\""},
+    {"{'prompt': 'a', 'stop': ['b', '']}", DYNAMO_ERROR_INVALID_REQUEST, "not empty"},
+    {"{'prompt': 'a', 'stop': [null]}", DYNAMO_ERROR_INVALID_REQUEST, "not null"},
+    {"{'prompt': 'a', 'stop': {'a': 1}}", DYNAMO_ERROR_INVALID_REQUEST, "a string or an array"},
+    {"{'prompt': 'a', 'bad_words': [1]}", DYNAMO_ERROR_INVALID_REQUEST, "\"bad_words[0]\""},
+    {"{'prompt': 'a', 'stop_token_ids': [-1]}", DYNAMO_ERROR_INVALID_REQUEST, "not -1"},
+    {"{'prompt': 'a', 'stop_token_ids': [4294967296]}", DYNAMO_ERROR_INVALID_REQUEST,
+     "from 0 to 4294967295"},
+    {"{'prompt': 'a', 'allowed_token_ids': [1.0]}", DYNAMO_ERROR_INVALID_REQUEST,
+     "a number with a fraction"},
+    {"{'prompt': 'a', 'allowed_token_ids': [true]}", DYNAMO_ERROR_INVALID_REQUEST, "a boolean"},
+    {"{'prompt': [1, -2]}", DYNAMO_ERROR_INVALID_REQUEST, "\"prompt[1]\""},
+    {"{'prompt': [1.5]}", DYNAMO_ERROR_INVALID_REQUEST, "\"prompt[0]\""},
+    {"{'prompt': [[1], [true]]}", DYNAMO_ERROR_INVALID_REQUEST, "\"prompt[1][0]\""},
+    {"{'prompt': ['a', 3]}", DYNAMO_ERROR_INVALID_REQUEST, "\"prompt[1]\""},
+    {"{'input': [null]}", DYNAMO_ERROR_INVALID_REQUEST, "\"input[0]\""},
+    {"{'prompt': 'a', 'logit_bias': {'x': 1}}", DYNAMO_ERROR_INVALID_REQUEST, "not \"x\""},
+    {"{'prompt': 'a', 'logit_bias': {'-1': 1}}", DYNAMO_ERROR_INVALID_REQUEST, "not \"-1\""},
+    {"{'prompt': 'a', 'logit_bias': {'': 1}}", DYNAMO_ERROR_INVALID_REQUEST, "not \"\""},
+    {"{'prompt': 'a', 'logit_bias': {'4294967296': 1}}", DYNAMO_ERROR_INVALID_REQUEST,
+     "4294967296"},
+    {"{'prompt': 'a', 'logit_bias': {'5': 100.5}}", DYNAMO_ERROR_INVALID_REQUEST, "not 100.5"},
+    {"{'prompt': 'a', 'logit_bias': {'5': true}}", DYNAMO_ERROR_INVALID_REQUEST, "not a boolean"},
+    {"{'prompt': 'a', 'logit_bias': [5]}", DYNAMO_ERROR_INVALID_REQUEST, "an object"},
+    {"{'prompt': 'a', 'frequency_penalty': 2.5}", DYNAMO_ERROR_INVALID_REQUEST, "from -2 to 2"},
+    {"{'prompt': 'a', 'temperature': true}", DYNAMO_ERROR_INVALID_REQUEST, "not a boolean"},
+    {"{'prompt': 'a', 'max_tokens': true}", DYNAMO_ERROR_INVALID_REQUEST, "not a boolean"},
+    {"{'prompt': 'a', 'max_tokens': 5.0}", DYNAMO_ERROR_INVALID_REQUEST, "an integer"},
+    {"{'prompt': 'a', 'max_tokens': 4294967296}", DYNAMO_ERROR_INVALID_REQUEST, "not 4294967296"},
+    {"{'prompt': 'a', 'max_tokens': 18446744073709551616}", DYNAMO_ERROR_INVALID_REQUEST,
+     "a number of more than 64 bits"},
+    {"{'prompt': 'a', 'n': 4294967297}", DYNAMO_ERROR_INVALID_REQUEST, "from 1 to 128"},
+    {"{'prompt': 'a', 'top_k': -2}", DYNAMO_ERROR_INVALID_REQUEST, "not -2"},
+    {"{'prompt': 'a', 'seed': 9223372036854775808}", DYNAMO_ERROR_INVALID_REQUEST,
+     "from -9223372036854775808 to 9223372036854775807, not 9223372036854775808"},
+    {"{'prompt': 'a', 'seed': -9223372036854775809}", DYNAMO_ERROR_INVALID_REQUEST, "64 bits"},
+    {"{'prompt': 'a', 'priority': 2147483648}", DYNAMO_ERROR_INVALID_REQUEST, "not 2147483648"},
+    {"{'prompt': 'a', 'priority': -9223372036854775808}", DYNAMO_ERROR_INVALID_REQUEST,
+     "from -2147483648 to 2147483647, not -9223372036854775808"},
+    {"{'prompt': 'a', 'nvext': {'agent_hints': {'priority': -9223372036854775808}}}",
+     DYNAMO_ERROR_INVALID_REQUEST, "\"nvext.agent_hints.priority\""},
+    {"{'prompt': 'a', 'nvext': {'agent_hints': {'priority': 18446744073709551615}}}",
+     DYNAMO_ERROR_INVALID_REQUEST, "not 18446744073709551615"},
+    {"{'prompt': 'a', 'nvext': {'agent_hints': {'priority': 1.5}}}", DYNAMO_ERROR_INVALID_REQUEST,
+     "an integer"},
+    {"{'prompt': 'a', 'nvext': {'agent_hints': 3}}", DYNAMO_ERROR_INVALID_REQUEST, "an object"},
+    {"{'prompt': 'a', 'temperature': NaN}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a', 'temperature': -Infinity}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a', 'temperature': 1e400}", DYNAMO_ERROR_INVALID_JSON, "1e400"},
+    {"{'prompt': 'a', 'temperature': -1e400}", DYNAMO_ERROR_INVALID_JSON, "-1e400"},
+    {"{'prompt': 'a', 'temperature': 01}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a', 'temperature': .5}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a', 'temperature': 5.}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a', 'temperature': +1}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a', 'temperature': 0x1}", DYNAMO_ERROR_INVALID_JSON, "column"},
+    {"{'prompt': 'a'} x", DYNAMO_ERROR_INVALID_JSON, "column 17"},
+    {"{'prompt': 'a'}{}", DYNAMO_ERROR_INVALID_JSON, "column 16"},
+    {"{'prompt': 'a',}", DYNAMO_ERROR_INVALID_JSON, "column 16"},
+    {"/*x*/{'prompt': 'a'}", DYNAMO_ERROR_INVALID_JSON, "column 1"},
+    {"{'prompt': 'a\nb'}", DYNAMO_ERROR_INVALID_JSON, "control character"},
+    {"{'prompt': '\\ud800'}", DYNAMO_ERROR_INVALID_JSON, "surrogate"},
+    {"{'prompt': '\\udc00\\ud800'}", DYNAMO_ERROR_INVALID_JSON, "surrogate"},
     {"{'input': 'a', 'encoding_format': 'hex'}", DYNAMO_ERROR_INVALID_REQUEST, "float, base64"},
     {"{'input': 'a', 'max_tokens': 3}", DYNAMO_ERROR_INVALID_REQUEST, "unknown key"},
 };
@@ -141,14 +218,69 @@ static void check_depth(size_t depth) {
     free(text);
 }
 
-/* Editors of Windows write it in front of files. */
+/* Some Windows editors write one at the start of a file. */
 static void a_byte_order_mark(void) {
     dynamo_runtime_t *runtime = dynamo_runtime_create("\xef\xbb\xbf{\"engine\": \"echo\"}");
     CHECK(runtime != NULL);
     check_answer(sent(runtime, ask("\xef\xbb\xbf{'prompt': 'a'}")), "a", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
     check_bad(make_runtime, "\xef\xbb\xbf{]", DYNAMO_ERROR_INVALID_JSON, "line 1, column");
+    check_bad(make_runtime, "\xef\xbb\xbf\xef\xbb\xbf{}", DYNAMO_ERROR_INVALID_JSON,
+              "byte order mark");
+    check_bad(make_request, "\xef\xbb\xbf\xef\xbb\xbf{\"prompt\": \"a\"}",
+              DYNAMO_ERROR_INVALID_JSON, "byte order mark");
     RELIABILITY("a byte order mark in front of a configuration or a body", 3, "it is left out");
+}
+
+static void check_data(const char *text, size_t length, int32_t status) {
+    dynamo_request_t *request = dynamo_request_create_data(DYNAMO_DATA_JSON, text, length);
+    CHECK_STATUS(dynamo_last_status(), status);
+    CHECK((request != NULL) == (status == DYNAMO_OK));
+    if (request != NULL) {
+        dynamo_request_destroy(request);
+    }
+}
+
+/* Otherwise, JSON parsers could disagree about where the text ends. */
+static void nothing_comes_after_the_json(void) {
+    check_data("1\0garbage", 9, DYNAMO_ERROR_INVALID_JSON);
+    CHECK_CONTAINS(dynamo_last_error(), "(byte 1): a NUL byte");
+    check_data("1\0", 2, DYNAMO_ERROR_INVALID_JSON);
+    check_data("\0", 1, DYNAMO_ERROR_INVALID_JSON);
+    check_data("{\"a\": \"b\0c\"}", 12, DYNAMO_ERROR_INVALID_JSON);
+    check_data("", 0, DYNAMO_ERROR_INVALID_JSON);
+    check_data("1 2", 3, DYNAMO_ERROR_INVALID_JSON);
+    check_data(
+        "\xef\xbb\xbf\xef\xbb\xbf"
+        "1",
+        7, DYNAMO_ERROR_INVALID_JSON);
+    check_data(
+        "\xef\xbb\xbf"
+        "1",
+        4, DYNAMO_OK);
+    check_data("\"\xff\"", 3, DYNAMO_ERROR_INVALID_JSON);
+    check_data("\"\xed\xa0\x80\"", 5, DYNAMO_ERROR_INVALID_JSON); /* half of a surrogate pair */
+    check_data("\"\xc0\xaf\"", 4, DYNAMO_ERROR_INVALID_JSON);     /* overlong */
+    check_data(" 1\n", 3, DYNAMO_OK);
+    check_data("1e400", 5, DYNAMO_ERROR_INVALID_JSON);
+    check_data("1e-400", 6, DYNAMO_OK);
+    check_data("-0", 2, DYNAMO_OK);
+    check_data("123456789012345678901234567890", 30, DYNAMO_OK);
+    RELIABILITY(
+        "data or a body has bytes after the JSON, a second byte order mark, or broken UTF-8", 12,
+        "INVALID_JSON");
+}
+
+/* As in the JSON parsers of Python and Rust, which receive the same text. */
+static void the_last_of_two_keys_counts(void) {
+    check_bad(make_request, "{\"prompt\": \"a\", \"n\": 1, \"n\": 0}", DYNAMO_ERROR_INVALID_REQUEST,
+              "from 1 to 128, not 0");
+    dynamo_request_destroy(ask("{'prompt': 3, 'n': 0, 'n': 1, 'prompt': 'b'}"));
+    dynamo_runtime_t *runtime = start(
+        "{'engine': 'nope', 'options': {'repeat': 9}, 'engine': 'echo', "
+        "'options': {'chunk_tokens': 1}}");
+    check_answer(sent(runtime, ask("{'prompt': 'a', 'prompt': 'b'}")), "b", DYNAMO_END);
+    dynamo_runtime_destroy(runtime);
 }
 
 static void too_deep_nesting(void) {
@@ -168,7 +300,7 @@ static void too_long_texts(void) {
     check_bad(make_request, text, DYNAMO_ERROR_INVALID_JSON, "at most 67108864 (64 MiB)");
     check_bad(make_runtime, text, DYNAMO_ERROR_INVALID_JSON, "at most 67108864 (64 MiB)");
     text[limit] = '\0';
-    dynamo_request_destroy(ask(text)); /* just fits */
+    dynamo_request_destroy(ask(text)); /* exactly at the limit */
     free(text);
     RELIABILITY("a configuration or a body of more than 64 MiB", 2,
                 "INVALID_JSON, without reading it");
@@ -180,7 +312,7 @@ static void an_engine_that_does_not_exist(void) {
         CHECK_CONTAINS(dynamo_last_error(), "\"ehco\"");
         CHECK_CONTAINS(dynamo_last_error(), "scripted");
         CHECK_CONTAINS(dynamo_last_error(), "did you mean \"echo\"?");
-    } else { /* it was looked for in Python, too */
+    } else { /* the search included Python */
         CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_PYTHON_UNAVAILABLE);
     }
 }
@@ -196,6 +328,62 @@ static void what_the_native_engines_cannot_do(void) {
         dynamo_request_destroy(request);
     }
     CHECK(statistic(runtime, "in_flight") == 0 && statistic(runtime, "sent") == 0);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void echo_refuses_what_needs_a_model(void) {
+    dynamo_runtime_t *runtime = start_echo();
+    static const char *const refused[][2] = {
+        {"tools", "[{'type': 'function', 'function': {'name': 'f'}}]"},
+        {"tool_choice", "'required'"},
+        {"logprobs", "true"},
+        {"top_logprobs", "2"},
+        {"response_format", "{'type': 'json_object'}"},
+        {"guided_json", "{}"},
+        {"guided_regex", "'a'"},
+        {"guided_choice", "['a']"},
+        {"stop", "['a']"},
+        {"stop", "'a'"},
+        {"stop_token_ids", "[1]"},
+        {"logit_bias", "{'1': 5}"},
+        {"min_tokens", "3"},
+        {"adapter", "'lora'"},
+        {"chat_template", "'x'"},
+        {"continue_final_message", "true"},
+    };
+    char body[300];
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; ++i) {
+        snprintf(body, sizeof body, "{'messages': [{'role': 'user', 'content': 'a'}], '%s': %s}",
+                 refused[i][0], refused[i][1]);
+        dynamo_request_t *request = ask(body);
+        CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_NOT_SUPPORTED);
+        snprintf(body, sizeof body, "\"%s\" of the request is not supported by the engine \"echo\"",
+                 refused[i][0]);
+        CHECK_CONTAINS(dynamo_last_error(), body);
+        dynamo_request_destroy(request);
+    }
+    static const char *const completions[] = {"'echo': true", "'suffix': 'b'", "'best_of': 2",
+                                              "'logprobs': 0"};
+    for (size_t i = 0; i < sizeof completions / sizeof *completions; ++i) {
+        snprintf(body, sizeof body, "{'prompt': 'a', %s}", completions[i]);
+        dynamo_request_t *request = ask(body);
+        CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_ERROR_NOT_SUPPORTED);
+        dynamo_request_destroy(request);
+    }
+    dynamo_request_t *picture =
+        ask("{'messages': [{'role': 'user', 'content': [{'type': 'image_url',"
+            " 'image_url': {'url': 'data:,'}}, {'type': 'text', 'text': 'a'}]}]}");
+    CHECK_STATUS(dynamo_request_send(runtime, picture), DYNAMO_ERROR_NOT_SUPPORTED);
+    CHECK_CONTAINS(dynamo_last_error(), "a part of type \"image_url\"");
+    dynamo_request_destroy(picture);
+    /* Accepted: values that request nothing, and sampling parameters, which a deterministic answer satisfies. */
+    check_answer(
+        sent(runtime,
+             ask("{'messages': [{'role': 'user', 'content': 'a b'}], 'tools': [],"
+                 " 'tool_choice': 'auto', 'logprobs': false, 'top_logprobs': 0, 'stop': [],"
+                 " 'response_format': {'type': 'text'}, 'logit_bias': {}, 'min_tokens': 0,"
+                 " 'guided_regex': null, 'temperature': 1.5, 'top_p': 0.5, 'seed': 1}")),
+        "a b", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
 }
 
@@ -225,7 +413,7 @@ static void null_handles(void) {
 
 static void a_tokenizer_needs_python(void) {
     CHECK(dynamo_tokenizer_create("{\"modle\": \"x\"}") == NULL);
-    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG); /* looked at first */
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG); /* checked first */
     CHECK(dynamo_tokenizer_create("{}") == NULL);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_PYTHON_UNAVAILABLE);
     CHECK_CONTAINS(dynamo_last_error_json(), "\"layer\":\"embed\"");
@@ -279,7 +467,7 @@ static void each_thread_has_its_last_error(void) {
                    "{\"status\":-1,\"name\":\"DYNAMO_ERROR_INVALID_ARGUMENT\"");
     CHECK_CONTAINS(dynamo_last_error_json(), "\"layer\":\"core\"");
     CHECK_CONTAINS(dynamo_last_error_json(), "\"retriable\":false,\"fatal\":false");
-    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_ARGUMENT); /* looking changes nothing */
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_ARGUMENT); /* reading keeps the error */
     dynamo_request_t *request = say("a");
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
     CHECK_TEXT(dynamo_last_error(), "");
@@ -334,10 +522,13 @@ int main(void) {
     RUN(bad_bodies);
     RUN(long_keys_are_cut_between_code_points);
     RUN(a_byte_order_mark);
+    RUN(nothing_comes_after_the_json);
+    RUN(the_last_of_two_keys_counts);
     RUN(too_deep_nesting);
     RUN(too_long_texts);
     RUN(an_engine_that_does_not_exist);
     RUN(what_the_native_engines_cannot_do);
+    RUN(echo_refuses_what_needs_a_model);
     RUN(odd_but_valid_bodies_are_served);
     RUN(null_handles);
     RUN(a_tokenizer_needs_python);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program may end at any moment, in any way, without a crash or a hang. Each way is a process. */
+/* A program may end at any moment, in any way, without a crash or a hang. Each way runs in its own process. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -94,7 +94,7 @@ static void clean_up(void) {
 }
 
 static int cleaned_up_by_atexit(void) {
-    CHECK(atexit(clean_up) == 0); /* runs after what the library may have registered */
+    CHECK(atexit(clean_up) == 0); /* runs after any handler that the library registers */
     start_streaming();
     sent(runtime, request);
     CHECK(atexit(use_everything) == 0);
@@ -111,7 +111,7 @@ static pthread_key_t key;
 static void destroy_at_thread_end(void *unused) {
     (void)unused;
     clean_up();
-    /* The thread's own data is destroyed by and by: again, after the library's. */
+    /* Sets the key again, to run in later rounds too, after the destructor of the library's key. */
     static int rounds;
     request = NULL;
     if (++rounds < 3) {

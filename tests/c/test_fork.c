@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A forked child is told that it may not use what its parent opened; the parent goes on. */
+/* A forked child gets DYNAMO_ERROR_FORKED once its parent has used the library; the parent continues. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -18,7 +18,7 @@ static void check_forked(int32_t status) {
 }
 
 static void child(void) {
-    alarm(60); /* is not inherited */
+    alarm(60); /* alarms are not inherited */
     void *const handles[] = {runtime, request, response, NULL};
     for (size_t h = 0; h < 4; ++h) {
         for (size_t i = 0; i < call_count; ++i) {
@@ -37,11 +37,11 @@ static void child(void) {
     check_forked(dynamo_engine_unregister("echo"));
     check_forked(DYNAMO_LLM_VERSION_CHECK());
     dynamo_log_write(DYNAMO_LOG_ERROR, "test", "lost");
-    /* What never fails, does not. */
+    /* Functions documented never to fail still work. */
     CHECK(dynamo_abi_version() == DYNAMO_LLM_ABI_VERSION);
     CHECK_TEXT(dynamo_status_name(DYNAMO_ERROR_FORKED), "DYNAMO_ERROR_FORKED");
     CHECK_CONTAINS(dynamo_config_schema(), "capacity");
-    exit(42); /* with atexit handlers and destructors */
+    exit(42); /* runs atexit handlers and destructors */
 }
 
 static void check_child(void) {

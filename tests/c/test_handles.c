@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A wrong handle is an error and never a crash; children outlive their parents. */
+/* An invalid handle causes an error, never a crash; children may outlive their parents. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 
 static int live_cancel_count;
 
-/* An engine that only keeps the stream, so that there is a live handle of each kind. */
+/* An engine that only keeps its stream, so that a live handle of each type exists. */
 static dynamo_stream_t *kept;
 static int32_t keeper_start(void *user, const char *config, void **instance) {
     (void)user, (void)config;
@@ -37,7 +37,7 @@ static const dynamo_engine_t keeper = {
     .stop = keeper_stop,
 };
 
-static long rejected; /* calls */
+static long rejected; /* number of calls */
 
 static void check_rejected(void *handle, int kind) {
     for (size_t i = 0; i < call_count; ++i) {
@@ -102,7 +102,7 @@ static void of_another_type_or_stale(void) {
     dynamo_queue_destroy(queue);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
     check_rejected(queue, -1);
-    /* Nothing of that did any harm. */
+    /* The valid handles still work. */
     CHECK_TEXT(dynamo_response_text(response, NULL), "hi");
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
     CHECK(live_cancel_count == 0);
@@ -116,9 +116,9 @@ static void of_another_type_or_stale(void) {
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
     void *const stale[] = {runtime, request, response, kept};
     for (int i = 0; i < 4; ++i) {
-        check_rejected(stale[i], -1); /* use after, and double, destroy and free */
+        check_rejected(stale[i], -1); /* use after destroy or free, and double destroy or free */
     }
-    /* The slots are used again, and the old handles are no less stale. */
+    /* The old handles stay stale when their slots are reused. */
     for (int round = 0; round < 100; ++round) {
         dynamo_runtime_t *again = start_echo();
         dynamo_request_t *next = sent(again, say("b"));
@@ -142,7 +142,7 @@ static void of_another_type_or_stale(void) {
 
 static void foreign_pointers(void) {
     const long before = rejected;
-    dynamo_runtime_t *runtime = start_echo(); /* so that there are live handles */
+    dynamo_runtime_t *runtime = start_echo(); /* so that live handles exist */
     dynamo_request_t *request = say("a");
     char on_the_stack[64] = "stack";
     char *allocated = malloc(64);
@@ -160,7 +160,7 @@ static void foreign_pointers(void) {
             ++rejected;
         }
     }
-    for (int bit = 0; bit < 64; ++bit) { /* handles with one bit wrong, also in the type */
+    for (int bit = 0; bit < 64; ++bit) { /* handles with one bit flipped, type bits included */
         void *wrong = (void *)((uintptr_t)request ^ (uintptr_t)1 << bit);
         if (wrong != (void *)runtime) {
             check_rejected(wrong, -1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The library leaves its host as it was: signals, locale, umask, folder, standard output. */
+/* The library does not change process state of the program: signals, locale, umask, working directory, stdout. */
 #include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ static host *look(void) {
     CHECK(seen != NULL);
     for (int number = 1; number < signal_count; ++number) {
         sigaction(number, NULL,
-                  &seen->actions[number]); /* some are libc's own and cannot be asked */
+                  &seen->actions[number]); /* some are reserved by libc and cannot be queried */
     }
     CHECK(pthread_sigmask(SIG_SETMASK, NULL, &seen->mask) == 0);
     snprintf(seen->locale, sizeof seen->locale, "%s", setlocale(LC_ALL, NULL));
@@ -126,7 +126,7 @@ static void signals_reach_the_hosts_threads_only(void) {
     dynamo_runtime_t *runtime =
         start("{'engine': 'echo', 'options': {'repeat': 1000000000}, 'stream': {'capacity': 64}}");
     dynamo_request_t *request = sent(runtime, say("a"));
-    use_everything(); /* all of the library's threads are there now */
+    use_everything(); /* starts all threads of the library */
     sigset_t blocked;
     sigset_t before;
     sigemptyset(&blocked);
@@ -136,7 +136,7 @@ static void signals_reach_the_hosts_threads_only(void) {
         CHECK(kill(getpid(), SIGUSR1) == 0);
         dynamo_free(dynamo_request_recv(request));
     }
-    CHECK(get(&handled) == 0); /* it waits for this thread */
+    CHECK(get(&handled) == 0); /* it is pending for this thread */
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     EVENTUALLY(get(&handled) == 1);
     CHECK(get(&handled_elsewhere) == 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Limits of a runtime: what waits, what is refused, and how what waits ends. */
+/* Limits of a runtime: which requests are queued, which are rejected, and how queued requests end. */
 #include "dynamo_llm/engine.h"
 
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static void what_is_over_the_limits_is_refused_at_once(void) {
     CHECK(statistic(runtime, "queued") == 2);
     dynamo_request_t *third = say_script("[{'text': 'third'}]");
     CHECK_STATUS(dynamo_request_send(runtime, third), DYNAMO_ERROR_OVERLOADED);
-    CHECK_CONTAINS(dynamo_last_error(), "1 requests are running and 2 are waiting");
+    CHECK_CONTAINS(dynamo_last_error(), "1 requests are running and 2 are queued");
     char details[1000];
     snprintf(details, sizeof details, "%s", dynamo_last_error_json());
     CHECK_CONTAINS(details, "\"retriable\":true");
@@ -30,7 +30,7 @@ static void what_is_over_the_limits_is_refused_at_once(void) {
     dynamo_request_destroy(running);
     check_answer(first, "first", DYNAMO_END);
     check_answer(second, "second", DYNAMO_END);
-    /* What was refused is as before. */
+    /* A rejected request is unchanged and can be sent again. */
     check_answer(sent(runtime, third), "third", DYNAMO_END);
     CHECK(statistic(runtime, "sent") == 4);
     CHECK(statistic(runtime, "queued") == 0);
@@ -81,7 +81,7 @@ static void total_deadline_of_the_configuration(void) {
 typedef struct order {
     counter next;
     counter done;
-    long places[3];
+    long places[5];
 } order;
 
 typedef struct ticket {
@@ -97,7 +97,8 @@ static void note_order(void *user, dynamo_request_t *request, dynamo_response_t 
     if (response == NULL) {
         add(&its->all->done, 1);
     } else if (its->all->places[its->number] == 0) {
-        /* The next one starts after this one's text; that of its end may come first. */
+        /* The first event defines the order: the next request starts only after this request's text, but may start
+           before this request's terminal event. */
         its->all->places[its->number] = add(&its->all->next, 1);
     }
     dynamo_free(response);
@@ -106,15 +107,17 @@ static void note_order(void *user, dynamo_request_t *request, dynamo_response_t 
 static void the_highest_priority_goes_first(void) {
     dynamo_runtime_t *runtime = start("{'engine': 'scripted', 'limits': {'max_concurrent': 1}}");
     dynamo_request_t *running = sent(runtime, say_script(STALL));
-    const char *bodies[3] = {
+    const char *bodies[5] = {
         "{'prompt': '[{\\'text\\': \\'a\\'}]'}",
         "{'prompt': '[{\\'text\\': \\'b\\'}]', 'priority': 5}",
         "{'prompt': '[{\\'text\\': \\'c\\'}]', 'nvext': {'agent_hints': {'priority': 9}}}",
+        "{'prompt': '[{\\'text\\': \\'b\\'}]', 'priority': -2147483648}",
+        "{'prompt': '[{\\'text\\': \\'b\\'}]', 'priority': 2147483647}",
     };
-    order all = {{0}, {0}, {0, 0, 0}};
-    ticket tickets[3];
-    dynamo_request_t *requests[3];
-    for (int i = 0; i < 3; ++i) {
+    order all = {{0}, {0}, {0, 0, 0, 0, 0}};
+    ticket tickets[5];
+    dynamo_request_t *requests[5];
+    for (int i = 0; i < 5; ++i) {
         requests[i] = ask(bodies[i]);
         tickets[i] = (ticket){&all, i};
         CHECK_STATUS(dynamo_request_set_callback(requests[i], note_order, &tickets[i], NULL),
@@ -122,9 +125,10 @@ static void the_highest_priority_goes_first(void) {
         sent(runtime, requests[i]);
     }
     dynamo_request_destroy(running);
-    EVENTUALLY(get(&all.done) == 3);
-    CHECK(all.places[2] < all.places[1] && all.places[1] < all.places[0]);
-    for (int i = 0; i < 3; ++i) {
+    EVENTUALLY(get(&all.done) == 5);
+    CHECK(all.places[4] < all.places[2] && all.places[2] < all.places[1] &&
+          all.places[1] < all.places[0] && all.places[0] < all.places[3]);
+    for (int i = 0; i < 5; ++i) {
         dynamo_request_destroy(requests[i]);
     }
     dynamo_runtime_destroy(runtime);
@@ -143,7 +147,7 @@ static void tokens_in_flight_are_limited(void) {
     CHECK_TEXT(dynamo_response_text(response, NULL), "x");
     dynamo_free(response);
     dynamo_request_destroy(waits);
-    /* What is larger than the limit runs alone. */
+    /* A request larger than the limit runs alone. */
     dynamo_request_t *large = sent(runtime, ask("{'prompt': 'a', 'max_tokens': 1000}"));
     CHECK(statistic(runtime, "queued") == 1);
     dynamo_request_destroy(fits);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Several models in a runtime, what engines say of theirs, metrics, and timing. */
+/* Several models in a runtime, model descriptions from engines, metrics, and timings. */
 #include "dynamo_llm/engine.h"
 
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-/* An engine whose answer is its user pointer's name, and that describes itself. */
+/* An engine that answers with the name in its user pointer, and that has a description. */
 typedef struct named {
     const char *name;
     const char *description;
@@ -140,7 +140,7 @@ static void check_rejected(const char *config, int32_t status, const char *messa
 }
 
 static void wrong_models_are_refused(void) {
-    check_rejected("{'models': []}", DYNAMO_ERROR_INVALID_CONFIG, "needs one at least");
+    check_rejected("{'models': []}", DYNAMO_ERROR_INVALID_CONFIG, "needs at least one entry");
     check_rejected("{'models': [{'engine': 'echo'}]}", DYNAMO_ERROR_INVALID_CONFIG,
                    "\"models[0]\" of the configuration needs a \"name\"");
     check_rejected("{'models': ['echo']}", DYNAMO_ERROR_INVALID_CONFIG,
@@ -148,10 +148,10 @@ static void wrong_models_are_refused(void) {
     check_rejected("{'models': [{'name': 'a', 'enginge': 'echo'}]}", DYNAMO_ERROR_INVALID_CONFIG,
                    "did you mean \"models[0].engine\"?");
     check_rejected("{'models': [{'name': 'a'}], 'engine': 'echo'}", DYNAMO_ERROR_INVALID_CONFIG,
-                   "it belongs into each of them");
+                   "set it in each entry of \"models\" instead");
     check_rejected("{'models': [{'name': 'a', 'engine': 'echo'}, {'name': 'a', 'engine': 'echo'}]}",
-                   DYNAMO_ERROR_INVALID_CONFIG, "and so is another one");
-    /* The first is stopped when the second does not start. */
+                   DYNAMO_ERROR_INVALID_CONFIG, "names must be unique");
+    /* The first engine is stopped if the second fails to start. */
     const long stops = get(&left.stops);
     check_rejected(
         "{'models': [{'name': 'a', 'engine': 'left'}, {'name': 'b', 'engine': 'scripted', "
@@ -159,7 +159,7 @@ static void wrong_models_are_refused(void) {
         DYNAMO_ERROR_MODEL_NOT_FOUND, "model \"b\": gone");
     CHECK(get(&left.stops) == stops + 1);
     check_rejected("{'engine': 'broken'}", DYNAMO_ERROR_ENGINE_FAILED,
-                   "what the engine \"broken\" says of itself is no JSON object");
+                   "the description of the engine \"broken\" is not a JSON object");
     CHECK(get(&broken.stops) == 1);
 }
 
@@ -184,7 +184,7 @@ static void metrics_count(void) {
     CHECK_CONTAINS(text, "dynamo_llm_queue_seconds_count{model=\"a\",engine=\"left\"} 2\n");
     CHECK_CONTAINS(
         text, "dynamo_llm_request_seconds_bucket{model=\"a\",engine=\"left\",le=\"+Inf\"} 2\n");
-    /* The engine's own, once, though two of its instances run. */
+    /* The engine's own metrics appear once, although two instances run. */
     const char *own = strstr(text, "named_answers 42\n");
     CHECK(own != NULL && strstr(own + 1, "named_answers 42\n") == NULL);
     dynamo_free(text);
@@ -226,7 +226,7 @@ static void requests_carry_their_timing(void) {
     CHECK_STATUS(dynamo_response_timing(response, NULL), DYNAMO_ERROR_INVALID_ARGUMENT);
     dynamo_free(response);
     dynamo_request_destroy(request);
-    /* Only the last response has it. */
+    /* Only the last response has the usage. */
     request = sent(runtime, ask("{'prompt': 'x'}"));
     response = dynamo_request_recv(request);
     CHECK(strstr(dynamo_response_json(response), "nvext") == NULL);

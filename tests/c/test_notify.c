@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A call for each time that it is worth receiving again, and no other way to be woken. */
+/* dynamo_request_notify(): one call each time a response or the end becomes available. */
 #include "support.h"
 
 static void one_call_for_each_asking(void) {
@@ -10,7 +10,7 @@ static void one_call_for_each_asking(void) {
     dynamo_response_t *response;
     EVENTUALLY(statistic(runtime, "pushed") == 2);
     CHECK_STATUS(dynamo_request_notify(request, count_release, &calls), DYNAMO_OK);
-    EVENTUALLY(get(&calls) == 1); /* there was something already */
+    EVENTUALLY(get(&calls) == 1); /* something was available already */
     CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_OK);
     dynamo_free(response);
     CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_PENDING);
@@ -20,7 +20,7 @@ static void one_call_for_each_asking(void) {
     CHECK(get(&calls) == 1);
     CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
     EVENTUALLY(get(&calls) == 2);
-    /* After the end it is always worth it. */
+    /* After the end, it is called at once. */
     CHECK_STATUS(dynamo_request_notify(request, count_release, &calls), DYNAMO_OK);
     EVENTUALLY(get(&calls) == 3);
     CHECK_STATUS(dynamo_request_next(request, 0, &response), DYNAMO_ERROR_CANCELLED);
@@ -49,7 +49,7 @@ static void only_for_requests_that_are_received_from(void) {
     CHECK(get(&calls) == 0);
 }
 
-/* Reads a whole answer with nothing but calls: none may get lost. */
+/* Reads a whole answer driven only by notifications: none may get lost. */
 typedef struct reader {
     dynamo_request_t *request;
     long tokens;

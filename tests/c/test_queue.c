@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Completion queues: one place to wait for many requests. */
+/* Completion queues: one object to wait for many requests. */
 #include <string.h>
 
 #include "dynamo_llm/engine.h"
@@ -93,7 +93,7 @@ static void nothing_of_a_request_that_was_destroyed(void) {
     dynamo_request_destroy(gone);
     dynamo_request_t *stays = sent(runtime, queued(say_script("[{'text': 'b'}]"), queue, NULL));
     dynamo_event_t event;
-    do { /* the text, and how it ends, together or one after the other */
+    do { /* text and terminal event, in one event or two */
         event = next(queue, -1, DYNAMO_OK);
         CHECK(event.request == stays);
         dynamo_free(event.response);
@@ -111,7 +111,7 @@ static void mistakes(void) {
     counter calls = {0};
     dynamo_request_t *request = queued(say("a"), queue, NULL);
     CHECK_STATUS(dynamo_request_set_queue(request, queue, NULL), DYNAMO_ERROR_INVALID_STATE);
-    CHECK_CONTAINS(dynamo_last_error(), "has a queue already");
+    CHECK_CONTAINS(dynamo_last_error(), "already has a queue");
     CHECK_STATUS(dynamo_request_set_callback(
                      request, (dynamo_response_callback_t)(void (*)(void))count_release, &calls,
                      count_release),
@@ -124,7 +124,7 @@ static void mistakes(void) {
     CHECK(dynamo_request_fd(request) == -1);
     CHECK_STATUS(dynamo_request_notify(request, count_release, &calls), DYNAMO_ERROR_INVALID_STATE);
     CHECK_STATUS(dynamo_request_set_queue(request, queue, NULL), DYNAMO_ERROR_INVALID_STATE);
-    CHECK_CONTAINS(dynamo_last_error(), "sent already");
+    CHECK_CONTAINS(dynamo_last_error(), "already sent");
     CHECK(get(&calls) == 0);
 
     dynamo_event_t event = {0, NULL, NULL, NULL, 0};
@@ -133,7 +133,7 @@ static void mistakes(void) {
     CHECK_STATUS(dynamo_queue_next(queue, 0, NULL), DYNAMO_ERROR_INVALID_ARGUMENT);
     event.struct_size = sizeof event;
     CHECK_STATUS(dynamo_queue_next(queue, -2, &event), DYNAMO_ERROR_INVALID_ARGUMENT);
-    event = next(queue, -1, DYNAMO_OK); /* nothing was lost of it */
+    event = next(queue, -1, DYNAMO_OK); /* no event was lost */
     CHECK_TEXT(dynamo_response_text(event.response, NULL), "a");
     dynamo_free(event.response);
     dynamo_request_destroy(request);
@@ -163,10 +163,10 @@ static void destroying_a_queue_ends_waits(void) {
         for (int i = 0; i < 3; ++i) {
             join(threads[i]);
         }
-        CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING); /* it goes on */
+        CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING); /* it is still running */
         dynamo_request_destroy(request);
     }
-    /* What nobody took goes with the queue; what comes later has nowhere to go. */
+    /* Events that were not taken are freed with the queue; later events are dropped. */
     dynamo_queue_t *queue = new_queue();
     dynamo_request_t *requests[10];
     for (int i = 0; i < 10; ++i) {
@@ -183,7 +183,7 @@ static void destroying_a_queue_ends_waits(void) {
     dynamo_runtime_destroy(runtime);
 }
 
-/* Many requests, and readers that share a queue: each response goes to one of them. */
+/* Many requests, and readers that share a queue: each response goes to exactly one reader. */
 enum { request_count = 200 };
 
 typedef struct reading {
@@ -251,7 +251,7 @@ static void four_readers(void) {
     none_gets_lost("{'engine': 'echo'}", 4);
 }
 
-/* An engine that gives each of four choices a response, at once. */
+/* An engine that pushes a response for each of four choices at once. */
 static int32_t begin(void *user, const char *config_json, void **instance) {
     (void)user, (void)config_json, (void)instance;
     return DYNAMO_OK;
@@ -280,7 +280,7 @@ static void stop(void *instance) {
     (void)instance;
 }
 
-/* One that has much to give does not keep the others waiting. */
+/* A request with many responses does not delay the others. */
 static void requests_take_turns(void) {
     const dynamo_engine_t engine = {.struct_size = sizeof engine,
                                     .start = begin,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an engine pushes arrives whole, in order and bounded, however it is received. */
+/* Everything an engine pushes arrives complete, in order, and within the capacity, in every delivery mode. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,7 +40,7 @@ static void token_ids_usage_and_finish_reason(void) {
     dynamo_usage_t usage = {sizeof usage, 0, 0, 9};
     CHECK_STATUS(dynamo_response_usage(response, &usage), DYNAMO_OK);
     CHECK(usage.prompt_tokens == 3 && usage.completion_tokens == 3 && usage.cached_tokens == 0);
-    /* A program that was built with a shorter struct gets no more than it has room for. */
+    /* A program built with a smaller struct gets only the members that fit. */
     dynamo_usage_t shorter = {offsetof(dynamo_usage_t, cached_tokens), 0, 0, 77};
     CHECK_STATUS(dynamo_response_usage(response, &shorter), DYNAMO_OK);
     CHECK(shorter.completion_tokens == 3 && shorter.cached_tokens == 77);
@@ -69,7 +69,7 @@ static void token_ids_usage_and_finish_reason(void) {
     dynamo_runtime_destroy(runtime);
 }
 
-/* Receives one response of a body and checks parts of its JSON, in order. */
+/* Receives one response to a body and checks that its JSON contains the parts, in order. */
 static void check_json(dynamo_runtime_t *runtime, const char *body, const char *const *parts) {
     dynamo_request_t *request = sent(runtime, ask(body));
     EVENTUALLY(dynamo_request_status(request) != DYNAMO_PENDING); /* so that one has it all */
@@ -105,7 +105,8 @@ static void json_of_responses(void) {
                (const char *const[]){
                    "{'id':'chatcmpl-", "','object':'chat.completion','created':",
                    ",'model':'m','choices':[{'index':0,'message':{'role':'assistant',"
-                   "'content':'a b'},'logprobs':null,'finish_reason':'stop'}]" USAGE("2", "2", "4"),
+                   "'content':'a b','refusal':null},'logprobs':null,'finish_reason':'stop'}]" USAGE(
+                       "2", "2", "4"),
                    NULL});
     check_json(
         runtime, "{'prompt': 'a b', 'model': 'own'}",
@@ -125,15 +126,157 @@ static void pieces_of_deltas_are_joined(void) {
         " {'delta': {'tool_calls': [{'index': 0, 'function': {'arguments': '}'}}]}},"
         " {'logprobs': {'content': [{'token': 'a'}]}}, {'logprobs': {'content': [{'token': 'b'}]}},"
         " {'finish': 'tool_calls'}]");
-    check_json(runtime, "{'messages': [{'role': 'user', 'content': 'a'}], 'stream': false}",
-               (const char *const[]){
-                   "'message':{'role':'assistant','content':null,'reasoning_content':'Hm so',"
-                   "'tool_calls':[{'function':{'arguments':'{}','name':'f'},'id':'c1','index':0,"
-                   "'type':'function'},{'function':{'name':'g'},'id':'c2','index':1}]},"
-                   "'logprobs':{'content':[{'token':'a'},{'token':'b'}]},"
-                   "'finish_reason':'tool_calls'}]" USAGE("1", "7", "8"),
-                   NULL});
+    check_json(
+        runtime, "{'messages': [{'role': 'user', 'content': 'a'}], 'stream': false}",
+        (const char *const[]){"'message':{'role':'assistant','content':null,'refusal':null,"
+                              "'reasoning_content':'Hm so',"
+                              "'tool_calls':[{'function':{'arguments':'{}','name':'f'},'id':'c1',"
+                              "'type':'function'},{'function':{'arguments':'','name':'g'},'id':'c2'"
+                              ",'type':'function'}]},"
+                              "'logprobs':{'content':[{'token':'a'},{'token':'b'}],'refusal':null},"
+                              "'finish_reason':'tool_calls'}]" USAGE("1", "7", "8"),
+                              NULL});
     dynamo_runtime_destroy(runtime);
+}
+
+enum { most_deltas = 4 };
+
+/* Checks the tool calls of an answer that was pushed in these deltas. */
+static void check_calls(const char *const pieces[most_deltas], const char *calls) {
+    char script[2000] = "[";
+    for (int i = 0; i < most_deltas && pieces[i] != NULL; ++i) {
+        sprintf(script + strlen(script), "{'delta': {'tool_calls': [%s]}}, ", pieces[i]);
+    }
+    strcat(script, "{'finish': 'tool_calls'}]");
+    dynamo_runtime_t *runtime = start_script(script);
+    dynamo_request_t *request =
+        sent(runtime, ask("{'messages': [{'role': 'user', 'content': 'a'}], 'stream': false}"));
+    dynamo_response_t *response = dynamo_request_recv(request);
+    char *expected = json(calls);
+    CHECK_CONTAINS(dynamo_response_json(response), "\"content\":null");
+    CHECK_CONTAINS(dynamo_response_json(response), expected);
+    free(expected);
+    dynamo_free(response);
+    dynamo_request_destroy(request);
+    dynamo_runtime_destroy(runtime);
+}
+
+#define F_ "'function':{'arguments':'','name':'f'}"
+#define G_ "'function':{'arguments':'','name':'g'}"
+#define F_1 "'function':{'arguments':'1','name':'f'}"
+#define G_2 "'function':{'arguments':'2','name':'g'}"
+#define ONLY_1 "'function':{'arguments':'1'}"
+#define ONLY_2 "'function':{'arguments':'2'}"
+
+static void tool_calls_are_told_apart(void) {
+    static const char *const ways[][most_deltas] = {
+        /* the same index twice */
+        {"{'index':0,'id':'a'," F_1 "}", "{'index':0,'id':'b'," G_2 "}"},
+        /* the same index twice, split over deltas */
+        {"{'index':0,'id':'a'," F_ "}", "{'index':0,'id':null," ONLY_1 "}",
+         "{'index':0,'id':'b'," G_ "}", "{'index':0,'id':''," ONLY_2 "}"},
+        /* no index */
+        {"{'id':'a'," F_1 "}, {'id':'b'," G_2 "}"},
+        /* id and name repeated in each delta */
+        {"{'index':0,'id':'a'," F_ "}, {'index':1,'id':'b'," G_ "}", "{'index':0,'id':'a'," F_1 "}",
+         "{'index':1,'id':'b'," G_2 "}"},
+        /* indexes from 1 */
+        {"{'index':1,'id':'a'," F_1 "}", "{'index':2,'id':'b'," G_2 "}"},
+        /* interleaved */
+        {"{'index':0,'id':'a'," F_ "}", "{'index':1,'id':'b'," G_ "}",
+         "{'index':0," ONLY_1 "}, {'index':1," ONLY_2 "}"},
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; ++i) {
+        check_calls(ways[i], "'tool_calls':[{" F_1 ",'id':'a','type':'function'},{" G_2
+                             ",'id':'b','type':'function'}]");
+    }
+    /* Without ids, a name starts a new tool call. */
+    static const char *const without_ids[][most_deltas] = {
+        {"{" F_1 "}, {" G_2 "}"},
+        {"{" F_1 "}", "{" G_2 "}"},
+        {"{'index':0," F_1 "}", "{'index':0," G_2 "}"},
+    };
+    for (size_t i = 0; i < sizeof without_ids / sizeof *without_ids; ++i) {
+        check_calls(without_ids[i], "'tool_calls':[{" F_1 ",'id':'','type':'function'},{" G_2
+                                    ",'id':'','type':'function'}]");
+    }
+    /* Arguments given as an object are converted to a string. */
+    static const char *const object[most_deltas] = {
+        "{'id':'a','function':{'name':'f','arguments':{}}}"};
+    check_calls(object, "'tool_calls':[{'function':{'arguments':'{}','name':'f'},'id':'a',");
+}
+
+static void reasoning_has_one_name(void) {
+    static const char *const deltas[] = {
+        "{'delta': {'reasoning': 'Hm'}}, {'delta': {'reasoning': ' so'}}",
+        "{'delta': {'reasoning_content': 'Hm', 'reasoning': 'Hm'}},"
+        " {'delta': {'reasoning_content': ' so', 'reasoning': ' so'}}",
+        "{'delta': {'reasoning': 'Hm', 'reasoning_content': null}}, {'delta': {'reasoning': ' "
+        "so'}}",
+        "{'delta': {'reasoning': null}}, {'delta': {'reasoning_content': 'Hm so'}}",
+    };
+    for (size_t i = 0; i < sizeof deltas / sizeof *deltas; ++i) {
+        char script[400];
+        snprintf(script, sizeof script, "[%s]", deltas[i]);
+        dynamo_runtime_t *runtime = start_script(script);
+        dynamo_request_t *request =
+            sent(runtime, ask("{'messages': [{'role': 'user', 'content': 'a'}], 'stream': false}"));
+        dynamo_response_t *response = dynamo_request_recv(request);
+        CHECK_CONTAINS(dynamo_response_json(response),
+                       "\"message\":{\"role\":\"assistant\",\"content\":null,\"refusal\":null,"
+                       "\"reasoning_content\":\"Hm so\"}");
+        dynamo_free(response);
+        dynamo_request_destroy(request);
+        dynamo_runtime_destroy(runtime);
+    }
+}
+
+/* Checks the usage in a stream's JSON: `last` in the last response, `others` (may be NULL) in all others. */
+static void check_usage(const char *options, int responses, const char *last, const char *others) {
+    dynamo_runtime_t *runtime = start_script("[{'text': 'a'}, {'delay_ms': 1}, {'text': 'b'}]");
+    static const char *const kinds[] = {"'prompt': 'x'",
+                                        "'messages': [{'role': 'user', 'content': 'x'}]"};
+    for (int kind = 0; kind < 2; ++kind) {
+        char body[200];
+        snprintf(body, sizeof body, "{%s%s}", kinds[kind], options);
+        dynamo_request_t *request = sent(runtime, ask(body));
+        EVENTUALLY(dynamo_request_status(request) != DYNAMO_PENDING); /* so that one has it all */
+        for (int i = 0; i < responses; ++i) {
+            const int is_last = i == responses - 1;
+            dynamo_response_t *response = dynamo_request_recv(request);
+            const char *const expected = is_last ? last : others;
+            if (expected == NULL) {
+                CHECK(strstr(dynamo_response_json(response), "usage") == NULL);
+            } else {
+                CHECK_CONTAINS(dynamo_response_json(response), expected);
+            }
+            dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
+            CHECK_STATUS(dynamo_response_usage(response, &usage),
+                         is_last ? DYNAMO_OK : DYNAMO_PENDING);
+            CHECK(usage.completion_tokens == (is_last ? 2 : 0));
+            CHECK_TEXT(dynamo_response_text(response, NULL), i == 0 ? "ab" : "");
+            CHECK((dynamo_response_finish_reason(response) == NULL) == (i == 1));
+            CHECK(dynamo_response_index(response) == 0);
+            dynamo_free(response);
+        }
+        CHECK(dynamo_request_recv(request) == NULL);
+        CHECK_STATUS(dynamo_last_status(), DYNAMO_END);
+        dynamo_request_destroy(request);
+    }
+    dynamo_runtime_destroy(runtime);
+}
+
+static void usage_of_streams(void) {
+    static const char own[] =
+        "\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,";
+    static const char with_last[] = "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1,";
+    check_usage(", 'stream_options': {'include_usage': true}", 2, own, "}],\"usage\":null}");
+    check_usage(", 'stream_options': {'include_usage': false}", 1, NULL, NULL);
+    check_usage(", 'stream_options': {'include_usage': null}", 1, with_last, NULL);
+    check_usage(", 'stream_options': null", 1, with_last, NULL);
+    check_usage("", 1, with_last, NULL);
+    check_usage(", 'stream': false", 1, with_last, NULL);
+    check_usage(", 'stream': false, 'stream_options': {'include_usage': true}", 1, with_last, NULL);
 }
 
 static void completions_have_deltas_in_their_choice(void) {
@@ -148,7 +291,7 @@ static void completions_have_deltas_in_their_choice(void) {
     dynamo_runtime_destroy(runtime);
 }
 
-/* Plays bytes, split after each byte whose bit in `cuts` is set. */
+/* Pushes the bytes, split after each byte whose bit in `cuts` is set. */
 static void check_split(dynamo_runtime_t *runtime, const char *bytes, unsigned cuts,
                         const char *expected) {
     char script[400] = "[{'bytes': '";
@@ -165,7 +308,7 @@ static void code_points_are_never_split(void) {
                                         "a\xc3\xa9"
                                         "b\xf0\x9f\x98\x80"};
     static const char *const capacities[] = {"1", "2", "3", "4096"};
-    for (int c = 0; c < 4; ++c) { /* the bound of a stream must not stand in the way */
+    for (int c = 0; c < 4; ++c) { /* the capacity must not affect the text */
         char config[100];
         sprintf(config, "{'engine': 'scripted', 'stream': {'capacity': %s}}", capacities[c]);
         dynamo_runtime_t *runtime = start(config);
@@ -320,9 +463,9 @@ static void a_full_stream_makes_the_engine_wait(void) {
     dynamo_request_t *request = sent(runtime, say("ab "));
     dynamo_request_t *at_once = sent(runtime, ask("{'prompt': 'ab ', 'stream': false}"));
     EVENTUALLY(dynamo_request_status(at_once) ==
-               DYNAMO_END); /* whole, so the bound is not for it */
+               DYNAMO_END); /* the capacity limits only streaming bodies */
     EVENTUALLY(statistic(runtime, "full") > 0);
-    CHECK(statistic(runtime, "pushed") - 4000 == 9); /* 3 + 3, and 3 more while under 8 */
+    CHECK(statistic(runtime, "pushed") - 4000 == 9); /* 3 + 3, and 3 more because 6 < 8 */
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);
     answer whole = receive_all(request);
     CHECK_STATUS(whole.status, DYNAMO_END);
@@ -419,6 +562,9 @@ int main(void) {
     RUN(token_ids_usage_and_finish_reason);
     RUN(json_of_responses);
     RUN(pieces_of_deltas_are_joined);
+    RUN(tool_calls_are_told_apart);
+    RUN(reasoning_has_one_name);
+    RUN(usage_of_streams);
     RUN(completions_have_deltas_in_their_choice);
     RUN(code_points_are_never_split);
     RUN(bytes_that_are_no_utf8_are_replaced);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many threads do everything at once; every request ends exactly once, and nothing is left over. */
+/* Many threads use everything at once; every request ends exactly once, and nothing leaks. */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +14,9 @@ enum plan { read_all, cancel_midway, destroy_midway, let_others_cancel, plan_cou
 static dynamo_runtime_t *runtime;
 static int requests_per_thread;
 static counter done;
-static counter kinds[2]; /* how many ended, how many were cancelled */
+static counter kinds[2]; /* number of ended, number of cancelled */
 
-/* What other threads may cancel at any time; the handles may be stale by then. */
+/* Requests that other threads may cancel at any time; the handles may be stale by then. */
 static dynamo_request_t *board[thread_count];
 
 static unsigned draw(unsigned *state, unsigned below) {
@@ -34,7 +34,7 @@ typedef struct watch {
     enum plan plan;
 } watch;
 
-/* After each response. True if the request is gone. */
+/* Called after each response. Returns true if it destroyed the request. */
 static int midway(watch *seen, dynamo_request_t *request) {
     if ((size_t)add(&seen->responses, 1) == seen->midway) {
         if (seen->plan == cancel_midway) {
@@ -102,7 +102,7 @@ static void receive(watch *seen, dynamo_request_t *request, enum way way) {
             return;
         }
     }
-    CHECK_STATUS(next(request, way, fd, &response), seen->status); /* the end stays the end */
+    CHECK_STATUS(next(request, way, fd, &response), seen->status); /* the end is repeated */
     CHECK_STATUS(dynamo_request_status(request), seen->status);
     dynamo_request_destroy(request);
 }
@@ -184,7 +184,7 @@ static void everything_at_once(void) {
     const long long cancelled = statistic(runtime, "cancelled");
     CHECK(statistic(runtime, "in_flight") == 0 && statistic(runtime, "sent") == total);
     CHECK(ended + cancelled == total && statistic(runtime, "failed") == 0);
-    /* One that had ended when it was destroyed midway counts as ended for the library. */
+    /* A request that had ended before it was destroyed midway counts as ended in the statistics. */
     CHECK(ended >= get(&kinds[0]) && ended > 0 && cancelled > 0);
     CHECK(statistic(runtime, "received") <= statistic(runtime, "pushed"));
     dynamo_runtime_destroy(runtime);
@@ -215,7 +215,7 @@ static long resident_bytes(void) {
     return pages * sysconf(_SC_PAGESIZE);
 }
 
-/* "." and "..", this thread, the library's for callbacks and for deadlines, a sanitizer's own. */
+/* "." and "..", this thread, the library's callback and deadline threads, and one of a sanitizer. */
 enum { most_threads = 2 + 1 + 2 + 1 };
 
 static void runtimes_leave_nothing_behind(void) {
@@ -228,7 +228,7 @@ static void runtimes_leave_nothing_behind(void) {
     EVENTUALLY(count_of("/proc/self/task") <= most_threads);
     EVENTUALLY(count_of("/proc/self/fd") <= descriptors);
     const char *sanitizers = getenv("DYNAMO_TEST_SANITIZE");
-    if (sanitizers == NULL || sanitizers[0] == '\0') { /* they keep freed memory */
+    if (sanitizers == NULL || sanitizers[0] == '\0') { /* sanitizers keep freed memory */
         CHECK(resident_bytes() - bytes < 16 << 20);
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program finds out whether the library that it got fits the header that it was built with. */
+/* A program can check whether the loaded library is compatible with the header it was built with. */
 #include <string.h>
 
 #include "support.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases: what an answer is made of.
+// Cases: contents of an answer.
 #include <numeric>
 
 #include "js.hpp"
@@ -13,7 +13,7 @@ std::size_t tokens_of(const Answer &answer) {
         [](std::size_t sum, const auto &choice) { return sum + choice.second.token_ids.size(); });
 }
 
-// Its responses, put together, are the answer that comes as one.
+// Checks that the responses together equal the answer with "stream": false.
 const Answer &check_whole(Subject &subject, Reader &reader, const std::string &body) {
     const Answer &whole = subject.whole(body);
     const Answer &answer = reader.collect();
@@ -78,7 +78,7 @@ void token_ids(Subject &subject, Mode mode) {
     const auto reader = subject.sent(mode, subject.profile.get("short"));
     const Answer &answer = reader->collect();
     expect(tokens_of(answer) > 0, "there are no token ids");
-    // What ended the answer counts, but is not always given.
+    // The token that ended the answer is counted, but not always included in the token ids.
     expect(!answer.usage || tokens_of(answer) <= answer.usage->completion_tokens,
            "there are more token ids than tokens");
 }
@@ -92,7 +92,7 @@ void max_tokens(Subject &subject, Mode mode) {
     expect(tokens_of(answer) <= 5, "there are more than 5 token ids");
 }
 
-// Where the code point at or behind a place begins.
+// Returns the start of the first code point at or after `at`.
 std::size_t code_point(const std::string &text, std::size_t at) {
     while (at < text.size() && (text[at] & 0xC0) == 0x80) {
         ++at;
@@ -114,7 +114,7 @@ void stop_string(Subject &subject, Mode mode) {
     expect_text(answer.finish_reason(), "stop", "the finish reason");
 }
 
-// What looks like a stop string, but becomes none, is part of the answer.
+// Text that begins like a stop string, but does not complete it, is part of the answer.
 void unfinished_stop_string(Subject &subject, Mode mode) {
     const std::string body = subject.profile.get("stop");
     const Answer &whole = subject.whole(body);
@@ -130,7 +130,7 @@ void unfinished_stop_string(Subject &subject, Mode mode) {
     expect_text(answer.finish_reason(), whole.finish_reason(), "the finish reason");
 }
 
-// That no response splits a code point is checked of every response there is.
+// Answer::add() checks for every response that it does not split a code point.
 void unicode(Subject &subject, Mode mode) {
     const std::string body = subject.profile.get("unicode");
     const auto reader = subject.sent(mode, body);
@@ -174,7 +174,7 @@ const std::vector<Case> answer_cases = {
 
 namespace {
 
-// The stream is full before anybody receives: the engine waits, and nothing is lost.
+// The stream is full before the first receive: the engine waits, and no text is lost.
 void slow_reader(Subject &subject, Mode mode) {
     const std::string body = subject.profile.very_long();
     subject.whole(body);
@@ -184,7 +184,7 @@ void slow_reader(Subject &subject, Mode mode) {
     check_whole(subject, *reader, body);
 }
 
-// Requests outlive the runtime's handle.
+// Requests may outlive the runtime's handle.
 void runtime_destroyed(Subject &subject, Mode) {
     const std::string body = subject.profile.get("long");
     subject.whole(body);
@@ -210,7 +210,7 @@ const std::vector<Case> small_cases = {
 
 namespace {
 
-// With "when_full": "fail", a stream that nobody receives from ends.
+// With "when_full": "fail", a full stream whose reader does not receive ends.
 void slow_consumer(Subject &subject, Mode mode) {
     const std::string body = subject.profile.very_long();
     const Answer &whole = subject.whole(body);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases: how requests end. Terminal events, cancels, destroyed handles and deadlines.
+// Cases: how requests end. Terminal events, cancel, destroyed handles, and deadlines.
 #include <unistd.h>
 
 #include "suite.hpp"
@@ -53,9 +53,9 @@ void far_deadlines(Subject &subject, Mode mode) {
     expect_status(reader->collect().status, DYNAMO_END, "an answer in time");
 }
 
-// ------------------------------------------------- where an engine waits for its reader, or a place
+// ------------------------------------------------- while the engine waits for its reader, or the request for a slot
 
-// What was pushed before still comes, then the terminal event.
+// Text that was pushed before the end is still delivered, then the terminal event.
 void check_cut(Subject &subject, Reader &reader, std::int32_t status) {
     const Answer &whole = subject.whole(subject.profile.very_long());
     const Answer &answer = reader.collect();
@@ -78,7 +78,7 @@ void cancel_in_decode(Subject &subject, Mode mode) {
     check_cut(subject, *reader, DYNAMO_ERROR_CANCELLED);
 }
 
-// Whether it is still queued, reads its prompt or waits for its reader: it ends, and says no more.
+// Queued, in prefill, or waiting for its reader: the request ends, and no text follows the cancel.
 void cancel_in_prefill(Subject &subject, Mode mode) {
     const std::string body = subject.profile.get("prefill");
     const Answer &whole = subject.whole(body);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engines that this program brings along: those of examples/engines.
+// The engines linked into this program: those of examples/engines.
 #include "../../examples/engines/c/engine.h"
 #include "../../examples/engines/cpp/engine.hpp"
 #include "suite.hpp"

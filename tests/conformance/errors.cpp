@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases: engines that fail, and engines that stand still.
+// Cases: engines that fail, and engines that stall.
 #include <thread>
 
 #include "js.hpp"
@@ -33,7 +33,7 @@ namespace {
 void refused(Subject &subject, Mode mode) {
     const auto reader = Reader::make(mode, js::at(subject.profile.get("refused"), "/body"));
     const std::string id = dynamo_request_id(reader->handle());
-    for (int i = 0; i < 2; ++i) {  // it is as before, so it may be sent again
+    for (int i = 0; i < 2; ++i) {  // it is unchanged, so it may be sent again
         try {
             reader->send(subject.runtime);
             throw Failed("it was taken");
@@ -70,7 +70,7 @@ void fails_later(Subject &subject, Mode mode) {
     check_failure(subject, mode, "fails_later");
 }
 
-// Others are answered while one stands still, and a cancel ends it.
+// Other requests are answered while one stalls, and a cancel ends the stalled one.
 void stall(Subject &subject, Mode mode) {
     const std::string body = js::at(subject.profile.get("stall"), "/body");
     const std::string text = subject.profile.text("stall", "text");
@@ -88,7 +88,7 @@ void stall(Subject &subject, Mode mode) {
         expect_status(dynamo_request_next(reader->handle(), mode == Mode::poll ? 0 : 20, &response),
                       DYNAMO_PENDING, "dynamo_request_next()");
     }
-    std::thread canceller([&] { reader->cancel(); });  // while this thread waits, or before it does
+    std::thread canceller([&] { reader->cancel(); });  // before or during this thread's wait
     const std::int32_t status = reader->collect().status;
     canceller.join();
     expect_status(status, DYNAMO_ERROR_CANCELLED, "the terminal event");

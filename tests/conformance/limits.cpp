@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases: "limits" allow one request on the engine, and one that waits for it in the library.
+// Cases: "limits" allow one running request, and one queued in the library.
 #include "js.hpp"
 #include "suite.hpp"
 
 namespace {
 
-// A request that keeps the only place, for nobody receives from it.
+// Returns a request that keeps the only slot, since its responses are not received.
 std::unique_ptr<Reader> occupy(Subject &subject) {
-    subject.whole(subject.profile.very_long());  // while there is a place
+    subject.whole(subject.profile.very_long());  // computed while the slot is free
     subject.whole(subject.profile.get("short"));
     auto reader = subject.sent(Mode::recv, subject.profile.very_long());
     expect(reader->next(), "there is no response");
@@ -47,7 +47,7 @@ void overloaded(Subject &subject, Mode mode) {
     running->cancel();
     expect_status(queued->collect().status, DYNAMO_END, "the one that waits");
     subject.settle();
-    reader->send(subject.runtime);  // it is as before
+    reader->send(subject.runtime);  // it is unchanged
     expect_status(reader->collect().status, DYNAMO_END, "what was refused, when there is a place");
     expect_same(reader->answer(), subject.whole(subject.profile.get("short")));
 }
@@ -61,7 +61,7 @@ void cancel_while_queued(Subject &subject, Mode mode) {
     expect(reader->answer().responses == 0, "it was answered, though it had no place");
     expect(subject.count("/requests/queued") == 0, "it waits after its end");
     reader->check_after_end();
-    const auto next = subject.sent(Mode::recv, subject.profile.get("short"));  // its place is free
+    const auto next = subject.sent(Mode::recv, subject.profile.get("short"));  // its slot is free
     check_queued(subject, *next);
 }
 
@@ -86,7 +86,7 @@ void deadline_while_queued(Subject &subject, Mode mode) {
     reader->check_after_end();
 }
 
-// What the engine refuses when it is its turn ends it, with the story that sending would have given.
+// If the engine rejects a queued request, the request ends with the error details that send() would have reported.
 void refused_in_turn(Subject &subject, Mode mode) {
     const std::string refused = subject.profile.get("refused");
     const auto running = occupy(subject);

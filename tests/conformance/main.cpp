@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The conformance suite: conformance profile.json|configuration [part of a case's name]
+// Conformance suite: conformance profile.json|configuration [part of a case's name]
 //
-// Runs every case on the engine that the profile (profile.hpp) names, in every way of delivery, and prints a table of
-// them, with the reason of each that was skipped or failed. A configuration in JSON is a profile that has the defaults
-// else: for engines that chat as the demo model does. The status is 0 if none failed, 1 if one did, 2 if profile or
-// engine cannot be used, 3 if a case hangs, 4 if the engine is not installed.
+// Runs every case on the engine of the profile (profile.hpp), in every delivery mode, and prints a table with the
+// reason for each case that was skipped or failed. A configuration in JSON stands for a profile with the defaults for
+// everything else: use it for engines that chat as the demo model does. Exit status: 0 if no case failed, 1 if one did,
+// 2 if the profile or engine cannot be used, 3 if a case hangs, 4 if the engine is not installed.
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,9 +17,9 @@
 
 namespace {
 
-// Seconds that a case may take in one way of delivery, however slow the machine is.
+// Maximum seconds for a case in one delivery mode, on the slowest machine.
 constexpr unsigned patience = 120;
-constexpr unsigned start_patience = 400;  // an engine may have processes of its own to start
+constexpr unsigned start_patience = 400;  // an engine may have to start processes
 char running[200];
 
 void hangs(int) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases: many requests at once, and runtimes that are shut down with requests in flight.
+// Cases: many concurrent requests, and runtimes that are shut down with requests in flight.
 #include <mutex>
 #include <thread>
 
@@ -26,7 +26,7 @@ Mode nth_mode(std::size_t i) {
     return all_modes[i % all_modes.size()];
 }
 
-// 64 requests from four threads, in all ways of delivery: each gets its own answer.
+// 64 requests from four threads, in all delivery modes: each gets its own answer.
 void many_at_once(Subject &subject, Mode) {
     const std::vector<std::string> bodies = several_bodies(subject.profile);
     std::vector<const Answer *> wholes;
@@ -74,7 +74,7 @@ std::vector<std::unique_ptr<Reader>> in_flight(Subject &subject, const std::stri
     return readers;
 }
 
-// Shut down without a limit: what is in flight ends by itself, received or not.
+// Shutdown without a timeout: requests in flight end by themselves, whether received or not.
 void drain(Subject &subject, Mode) {
     const auto readers = in_flight(subject, subject.profile.get("long"), true);
     subject.runtime.shutdown(dynamo_llm::forever);
@@ -91,10 +91,10 @@ void drain(Subject &subject, Mode) {
     } catch (const dynamo_llm::Error &error) {
         expect_status(error.status(), DYNAMO_ERROR_CLOSED, "sending after the shutdown");
     }
-    subject.runtime.shutdown(dynamo_llm::forever);  // again is fine
+    subject.runtime.shutdown(dynamo_llm::forever);  // may be repeated
 }
 
-// Shut down with requests in flight that nobody receives, and that so cannot end.
+// Shutdown times out: the requests in flight cannot end, since their responses are not received.
 void timeout(Subject &subject, Mode) {
     const auto readers = in_flight(subject, subject.profile.very_long(), true);
     const long long cancelled = subject.count("/requests/cancelled");

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an engine can do on demand: a JSON object, of which profiles/default.json has the defaults.
+// A profile describes the requests for which an engine behaves in a certain way. It is a JSON object;
+// profiles/default.json has the defaults.
 //
 //   "config"       the runtime's configuration
 //   "short"        a body whose answer has a few tokens, always the same
 //   "long"         a body whose answer has 12 tokens or more, always the same
-//   "very_long"    a body as "long", for an engine that runs ahead of a slow reader: its answer must not be computed
-//                  before the reader has gone; null, the default, is "long"
+//   "very_long"    like "long", for an engine that runs ahead of a slow reader: its answer must take longer to compute
+//                  than its reader stays; null, the default, means "long"
 //   "several"      a body with "{i}" in it, or an array of bodies, whose answers differ
 //   "stop"         a body whose answer may be cut by a stop string
 //   "max_tokens"   a body whose answer has 6 tokens or more, to be cut at 5
@@ -13,23 +14,23 @@
 //   "choices"      a body that may be asked for with "n": 2
 //   "usage"        true: the last response has token counts
 //   "token_ids"    true: the responses have token ids
-//   "prefill"      a body as "long", whose prompt takes a while to read
-//   "busy"         number of requests that keep it busy: one more waits, in the engine, for one of them
-//   "silent"       a body whose answer does not begin
-//   "stall"        {"body": ..., "text": ...}: says the text, then nothing more
-//   "refused"      {"body": ..., "status": "NOT_SUPPORTED", "message": part}: sending it fails
-//   "fails_first"  the same: it fails before the first token
-//   "fails_later"  the same, with a "text" that it says before; "python": the type of its exception
+//   "prefill"      like "long", with a prompt whose prefill takes a while
+//   "busy"         number of requests that fill the engine: one more is queued in the engine
+//   "silent"       a body whose answer never begins
+//   "stall"        {"body": ..., "text": ...}: the engine pushes the text, then nothing more
+//   "refused"      {"body": ..., "status": "NOT_SUPPORTED", "message": part of the message}: sending it fails
+//   "fails_first"  same keys: the request fails before the first token
+//   "fails_later"  same keys, and the "text" pushed before the failure; "python": the type of the exception
 //
-// A text in the place of one of these, but "config", "short" and "long", is the reason why the engine cannot do that;
-// what needs it is skipped with that reason.
+// If the value of a key (except "config", "short", and "long") is a plain string, the engine does not support it: the
+// cases that need it are skipped, with the string as the reason.
 #ifndef CONFORMANCE_PROFILE_HPP
 #define CONFORMANCE_PROFILE_HPP
 
 #include <stdexcept>
 #include <string>
 
-// Thrown by a case that this engine, or this way of delivery, cannot produce.
+// Thrown by a case that this engine or delivery mode does not support.
 class Skipped : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
@@ -37,19 +38,19 @@ class Skipped : public std::runtime_error {
 
 class Profile {
   public:
-    // Of a file, or of a configuration in JSON; what it lacks is taken from `defaults`, another file. Throws
+    // Reads a profile from a file or a configuration in JSON. Missing keys are taken from the file `defaults`. Throws
     // std::runtime_error.
     static Profile read(const std::string &file_or_config, const std::string &defaults);
 
-    // JSON of one of the above; throws Skipped with the engine's reason.
+    // Returns the JSON value of a key; throws Skipped with the engine's reason if it is not supported.
     std::string get(const std::string &key) const;
-    // A member of one of the above that is an object: a text, or "" if there is none.
+    // Returns a string member of a key whose value is an object; "" if it is missing.
     std::string text(const std::string &key, const std::string &member) const;
-    // "very_long", or else "long".
+    // Returns "very_long" if it is set, otherwise "long".
     std::string very_long() const;
-    // The configuration with other members: an object.
+    // Returns the configuration, changed by the members of the object `changes`.
     std::string config(const std::string &changes) const;
-    // The engine's name.
+    // Returns the engine's name.
     std::string engine() const;
 
   private:

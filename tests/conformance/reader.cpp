@@ -106,7 +106,7 @@ std::int32_t Reader::wait_for_end() const {
 
 namespace {
 
-// ------------------------------------------------------------------------- who asks for responses
+// -------------------------------------------------------------------------- delivery modes that pull responses
 
 class Recv : public Reader {
   public:
@@ -251,14 +251,14 @@ class Range : public Reader {
     std::optional<Request::Iterator> at_;
 };
 
-// ------------------------------------------------------------------ who is given responses
+// ------------------------------------------------------------------- delivery modes that push responses
 
-// Between the library's callback thread and the test's.
+// Passes events from the library's callback thread to the test's thread.
 class Events {
   public:
     explicit Events(bool is_held) : is_held_(is_held) {}
 
-    // Called by the callback thread; waits there while the reader is held.
+    // Called by the callback thread; blocks it while the reader is held.
     void put(Received received) {
         std::unique_lock lock(mutex_);
         events_.push_back(std::move(received));
@@ -316,7 +316,7 @@ class Callback : public Reader {
                 (*last)->release();
             });
         expect_status(status, DYNAMO_OK, "dynamo_request_set_callback()");
-        kept.release();  // the library has it
+        kept.release();  // now owned by the library
     }
     ~Callback() override { events_->let_go(); }
 
@@ -345,7 +345,7 @@ class Callback : public Reader {
     const std::shared_ptr<Events> events_;
 };
 
-// A coroutine that nobody waits for.
+// A coroutine that is not awaited.
 struct Detached {
     struct promise_type {
         Detached get_return_object() noexcept { return {}; }
@@ -358,7 +358,7 @@ struct Detached {
 
 using Async = dynamo_llm::AsyncRequest<dynamo_llm::InlineExecutor>;
 
-// Wherever its arguments live, the coroutine keeps them.
+// A free function, so that its frame owns copies of all it uses.
 Detached receive(std::shared_ptr<Async> request, std::shared_ptr<Events> events) {
     for (bool has_ended = false; !has_ended;) {
         Received received = co_await request->next();
@@ -388,7 +388,7 @@ class Coroutine : public Reader {
     bool pulls() const override { return false; }
     void destroy() override {
         if (async_ != nullptr) {
-            cancel();  // the coroutine, which has a part in it, ends
+            cancel();  // ends the coroutine, which shares ownership of it
             async_.reset();
         }
         Reader::destroy();
@@ -398,7 +398,7 @@ class Coroutine : public Reader {
     }
 
   private:
-    // Held, it asks for one response at a time, as the others do.
+    // While held, it receives one response per call, as the other modes do.
     Received take() override {
         if (is_held_) {
             one(async_, events_);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request, received in one of the ways that the library has.
+// One request, received in one of the library's delivery modes.
 #ifndef CONFORMANCE_READER_HPP
 #define CONFORMANCE_READER_HPP
 
@@ -13,14 +13,14 @@
 
 #include "dynamo_llm.hpp"
 
-// The ways.
+// The delivery modes.
 enum class Mode { recv, poll, timeout, callback, fd, notify, queue, range, coroutine };
 inline constexpr std::array all_modes = {Mode::recv,     Mode::poll,  Mode::timeout,
                                          Mode::callback, Mode::fd,    Mode::notify,
                                          Mode::queue,    Mode::range, Mode::coroutine};
 const char *name_of(Mode mode);
 
-// Everything that came of a request.
+// The complete result of a request.
 struct Answer {
     struct Choice {
         std::string text;
@@ -33,17 +33,17 @@ struct Answer {
     std::size_t responses = 0;
     std::int32_t status = DYNAMO_PENDING;  // the terminal event
 
-    const Choice &first() const;  // an empty one if there is none
+    const Choice &first() const;  // empty if there are no choices
     const std::string &text() const { return first().text; }
     const std::vector<std::uint32_t> &token_ids() const { return first().token_ids; }
     const std::string &finish_reason() const { return first().finish_reason; }
-    // Checks the response, alone and after the others.
+    // Checks the response, by itself and as a continuation of the previous ones, and adds it.
     void add(dynamo_llm::Response response);
 };
 
 class Reader {
   public:
-    // A request that was not sent. `is_held`: nothing is received until let_go(), or next() asks for it.
+    // Creates a request without sending it. `is_held`: nothing is received until let_go() or next() is called.
     static std::unique_ptr<Reader> make(Mode mode, const std::string &body, bool is_held = false);
     virtual ~Reader() = default;
 
@@ -51,20 +51,20 @@ class Reader {
     virtual void send(const dynamo_llm::Runtime &runtime);
     // Waits for one event and adds it to the answer; false if it was the terminal event.
     bool next();
-    // Receives what there is to the end.
+    // Receives everything up to the end.
     const Answer &collect();
-    // Callbacks and coroutines, which receive by themselves, go on.
+    // Lets callbacks and coroutines, which receive by themselves, continue.
     virtual void let_go() {}
-    // Whether the caller asks for each response, rather than being given them.
+    // True if the caller pulls each response; false if the library pushes them.
     virtual bool pulls() const { return true; }
-    // What comes after the terminal event: checks that it is the terminal event again, or nothing.
+    // Checks that after the terminal event comes only the terminal event again, or nothing.
     virtual void check_after_end();
-    // Gives the request up. In some ways it ends a little later.
+    // Destroys the request. In some modes it ends slightly later.
     virtual void destroy() { request_ = dynamo_llm::Request(); }
-    // Callbacks: that the library has let go of them, exactly once; waits for it.
+    // Waits until the library has released the callback, and checks that it did so exactly once.
     virtual void check_released() {}
 
-    // Empty once it was destroyed.
+    // Empty after destroy().
     virtual const dynamo_llm::Request &request() const { return request_; }
     dynamo_request_t *handle() const { return request().get(); }
     void cancel() const { dynamo_request_cancel(handle()); }

@@ -124,7 +124,7 @@ std::vector<std::unique_ptr<Reader>> Subject::keep_busy() const {
     for (int i = 0; i < count; ++i) {
         busy.push_back(sent(Mode::recv, profile.very_long()));
     }
-    for (const auto &one : busy) {  // each has begun, so each has its place
+    for (const auto &one : busy) {  // each has started, so it has a slot
         expect(one->next(), "a request that keeps the engine busy ended");
     }
     return busy;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cases, the engine that they are run on, and what came of them.
+// The cases, the engine under test, and the results.
 #ifndef CONFORMANCE_SUITE_HPP
 #define CONFORMANCE_SUITE_HPP
 
@@ -23,38 +23,38 @@ class Failed : public std::runtime_error {
 void expect(bool condition, const std::string &what);
 void expect_status(std::int32_t status, std::int32_t expected, const std::string &what);
 void expect_text(const std::string &text, const std::string &expected, const std::string &what);
-// The same choices with the same texts, token ids and finish reasons.
+// Checks that the choices are the same, with the same texts, token ids and finish reasons.
 void expect_same(const Answer &answer, const Answer &whole);
-// What came before an answer was cut: a beginning of the whole answer, but not all of it.
+// Checks an answer that was cut: it must be a proper prefix of the whole answer.
 void expect_part(const Answer &part, const Answer &whole);
-// The story of an error, as the profile has it.
+// Checks error details against the profile.
 void check_story(const Profile &profile, const std::string &key, const std::string &story,
                  const std::string &request_id);
-// Waits for what another thread does; the watchdog is the bound.
+// Waits until another thread makes the condition true; bounded only by the watchdog.
 void wait_until(const std::function<bool()> &condition);
 
-// A runtime of the engine under test. Each setting has one.
+// A runtime with the engine under test, one per setting.
 class Subject {
   public:
-    // `changes`: members of the configuration, an object.
+    // `changes`: object whose members replace those of the configuration.
     Subject(const Profile &profile, const std::string &changes);
 
     const Profile &profile;
     dynamo_llm::Runtime runtime;
 
-    // A counter of the statistics: "/requests/sent".
+    // Returns a counter of the statistics, such as "/requests/sent".
     long long count(const std::string &pointer) const;
-    // The sum of a metric's samples, those whose labels have a text.
+    // Returns the sum of a metric's samples whose labels contain `label`.
     long long metric(const std::string &name, const std::string &label) const;
-    // Waits until the engine has let go of every request; then all that was sent must have ended, in the statistics
-    // and in the metrics.
+    // Waits until the engine has finished with every request, then checks that statistics and metrics count all sent
+    // requests as ended.
     void settle() const;
-    // The whole answer to a body, as it comes with "stream": false. It must end well.
+    // Returns the answer to a body with "stream": false. It must succeed.
     const Answer &whole(const std::string &body);
-    // A request that was sent.
+    // Creates and sends a request.
     std::unique_ptr<Reader> sent(Mode mode, const std::string &body, bool is_held = false) const;
-    // Requests that keep the engine busy, unread: what is sent after them waits in the engine. Their streams must
-    // be short.
+    // Returns unread requests that keep the engine busy, so that later requests are queued in the engine. Requires a
+    // small stream capacity.
     std::vector<std::unique_ptr<Reader>> keep_busy() const;
 
   private:
@@ -64,13 +64,13 @@ class Subject {
 struct Case {
     const char *name;
     void (*run)(Subject &subject, Mode mode);
-    bool is_over_modes = true;  // else it is run once
+    bool is_over_modes = true;  // otherwise it runs once
 };
 
-// Cases on one runtime, in this order; the last ones may stop it.
+// Cases that run on one runtime, in this order; only the last ones may stop it.
 struct Setting {
     const char *name;
-    const char *changes;  // of the configuration
+    const char *changes;  // to the configuration
     std::vector<Case> cases;
 };
 
@@ -85,7 +85,7 @@ extern const std::vector<Case> timeout_cases;
 extern const std::vector<Case> overflow_cases;
 extern const std::vector<Case> limit_cases;
 
-// Engines that the program brings along; tests of other engines have this function of their own.
+// Registers the engines linked into the program. Tests of other engines define their own version.
 void register_engines();
 
 #endif

@@ -31,8 +31,11 @@ def run(
 
 
 def build_folder() -> Path:
-    """Folder of the CMake build whose installation is tested; it is made if it is not there."""
-    return source_dir / os.environ.get("DYNAMO_LLM_TEST_BUILD", "build/test/plain")
+    """Folder of the CMake build whose installation is tested.
+
+    It is up to date if DYNAMO_LLM_TEST_BUILD names it; else it is that of the preset "release", built first.
+    """
+    return source_dir / os.environ.get("DYNAMO_LLM_TEST_BUILD", "build/release")
 
 
 def configure(project: Path, build: Path, *options: str, env: Mapping[str, str] | None = None) -> Completed:

@@ -27,16 +27,40 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / archive.name.removesuffix(".tar.gz")
 
 
-@pytest.fixture(scope="session")
-def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution."""
-    folder = tmp_path_factory.mktemp("wheel")
-    options = ["--no-build-isolation", "--no-deps", "--no-index", f"-Cbuild-dir={sdist / 'build'}"]
-    command = [sys.executable, "-m", "pip", "wheel", *options, "-w", folder, sdist]
-    result = run(command, env={"CCACHE_BASEDIR": str(sdist)})
+def build_wheel(source: Path, into: Path) -> Path:
+    """Build a wheel with what this environment has.
+
+    The compiler is called as by the preset "release" (depth of the folder, name of the environment), so that
+    ccache has the objects.
+    """
+    environment = source / Path(sys.prefix).name
+    if not environment.exists():
+        environment.symlink_to(sys.prefix)
+    options = ["--no-build-isolation", "--no-deps", "--no-index", f"-Cbuild-dir={source / 'build' / 'wheel'}"]
+    python = environment / "bin" / "python"
+    command = [
+        python,
+        "-m",
+        "pip",
+        "wheel",
+        *options,
+        "-Ccmake.define.DYNAMO_LLM_WERROR=ON",
+        "-w",
+        into,
+        source,
+    ]
+    result = run(command, env={"CCACHE_BASEDIR": str(source)})
     assert result.returncode == 0, result.stdout + result.stderr
-    (file,) = folder.glob("*.whl")
+    (file,) = into.glob("*.whl")
     return file
+
+
+@pytest.fixture(scope="session")
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that DYNAMO_LLM_TEST_WHEEL names, or else one built from the source distribution."""
+    if name := os.environ.get("DYNAMO_LLM_TEST_WHEEL"):
+        return source_dir / name
+    return build_wheel(request.getfixturevalue("sdist"), tmp_path_factory.mktemp("wheel"))
 
 
 def needs(requirements: Iterable[str]) -> set[str]:
@@ -81,8 +105,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What cmake --install made, moved to a folder with a blank in its name."""
     build = build_folder()
-    options = [f"-DPython_EXECUTABLE={sys.executable}", "-DDYNAMO_LLM_WERROR=ON"]
-    configure_and_build(source_dir, build, *options)
+    if "DYNAMO_LLM_TEST_BUILD" not in os.environ:
+        options = [f"-DPython_EXECUTABLE={sys.executable}", "-DDYNAMO_LLM_WERROR=ON"]
+        configure_and_build(source_dir, build, *options)
     folder = tmp_path_factory.mktemp("prefix")
     result = run(["cmake", "--install", build, "--prefix", folder / "before"])
     assert result.returncode == 0, result.stderr

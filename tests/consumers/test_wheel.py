@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from building import consumers_dir, run, source_dir
+from conftest import build_wheel
 
 sdk = {
     "LICENSE",
@@ -17,7 +18,11 @@ sdk = {
     "include/dynamo_llm.h",
     "include/dynamo_llm.hpp",
     "include/dynamo_llm/cluster.h",
+    "include/dynamo_llm/cluster.hpp",
     "include/dynamo_llm/engine.h",
+    "include/dynamo_llm/kv_events.h",
+    "include/dynamo_llm/router.h",
+    "include/dynamo_llm/worker.h",
     "lib/libdynamo_llm_capi.a",
     "lib/libdynamo_llm_capi.so",
     "lib/libdynamo_llm_capi.so.1",
@@ -45,6 +50,16 @@ def test_files(wheel: Path) -> None:
     assert {str(file.relative_to(sources)) for file in sources.rglob("*.py")} <= names
     assert len([name for name in names if name.startswith("_core.cpython-")]) == 1
     assert {name.split("/")[0].split("-")[0] for name in contents(wheel)} == {"dynamo_llm"}
+
+
+@pytest.mark.slow
+def test_sdist(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    """The source distribution is enough to build the same wheel."""
+    built = contents(build_wheel(sdist, tmp_path))
+    expected = contents(wheel)
+    assert built.keys() == expected.keys()
+    compiled = (".so", ".so.1", ".a")
+    assert [name for name in built if built[name] != expected[name] and not name.endswith(compiled)] == []
 
 
 def test_auditwheel(wheel: Path, tmp_path: Path) -> None:

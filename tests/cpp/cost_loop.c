@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a C program writes to receive an answer; cost_loop.cpp is the same in C++. */
+/* The loop with which a C program receives an answer; cost_loop.cpp is the same in C++. */
 #include "dynamo_llm.h"
 
 void sink(const char *text, size_t length);

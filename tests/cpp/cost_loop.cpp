@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a C++ program writes to receive an answer; cost_loop.c is the same in C. What both compile to
-// is compared by check_cost.cmake.
+// The loop with which a C++ program receives an answer; cost_loop.c is the same in C. check_cost.cmake compares
+// the machine code of both.
 #include <string>
 
 #include "dynamo_llm.hpp"
@@ -21,7 +21,7 @@ extern "C" void loop_over(const dynamo_llm::Request &request) {
     }
 }
 
-#if defined(COSTLY)  // shows that the check sees an allocation
+#if defined(COSTLY)  // proves that the check detects an allocation
 extern "C" void loop_costly(const dynamo_llm::Request &request) {
     while (const auto received = request.next()) {
         const std::string text(received.response.text());

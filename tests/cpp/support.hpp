@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the test programs in C++ have in common: the checks of the C tests, and one way to look at
-// errors, whether they are thrown or returned.
+// Shared by the C++ test programs: the checks of the C tests, and uniform access to errors, whether they are thrown or
+// returned.
 #ifndef SUPPORT_HPP
 #define SUPPORT_HPP
 
@@ -35,7 +35,7 @@ using dynamo_llm::TokenIds;
 using dynamo_llm::Tokenizer;
 using std::chrono::milliseconds;
 
-// The value of a call that must succeed.
+// Returns the value of a call that must succeed.
 #if defined(DYNAMO_LLM_NO_EXCEPTIONS)
 template <class T>
 T must(dynamo_llm::Result<T> result) {
@@ -56,7 +56,7 @@ inline void must(dynamo_llm::Result<void> result) {
 #define MUST(...) (__VA_ARGS__)
 #endif
 
-// The error of a call that must fail.
+// Returns the error of a call that must fail.
 template <class Function>
 Error error_of(Function &&function) {
 #if defined(DYNAMO_LLM_NO_EXCEPTIONS)
@@ -82,7 +82,7 @@ inline Runtime start_cpp(std::string_view engine = "echo") {
     return MUST(Runtime::create(Config().engine(engine)));
 }
 
-// A request whose prompt is a script for "scripted".
+// Returns a request whose prompt is a script for the engine "scripted".
 inline Completion script(std::string_view text) {
     std::string json(text);
     for (char &c : json) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Functions of the program: called in order, released exactly once, whatever they do.
+// Callbacks of the program are called in order and released exactly once, whatever they do.
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -10,7 +10,7 @@
 #include "dynamo_llm/engine.h"
 #include "support.hpp"
 
-// Lives in a function that is given away: tells how often that was destroyed, not counting moves.
+// Captured by a callback: counts how often the callback was destroyed, moves excluded.
 struct Token {
     explicit Token(std::atomic<int> &count) : released(&count) {}
     Token(Token &&other) noexcept : released(std::exchange(other.released, nullptr)) {}
@@ -59,7 +59,7 @@ static void a_function_may_own_its_request() {
     std::atomic<int> released{0};
     auto request = std::make_shared<Request>(MUST(Request::create(Completion("a b c"))));
     MUST(request->set_callback([request, token = Token(released)](Received) mutable {
-        request.reset();  // the first event is the last
+        request.reset();  // no event follows the first one
     }));
     Request *const raw = request.get();
     dynamo_request_t *const handle = raw->get();
@@ -97,7 +97,7 @@ static void one_that_throws_cancels_its_request() {
     CHECK(calls == 2);
     CHECK_STATUS(last, DYNAMO_ERROR_CANCELLED);
     CHECK_STATUS(request.status(), DYNAMO_ERROR_CANCELLED);
-    // The library's callback thread goes on.
+    // The library's callback thread still works.
     Request other = MUST(Request::create(script("[]")));
     MUST(other.set_callback([token = Token(released)](const Received &) { throw 1; }));
     MUST(runtime.send(other));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Workers, KV publishers and routers: who owns what, and what is said without Python. With a router's configuration as an
-// argument, a whole round over it: see tests/python/test_cluster_told_router.py.
+// Workers, KV publishers and routers: ownership, and errors without Python. With a router's configuration as the
+// argument, it also uses that router (tests/python/test_cluster_static_router.py).
 #include <dynamo_llm/cluster.hpp>
 
 #include "support.hpp"
@@ -63,17 +63,84 @@ static void empty_ones_are_errors() {
                  DYNAMO_ERROR_INVALID_HANDLE);
 }
 
-// Over two workers, 1 and 2, of which nobody has anything.
+// Relies on earlier tests: in this thread, one create of each kind has failed.
+static void empty_ones_repeat_a_failed_create() {
+    const Error of_router = error_of([] { return Router(nullptr).workers(); });
+    CHECK_STATUS(of_router.status(), DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK_CONTAINS(of_router.what(), "did you mean \"kv_block_size\"?");
+    const Error of_publisher = error_of([] { return KvPublisher(nullptr).cleared(); });
+    CHECK_STATUS(of_publisher.status(), DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK_CONTAINS(of_publisher.what(), "did you mean \"endpoint\"?");
+    const Error of_worker = error_of([] { return Worker(nullptr).info(); });
+    CHECK_STATUS(of_worker.status(), DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK_CONTAINS(of_worker.what(), "\"runtime\" of the configuration is missing");
+}
+
+static void nul_bytes_are_errors() {
+    const Router router(nullptr);
+    const std::string bad("a\0b", 3);
+    for (const Error &error : {error_of([&] { return router.free(bad); }),
+                               error_of([&] { return router.prefill_complete(bad); }),
+                               error_of([&] { return router.output_block(bad); }),
+                               error_of([&] { return router.upsert_worker(bad); }),
+                               error_of([&] { return router.select_body(bad); }),
+                               error_of([&] { return Worker::create(bad); }),
+                               error_of([&] { return KvPublisher::create(bad); })}) {
+        CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_ARGUMENT);
+        CHECK_CONTAINS(error.what(), "has a NUL byte at position 1");
+    }
+}
+
+// Tests every string in options and events, in every function that takes them.
+static void nul_bytes_in_members_are_errors() {
+    const auto check = [](const Error &error, const char *name) {
+        CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_ARGUMENT);
+        CHECK_CONTAINS(error.what(), (std::string(name) + " has a NUL byte at position 0").c_str());
+    };
+    const std::string bad("\0b", 2);
+    const Router router(nullptr);
+    const Selection none(nullptr);
+    const std::pair<const char *, std::string RouteOptions::*> members[] = {
+        {"request_id", &RouteOptions::request_id},
+        {"lora_name", &RouteOptions::lora_name},
+        {"cache_salt", &RouteOptions::cache_salt},
+        {"constraints_json", &RouteOptions::constraints_json}};
+    for (const auto &[name, member] : members) {
+        RouteOptions options;
+        options.*member = bad;
+        check(error_of([&, &text = options] { return router.select({}, text); }), name);
+        check(error_of([&, &text = options] { return router.select_body("{}", text); }), name);
+        check(error_of([&, &text = options] { return router.reserve("r", none, text); }), name);
+        check(error_of([&, &text = options] { return router.loads({}, text); }), name);
+        check(error_of([&, &text = options] { return router.overlaps({}, text); }), name);
+    }
+    const KvPublisher publisher(nullptr);
+    const std::pair<const char *, std::string KvStored::*> texts[] = {
+        {"lora_name", &KvStored::lora_name}, {"cache_salt", &KvStored::cache_salt}};
+    for (const auto &[name, member] : texts) {
+        KvStored stored;
+        stored.*member = bad;
+        check(error_of([&, &event = stored] { return publisher.stored(event); }), name);
+        check(error_of([&, &event = stored] {
+                  return publisher.publish_many({dynamo_llm::KvCleared(), event});
+              }),
+              name);
+    }
+    check(error_of([&] { return publisher.hashes({}, bad, {}); }), "lora_name");
+    check(error_of([&] { return publisher.hashes({}, {}, bad); }), "cache_salt");
+}
+
+// Routes over the workers 1 and 2, which have no blocks cached.
 static void a_whole_round(const char *config) {
     const Router router = MUST(Router::create(config));
     const std::vector<std::uint32_t> prompt(64, 7);
     const TokenIds ids(prompt.data(), prompt.size());
     RouteOptions options;
-    options.workers = {2};
+    options.worker_ids = {2};
     options.request_id = "r";
     const Selection selection = MUST(router.select(ids, options));
     CHECK(selection.worker().has_value() && !selection.prefill_worker().has_value());
-    CHECK(selection.worker()->id == 2 && selection.worker()->address == "http://w2:1");
+    CHECK(selection.worker()->worker_id == 2 && selection.worker()->address == "http://w2:1");
     CHECK(selection.token_ids().size() == 64 && selection.token_ids()[63] == 7);
     CHECK_CONTAINS(MUST(router.loads()).c_str(), "\"active_requests\": 1");
     MUST(router.prefill_complete("r"));
@@ -93,8 +160,11 @@ static void a_whole_round(const char *config) {
 }
 
 int main(int count, char **words) {
-    configurations_are_checked();
     empty_ones_are_errors();
+    configurations_are_checked();
+    empty_ones_repeat_a_failed_create();
+    nul_bytes_are_errors();
+    nul_bytes_in_members_are_errors();
     if (count > 1) {
         a_whole_round(words[1]);
     }

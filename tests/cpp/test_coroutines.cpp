@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Coroutines wait for responses without a thread, go on where they want to, and none gets lost.
+// Coroutines wait for responses without blocking a thread and resume on their executor; no response gets lost.
 #include "support.hpp"
 
 #if !defined(DYNAMO_LLM_HAS_COROUTINES)
@@ -21,7 +21,7 @@ using dynamo_llm::InlineExecutor;
 
 namespace {
 
-// A coroutine that starts at once; its frame belongs to its Task.
+// A coroutine that starts at once; its Task owns the frame.
 class Task {
   public:
     struct promise_type {
@@ -52,14 +52,14 @@ class Task {
         }
     }
     void destroy() { std::exchange(handle_, nullptr).destroy(); }
-    // In whatever thread it runs.
+    // Works whichever thread runs the coroutine.
     void wait_for_end() const { EVENTUALLY(handle_.promise().has_ended); }
 
   private:
     std::coroutine_handle<promise_type> handle_;
 };
 
-// A program's event loop: resumes what is posted to it, in the thread that runs it.
+// An event loop: resumes posted coroutines in the thread that runs the loop.
 class Loop {
   public:
     void operator()(std::coroutine_handle<> coroutine) {
@@ -67,7 +67,7 @@ class Loop {
         ready_.push_back(coroutine);
         changed_.notify_one();
     }
-    // One step; waits for it.
+    // Waits for one posted coroutine and resumes it.
     void step() {
         std::unique_lock<std::mutex> lock(mutex_);
         changed_.wait(lock, [this] { return !ready_.empty(); });
@@ -120,7 +120,7 @@ Task read(AsyncRequest<Executor> &request, Outcome &outcome) {
     outcome.done = true;
 }
 
-// The same with a request of its own.
+// The same, but owns its request.
 template <class Executor>
 Task read_own(Request sent_request, Executor executor, Outcome &outcome) {
     AsyncRequest request(std::move(sent_request), executor);
@@ -179,7 +179,7 @@ void a_destroyed_request_resumes_its_coroutine() {
     Outcome outcome;
     auto request = std::make_unique<AsyncRequest<Post> >(
         MUST(runtime.send(script("[{'stall': true}]"))), Post{&loop});
-    // Not read(): that would ask the destroyed object for more.
+    // Not read(), which would use the destroyed object again.
     const auto once = [](AsyncRequest<Post> &of, Outcome &to) -> Task {
         to.status = (co_await of.next()).status;
         to.done = true;
@@ -211,7 +211,7 @@ void a_moved_request_resumes_its_coroutine() {
     CHECK_STATUS(outcome.status, DYNAMO_ERROR_CANCELLED);
 }
 
-// The executor is not called for it any more, and the next coroutine misses nothing.
+// The executor must not be called for a destroyed coroutine, and the next coroutine misses nothing.
 void a_waiting_coroutine_may_be_destroyed() {
     const Runtime runtime = start_cpp("scripted");
     Loop loop;
@@ -231,7 +231,7 @@ void a_waiting_coroutine_may_be_destroyed() {
     CHECK(first.responses == 0 && second.text == "ab" && loop.posted() == 0);
 }
 
-// It was handed to the executor, but not resumed: what it was woken for goes to the next.
+// A coroutine was posted to the executor, but not resumed: its response goes to the next coroutine.
 void a_woken_coroutine_may_be_destroyed() {
     const Runtime runtime = start_cpp("scripted");
     Loop loop;
@@ -264,7 +264,7 @@ void a_second_one_is_refused() {
     CHECK_STATUS(second.status, DYNAMO_ERROR_INVALID_STATE);
     EVENTUALLY(loop.posted() == 1);
     Outcome third;
-    const Task another = read(request, third);  // also between waking and resuming
+    const Task another = read(request, third);  // rejected between post and resume, too
     CHECK_STATUS(third.status, DYNAMO_ERROR_INVALID_STATE);
     while (!first.done) {
         loop.step();
@@ -336,14 +336,14 @@ void many_on_a_few_threads() {
     }
     std::vector<Task> last;
     for (std::size_t i = 0; i < threads.size(); ++i) {
-        last.push_back(stop_one(&loop, stop));  // each wakes a thread that may wait
+        last.push_back(stop_one(&loop, stop));  // each wakes one waiting thread
     }
     for (std::thread &thread : threads) {
         thread.join();
     }
 }
 
-// Coroutines that wait are destroyed at every moment, while their requests are cancelled.
+// Waiting coroutines are destroyed at random moments, while their requests are being cancelled.
 void destroyed_at_any_moment() {
     const Runtime runtime = start_cpp("scripted");
     const int rounds = static_cast<int>(300 * scale());
@@ -351,7 +351,7 @@ void destroyed_at_any_moment() {
         std::atomic<bool> is_gone{false};
         std::atomic<int> calls{0};
         const auto executor = [&](std::coroutine_handle<>) {
-            CHECK(!is_gone);  // destroy() waits for a call that is under way
+            CHECK(!is_gone);  // destroy() waits for a running executor call
             ++calls;
         };
         Outcome outcome;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// At run time: between the calls of the C interface the wrapper allocates nothing. The program is
-// linked so that these calls pass through here, and so does every allocation.
+// Run-time cost: the wrapper allocates nothing between calls of the C interface. The linker redirects these calls and
+// every allocation to the functions in this file.
 #include <cstdlib>
 
 #include "support.hpp"
@@ -11,13 +11,13 @@ static thread_local long allocations = 0;
 
 extern "C" void *__libc_malloc(std::size_t size);
 
-// operator new comes here, too.
+// operator new calls it, too.
 extern "C" void *malloc(std::size_t size) {
     allocations += is_counting && !is_in_library ? 1 : 0;
     return __libc_malloc(size);
 }
 
-// The linker's --wrap sends the program's calls of NAME here.
+// The linker option --wrap redirects the program's calls of NAME to this function.
 #define PASS(result, name, parameters, arguments)               \
     extern "C" result __real_##name parameters;                 \
     extern "C" result __wrap_##name parameters;                 \
@@ -60,7 +60,7 @@ std::size_t look_at(const Response &response) {
            response.index() + (response.usage() ? 1 : 0);
 }
 
-// Each token comes alone, so there are many responses.
+// One token per response, for many responses.
 Runtime start_narrow() {
     return MUST(Runtime::create(Config().engine("echo").option("repeat", 50).stream(1)));
 }
@@ -145,7 +145,7 @@ struct Charge {
     }
 };
 
-// What co_await does, counted apart: the library's thread, which runs it, has allocations of its own.
+// Counts only the allocations of co_await: the library's thread, which runs the coroutine, has allocations of its own.
 struct Counted {
     bool await_ready() noexcept {
         const Charge charge;

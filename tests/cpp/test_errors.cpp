@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors arrive whole, thrown or returned.
+// Errors keep status, message and details, whether thrown or returned.
 #include "support.hpp"
 
 static_assert(std::is_base_of_v<std::exception, Error>);
@@ -22,7 +22,7 @@ static void an_error_has_the_whole_story() {
     CHECK(!error.is_retriable() && !error.is_fatal());
     const Error copy = error;
     CHECK(std::strcmp(copy.what(), error.what()) == 0 && copy.json() == error.json());
-    CHECK(dynamo_request_create("{}") == nullptr);  // another error changes nothing
+    CHECK(dynamo_request_create("{}") == nullptr);  // a later error does not change the object
     CHECK_STATUS(Error::last().status(), DYNAMO_ERROR_INVALID_REQUEST);
     CHECK_CONTAINS(error.what(), "colour");
 }
@@ -56,10 +56,33 @@ static void a_nul_byte_is_no_end() {
     CHECK(!request.is_retriable() && !request.is_fatal());
     const Error config = error_of([] { return Runtime::create(std::string("{}\0", 3)); });
     CHECK_CONTAINS(config.what(), "config_json has a NUL byte at position 2");
-    // Inside a JSON string it is a character like others.
+    // Escaped in a JSON string, NUL is an ordinary character.
     const Runtime runtime = start_cpp();
     const std::string_view text("a\0b", 3);
     CHECK(whole_text(MUST(runtime.send(Completion(text)))) == text);
+}
+
+// An empty object left by a failed create repeats the error of that create.
+static void the_first_error_is_repeated() {
+    const Runtime empty(nullptr);
+    CHECK_STATUS(error_of([&] { return empty.statistics(); }).status(),
+                 DYNAMO_ERROR_INVALID_HANDLE);
+    const Error first =
+        error_of([] { return Runtime::create("{\"engine\": \"echo\", \"colour\": 1}"); });
+    const Runtime left(dynamo_runtime_create("{\"engine\": \"echo\", \"colour\": 1}"));
+    CHECK(!left);
+    for (const Error &error : {error_of([&] { return left.send(Completion("a")); }),
+                               error_of([&] { return left.metrics(); }),
+                               error_of([&] { return left.shutdown(milliseconds(0)); })}) {
+        CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_CONFIG);
+        CHECK_CONTAINS(error.what(), "the runtime is NULL, because creating it failed earlier");
+        CHECK_CONTAINS(error.what(), first.what());
+    }
+    Request request = MUST(Request::create(Completion("a")));
+    CHECK_STATUS(error_of([&] { return left.send(request); }).status(),
+                 DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK_CONTAINS(error_of([&] { return request.recv(); }).what(), first.what());
+    CHECK_STATUS(request.next().status, DYNAMO_ERROR_INVALID_CONFIG);
 }
 
 static void a_request_keeps_its_error() {
@@ -83,7 +106,7 @@ static void a_request_keeps_its_error() {
     CHECK(!MUST(request.recv()) && !request.error());
 }
 
-// An error in the middle: the loop throws, or ends and leaves the status.
+// On an error in the middle of an answer, the loop throws, or ends and keeps the status.
 static void an_error_ends_the_loop() {
     const Runtime runtime = start_cpp("scripted");
     const Request request = MUST(runtime.send(script("[{'text': 'a'}, {'error': {}}]")));
@@ -112,10 +135,10 @@ static void mistakes_with_state() {
     CHECK_STATUS(error_of([&] { return request.fd(); }).status(), DYNAMO_ERROR_INVALID_STATE);
     CHECK_STATUS(request.status(), DYNAMO_PENDING);
     MUST(runtime.send(request));
-    CHECK_CONTAINS(error_of([&] { return runtime.send(request); }).what(), "sent before");
+    CHECK_CONTAINS(error_of([&] { return runtime.send(request); }).what(), "already sent");
     CHECK_STATUS(error_of([&] { return request.set_deadlines(milliseconds(1)); }).status(),
                  DYNAMO_ERROR_INVALID_STATE);
-    CHECK(whole_text(request) == "a");  // unharmed
+    CHECK(whole_text(request) == "a");  // still usable
     Request cancelled = MUST(Request::create(Completion("a")));
     cancelled.cancel();
     CHECK_STATUS(error_of([&] { return runtime.send(cancelled); }).status(),
@@ -128,7 +151,7 @@ static void a_result_is_one_or_the_other() {
     CHECK(result && result->get() == (*result).get() && result.value().get() == result->get());
     const Runtime runtime = *std::move(result);
     std::string text;
-    for (Response &response : *runtime.send(Completion("a b"))) {  // the temporary lives on
+    for (Response &response : *runtime.send(Completion("a b"))) {  // keeps the temporary alive
         text += response.text();
     }
     CHECK(text == "a b");
@@ -153,6 +176,7 @@ static void constructors_throw() {
 
 int main() {
     BEGIN();
+    RUN(the_first_error_is_repeated);
     RUN(an_error_has_the_whole_story);
     RUN(flags_are_members_and_no_text);
     RUN(a_nul_byte_is_no_end);

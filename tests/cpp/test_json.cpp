@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The builders write JSON that says what was meant, to the last bit and under every locale.
+// The builders write JSON that keeps values exactly, in every locale.
 #include <clocale>
 #include <cmath>
 #include <cstdlib>
@@ -36,7 +36,7 @@ static void texts_are_escaped() {
                "\"\\u0000\\u0001\\u001f \x7f\\u000a\\u0009\\\"\\\\/\"");
     check_json("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80",
                "\"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\"");
-    // Every byte comes back as it was.
+    // Every byte survives the round trip.
     const Runtime runtime = start_cpp();
     std::string all;
     for (char c = 0; c >= 0 && c < 0x7f; ++c) {
@@ -82,7 +82,7 @@ static void no_number_is_no_json() {
     }
 }
 
-// Under a locale that writes 0,5 and 1.000.
+// A locale that formats numbers as 0,5 and 1.000.
 struct Commas : std::numpunct<char> {
     char do_decimal_point() const override { return ','; }
     char do_thousands_sep() const override { return '.'; }
@@ -108,7 +108,7 @@ static void members_and_elements_are_added() {
     check_json(object, " {\"a\": 1, \"b\": [2, 3]}");
     check_json(Json::raw("{\"a\": [1]}\n").add("b", 2), "{\"a\": [1], \"b\": 2}");
     check_json(Json::raw("[[]]").push("{"), "[[], \"{\"]");
-    // What cannot be added to becomes no JSON, which the library tells.
+    // add() on a value that is not an object yields invalid JSON, which the library rejects.
     for (const Json &base : {Json(1), Json::raw(""), Json("a"), Json::array({}), Json("{")}) {
         const std::string text = Json(base).add("prompt", "a").text();
         CHECK_STATUS(error_of([&] { return Request::create(text); }).status(),

@@ -1,38 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files with and without exceptions meet in one program, and neither gets the other's functions.
+// Links files that were compiled with different options, in either order: with and without exceptions and RTTI, as
+// C++17 and C++20, with checks in the standard library. No file may end up with inline functions of another.
 #include "mixed.hpp"
+
 #include "support.hpp"
 
-#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
-#error "this file is to be compiled with exceptions"
-#endif
+#define MIXED_FILE(name) extern const MixedFile name;
+#include "mixed_files.inc"
+#undef MIXED_FILE
 
-std::string ask_throwing(dynamo_runtime_t *runtime, const std::string &prompt) {
-    Runtime borrowed(runtime);
-    std::string text;
-    try {
-        text = whole_text(borrowed.send(Completion(prompt)));
-    } catch (const Error &error) {
-        text = error.status_name();
-    }
-    (void)borrowed.release();
-    return text;
-}
+#define MIXED_FILE(name) &name,
+static const MixedFile *const files[] = {
+#include "mixed_files.inc"
+};
+#undef MIXED_FILE
 
-static void both_work() {
+static void each_file_gets_its_own() {
     const Runtime runtime = start_cpp("scripted");
-    for (const auto ask_one : {ask_throwing, ask_returning}) {
-        CHECK(ask_one(runtime.get(), "[{\"text\": \"a\"}, {\"text\": \"b\"}]") == "ab");
-        CHECK(ask_one(runtime.get(), "[{\"error\": {\"status\": \"UNAVAILABLE\"}}]") ==
-              "DYNAMO_ERROR_UNAVAILABLE");
-        CHECK(ask_one(runtime.get(), "[{\"refuse\": {\"status\": \"OVERLOADED\"}}]") ==
-              "DYNAMO_ERROR_OVERLOADED");
-        CHECK(ask_one(runtime.get(), "{") == "DYNAMO_ERROR_INVALID_REQUEST");
+    for (int round = 0; round < 2; ++round) {
+        for (const MixedFile *const file : files) {
+            const int line = file->use_everything(runtime.get());
+            if (line != 0 || !file->knows_its_errors()) {
+                std::fprintf(stderr, "mixed.cpp:%d, compiled as %s\n", line, file->name);
+            }
+            CHECK(line == 0 && file->knows_its_errors());
+        }
     }
+    RELIABILITY(
+        "files compiled with and without exceptions, RTTI and library checks, as C++17 and C++20, "
+        "in one program",
+        static_cast<long long>(sizeof files / sizeof files[0]), "each uses its own functions");
 }
 
 int main() {
     BEGIN();
-    RUN(both_work);
+    RUN(each_file_gets_its_own);
     return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who owns what: one handle an object, move-only, given up exactly once.
+// Ownership: each object has one handle, is move-only, and releases the handle exactly once.
 #include <memory>
 #include <vector>
 
@@ -14,7 +14,7 @@ constexpr bool is_move_only =
     !std::is_copy_constructible_v<Object> && !std::is_copy_assignable_v<Object>;
 static_assert(is_move_only<Runtime> && is_move_only<Request> && is_move_only<Response>);
 
-// A number or a null pointer of another kind never becomes an object by accident.
+// Numbers and null pointers of other types must not convert to an object implicitly.
 static_assert(!std::is_convertible_v<dynamo_request_t *, Request> &&
               !std::is_convertible_v<dynamo_runtime_t *, Runtime> &&
               !std::is_convertible_v<std::string, Request> && !std::is_convertible_v<int, Request>);
@@ -55,7 +55,7 @@ static void handles_come_in_and_go_out() {
     CHECK(request.get() == handle && request.release() == handle && !request);
     CHECK(is_request(handle));
     request = Request(handle);
-    std::vector<Request> many;  // moves when it grows
+    std::vector<Request> many;  // moves its elements when it grows
     for (int i = 0; i < 20; ++i) {
         many.push_back(MUST(Request::create(Completion("a"))));
     }
@@ -65,7 +65,7 @@ static void handles_come_in_and_go_out() {
     CHECK(!is_request(handle));
 }
 
-// Whatever is empty or moved from answers with errors and empty values.
+// Empty and moved-from objects return errors and empty values.
 static void empty_objects_are_harmless() {
     Request request;
     Runtime runtime(nullptr);
@@ -107,14 +107,14 @@ static void any_order_of_destruction() {
     CHECK(response.text()[0] == 'a' && response.token_ids()[0] == 0);
 }
 
-// What the C interface owns for the caller comes back as a value.
+// Memory that a C caller would have to free is returned as a value.
 static void responses_are_freed() {
     const Runtime runtime = start_cpp();
     const Request request = MUST(runtime.send(Completion("a b c")));
     dynamo_response_t *last = nullptr;
     for (Response &response : request) {
         if (last != nullptr) {
-            CHECK(dynamo_response_text(last, nullptr) == nullptr);  // the step freed it
+            CHECK(dynamo_response_text(last, nullptr) == nullptr);  // freed by the step
         }
         last = response.get();
         CHECK(dynamo_response_text(last, nullptr) != nullptr);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A std::stop_token cancels requests, whenever the stop is asked for.
+// A std::stop_token cancels requests, whenever the stop is requested.
 #include "support.hpp"
 
 #if !defined(DYNAMO_LLM_HAS_STOP_TOKEN)
@@ -21,7 +21,7 @@ static void before_sending() {
     CHECK_STATUS(request.status(), DYNAMO_ERROR_CANCELLED);
     CHECK_STATUS(error_of([&] { return runtime.send(request); }).status(), DYNAMO_ERROR_CANCELLED);
     Request late = MUST(Request::create(script(stalls)));
-    const auto at_once = late.cancel_on(source.get_token());  // it was asked for already
+    const auto at_once = late.cancel_on(source.get_token());  // the stop was requested before
     CHECK_STATUS(late.status(), DYNAMO_ERROR_CANCELLED);
 }
 
@@ -51,7 +51,7 @@ static void after_destruction() {
     std::stop_source source;
     Request request = MUST(runtime.send(script(stalls)));
     const auto bound = request.cancel_on(source.get_token());
-    request = MUST(runtime.send(script(stalls)));  // perhaps where the old one was
+    request = MUST(runtime.send(script(stalls)));  // may reuse the slot of the old one
     source.request_stop();
     CHECK_STATUS(request.status(), DYNAMO_PENDING);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers arrive whole, by every way of receiving.
+// Answers arrive complete, in every delivery mode.
 #include <poll.h>
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 #include "support.hpp"
 
-// Clang before 16 cannot read the views of GCC's library.
+// Clang before 16 cannot compile the views of GCC's library.
 #if defined(__cpp_lib_ranges) && (!defined(__clang__) || __clang_major__ >= 16)
 #define HAS_RANGES 1
 #include <ranges>
@@ -59,7 +59,7 @@ static void next_and_poll() {
     }
     CHECK(text == "ab");
     CHECK_STATUS(received.status, DYNAMO_END);
-    CHECK_STATUS(request.poll().status, DYNAMO_END);  // again and again
+    CHECK_STATUS(request.poll().status, DYNAMO_END);  // the end is repeated
     CHECK_STATUS(request.next().status, DYNAMO_END);
     CHECK(!MUST(request.recv()));
     CHECK(request.begin() == request.end());
@@ -67,7 +67,7 @@ static void next_and_poll() {
     CHECK(request.id().size() == 20 && request.id().substr(0, 4) == "req-");
 }
 
-// Times as in the standard library: negative ones have passed, parts of a millisecond count.
+// Timeouts as in the standard library: a negative one has expired, fractions of a millisecond count.
 static void times() {
     const Runtime runtime = start_cpp("scripted");
     Request request = MUST(runtime.send(script("[{'stall': true}]")));
@@ -145,7 +145,7 @@ static void another_thread_cancels() {
     other.join();
 }
 
-// An iterator follows the C handle, so the Request may be moved while it is used.
+// An iterator uses the C handle, so the Request may be moved during the iteration.
 static void a_request_moves_under_its_iterator() {
     const Runtime runtime = start_cpp();
     auto first = std::make_unique<Request>(MUST(runtime.send(Completion(words))));
@@ -198,7 +198,7 @@ static_assert(std::ranges::contiguous_range<dynamo_llm::TokenIds>);
 static void ranges() {
     const Runtime runtime = start_cpp();
     const auto text_of = [](const Response &response) { return std::string(response.text()); };
-    // Tokens may come together, so only the whole is known.
+    // Responses may combine tokens, so only the complete text is known.
     std::string text;
     const Request request = MUST(runtime.send(Completion(words)));
     for (const std::string &part : request | std::views::transform(text_of)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tokenizer of the demo model, thrown and returned errors, and who owns what.
+// The tokenizer of the demo model: results, ownership, and errors, thrown and returned.
 #include <thread>
 #include <vector>
 
@@ -83,14 +83,14 @@ static void errors_have_their_story() {
                    "config_json has a NUL byte at position 2");
     CHECK_STATUS(error_of([] { return Tokenizer::create(Config().engine("echo")); }).status(),
                  DYNAMO_ERROR_INVALID_CONFIG);
-    const Tokenizer none(nullptr);
+    const Tokenizer none(nullptr);  // calls on it repeat the error of the last failed create
     CHECK(!none);
-    CHECK_STATUS(error_of([&] { return none.encode("a"); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
-    CHECK_STATUS(error_of([&] { return none.info(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_STATUS(error_of([&] { return none.encode("a"); }).status(), DYNAMO_ERROR_INVALID_CONFIG);
+    CHECK_STATUS(error_of([&] { return none.info(); }).status(), DYNAMO_ERROR_INVALID_CONFIG);
     CHECK_STATUS(error_of([&] { return none.detokenizer(); }).status(),
-                 DYNAMO_ERROR_INVALID_HANDLE);
+                 DYNAMO_ERROR_INVALID_CONFIG);
     CHECK_STATUS(error_of([] { return Detokenizer().finish(); }).status(),
-                 DYNAMO_ERROR_INVALID_HANDLE);
+                 DYNAMO_ERROR_INVALID_CONFIG);
 }
 
 static void handles_move_and_children_outlive_parents() {
@@ -104,7 +104,9 @@ static void handles_move_and_children_outlive_parents() {
     CHECK(MUST(detokenizer.add(question_ids)) == "What is a KV cache?");
     Tokenizer third = open_demo();
     dynamo_tokenizer_t *const released = third.release();
-    CHECK(!third && dynamo_tokenizer_info(released) != nullptr);
+    char *const info = dynamo_tokenizer_info(released);
+    CHECK(!third && info != nullptr);
+    dynamo_free(info);
     third = Tokenizer(released);
     CHECK(MUST(third.encode("What")) == Ids{432});
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program that was built with another header than the library's is told both versions.
+// If header and library versions differ, the error names both.
 #include "dynamo_llm.h"
 
 #if defined(OTHER_ABI)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Uses every template of the wrapper once, for compilers to say what they think of it.
+// Instantiates every template of the wrapper once, to check it for compiler warnings.
 #include "dynamo_llm.hpp"
 
 #if defined(DYNAMO_LLM_NO_EXCEPTIONS) == defined(__cpp_exceptions)

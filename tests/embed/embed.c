@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* A hanging child ends after this; slow machines need some of it. */
+/* A child that hangs is ended after this time; long enough for slow machines. */
 enum { patience_s = 100 };
 
 char *engine_config(const char *engine, const char *more) {

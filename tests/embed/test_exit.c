@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* However a program ends while Python runs in it, it ends: without a crash, a hang or a word. Each story is
- * a process of its own. */
+/* A program that runs Python ends without a crash, a hang, or output, however it ends. Each scenario runs in its own
+ * process. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -17,7 +17,7 @@ static dynamo_runtime_t *demo(void) {
     return start("{'stream': {'capacity': 4}}");
 }
 
-/* ----------------------------------------------------------------- while something is under way */
+/* ----------------------------------------------------------------- while requests are in flight */
 
 static void main_returns_while_the_demo_model_streams(void) {
     dynamo_runtime_t *runtime = demo();
@@ -84,6 +84,74 @@ static void the_host_uses_the_library_in_an_exit_function(void) {
     atexit(exit_function_of_the_host);
 }
 
+static dynamo_runtime_t *listing; /* its engine has a dynamic model list */
+static pthread_key_t key;
+
+/* Detects use after free: the blocks reuse the memory of thread-specific strings that were freed. */
+static void list_models(void) {
+    enum { blocks = 200 };
+    char *memory[blocks];
+    for (size_t i = 0; i < blocks; ++i) {
+        memory[i] = malloc(100 + i * 4);
+        memset(memory[i], 'A', 100 + i * 4);
+    }
+    for (int i = 0; i < 3; ++i) {
+        dynamo_free(dynamo_runtime_models(listing)); /* the list, or NULL if Python has ended */
+        CHECK(dynamo_last_status() == DYNAMO_OK || dynamo_last_error()[0] != '\0');
+        dynamo_request_t *request = ask("{'model': 'another', 'prompt': 'x'}");
+        const int32_t sent = dynamo_request_send(listing, request);
+        CHECK(sent == DYNAMO_OK || dynamo_last_error()[0] != '\0');
+        CHECK(dynamo_last_error_json() != NULL);
+        dynamo_request_destroy(request);
+    }
+    for (size_t i = 0; i < blocks; ++i) {
+        for (size_t k = 0; k < 100 + i * 4; ++k) {
+            CHECK(memory[i][k] == 'A');
+        }
+        free(memory[i]);
+    }
+}
+
+__attribute__((destructor)) static void at_the_very_end(void) {
+    if (listing != NULL) {
+        list_models();
+    }
+}
+
+/* POSIX guarantees at least four rounds of these destructors. ThreadSanitizer needs the last one itself. */
+#if defined(UNDER_THREAD_SANITIZER)
+enum { most_rounds = 3 };
+#else
+enum { most_rounds = 8 };
+#endif
+
+static void list_models_at_thread_end(void *unused) {
+    static int rounds;
+    (void)unused;
+    list_models();
+    if (++rounds < most_rounds) {
+        pthread_setspecific(key, &key);
+    }
+}
+
+static void *use_in_a_thread(void *unused) {
+    (void)unused;
+    CHECK(pthread_setspecific(key, &key) == 0);
+    list_models();
+    return NULL;
+}
+
+static void destructors_use_the_library(void) {
+    listing = start_engine("describing:Listing", "");
+    CHECK(pthread_key_create(&key, list_models_at_thread_end) == 0);
+    join(spawn(use_in_a_thread, NULL));
+    char *const models = dynamo_runtime_models(listing);
+    CHECK_CONTAINS(models, "a-model-with-a-long-name-8");
+    dynamo_free(models);
+    CHECK(atexit(list_models) == 0);
+    list_models();
+}
+
 /* ----------------------------------------------------------------------------- Python's exit */
 
 static void exit_functions_run(void) {
@@ -106,7 +174,7 @@ static void expect_child(int (*run)(dynamo_runtime_t *), dynamo_runtime_t *runti
         alarm(60);
         const int code = run(runtime);
         if (leave &&
-            !has_sanitizer("address")) { /* LeakSanitizer misses the threads' stacks there */
+            !has_sanitizer("address")) { /* LeakSanitizer reports false leaks: no thread stacks */
             exit(code);
         }
         _exit(code);
@@ -158,6 +226,7 @@ static const struct story {
     {"an_engine_starts", an_engine_starts, ""},
     {"the_host_uses_the_library_in_an_exit_function", the_host_uses_the_library_in_an_exit_function,
      ""},
+    {"destructors_use_the_library", destructors_use_the_library, ""},
     {"exit_functions_run", exit_functions_run, "engine stopped\nexit function ran\n"},
     {"exit_functions_run_after_destroy", exit_functions_run_after_destroy,
      "engine stopped\nexit function ran\n"},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program that is not linked to the library: it opens it at run time, for itself alone, and closes it
- * again. Extension modules of Python must find Python's symbols all the same. */
+/* A program that is not linked to the library opens it with dlopen() and RTLD_LOCAL, and closes it again. Python's
+ * extension modules must still find Python's symbols. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,7 +66,7 @@ static int run(const char *path) {
         return fail("answer");
     call.request_destroy(request);
     call.runtime_destroy(runtime);
-    dlclose(library); /* its threads, and Python's, live on in it */
+    dlclose(library); /* its threads and Python's still run in it */
     return 0;
 }
 

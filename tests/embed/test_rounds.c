@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runtimes that come and go leave nothing behind. */
+/* Creating and destroying runtimes repeatedly leaks nothing. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,14 +43,14 @@ static void heavy_round(void) {
     dynamo_runtime_destroy(runtime);
 }
 
-/* Threads that asyncio's pool for blocking calls may have, and starts when no other happens to be
- * idle: the default of Python's ThreadPoolExecutor. */
+/* Maximum number of threads in asyncio's pool for blocking calls, the default of Python's ThreadPoolExecutor. The pool
+ * starts one whenever no other is idle. */
 static long pool_threads(void) {
     const long most = sysconf(_SC_NPROCESSORS_ONLN) + 4;
     return most < 32 ? most : 32;
 }
 
-/* Threads and descriptors of stopped engines may take a moment to go; what grows never comes back. */
+/* Threads and descriptors of stopped engines may disappear with a delay; a leak never disappears. */
 static void check_rounds(void (*round)(void), int first, int count, long more_kb) {
     for (int i = 0; i < first; ++i) {
         round();

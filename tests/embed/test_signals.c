@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What belongs to the host's process stays as it is when Python runs in it: signals, locale, streams,
- * folders. Each story is a process of its own. */
+/* Running Python does not change the state of the program's process: signals, locale, streams, working directory. Each
+ * scenario runs in its own process. */
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -16,7 +16,7 @@ static void handle(int signal_number) {
     handled = signal_number;
 }
 
-/* Everything that Python touches elsewhere: both models, loggers, sockets, threads. */
+/* Uses everything through which Python could change the process: both models, loggers, sockets, threads. */
 static void use_python(void) {
     dynamo_runtime_t *runtime = start("{}");
     answer whole = receive_all(sent(runtime, say("A KV cache")));
@@ -68,7 +68,7 @@ static void broken_pipe_ends_the_program(void) {
     CHECK(!"SIGPIPE was not delivered");
 }
 
-/* A library may not change what its host did not ask for. */
+/* The library must not change process state that the program did not ask it to change. */
 static void nothing_is_changed(void) {
     struct sigaction before[32], after;
     sigset_t mask_before, mask_after;
@@ -139,6 +139,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof stories / sizeof stories[0]; ++i) {
         if (argc > 1) {
             if (strcmp(argv[1], stories[i].name) == 0) {
+                signal(SIGINT, SIG_DFL); /* may be ignored, such as under nohup */
                 stories[i].run();
                 return 0;
             }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The library linked into the program: Python engines use that one, and no second one is loaded. */
+/* The library is linked statically into the program: Python engines use that copy, and no second one is loaded. */
 #include <string.h>
 
 #include "embed.h"

@@ -30,7 +30,7 @@ static void check_ids(dynamo_tokenizer_t *tokenizer, const char *text, size_t le
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
 }
 
-/* Takes the text. */
+/* Frees the text. */
 static void check_owned(char *text, const char *expected) {
     CHECK(text != NULL);
     CHECK_TEXT(text, expected);
@@ -65,15 +65,15 @@ static void a_nul_byte_is_a_character(dynamo_tokenizer_t *tokenizer) {
 }
 
 static void info(dynamo_tokenizer_t *tokenizer) {
-    const char *text = dynamo_tokenizer_info(tokenizer);
-    CHECK(text != NULL && dynamo_tokenizer_info(tokenizer) == text);
+    char *text = dynamo_tokenizer_info(tokenizer);
+    CHECK(text != NULL);
     CHECK_CONTAINS(text, "\"vocabulary_size\":2048");
     CHECK_CONTAINS(text, "\"largest_token_id\":2047");
     CHECK_CONTAINS(text, "\"eos_token_ids\":[0]");
     CHECK_CONTAINS(text, "\"has_chat_template\":true");
     CHECK_CONTAINS(text, "\"context_length\":1024");
-    dynamo_free((void *)(uintptr_t)text);
-    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
+    dynamo_free(text);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_OK); /* so the caller owned it */
 }
 
 static char *prompt_of(dynamo_tokenizer_t *tokenizer, const char *body, size_t *length) {
@@ -101,14 +101,11 @@ static void template(dynamo_tokenizer_t *tokenizer) {
         int32_t status;
         const char *message;
     } mistakes[] = {
+        {"{'messages': [{'role': 'user', 'content': 'a'}], 'chat_template': '{{ 9 ** (9 ** 9) }}'}",
+         DYNAMO_ERROR_INVALID_REQUEST, "trust_request_chat_template"},
         {"{'messages': [", DYNAMO_ERROR_INVALID_JSON, "line 1"},
         {"{'prompt': 'a'}", DYNAMO_ERROR_INVALID_REQUEST, "body of a chat"},
         {"{'messages': []}", DYNAMO_ERROR_INVALID_REQUEST, "is empty"},
-        {"{'messages': [{'role': 'user', 'content': 'a'}], 'chat_template':"
-         " '{{ raise_exception(messages[0].content + messages[0].content) }}'}",
-         DYNAMO_ERROR_INVALID_REQUEST, "aa"},
-        {"{'messages': [{'role': 'user', 'content': 'a'}], 'chat_template': '{{ 1 / 0 }}'}",
-         DYNAMO_ERROR_INVALID_REQUEST, "ZeroDivisionError"},
     };
     for (size_t i = 0; i < COUNT(mistakes); ++i) {
         length = 9;
@@ -116,6 +113,36 @@ static void template(dynamo_tokenizer_t *tokenizer) {
         CHECK_STATUS(dynamo_last_status(), mistakes[i].status);
         CHECK_CONTAINS(dynamo_last_error(), mistakes[i].message);
     }
+}
+
+static void template_of_the_caller(void) {
+    char *config = json("{'trust_request_chat_template': true, 'templates': {'timeout_ms': 3000}}");
+    dynamo_tokenizer_t *tokenizer = dynamo_tokenizer_create(config);
+    free(config);
+    CHECK(tokenizer != NULL);
+    static const struct {
+        const char *template;
+        const char *message;
+    } mistakes[] = {
+        {"{{ raise_exception(messages[0].content + messages[0].content) }}", "aa"},
+        {"{{ 1 / 0 }}", "ZeroDivisionError"},
+        {"{{ 9 ** (9 ** 9) }}", "3 seconds"},
+    };
+    for (size_t i = 0; i < COUNT(mistakes); ++i) {
+        char body[200];
+        snprintf(body, sizeof body,
+                 "{'messages': [{'role': 'user', 'content': 'a'}], 'chat_template': '%s'}",
+                 mistakes[i].template);
+        CHECK(prompt_of(tokenizer, body, NULL) == NULL);
+        CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_REQUEST);
+        CHECK_CONTAINS(dynamo_last_error(), mistakes[i].message);
+    }
+    check_owned(prompt_of(tokenizer,
+                          "{'messages': [{'role': 'user', 'content': 'a'}],"
+                          " 'chat_template': '<{{ messages[0].content }}>'}",
+                          NULL),
+                "<a>");
+    dynamo_tokenizer_destroy(tokenizer);
 }
 
 static void bit_by_bit(dynamo_tokenizer_t *tokenizer) {
@@ -196,7 +223,8 @@ static void wrong_configurations(void) {
         {"{'model': 3}", DYNAMO_ERROR_INVALID_CONFIG, "must be a string, not an integer"},
         {"{'model': '/no/such'}", DYNAMO_ERROR_MODEL_NOT_FOUND, "\"/no/such\" does not exist"},
         {"{'model': '" TEST_FOLDER "'}", DYNAMO_ERROR_MODEL_NOT_FOUND, "has no tokenizer.json"},
-        {"{'model': '" TEST_FOLDER "/embed.c'}", DYNAMO_ERROR_MODEL_NOT_FOUND, "is no tokenizer"},
+        {"{'model': '" TEST_FOLDER "/embed.c'}", DYNAMO_ERROR_MODEL_NOT_FOUND,
+         "is not a tokenizer"},
     };
     for (size_t i = 0; i < COUNT(mistakes); ++i) {
         char *config = json(mistakes[i].config);
@@ -230,7 +258,7 @@ static void wrong_handles(void) {
     CHECK_TEXT(dynamo_last_error(), "not a valid detokenizer: it is a tokenizer");
     CHECK(dynamo_tokenizer_info((dynamo_tokenizer_t *)detokenizer) == NULL);
     CHECK_TEXT(dynamo_last_error(), "not a valid tokenizer: it is a detokenizer");
-    /* Nothing of that did any harm; and the child keeps its parent alive. */
+    /* The valid handles still work, and the child keeps its parent alive. */
     check_ids(tokenizer, question, strlen(question), question_ids, COUNT(question_ids));
     dynamo_tokenizer_destroy(tokenizer);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
@@ -386,6 +414,7 @@ int main(void) {
     wrong_arguments(tokenizer);
     what_is_owned_is_freed_once(tokenizer);
     dynamo_tokenizer_destroy(tokenizer);
+    RUN(template_of_the_caller);
     RUN(wrong_configurations);
     RUN(wrong_handles);
     RUN(many_threads_while_requests_run);

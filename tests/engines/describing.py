@@ -22,3 +22,10 @@ class Describing:
 class Broken(Describing):
     def describe(self) -> dict[str, Any]:
         raise ValueError("no description")
+
+
+class Listing(Describing):
+    """Its models come and go, so it is asked each time."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"changes": True, "models": [{"id": f"a-model-with-a-long-name-{n}"} for n in range(9)]}

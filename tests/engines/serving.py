@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves a model to a cluster, which answers each request with the worker's id; for tests of routers."""
+"""Serves a model to a cluster that answers each request with the worker's id; for tests of routers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,12 +9,12 @@ from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
 
-#: Whom a worker needs that does a part of the work.
+#: The roles that a worker with a role needs beside it.
 _partners = {"Prefill": ("Decode",), "Decode": ("Prefill",)}
 
 
 class Serving:
-    """An engine of data that takes none: what it does is for others in the cluster.
+    """A raw engine that is not used by itself: it serves other processes of the cluster.
 
     Options: ``cluster``, ``endpoint``, ``model`` (a folder), ``type`` (a name of Dynamo's WorkerType).
     """

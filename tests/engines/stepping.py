@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dynamo_llm.runtime.sink import Sink, push_step
+from dynamo_llm.runtime.sink import Sink, push_many
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Stepping:
             rows.remove(row)
         if not rows:
             return
-        full = push_step(
+        full = push_many(
             [row.sink for row in rows], [row.at for row in rows], [row.words[row.at] for row in rows]
         )
         self.full.extend(full)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that runs out: replaces operator new of the program, and with it that of a library which is
-// linked into it. A program has it in one of its files only.
+// Simulates memory exhaustion: replaces operator new of the program and of the library linked into it. Include it in
+// one file of a program only.
 #pragma once
 
 #include <atomic>
@@ -12,15 +12,15 @@ namespace memory {
 
 enum class Fails {
     once,      // one allocation
-    for_ever,  // that one and all that follow
+    for_ever,  // that one and all later ones
 };
 
 inline std::atomic<long> allocations{0};
-inline std::atomic<long> failing{0};  // its number; 0: none
+inline std::atomic<long> failing{0};  // number of the allocation that fails; 0: none
 inline std::atomic<bool> goes_on_failing{false};
 inline std::atomic<long> failed{0};
 
-// From now on the n-th allocation of any thread fails.
+// Makes the n-th allocation from now on fail, counted over all threads.
 inline void arm(long n, Fails how) {
     goes_on_failing = how == Fails::for_ever;
     failed = 0;
@@ -28,7 +28,7 @@ inline void arm(long n, Fails how) {
     failing = n;
 }
 
-// All is well again. Returns how many have failed.
+// Lets all allocations succeed again. Returns how many have failed.
 inline long disarm() {
     failing = 0;
     return failed;
@@ -57,51 +57,52 @@ inline void *allocate_or_throw(std::size_t size, std::size_t alignment) {
 
 }  // namespace memory
 
-void *operator new(std::size_t size) {
+// Not inlined: GCC would see malloc() paired with delete, or new with free(), and warn.
+[[gnu::noinline]] void *operator new(std::size_t size) {
     return memory::allocate_or_throw(size, 0);
 }
-void *operator new[](std::size_t size) {
+[[gnu::noinline]] void *operator new[](std::size_t size) {
     return memory::allocate_or_throw(size, 0);
 }
-void *operator new(std::size_t size, std::align_val_t alignment) {
+[[gnu::noinline]] void *operator new(std::size_t size, std::align_val_t alignment) {
     return memory::allocate_or_throw(size, static_cast<std::size_t>(alignment));
 }
-void *operator new[](std::size_t size, std::align_val_t alignment) {
+[[gnu::noinline]] void *operator new[](std::size_t size, std::align_val_t alignment) {
     return memory::allocate_or_throw(size, static_cast<std::size_t>(alignment));
 }
-void *operator new(std::size_t size, const std::nothrow_t &) noexcept {
+[[gnu::noinline]] void *operator new(std::size_t size, const std::nothrow_t &) noexcept {
     return memory::allocate(size, 0);
 }
-void *operator new[](std::size_t size, const std::nothrow_t &) noexcept {
+[[gnu::noinline]] void *operator new[](std::size_t size, const std::nothrow_t &) noexcept {
     return memory::allocate(size, 0);
 }
-void operator delete(void *place) noexcept {
+[[gnu::noinline]] void operator delete(void *place) noexcept {
     std::free(place);
 }
-void operator delete[](void *place) noexcept {
+[[gnu::noinline]] void operator delete[](void *place) noexcept {
     std::free(place);
 }
-void operator delete(void *place, std::size_t) noexcept {
+[[gnu::noinline]] void operator delete(void *place, std::size_t) noexcept {
     std::free(place);
 }
-void operator delete[](void *place, std::size_t) noexcept {
+[[gnu::noinline]] void operator delete[](void *place, std::size_t) noexcept {
     std::free(place);
 }
-void operator delete(void *place, std::align_val_t) noexcept {
+[[gnu::noinline]] void operator delete(void *place, std::align_val_t) noexcept {
     std::free(place);
 }
-void operator delete[](void *place, std::align_val_t) noexcept {
+[[gnu::noinline]] void operator delete[](void *place, std::align_val_t) noexcept {
     std::free(place);
 }
-void operator delete(void *place, std::size_t, std::align_val_t) noexcept {
+[[gnu::noinline]] void operator delete(void *place, std::size_t, std::align_val_t) noexcept {
     std::free(place);
 }
-void operator delete[](void *place, std::size_t, std::align_val_t) noexcept {
+[[gnu::noinline]] void operator delete[](void *place, std::size_t, std::align_val_t) noexcept {
     std::free(place);
 }
-void operator delete(void *place, const std::nothrow_t &) noexcept {
+[[gnu::noinline]] void operator delete(void *place, const std::nothrow_t &) noexcept {
     std::free(place);
 }
-void operator delete[](void *place, const std::nothrow_t &) noexcept {
+[[gnu::noinline]] void operator delete[](void *place, const std::nothrow_t &) noexcept {
     std::free(place);
 }

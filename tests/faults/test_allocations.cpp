@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each allocation of the core fails in turn, alone and together with all that follow. Whatever a program
-// does then, it gets a status; every request that was sent ends once, no text is lost or doubled, and when
-// there is memory again everything works.
+// Each allocation of the library fails in turn, alone and together with all later ones. Every call must return a
+// status, every request that was sent must end once, no text may be lost or duplicated, and everything must work
+// again once memory is available.
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t patience_ms = 60000;
 
-// A failure that is no surprise.
+// Checks that the status is one that memory exhaustion may cause.
 void check_out_of_memory(std::int32_t status) {
     if (status != DYNAMO_ERROR_OUT_OF_MEMORY) {
         std::fprintf(stderr, "%s: %s\n", dynamo_status_name(status), dynamo_last_error());
@@ -41,7 +41,7 @@ bool done(std::int32_t status) {
     return status == DYNAMO_OK;
 }
 
-// A text, without memory of its own: the test's must not fail.
+// A string in a fixed buffer: the test itself must not allocate.
 class Text {
   public:
     void append(const char *piece, std::size_t length) {
@@ -58,8 +58,8 @@ class Text {
     std::size_t length_ = 0;
 };
 
-// Receives everything. The text is whole, or the request has failed; what could not be handed over is
-// handed over the next time.
+// Receives everything. Either the text is complete or the request has failed. A response that could not be delivered
+// for lack of memory is delivered by the next call.
 void receive_all_of(dynamo_request_t *request, const char *expected) {
     Text text;
     for (int refusals = 0;;) {
@@ -89,7 +89,7 @@ void receive_all_of(dynamo_request_t *request, const char *expected) {
             CHECK(text.begins(expected));
             return;
         }
-        if (++refusals == 1000) {  // as long as there is no memory
+        if (++refusals == 1000) {  // cannot succeed while every allocation fails
             memory::disarm();
         }
         CHECK(refusals < 2000);
@@ -123,7 +123,7 @@ void an_answer() {
     });
 }
 
-// Handle, events and the release of a request with a callback.
+// Results of a request with a callback: its text, terminal events, and releases.
 struct Calls {
     Text text;
     std::atomic<int> ends{0};
@@ -289,7 +289,7 @@ void fail_each(const Scenario &scenario, memory::Fails how) {
         CHECK(n < 100000);
     }
     failed_runs += n - 1;
-    scenario.run();  // there is memory again
+    scenario.run();  // all allocations succeed again
     std::fprintf(stderr, "    %s: %ld runs, %ld allocations failed\n",
                  how == memory::Fails::once ? "one fails" : "one and all after it", n - 1,
                  failures);
@@ -316,7 +316,7 @@ int main(int count, char **words) {
             continue;
         }
         std::fprintf(stderr, "  %s\n", scenario.name);
-        scenario.run();  // what is made once is there
+        scenario.run();  // one-time allocations happen here
         fail_each(scenario, memory::Fails::once);
         fail_each(scenario, memory::Fails::for_ever);
     }

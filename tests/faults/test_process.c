@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Faults of the process around the library: it runs out of what a system gives, is asked for too much, and its clock
-   jumps. */
+/* Faults of the process: clock jumps, too many requests, and exhausted descriptors and memory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,10 +13,11 @@
 
 /* ------------------------------------------------------------------------------ the clock jumps */
 
-static counter offset; /* seconds that the time of day is wrong by */
-static counter asked;  /* how often it was asked for */
+static counter offset; /* error of the wall clock, in seconds */
+static counter asked;  /* number of reads of the wall clock */
 
-/* In place of the C library's, for the library too: the program's come first. */
+/* Replaces the function of the C library, also for calls from the shared library: the loader searches the program
+   first. */
 int clock_gettime(clockid_t clock, struct timespec *now) {
     struct timespec reading;
     const int result = (int)syscall(SYS_clock_gettime, clock, &reading);
@@ -31,7 +31,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     return result;
 }
 
-/* Its deadline ended it, whether or not something had come by then. */
+/* Checks that the deadline ended the request, whether or not it had responses by then. */
 static void check_late(dynamo_request_t *request) {
     answer whole = receive_all(request);
     CHECK_STATUS(whole.status, DYNAMO_ERROR_DEADLINE_EXCEEDED);
@@ -53,9 +53,9 @@ static void the_clock_jumps(void) {
         dynamo_request_t *const early = say("x");
         CHECK_STATUS(dynamo_request_set_deadlines(early, 60000, 60000), DYNAMO_OK);
         sent(waiting, early);
-        CHECK(get(&asked) > before); /* of when a request was made it tells the time of day */
-        offset.value = jumps[i];     /* other threads only read it, a word */
-        /* What is due comes, what is not due does not, and a wait is as long as it should be. */
+        CHECK(get(&asked) > before); /* the creation time is wall-clock time */
+        offset.value = jumps[i];     /* other threads only read it */
+        /* Deadlines pass exactly when they are due, and waits take as long as they should. */
         check_answer(early, "ab", DYNAMO_END);
         check_late(late);
         dynamo_request_t *const silent = sent(stalling, say("x"));
@@ -73,9 +73,9 @@ static void the_clock_jumps(void) {
                 "deadlines, delays and waits were as long as they should be");
 }
 
-/* -------------------------------------------------------------------- no descriptors are left */
+/* -------------------------------------------------------------------- no file descriptors are left */
 
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(UNDER_ADDRESS_SANITIZER)
 static void no_descriptors_are_left(void) {
     struct rlimit before;
     CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
@@ -95,7 +95,7 @@ static void no_descriptors_are_left(void) {
         CHECK(dynamo_request_fd(request) == -1);
         CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_SYSTEM);
         CHECK_CONTAINS(dynamo_last_error(), "Too many open files");
-        /* It can be had in other ways, and so can what needs no descriptor. */
+        /* The request can still be received without a descriptor, and requests that need none still work. */
         dynamo_response_t *response = dynamo_request_recv(request);
         CHECK(response != NULL);
         dynamo_free(response);
@@ -157,9 +157,9 @@ static void a_consumer_that_never_reads(void) {
         answer_free(&whole);
         dynamo_request_destroy(request);
     }
-    CHECK(statistic(runtime, "pushed") < 100 * 2000 + 16 + 16); /* no more than fits lies there */
+    CHECK(statistic(runtime, "pushed") < 100 * 2000 + 16 + 16); /* at most the capacity is stored */
     CHECK_STATUS(dynamo_request_status(unread), DYNAMO_PENDING);
-    answer whole = receive_all(unread); /* nothing of it is lost */
+    answer whole = receive_all(unread); /* no text is lost */
     CHECK(whole.length == 3000);
     answer_free(&whole);
     dynamo_request_destroy(unread);
@@ -171,14 +171,14 @@ static void a_consumer_that_never_reads(void) {
 
 /* --------------------------------------------------------------------------- a memory limit */
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(UNDER_ADDRESS_SANITIZER) || defined(UNDER_THREAD_SANITIZER)
 static void a_memory_limit(void) {
     fprintf(stderr, "    sanitizers reserve more than any limit\n");
 }
 #else
 static void within_a_limit(void) {
     dynamo_runtime_t *const runtime = start_echo();
-    check_answer(sent(runtime, say("a b")), "a b", DYNAMO_END); /* threads have their stacks */
+    check_answer(sent(runtime, say("a b")), "a b", DYNAMO_END); /* starts all threads */
     const struct rlimit limit = {(rlim_t)512 << 20, (rlim_t)512 << 20};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     enum { most = 1000, size = 4 << 20 };
@@ -195,7 +195,7 @@ static void within_a_limit(void) {
     CHECK(made > 10 && made < most);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_OUT_OF_MEMORY);
     CHECK(strlen(dynamo_last_error()) > 0 && strlen(dynamo_last_error_json()) > 2);
-    /* What is small still works, and what was made is whole. */
+    /* Small allocations still work, and the created requests are intact. */
     check_answer(sent(runtime, say("still here")), "still here", DYNAMO_END);
     for (int i = 0; i < made; ++i) {
         CHECK(dynamo_request_id(requests[i]) != NULL);
@@ -210,7 +210,7 @@ static void within_a_limit(void) {
 }
 
 static void a_memory_limit(void) {
-    const pid_t child = fork(); /* before the library was used */
+    const pid_t child = fork(); /* forks before the library is used */
     CHECK(child >= 0);
     if (child == 0) {
         BEGIN();
@@ -228,7 +228,7 @@ int main(void) {
     BEGIN();
     RUN(a_memory_limit); /* first: it forks */
     RUN(the_clock_jumps);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(UNDER_ADDRESS_SANITIZER)
     fprintf(stderr, "  no_descriptors_are_left: UndefinedBehaviorSanitizer needs some itself\n");
 #else
     RUN(no_descriptors_are_left);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the targets have in common. A finding ends the program with a line that says what does not hold.
+// Shared by the fuzz targets. A finding ends the program with a line that names the violated condition.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
 
 namespace fuzz {
 
-// Calls that need Python say that there is none.
+// Makes calls that need Python fail with PYTHON_UNAVAILABLE.
 inline const bool has_no_python = [] { return setenv("DYNAMO_LLM_PYTHON", "none", 1) == 0; }();
 
 inline bool is_utf8(std::string_view text) {
@@ -53,7 +53,7 @@ inline bool is_utf8(std::string_view text) {
     return true;
 }
 
-// Receives everything, looks at all of it, and gives the text. The request has a deadline.
+// Receives everything, reads all parts of each response, and returns the text. The request has a deadline.
 inline std::string receive(dynamo_request_t *request) {
     std::string text;
     for (int responses = 0;; ++responses) {
@@ -77,7 +77,7 @@ inline std::string receive(dynamo_request_t *request) {
         text.append(piece, length);
         const char *const json = dynamo_response_json(response);
         HOLDS(json != nullptr && is_utf8(json));
-        // What the library writes it reads.
+        // The library must accept the JSON that it writes.
         dynamo_request_t *const again = dynamo_request_create_data(
             DYNAMO_DATA_JSON, json, std::char_traits<char>::length(json));
         HOLDS(again != nullptr);

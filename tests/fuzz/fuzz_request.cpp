@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as the body of a request, and as data; what is taken is answered by "echo".
+// Arbitrary bytes as a request body and as a payload; "echo" answers those that are accepted.
 #include "fuzz.hpp"
 
 namespace {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as what an engine pushes: text in any pieces, ids, deltas and log-probs. A text is the same
-// whatever its pieces were.
+// Arbitrary bytes as an engine's chunks: text split anywhere, ids, deltas, and log-probs. How the text is split must
+// not change it.
 //
-// The input is a list of fields, each a byte of kind, a byte of length, and that many bytes.
+// The input is a list of fields: one byte for the kind, one for the length, and that many bytes.
 #include <cstring>
 #include <vector>
 
@@ -25,7 +25,7 @@ std::vector<Field> fields_of(const std::uint8_t *data, std::size_t size) {
     return fields;
 }
 
-dynamo_stream_t *last_stream = nullptr;  // generate() runs in the thread that sends
+dynamo_stream_t *last_stream = nullptr;  // set by generate(), which runs in the sending thread
 
 const dynamo_engine_t &engine() {
     static const dynamo_engine_t functions = [] {
@@ -50,7 +50,7 @@ void push(const dynamo_chunk_t &chunk) {
           status == DYNAMO_ERROR_INVALID_JSON);
 }
 
-// What a caller reads of it.
+// Pushes the fields and returns what a caller receives.
 std::string played(dynamo_runtime_t *runtime, const char *body, const std::vector<Field> &fields) {
     dynamo_request_t *const request = dynamo_request_create(body);
     HOLDS(dynamo_request_send(runtime, request) == DYNAMO_OK);
@@ -96,7 +96,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
                                    R"({"prompt": "x", "stream": false})"}) {
         played(runtime, body, fields);
     }
-    // The text alone, in its pieces and as one.
+    // Only the text fields: split as given, and in one piece.
     std::vector<Field> pieces;
     Field whole{0, {}};
     for (const Field &field : fields) {

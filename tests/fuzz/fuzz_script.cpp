@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as the script of the engine "scripted".
+// Arbitrary bytes as a script of the engine "scripted".
 #include "fuzz.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
@@ -17,13 +17,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         dynamo_request_t *const request = dynamo_request_create(body);
         HOLDS(request != nullptr);
         HOLDS(dynamo_request_set_deadlines(request, 10, 10) ==
-              DYNAMO_OK);  // scripts wait and stall
+              DYNAMO_OK);  // scripts may wait and stall
         if (dynamo_request_send(runtime, request) == DYNAMO_OK) {
             fuzz::receive(request);
         }
         dynamo_request_destroy(request);
     }
-    // Its engine has stopped when this returns: a thread that is about to stop it looks like a leak.
+    // Stops the engine before returning: a thread that is about to stop it would be reported as a leak.
     const std::int32_t status = dynamo_runtime_shutdown(runtime, 0);
     HOLDS(status == DYNAMO_OK || status == DYNAMO_ERROR_DEADLINE_EXCEEDED);
     dynamo_runtime_destroy(runtime);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes in any pieces through the assembly of UTF-8, beside the decoder of the WHATWG's Encoding standard
-// (section 8.1.1), which goes byte by byte.
+// Arbitrary bytes, split anywhere, through the reassembly of UTF-8, compared with the byte-wise decoder of the WHATWG
+// Encoding standard (section 8.1.1).
 //
-// The input is a list of pieces, each a byte of length and that many bytes.
+// The input is a list of pieces: one byte for the length, and that many bytes.
 #include <algorithm>
 #include <vector>
 
-#include "core/utf8.hpp"
+#include "base/utf8.hpp"
 #include "fuzz.hpp"
 
 namespace {
@@ -31,7 +31,7 @@ std::string reference(const std::string &bytes) {
                 out += replacement;
             }
         } else if (byte < lower || byte > upper) {
-            needed = 0;  // the byte is looked at again
+            needed = 0;  // decode this byte again
             out += replacement;
         } else {
             ++i;

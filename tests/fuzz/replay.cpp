@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Feeds a target the files of folders, where there is no fuzzer: inputs that once mattered are tests.
+// Runs a target on the files of folders without a fuzzer, so that past findings serve as regression tests.
 #include <filesystem>
 #include <fstream>
 #include <iterator>

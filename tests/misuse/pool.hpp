@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Handles that many threads use, replace and destroy without a word to each other.
+// Handles that many threads use, replace, and destroy without coordination.
 #pragma once
 
 #include <array>
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <random>
 
-// A thread's own source of chance: the same seed gives the same draws.
+// Random numbers of one thread: the same seed yields the same sequence.
 class Chance {
   public:
     explicit Chance(std::uint64_t seed) : generator_(seed) {}
@@ -20,7 +20,7 @@ class Chance {
 
 class Pool {
   public:
-    // One that some thread put in, live or destroyed since; or NULL, or a number that never was a handle.
+    // Returns a handle that some thread added, live or destroyed since; or NULL; or a number that never was a handle.
     void *any(Chance &chance) const {
         switch (chance.below(16)) {
             case 0:
@@ -33,8 +33,7 @@ class Pool {
         }
     }
 
-    // Puts one in the place of another, which the caller may destroy: handles that nobody knows any more
-    // would stay for ever.
+    // Replaces a random handle and returns the old one, so that the caller can destroy it. Otherwise it would leak.
     void *exchange(Chance &chance, void *handle) {
         return places_[chance.below(places_.size())].exchange(handle);
     }

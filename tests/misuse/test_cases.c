@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Places and times at which a program should not call the library, one test each. */
+/* Contexts in which a program should not call the library, one test each. */
 #include <errno.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -31,7 +31,7 @@ static void block(void *user, dynamo_request_t *request, dynamo_response_t *resp
     dynamo_free(response);
     sem_post(&here->entered);
     wait_for(&here->open);
-    sem_post(&here->open); /* for the next one */
+    sem_post(&here->open); /* for the next callback */
 }
 
 static void released(void *user) {
@@ -47,7 +47,7 @@ static void a_callback_that_blocks(void) {
     CHECK_STATUS(dynamo_request_set_callback(blocking, block, &here, released), DYNAMO_OK);
     sent(runtime, blocking);
     wait_for(&here.entered);
-    /* Others go on, and those that deliver to callbacks wait for theirs. */
+    /* Other requests continue; those with callbacks wait for their turn. */
     check_answer(sent(runtime, say("c d")), "c d", DYNAMO_END);
     dynamo_request_t *const behind = say("e");
     CHECK_STATUS(dynamo_request_set_callback(behind, block, &here, released), DYNAMO_OK);
@@ -87,14 +87,14 @@ static void call_everything(void *user, dynamo_request_t *request, dynamo_respon
         add(&called_back, 1);
         return;
     }
-    /* All with a handle that is none, ... */
+    /* Calls every function with a stale handle, ... */
     void *const stale = response;
     dynamo_free(response);
     for (size_t i = 0; i < call_count; ++i) {
         CHECK_STATUS(calls[i].call(stale), DYNAMO_ERROR_INVALID_HANDLE);
         add(&calls_from_callback, 1);
     }
-    /* ... those that wait, for what does not need this thread, ... */
+    /* ... functions that wait for something this thread does not have to do, ... */
     check_answer(sent(runtime, say("a b")), "a b", DYNAMO_END);
     dynamo_runtime_t *const stalling = start_script("[{'stall': true}]");
     dynamo_request_t *const stalled = sent(stalling, say("x"));
@@ -102,7 +102,7 @@ static void call_everything(void *user, dynamo_request_t *request, dynamo_respon
     CHECK_STATUS(dynamo_request_next(stalled, 20, &none), DYNAMO_PENDING);
     dynamo_request_destroy(stalled);
     dynamo_runtime_destroy(stalling);
-    /* ... and those that have to do with other callbacks, which come after this one. */
+    /* ... and functions that trigger other callbacks, which run only after this one. */
     dynamo_request_t *const later = say("later");
     CHECK_STATUS(dynamo_request_set_callback(later, nested, NULL, NULL), DYNAMO_OK);
     const long seen = get(&from_nested);
@@ -162,7 +162,7 @@ static void last_words(void *runtime) {
     check_answer(sent(runtime, say("bye")), "bye", DYNAMO_END);
     CHECK(dynamo_runtime_create("{\"engin\": \"echo\"}") == NULL);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK(dynamo_last_error() != NULL); /* the text is gone with the rest of the thread */
+    CHECK(dynamo_last_error() != NULL); /* the thread's message is freed by now */
     add(&destructors, 1);
 }
 
@@ -197,7 +197,7 @@ static void at_the_end(void) {
 }
 
 static void an_exit_handler(void) {
-    const pid_t child = fork(); /* before the library was used: a process of its own */
+    const pid_t child = fork(); /* forks before the library is used */
     CHECK(child >= 0);
     if (child == 0) {
         atexit(at_the_end);
@@ -226,7 +226,7 @@ static void *receive(void *request) {
 
 static void signals_while_it_receives(void) {
     struct sigaction action = {.sa_handler =
-                                   on_signal}; /* without SA_RESTART: calls end with EINTR */
+                                   on_signal}; /* no SA_RESTART: system calls fail with EINTR */
     CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
     dynamo_runtime_t *const runtime = start_script("[{'text': 'x'}, {'stall': true}]");
     dynamo_request_t *const request = sent(runtime, say("a"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random walks over the life of requests and runtimes, beside a model of what the headers promise: every status,
-// every text and every counter is known beforehand. The engine's part is played by the same thread.
+// Random walks through the states of requests and runtimes, checked against a model of the headers' contract: the model
+// predicts every status, text, and counter. The same thread also acts as the engine.
 //
 //     test_model [--walks N] [--seed N]
 #include <array>
@@ -25,7 +25,7 @@ struct ModelRuntime {
     bool is_destroyed = false;
     bool is_shut = false;
     bool fails_when_full = false;
-    // As dynamo_runtime_statistics() names them.
+    // Named as in dynamo_runtime_statistics().
     long sent = 0, in_flight = 0, ended = 0, cancelled = 0, failed = 0, received = 0;
 };
 
@@ -34,15 +34,16 @@ struct ModelRequest {
     bool is_destroyed = false;
     bool is_sent = false;
     std::int32_t status = DYNAMO_PENDING;
+    std::int32_t unsent = DYNAMO_ERROR_INVALID_STATE;  // result of a receive before it is sent
     ModelRuntime *runtime = nullptr;
-    // What a receiver would get now.
+    // What a receive would return now.
     std::string text;
     std::size_t tokens = 0;
     bool has_finish_reason = false;
-    // The engine's side.
+    // State of the engine.
     dynamo_stream_t *stream = nullptr;
-    bool has_stream = false;  // not given up yet
-    bool obeys = false;       // gives the stream up as soon as it is told to
+    bool has_stream = false;  // not finished yet
+    bool obeys = false;       // finishes the stream as soon as it is cancelled
 
     bool is_readable() const { return tokens > 0 || has_finish_reason; }
 };
@@ -50,7 +51,7 @@ struct ModelRequest {
 std::array<ModelRuntime, 3> runtimes;
 std::array<ModelRequest, 6> requests;
 ModelRequest *sending = nullptr;
-bool refuses = false;  // the engine, what is being sent
+bool refuses = false;  // the engine rejects the request being sent
 long steps = 0;
 
 // ------------------------------------------------------------------------- the engine
@@ -93,9 +94,9 @@ const dynamo_engine_t &engine() {
     return functions;
 }
 
-// ------------------------------------------------------------------------- what comes of a call
+// ------------------------------------------------------------------------- effects of a call
 
-// The end of a request, whoever brings it.
+// Ends a request in the model, whatever the cause.
 void end(ModelRequest &request, std::int32_t status) {
     if (request.status != DYNAMO_PENDING) {
         return;
@@ -122,7 +123,7 @@ void make_runtime(Chance &chance, ModelRuntime &runtime) {
     }
     for (ModelRequest &request : requests) {
         if (request.runtime == &runtime) {
-            return;  // what it counts goes to the one before
+            return;  // it still counts in the previous runtime
         }
     }
     runtime = {};
@@ -135,7 +136,7 @@ void make_request(Chance &chance, ModelRequest &request) {
         return;
     }
     if (request.has_stream) {
-        return;  // the engine is still at it
+        return;  // the engine has not finished with it
     }
     request = {};
     request.obeys = chance.one_in(2);
@@ -159,6 +160,8 @@ void send(Chance &chance, ModelRuntime &runtime, ModelRequest &request) {
         request.runtime = &runtime;
         ++runtime.sent;
         ++runtime.in_flight;
+    } else if (!request.is_sent) {
+        request.unsent = expected;
     }
 }
 
@@ -168,7 +171,7 @@ void receive(ModelRequest &request) {
     if (request.handle == nullptr || request.is_destroyed) {
         CHECK_STATUS(status, DYNAMO_ERROR_INVALID_HANDLE);
     } else if (!request.is_sent && request.status == DYNAMO_PENDING) {
-        CHECK_STATUS(status, DYNAMO_ERROR_INVALID_STATE);
+        CHECK_STATUS(status, request.unsent);
     } else if (!request.is_readable()) {
         CHECK_STATUS(status, request.status);
     } else {
@@ -229,7 +232,7 @@ void finish(Chance &chance, ModelRequest &request) {
 
 void cancel_request(ModelRequest &request) {
     const bool is_there = request.handle != nullptr && !request.is_destroyed;
-    // The engine's callback comes in between, and looks at has_stream only.
+    // The engine's callback runs inside this call, and reads only has_stream.
     CHECK_STATUS(dynamo_request_cancel(request.handle),
                  is_there ? DYNAMO_OK : DYNAMO_ERROR_INVALID_HANDLE);
     if (is_there) {
@@ -285,7 +288,7 @@ void shut_down(ModelRuntime &runtime) {
         CHECK_STATUS(dynamo_runtime_shutdown(runtime.handle, 0), DYNAMO_ERROR_INVALID_HANDLE);
         return;
     }
-    // An engine that keeps a stream would have shutdown wait for it.
+    // Finishes all streams first: shutdown would wait for them.
     for (ModelRequest &request : requests) {
         if (request.runtime == &runtime) {
             request.obeys = true;

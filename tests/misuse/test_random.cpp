@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random calls of all functions from several threads, with handles of every kind and state: whatever comes,
-// each call gives a status that it documents, every callback is released once, and nothing is left.
+// Random calls of all functions from several threads, with handles of every type and state: each call must return a
+// documented status, every callback must be released once, and nothing may leak.
 //
 //     test_random [--calls N] [--threads N] [--seed N] [--exports FILE]
 #include <chrono>
@@ -30,7 +30,7 @@ thread_local const char *current = "";
 
 using Statuses = std::initializer_list<std::int32_t>;
 
-// One of these, or success.
+// Checks that the status is a success or one of `allowed`.
 void expect(std::int32_t status, Statuses allowed) {
     if (status >= 0) {
         CHECK(status <= DYNAMO_PENDING);
@@ -42,6 +42,11 @@ void expect(std::int32_t status, Statuses allowed) {
             return;
         }
     }
+    // Also allowed is a repeated error: after a failed create or send in this thread, using the NULL or the unsent
+    // request reports that error again.
+    if (std::strstr(dynamo_last_error(), "failed earlier") != nullptr) {
+        return;
+    }
     std::fprintf(stderr, "%s gave %s: %s\n", current, dynamo_status_name(status),
                  dynamo_last_error());
     CHECK(!"a status that is not expected");
@@ -50,13 +55,13 @@ void expect(std::int32_t status, Statuses allowed) {
 constexpr auto stale = DYNAMO_ERROR_INVALID_HANDLE;
 constexpr auto state = DYNAMO_ERROR_INVALID_STATE;
 constexpr auto argument = DYNAMO_ERROR_INVALID_ARGUMENT;
-// Also what may have ended a request here.
+// Also allows every status with which a request may end here.
 void expect_request(std::int32_t status) {
     expect(status, {stale, state, DYNAMO_ERROR_CANCELLED, DYNAMO_ERROR_DEADLINE_EXCEEDED,
                     DYNAMO_ERROR_SLOW_CONSUMER, DYNAMO_ERROR_ENGINE_FAILED, DYNAMO_ERROR_OVERLOADED,
                     DYNAMO_ERROR_CLOSED, DYNAMO_ERROR_INVALID_REQUEST, DYNAMO_ERROR_NOT_SUPPORTED,
                     DYNAMO_ERROR_MODEL_NOT_FOUND,
-                    DYNAMO_ERROR_INTERNAL /* failed with what is no error */});
+                    DYNAMO_ERROR_INTERNAL /* failed with a status that is not an error */});
 }
 
 template <class Handle>
@@ -64,7 +69,7 @@ Handle *of(void *handle) {
     return static_cast<Handle *>(handle);
 }
 
-// A handle of the right kind as a rule, and now and then of another.
+// Returns a handle, usually of the right type, occasionally of another.
 void *some(Chance &chance, const Pool &right) {
     const Pool *const pools[] = {&runtimes, &requests, &responses, &streams, &queues};
     return (chance.one_in(12) ? *pools[chance.below(5)] : right).any(chance);
@@ -81,7 +86,7 @@ std::int32_t start(void *, const char *, void **instance) {
 thread_local Chance *own_chance = nullptr;
 
 std::int32_t generate(void *, dynamo_stream_t *stream, const char *, const char *) {
-    // Whoever finds the stream plays the engine; a cancel or a deadline ends the rest.
+    // Any thread that draws the stream acts as the engine; a cancel or a deadline ends all other streams.
     if (own_chance != nullptr) {
         streams.exchange(*own_chance, stream);
     }
@@ -392,7 +397,7 @@ const Operation operations[] = {
          dynamo_request_destroy(of<dynamo_request_t>(some(chance, requests)));
          expect(dynamo_last_status(), {stale});
      }},
-    // What these point to lives as long as the response, which another thread may free: not looked at.
+    // The results are not read: they are valid only until another thread frees the response.
     {"dynamo_response_text", 2,
      [](Chance &chance) {
          std::size_t length = 0;
@@ -491,6 +496,12 @@ const Operation operations[] = {
      [](Chance &chance) {
          expect(dynamo_stream_is_cancelled(of<dynamo_stream_t>(some(chance, streams))), {stale});
      }},
+    {"dynamo_stream_set_queued", 1,
+     [](Chance &chance) {
+         expect(dynamo_stream_set_queued(of<dynamo_stream_t>(some(chance, streams)),
+                                         chance.one_in(2) ? 1 : 0),
+                {stale});
+     }},
     {"dynamo_stream_remaining", 1,
      [](Chance &chance) {
          std::int64_t left = 0;
@@ -512,7 +523,7 @@ const Operation operations[] = {
      }},
 };
 
-// Those of the table of functions with handles, whose objects need Python: with a handle of another kind.
+// Calls a function whose objects need Python, with a handle of another type.
 void with_a_wrong_handle(Chance &chance) {
     const call &one = calls[chance.below(call_count)];
     if (one.kind < TOKENIZER) {
@@ -552,7 +563,7 @@ void play(std::uint64_t seed, long calls) {
     own_chance = nullptr;
 }
 
-// Every function that the library exports is drawn, but for those that create what needs Python.
+// Checks that every exported function is among those drawn, except functions that create objects that need Python.
 void check_coverage(const char *file) {
     std::set<std::string> drawn = {"dynamo_tokenizer_create", "dynamo_worker_create",
                                    "dynamo_kv_publisher_create", "dynamo_router_create"};
@@ -607,7 +618,7 @@ int main(int count, char **words) {
     for (std::thread &player : players) {
         player.join();
     }
-    // Everything goes, parents first.
+    // Destroys everything, parents first.
     runtimes.each([](void *handle) { dynamo_runtime_destroy(of<dynamo_runtime_t>(handle)); });
     requests.each([](void *handle) { dynamo_request_destroy(of<dynamo_request_t>(handle)); });
     responses.each([](void *handle) { dynamo_free(handle); });
@@ -615,7 +626,7 @@ int main(int count, char **words) {
     streams.each(
         [](void *handle) { dynamo_stream_finish(of<dynamo_stream_t>(handle), nullptr, nullptr); });
     EVENTUALLY(callbacks_released == callbacks_set);
-    // And afterwards it works.
+    // The library still works afterwards.
     dynamo_runtime_t *const runtime = start_echo();
     check_answer(sent(runtime, say("still here")), "still here", DYNAMO_END);
     dynamo_runtime_destroy(runtime);

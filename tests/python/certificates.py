@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates for tests, made with openssl: a signer, and certificates for the loopback."""
+"""Creates certificates for tests with openssl: for a signer, and for servers and clients on the loopback
+interface.
+"""
 
 import shutil
 from dataclasses import dataclass
@@ -11,13 +13,13 @@ from conftest import run
 
 @dataclass(frozen=True)
 class Certificate:
-    """Files in PEM."""
+    """Paths of PEM files."""
 
     cert: Path
     key: Path
 
     def keys(self, ca: "Certificate") -> dict[str, str]:
-        """As the configuration has it."""
+        """Returns the configuration's keys."""
         return {"ca": str(ca.cert), "cert": str(self.cert), "key": str(self.key)}
 
 
@@ -33,7 +35,7 @@ _new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes
 
 
 def signer(folder: Path, name: str) -> Certificate:
-    """One that signs others."""
+    """Creates a certificate that can sign others."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}-key.pem")
     _openssl(
         "req", "-x509", *_new_key, "-keyout", made.key, "-out", made.cert, "-subj", f"/CN={name}",
@@ -44,7 +46,7 @@ def signer(folder: Path, name: str) -> Certificate:
 
 
 def signed(folder: Path, name: str, by: Certificate, address: str = "IP:127.0.0.1") -> Certificate:
-    """One for a server and a client at an address."""
+    """Creates a certificate for a server and a client at an address."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}-key.pem")
     request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
     extensions.write_text(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program with Dynamo's own client: sends one request, and prints the answer as JSON, a line an item.
+"""A program with Dynamo's own client: sends one request, and prints each item of the answer as JSON.
 
-Arguments: the planes, the endpoint's path, the request in Python's notation, and metadata as JSON.
+Arguments: the planes, the endpoint's path, the request as a Python literal, and metadata as JSON.
 """
 
 import ast
@@ -14,12 +14,12 @@ from dynamo._core import Context, DistributedRuntime
 
 
 def plain(value: Any) -> Any:
-    """What JSON has: bytes as an object."""
+    """Converts a value to JSON: bytes become an object."""
     return {"bytes": value.hex()} if isinstance(value, bytes) else value
 
 
 async def main(discovery: str, requests: str, events: str, path: str, request: str, metadata: str) -> None:
-    """Ask."""
+    """Sends the request."""
     runtime = DistributedRuntime(asyncio.get_running_loop(), discovery, requests, event_plane=events)
     client = await runtime.endpoint(path).client()
     await asyncio.wait_for(client.wait_for_instances(), 60)

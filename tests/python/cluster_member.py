@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker or a client of a cluster: cluster_member.py ROLE JSON, with the keys of a configuration's cluster,
-and "seconds" until it gives up to connect.
+and "seconds", the timeout of the connection.
 
-The worker says "ready" and serves until its stdin ends. The client asks it once and says what it gets.
+The worker prints "ready" and serves until its stdin ends. The client sends one request and prints the answer.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dynamo_llm.runtime.cluster import noise
+from dynamo_llm.runtime.cluster import dynamo_import
 from dynamo_llm.runtime.cluster.planes import Planes, claim
 
 
 async def handler(request: Any) -> AsyncIterator[Any]:
-    """Says it again."""
+    """Echoes the request."""
     yield request
 
 
 async def serve(endpoint: Any) -> None:
-    """Until stdin ends."""
+    """Serves until stdin ends."""
     serving = asyncio.ensure_future(endpoint.serve_endpoint(handler))
     client = await endpoint.client()
     await client.wait_for_instances()
@@ -32,7 +32,7 @@ async def serve(endpoint: Any) -> None:
 
 
 async def ask(endpoint: Any) -> None:
-    """Once."""
+    """Sends one request."""
     client = await endpoint.client()
     await asyncio.wait_for(client.wait_for_instances(), 60)
     try:
@@ -43,8 +43,8 @@ async def ask(endpoint: Any) -> None:
 
 
 async def main(role: str, cluster: dict[str, Any]) -> None:
-    """Connects, and does what its role is."""
-    core = noise.prepare()
+    """Connects, and runs the role."""
+    core = dynamo_import.import_core()
     planes = Planes.read("127.0.0.1", cluster.get("tls", {}))
     planes.check_urls(cluster.get("etcd", []), cluster.get("nats", []))
     claim(planes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers of this process, in clusters of the rig."""
+"""Runs workers in this process, in clusters of the rig."""
 
 import asyncio
 import ctypes
@@ -20,30 +20,32 @@ examples = tests_dir.parent / "examples" / "engines"
 
 
 class Worker:
-    """A worker, and its commands."""
+    """A worker and its commands."""
 
     def __init__(self, cluster: Cluster, runtime: dict[str, Any], **more: Any) -> None:
-        """Start it; ``more`` are keys of its configuration."""
+        """Starts the worker; ``more`` are additional keys of its configuration."""
         self.options = {
             "cluster": cluster.settings,
             "endpoint": "dynamo.backend.generate",
             "runtime": runtime,
             **more,
         }
-        self.runtime = Runtime(engine="dynamo_llm.runtime.cluster.worker:WorkerEngine", options=self.options)
+        self.runtime = Runtime(
+            engine="dynamo_llm.runtime.cluster.worker.engine:WorkerEngine", options=self.options
+        )
 
     def command(self, **command: Any) -> Any:
-        """What it answers."""
+        """Sends a command, and returns its result."""
         (answer,) = self.send(**command).result()
         return answer
 
     def send(self, **command: Any) -> Any:
-        """The request of a command."""
+        """Sends a command, and returns its request."""
         return self.runtime.data(command)
 
     @property
     def info(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """Returns the description of the worker."""
         info: dict[str, Any] = self.command(info=None)
         return info
 
@@ -55,7 +57,7 @@ class Worker:
 
 
 def register_babble(folder: Path) -> None:
-    """The engine in C with a step loop, of token ids, as "babble-tokens"."""
+    """Registers the step-level engine in C as "babble-tokens"."""
     flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC", "-pthread"]
     sources = [examples / "babble.c", examples / "json.c"]
     file = compile_c(examples / "c" / "engine.c", folder / "libbabble.so", *map(str, sources), *flags)
@@ -65,7 +67,7 @@ def register_babble(folder: Path) -> None:
 
 
 def register_tokens(folder: Path) -> ctypes.CDLL:
-    """The engine in C that says its prompt, with log-probs, as "worker-ctokens"; it remembers bodies."""
+    """Registers the engine in C that repeats its prompt, with log-probs, as "worker-ctokens"."""
     flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC"]
     library = ctypes.CDLL(
         str(compile_c(tests_dir / "engines" / "tokens.c", folder / "libworkertokens.so", *flags))
@@ -82,7 +84,7 @@ def register_tokens(folder: Path) -> ctypes.CDLL:
 
 
 def babble(**options: Any) -> dict[str, Any]:
-    """Keys of a worker that serves it as the model "babble"."""
+    """Returns the configuration's keys for a worker that serves this engine as the model "babble"."""
     return {
         "runtime": {"engine": "babble-tokens", "options": options},
         "model": {"name": "babble", "path": str(paths.demo_model_dir())},
@@ -90,7 +92,7 @@ def babble(**options: Any) -> dict[str, Any]:
 
 
 def post(url: str, body: dict[str, Any]) -> tuple[int, Any]:
-    """Status and JSON of the frontend's answer."""
+    """Sends a POST request. Returns the status and the JSON of the answer."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
@@ -101,7 +103,7 @@ def post(url: str, body: dict[str, Any]) -> tuple[int, Any]:
 
 
 def stream(url: str, body: dict[str, Any]) -> Iterator[Any]:
-    """The events of a stream, without the last one, which has no JSON."""
+    """Sends a streaming request. Yields its events, without the last one, which is not JSON."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     data = json.dumps({**body, "stream": True}).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
@@ -112,7 +114,7 @@ def stream(url: str, body: dict[str, Any]) -> Iterator[Any]:
 
 
 class Sleeper:
-    """A text engine that says nothing while it sleeps."""
+    """A text engine that does not answer while it is asleep."""
 
     is_asleep = False
 
@@ -120,20 +122,20 @@ class Sleeper:
         pass
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Chunk]:
-        """One word, when it is awake."""
+        """Yields one word, once it is awake."""
         while type(self).is_asleep:
             await asyncio.sleep(0.01)
         yield {"text": "awake", "finish_reason": "stop"}
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 class Reverse:
-    """An engine of data: bytes backwards, and of JSON each element as an item."""
+    """A raw engine: reverses bytes, and returns each element of a JSON array as an item."""
 
     kind = "data"
 
@@ -141,10 +143,10 @@ class Reverse:
         pass
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
-        """The items."""
+        """Yields the items."""
         if isinstance(request.data, bytes):
             yield request.data[::-1]
             return
@@ -154,11 +156,11 @@ class Reverse:
             yield {"element": element}
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 class Holder:
-    """An engine of data that gives its request back, and is not done with "hold" until it is cancelled."""
+    """A raw engine that returns its request, and holds the request "hold" until it is cancelled."""
 
     kind = "data"
 
@@ -166,13 +168,13 @@ class Holder:
         pass
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
-        """One item."""
+        """Yields one item."""
         yield request.data
         if request.data == "hold":
             await asyncio.Event().wait()
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""

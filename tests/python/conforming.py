@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles of engines: what they can do on demand. tests/conformance/profile.hpp has their keys."""
+"""Reads the profiles of engines, which declare what the engines can do. tests/conformance/profile.hpp lists
+the keys.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +23,53 @@ folder = tests_dir / "conformance"
 profiles_dir = folder / "profiles"
 defaults: dict[str, Any] = json.loads((profiles_dir / "default.json").read_text())
 
-#: Engines that take data in place of OpenAI's bodies, of which the cases are made.
+#: Raw engines, which the cases, made of OpenAI's bodies, do not apply to.
 of_data = {"dynamo-endpoint"}
-#: An engine that can be had and has no profile of its own gets the defaults.
+#: An available engine without its own profile gets the defaults.
 names = sorted(
     {path.stem for path in profiles_dir.glob("*.json")} - {"default"} | (set(registry.names()) - of_data)
 )
 
+#: Suffix of the name of an engine that runs in a child process.
+isolated = "-isolated"
+#: Engines for which the suite is also run in a child process: one of each kind.
+in_child = [
+    name + isolated
+    for name in (
+        "babble-c",
+        "babble-tokens",
+        "echo",
+        "mistralrs",
+        "openai",
+        "python-async",
+        "python-threaded",
+        "python-tokens",
+        "scripted",
+        "transformers",
+    )
+]
+
+
+#: Engines for which the quick tests run the suite: one in Python, one token-level engine, one with a model,
+#: and one in a child process. CTest runs it on native engines.
+quick = {"python-async", "python-tokens", "mistralrs", "python-async-isolated"}
+
+
+def parameters(names: Iterable[str]) -> list[Any]:
+    """Returns parameters of a test; engines that are not quick are marked slow."""
+    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in names]
+
 
 def profile(name: str) -> dict[str, Any]:
-    """A profile, with the defaults."""
+    """Returns a profile, with the defaults."""
+    is_isolated = name.endswith(isolated)
+    name = name.removesuffix(isolated)
     file = profiles_dir / f"{name}.json"
     own = json.loads(file.read_text()) if file.exists() else {"config": {"engine": name}}
     whole: dict[str, Any] = {**defaults, **own}
+    if is_isolated:
+        whole["config"] |= {"isolation": "process"}
+        whole["refused"] = "an engine in a child process takes every request, and fails it then"
     for place in whole["config"].get("python", {}).get("path", []):
         assert (folder / place).is_dir(), place
     return whole
@@ -41,10 +77,10 @@ def profile(name: str) -> dict[str, Any]:
 
 @contextmanager
 def ready(name: str) -> Iterator[dict[str, Any]]:
-    """A profile, and what its engine needs as long as that is used.
+    """Yields a profile, and provides what its engine needs during the block.
 
-    In it "{demo}" is the folder of the demo model, "{server}" the URL of a server of OpenAI's API,
-    "{cluster}" the settings of a cluster of NVIDIA Dynamo.
+    In the profile, "{demo}" is replaced by the folder of the demo model, "{server}" by the URL of a server of
+    OpenAI's API, and "{cluster}" by the settings of an NVIDIA Dynamo cluster.
     """
     text = json.dumps(profile(name)).replace("{demo}", str(paths.demo_model_dir()))
     if "{server}" in text:
@@ -59,7 +95,7 @@ def ready(name: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def a_cluster() -> Iterator[dict[str, Any]]:
-    """A cluster with two sample workers; its settings."""
+    """Runs a cluster with two sample workers. Yields its settings."""
     combination = Combination.parse("file-tcp-zmq")
     if missing := combination.missing():
         pytest.skip(f"a cluster needs {' and '.join(missing)}")
@@ -73,8 +109,23 @@ def a_cluster() -> Iterator[dict[str, Any]]:
             made.stop()
 
 
+def build_engines(into: Path) -> Path:
+    """Builds the example engines in C as a shared library, which child processes open."""
+    examples = tests_dir.parent / "examples" / "engines"
+    sources = [
+        tests_dir / "engines" / "babble.c",
+        *(examples / name for name in ("babble.c", "json.c", "c/engine.c")),
+    ]
+    library = into / "libbabble.so"
+    flags = dynamo_config("--cflags", "--libs").split()
+    options = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", f"-I{examples / 'c'}"]
+    result = run(["gcc", *options, *sources, "-o", library, *flags])
+    assert result.returncode == 0, result.stderr
+    return library
+
+
 def build(into: Path) -> Path:
-    """The program, built against the installed package."""
+    """Builds the program against the installed package."""
     examples = tests_dir.parent / "examples" / "engines"
     sources = [
         *folder.glob("*.cpp"),

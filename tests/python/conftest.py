@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures: programs in C against the installed package, each run in a clean environment."""
+"""Fixtures: programs in C built against the installed package, each run in a clean environment."""
 
 import contextlib
+import fcntl
 import json
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
-from dynamo_llm.runtime.cluster import noise
+from dynamo_llm.runtime.cluster import dynamo_import
 from waiting import patience
 
 __all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
@@ -24,13 +26,39 @@ engines_dir = tests_dir / "engines"
 
 Completed = subprocess.CompletedProcess[str]
 
-# As the library imports it: whoever is the first to import it decides what it writes to stderr.
+# Imported in the same way as by the library: the first import decides what Dynamo writes to stderr.
 with contextlib.suppress(ImportError):
-    noise.prepare()
+    dynamo_import.import_core()
+
+
+def pytest_configure() -> None:
+    """Enables Ctrl-C: if this process was started in the background (nohup, cron), it may ignore SIGINT, and
+    so would its children, among them programs whose Ctrl-C is tested.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None]:
+    """Runs tests marked ``alone`` while no other worker runs a test, because they check the whole machine.
+
+    Each test holds the second lock: exclusively if it is marked ``alone``, otherwise shared. The first lock
+    makes all others queue behind a test that waits for exclusive access, which might otherwise wait forever.
+    """
+    if not hasattr(item.config, "workerinput"):  # not a worker; a nested pytest already has the lock
+        yield
+        return
+    folder = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]  # all workers'
+    with (folder / "next.lock").open("a") as first, (folder / "running.lock").open("a") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        fcntl.flock(second, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(first, fcntl.LOCK_UN)
+        yield
+        fcntl.flock(second, fcntl.LOCK_UN)  # also unlocks os.fork() children, which may outlive the test
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **more: Any) -> Completed:
-    """Run a program with nothing of this process's environment but PATH's system folders."""
+    """Runs a program with none of this process's environment except the system folders in PATH."""
     clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(env or {})}
     return subprocess.run(
         [str(word) for word in command],
@@ -45,19 +73,19 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **m
 
 
 def run_python(code: str, env: Mapping[str, str] | None = None) -> Completed:
-    """Run Python code in a process of its own, in this interpreter's environment."""
+    """Runs Python code in a separate process, in this interpreter's environment."""
     return run([sys.executable, "-c", code], env)
 
 
 def dynamo_config(*options: str) -> str:
-    """What ``dynamo-llm config`` prints."""
+    """Returns the output of ``dynamo-llm config``."""
     result = run([sys.executable, "-m", "dynamo_llm", "config", *options])
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
 def compile_c(source: Path, program: Path, *flags: str) -> Path:
-    """Compile a program, warnings being errors."""
+    """Compiles a program, with warnings as errors."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     assert compiler is not None, "the tests need a C compiler"
     result = run([compiler, "-Wall", "-Wextra", "-Werror", source, "-o", program, *flags])
@@ -66,7 +94,7 @@ def compile_c(source: Path, program: Path, *flags: str) -> Path:
 
 
 def engine(name: str, **more: Any) -> dict[str, Any]:
-    """Configuration of an engine of tests/engines."""
+    """Returns the configuration of an engine in tests/engines."""
     python = {"path": [str(engines_dir)], **more.pop("python", {})}
     return {"engine": name, "python": python, **more}
 
@@ -78,51 +106,68 @@ class Ask:
     program: Path
 
     def run(self, config: Any, prompt: str = "a b", env: Mapping[str, str] | None = None) -> Completed:
-        """Run it, whatever comes of it."""
+        """Runs it, and returns the result, even if it fails."""
         return run([self.program, json.dumps(config), prompt], env)
 
     def text(self, config: Any, prompt: str = "a b", env: Mapping[str, str] | None = None) -> str:
-        """Run it well; its answer."""
+        """Runs it successfully. Returns its answer."""
         result = self.run(config, prompt, env)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    def error(self, config: Any, env: Mapping[str, str] | None = None) -> tuple[str, str]:
-        """Run it into an error; its status and message."""
-        result = self.run(config, "a b", env)
+    def error(
+        self, config: Any, env: Mapping[str, str] | None = None, prompt: str = "a b"
+    ) -> tuple[str, str]:
+        """Runs it with an error. Returns the status and message."""
+        result = self.run(config, prompt, env)
         assert result.returncode == 3, result.stdout + result.stderr
         status, *message, detail = result.stdout.rstrip("\n").split("\n")
         assert json.loads(detail)["name"] == status
         return status, "\n".join(message)
 
     def report(self, modules: str = "", env: Mapping[str, str] | None = None, **python: Any) -> Any:
-        """What tests/engines/reporting.py says."""
+        """Returns the report of tests/engines/reporting.py."""
         return json.loads(self.text(engine("reporting:Reporter", python=python), modules, env))
+
+
+def once_per_run(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], Path]) -> Path:
+    """Returns a folder whose content a function builds once: the first worker of pytest-xdist builds it for
+    all.
+    """
+    base = factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-gw") else base) / f"{name}-once"
+    folder.mkdir(exist_ok=True)
+    result = folder / "result"
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            result.write_text(str(build(folder)))
+    return Path(result.read_text())
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder for programs."""
+    """A folder for programs."""
     return tmp_path_factory.mktemp("programs")
 
 
 @pytest.fixture(scope="session")
 def ask(programs: Path) -> Ask:
-    """ask.c, compiled as the documentation says."""
+    """The program ask.c, compiled as documented."""
     flags = dynamo_config("--cflags", "--libs").split()
     return Ask(compile_c(tests_dir / "python" / "ask.c", programs / "ask", *flags))
 
 
 @pytest.fixture(scope="session")
 def bare_ask(programs: Path) -> Ask:
-    """ask.c without a path to the library: LD_LIBRARY_PATH says which one it gets."""
+    """The program ask.c without a path to the library: LD_LIBRARY_PATH selects the library."""
     flags = [f"-I{paths.include_dir()}", f"-L{paths.lib_dir()}", "-ldynamo_llm_capi"]
     return Ask(compile_c(tests_dir / "python" / "ask.c", programs / "bare-ask", *flags))
 
 
 @pytest.fixture
 def lonely_library(tmp_path: Path) -> Path:
-    """Folder with the library alone, far from any Python."""
+    """A folder that contains only the library, outside of any Python installation."""
     folder = tmp_path / "lonely"
     folder.mkdir()
     shutil.copy(paths.lib_dir() / "libdynamo_llm_capi.so.1", folder)
@@ -131,7 +176,7 @@ def lonely_library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write_script(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes an executable file."""
+    """A function that writes an executable file."""
 
     def write(name: str, text: str) -> Path:
         path = tmp_path / name

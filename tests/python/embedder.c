@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A program that embeds Python itself: before it uses the library, after that, or not at all. */
+/* A program that embeds Python itself: before it uses the library, after that, or not at all. It finalizes
+ * Python, whoever has started it, and may start it again. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <string.h>
@@ -52,13 +53,23 @@ int main(int count, char **words) {
     }
     if (state != NULL) {
         PyEval_RestoreThread(state);
+    } else {
+        (void)PyGILState_Ensure();
+    }
+    CHECK(Py_FinalizeEx() == 0);
+    ask(native, "a b"); /* what needs no Python still works */
+    dynamo_request_t *late = dynamo_request_create("{\"prompt\": \"x\"}");
+    CHECK(dynamo_request_send(python, late) == DYNAMO_ERROR_CLOSED);
+    dynamo_request_destroy(late);
+    if (strcmp(words[1], "before") == 0) { /* another Python: the library's engines had the first */
+        Py_InitializeEx(0);
+        CHECK(PyRun_SimpleString("assert sum(range(1000)) == 499500") == 0);
+        state = PyEval_SaveThread();
+        CHECK(dynamo_runtime_create(words[2]) == NULL &&
+              dynamo_last_status() == DYNAMO_ERROR_CLOSED);
+        ask(native, "a b");
+        PyEval_RestoreThread(state);
         CHECK(Py_FinalizeEx() == 0);
-        ask(native, "a b"); /* what needs no Python still works */
-        dynamo_request_t *late = dynamo_request_create("{\"prompt\": \"x\"}");
-        if (dynamo_request_send(python, late) == DYNAMO_OK) {
-            CHECK(dynamo_request_recv(late) == NULL && dynamo_last_status() < 0);
-        }
-        dynamo_request_destroy(late);
     }
     dynamo_runtime_destroy(python);
     dynamo_runtime_destroy(native);

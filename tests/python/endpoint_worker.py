@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the endpoint dynamo.tools.call with NVIDIA Dynamo's own package, and does what requests say."""
+"""Serves the endpoint dynamo.tools.call with NVIDIA Dynamo's own package, and executes commands."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ def say(**words: Any) -> None:
 
 
 async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-    """Echo what is no command."""
+    """Executes a command, and echoes everything else."""
     if not isinstance(request, dict) or "do" not in request:
         yield request
         return

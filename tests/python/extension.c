@@ -24,6 +24,9 @@ static void run(struct call *call) {
             strncat(call->text, dynamo_response_text(response, NULL), 100);
             dynamo_free(response);
         }
+        if (dynamo_last_status() < 0) {
+            snprintf(call->error, sizeof call->error, "%s", dynamo_last_error());
+        }
     }
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);
@@ -49,8 +52,7 @@ static PyObject *ask(PyObject *module, PyObject *arguments) {
         Py_BEGIN_ALLOW_THREADS;
         pthread_join(thread, NULL);
         Py_END_ALLOW_THREADS;
-    } else if (strcmp(way, "without the GIL") == 0 || strstr(call.config, "echoes") != NULL) {
-        /* To receive with the GIL from an engine that needs it would be to wait for oneself. */
+    } else if (strcmp(way, "without the GIL") == 0) {
         Py_BEGIN_ALLOW_THREADS;
         run(&call);
         Py_END_ALLOW_THREADS;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C interface through ctypes, for programs in Python that are hosts of the library."""
+"""The C API through ctypes, for programs in Python that are hosts of the library."""
 
 import ctypes
 import json
@@ -14,7 +14,7 @@ question = {"messages": [{"role": "user", "content": "What is a KV cache?"}]}
 
 
 class Library:
-    """The library, opened; CDLL gives the GIL up while a function runs, PyDLL does not."""
+    """The opened library. CDLL releases the GIL while a function runs, PyDLL does not."""
 
     def __init__(self, loader: Any = ctypes.CDLL) -> None:
         self.c = loader(str(dynamo_llm.paths.lib_dir() / "libdynamo_llm_capi.so.1"))
@@ -41,38 +41,40 @@ class Library:
             function.argtypes = arguments
 
     def error(self) -> str:
-        """Name of this thread's last status, and its message."""
+        """Returns the name of this thread's last status, and its message."""
         return f"{self.status(self.c.dynamo_last_status())}: {self.c.dynamo_last_error().decode()}"
 
     def status(self, number: int) -> str:
-        """Name of a status, without DYNAMO_."""
+        """Returns the name of a status, without DYNAMO_."""
         return self.c.dynamo_status_name(number).decode().removeprefix("DYNAMO_")
 
     def create(self, config: Any) -> int:
-        """A runtime."""
+        """Creates a runtime."""
         runtime = self.c.dynamo_runtime_create(json.dumps(config).encode())
         assert runtime, self.error()
         return runtime
 
     def engine(self, name: str, **more: Any) -> int:
-        """A runtime with an engine of tests/engines."""
+        """Creates a runtime with an engine in tests/engines."""
         return self.create({"engine": name, "python": {"path": [str(engines_dir)]}, **more})
 
     def send(self, runtime: int, body: Any) -> int:
-        """A request that was sent."""
+        """Creates and sends a request."""
         request = self.c.dynamo_request_create(json.dumps(body).encode())
         assert request, self.error()
         assert self.c.dynamo_request_send(runtime, request) == 0, self.error()
         return request
 
     def texts(self, request: int) -> Iterator[str]:
-        """An answer, bit by bit."""
+        """Yields the texts of an answer."""
         while response := self.c.dynamo_request_recv(request):
             yield self.c.dynamo_response_text(response, None).decode()
             self.c.dynamo_free(response)
 
     def answer(self, runtime: int, body: Any) -> str:
-        """A whole answer, or the name of the error that ended it or kept it from being sent."""
+        """Returns a whole answer, or the name of the error that ended it or prevented its request from being
+        sent.
+        """
         request = self.c.dynamo_request_create(json.dumps(body).encode())
         status = self.c.dynamo_request_send(runtime, request)
         if status != 0:
@@ -83,6 +85,6 @@ class Library:
         return text if status == "END" else status
 
     def finish(self, runtime: int) -> None:
-        """Shut a runtime down; everything must end by itself."""
+        """Shuts down a runtime; everything must end by itself."""
         assert self.c.dynamo_runtime_shutdown(runtime, -1) == 0, self.error()
         self.c.dynamo_runtime_destroy(runtime)

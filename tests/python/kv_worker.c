@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dynamo_llm/cluster.h"
+#include "dynamo_llm/kv_events.h"
 
 #define BLOCK 16
 

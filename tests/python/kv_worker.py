@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers of tests of routers: kv_worker.c, one process each, which does what it is told."""
+"""Runs workers for tests of routers: one process of kv_worker.c each, which executes commands."""
 
 import itertools
 import json
@@ -16,13 +16,13 @@ _numbers = itertools.count()
 
 
 def compile_worker(folder: Path) -> Path:
-    """The program."""
+    """Compiles the program."""
     flags = dynamo_config("--cflags", "--libs").split()
     return compile_c(tests_dir / "python" / "kv_worker.c", folder / "kv_worker", *flags)
 
 
 class KvWorker:
-    """A worker. Returns when discovery has it, and its model."""
+    """A worker. The constructor returns when discovery lists the worker and its model."""
 
     def __init__(self, cluster: Cluster, program: Path, path: str, kind: str = "Aggregated") -> None:
         python = {"path": [str(engines_dir)]}
@@ -45,24 +45,24 @@ class KvWorker:
         self.info: dict[str, Any] = json.loads(line.removeprefix("ready "))
         self.id: int = self.info["worker_id"]
         cluster.wait(lambda: self.id in cluster.instances(path))
-        # It waits for us in open().
+        # The worker is blocked in open() until this opens the other end.
         self._commands = pipe.open("w", encoding="utf-8")
         pipe.unlink()
         self._told = 0
 
     def tell(self, command: str, first: int = 0, blocks: int = 0, begin: int = 0) -> None:
-        """A command of kv_worker.c; returns when it is done."""
+        """Executes a command of kv_worker.c. Returns when it is done."""
         self._commands.write(f"{command} {first} {blocks} {begin}\n")
         self._commands.flush()
         self._told += 1
         self._cluster.wait(lambda: self.process.log.splitlines().count("done") == self._told)
 
     def end(self) -> int:
-        """It leaves the cluster; its exit status."""
+        """Makes the worker leave the cluster. Returns its exit status."""
         self._commands.close()
         return self.process.wait()
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kills the worker, to simulate a crash."""
         self.process.kill()
         self._commands.close()

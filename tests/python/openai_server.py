@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server of OpenAI's API around a runtime: as much of it as a client of streams needs."""
+"""A minimal server of OpenAI's API around a runtime, sufficient for a client of streams."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from dynamo_llm.errors import DynamoError, InvalidRequestError, NotSupportedErro
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection, one request."""
+    """Handles one request per connection."""
 
     runtime: Runtime
 
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(f"data: {json.dumps(first.json())}\n\n".encode())
                 first = request.receive()
             self.wfile.write(b"data: [DONE]\n\n")
-        except OSError:  # the client has gone
+        except OSError:  # the client has disconnected
             request.cancel()
 
     def answer(self, status: int, value: Any) -> None:
@@ -51,11 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *record: Any) -> None:
-        """Nothing is logged."""
+        """Logs nothing."""
 
 
 class Server(ThreadingHTTPServer):
-    """Its threads end with it, and many clients may come at once."""
+    """Its threads end with the server, and many clients may connect at once."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -63,7 +63,7 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """Serve the demo model; gives the URL of the API."""
+    """Serves the demo model. Yields the URL of the API."""
     with (
         Runtime() as runtime,
         Server(("127.0.0.1", 0), type("Bound", (Handler,), {"runtime": runtime})) as server,

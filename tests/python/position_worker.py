@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker of a cluster for tests. The answer's tokens say at which position they are, so that lost and
-doubled ones show: token 100 + position, counted from the prompt's first token.
+"""A worker of a cluster for tests. The answer's tokens encode their position, to reveal lost and duplicated
+tokens: token 100 + position, counted from the prompt's first token.
 
-What a request does differently is in its prompt: [1, k] raises the k-th of ``failures``, [2, ...] ends
-without its last token. With --kv, prompts of answers of two tokens are in the cache. The log has a line of
-JSON for each request, and one for each that was stopped.
+The prompt selects other behavior: [1, k] raises ``failures[k]``, [2, ...] ends without the last token. With
+--kv, prompts whose answers have two tokens are cached. The log has a line of JSON for each request, and one
+for each request that was stopped.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from dynamo._core import (
 )
 from dynamo_llm import paths
 
-#: A request whose prompt is [1, number] gets one of these.
+#: A request with the prompt [1, index] raises one of these.
 failures: list[BaseException] = [
     kinds.InvalidArgument("no"),
     kinds.Disconnected("no"),
@@ -47,19 +47,19 @@ block_size = 16
 
 
 def say(**what: Any) -> None:
-    """A line of the log."""
+    """Writes a line of the log."""
     print(json.dumps(what), flush=True)
 
 
 class Worker:
-    """One endpoint with a model."""
+    """An endpoint with a model."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         self.publisher: Any = None
 
     async def run(self) -> None:
-        """Serve until the end."""
+        """Serves until the process ends."""
         given = self.arguments
         loop = asyncio.get_running_loop()
         runtime = DistributedRuntime(
@@ -86,7 +86,7 @@ class Worker:
         say(ended=True)
 
     async def tokens(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Answer token ids."""
+        """Answers token ids."""
         say(request=request, id=context.id(), metadata=dict(context.metadata.items()))
         prompt = request["token_ids"]
         if prompt[0] == 1 and len(prompt) == 2:
@@ -116,7 +116,7 @@ class Worker:
             yield item
 
     def store(self, prompt: list[int]) -> None:
-        """Say that the prompt's blocks are in the cache."""
+        """Publishes that the prompt's blocks are cached."""
         hashes = [
             value - (1 << 64) if value >> 63 else value
             for value in compute_block_hash_for_seq(prompt, block_size)
@@ -126,7 +126,7 @@ class Worker:
             self.publisher.publish_stored(stored, [block_size] * len(hashes), hashes, None)
 
     async def text(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Answer OpenAI's body."""
+        """Answers an OpenAI request body."""
         say(request=request, id=context.id(), metadata=dict(context.metadata.items()))
         is_chat = "messages" in request
         count = request["max_tokens"]
@@ -143,7 +143,7 @@ class Worker:
 
 
 def main() -> None:
-    """Read the command line, and serve."""
+    """Reads the command line, and serves."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", default="position")
     parser.add_argument("--component", default="position")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines that refuse requests, and fail, by what the request says."""
+"""Engines that reject requests, or fail, as the request selects."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,12 +15,12 @@ from dynamo_llm.runtime.engine import (
     TokenRequest,
 )
 
-#: Texts of requests, and what comes of each.
+#: Texts of requests that select an error.
 ways = ("bad", "busy", "broken")
 
 
 def refuse(text: str) -> None:
-    """Raise what it asks for."""
+    """Raises the requested error."""
     if text == "bad":
         raise InvalidRequestError("that is refused")
     if text == "busy":
@@ -34,44 +34,44 @@ class _Refusing:
         pass
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 class Text(_Refusing):
-    """Looks at the last message."""
+    """The last message selects the error."""
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Chunk]:
-        """The text again."""
+        """Echoes the text."""
         text = request.body["messages"][-1]["content"]
         refuse(text)
         yield {"text": text, "finish_reason": "stop"}
 
 
 class Tokens(_Refusing):
-    """Looks at the first token: 1, 2 and 3 are the ways."""
+    """The first token selects the error: 1, 2, or 3."""
 
     kind = "tokens"
 
     def describe(self) -> ModelInfo:
-        """The demo model's tokenizer."""
+        """Returns the demo model's tokenizer."""
         return {"tokenizer": str(paths.demo_model_dir()), "context_length": 64}
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """The first token again."""
+        """Echoes the first token."""
         first = request.token_ids[0]
         refuse(("", *ways)[first] if first <= len(ways) else "")
         yield {"token_ids": [first], "finish_reason": "stop"}
 
 
 class Data(_Refusing):
-    """Takes a text."""
+    """The text selects the error."""
 
     kind = "data"
 
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
-        """The text again."""
+        """Echoes the text."""
         refuse(request.data)
         yield request.data

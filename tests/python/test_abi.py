@@ -3,6 +3,7 @@
 
 import importlib.util
 import platform
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -96,3 +97,24 @@ def test_a_program_of_the_first_headers_runs(tmp_path: Path) -> None:
     reliability(
         "a program that was built with the first headers of this ABI", 1, "each struct and status is right"
     )
+
+
+def structs_of(folder: Path) -> dict[str, str]:
+    """The public structs of the headers in a folder, each with its members."""
+    text = "\n".join(file.read_text() for file in sorted(folder.rglob("*.h")))
+    return {
+        name: members
+        for members, name in re.findall(r"^typedef struct \w+ \{(.*?)^\} (\w+);", text, re.M | re.S)
+    }
+
+
+def test_every_struct_that_grows_has_its_first_size() -> None:
+    """In cpp/capi/structs.hpp, up to a member that the first headers have."""
+    text = (tests_dir.parent / "cpp" / "capi" / "structs.hpp").read_text()
+    sizes = dict(re.findall(r"^DYNAMO_FIRST_RELEASED\((\w+), (\w+)\);", text, re.M))
+    arrays = {"dynamo_push_t", "dynamo_kv_event_t"}  # functions get the size of their elements
+    structs = structs_of(include)
+    assert sizes.keys() == {name for name, members in structs.items() if "struct_size;" in members} | arrays
+    first = structs_of(abi_dir / "first")
+    for name, last in sizes.items():
+        assert name not in first or re.search(rf"\b{last}\b", first[name]), (name, last)

@@ -149,6 +149,10 @@ def test_config_forms(tmp_path: Path) -> None:
         "limits",
         "stream",
         "python",
+        "templates",
+        "trust_request_chat_template",
+        "isolation",
+        "isolation_options",
     }
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each call that can wait does so without the GIL."""
 
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -44,11 +43,6 @@ def close(seconds: float) -> Callable[[], Any]:
     return Runtime(slow_engine(seconds)).close
 
 
-def drop(seconds: float) -> Callable[[], Any]:
-    runtimes = [Runtime(slow_engine(seconds))]
-    return lambda: (runtimes.clear(), gc.collect())
-
-
 def turns_during(call: Callable[[], Any], in_main_thread: bool) -> int:
     """How often another thread of Python gets its turn while a call waits."""
     turns, done = 0, threading.Event()
@@ -75,7 +69,7 @@ def turns_during(call: Callable[[], Any], in_main_thread: bool) -> int:
         turner.join()
 
 
-@pytest.mark.parametrize("prepare", [create, receive, iterate, shut_down, close, drop])
+@pytest.mark.parametrize("prepare", [create, receive, iterate, shut_down, close])
 @pytest.mark.parametrize("in_main_thread", [True, False])
 def test_another_thread_goes_on(prepare: Callable[[float], Callable[[], Any]], in_main_thread: bool) -> None:
     """While the call waits, another thread of Python runs many times.

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ctrl-C in programs in Python, each in a process of its own."""
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
 from conftest import engines_dir
 
 STALLED = 'dynamo_llm.Runtime(engine="scripted", options={"script": [{"text": "a"}, {"stall": True}]})'
@@ -153,3 +155,15 @@ def test_the_program_ends_while_the_first_engine_starts() -> None:
             [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that ignores SIGINT")
+def test_these_tests_in_the_background() -> None:
+    """A Ctrl-C test passes where a shell has made SIGINT ignored, as "nohup" and "&" in a script do."""
+    test = f"{__file__}::test_while_it_waits"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    code = "trap '' INT; exec \"$@\""
+    done = subprocess.run(
+        ["sh", "-c", code, "sh", *command], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -75,7 +75,7 @@ def test_config_file(tmp_path: Path) -> None:
     assert cli("chat", "--config", file, "x").returncode == 1
     assert cli("chat", "--config", file, "--engine", "echo", "x").stdout == "x\n"
     file.write_text("[]")
-    assert "no JSON object" in cli("chat", "--config", file, "x").stderr
+    assert "is not a JSON object" in cli("chat", "--config", file, "x").stderr
 
 
 def test_reader_that_stops() -> None:
@@ -97,7 +97,7 @@ def test_config_imports_little() -> None:
     """A makefile that asks for flags does not wait for what only a conversation needs."""
     code = (
         "import sys\nfrom dynamo_llm.cli import main\nmain(['config', '--cflags'], standalone_mode=False)\n"
-        "print({'rich', 'prompt_toolkit', 'mistralrs', 'dynamo_llm.runtime'} & set(sys.modules))"
+        "print({'rich', 'prompt_toolkit', 'mistralrs', 'dynamo_llm.runtime.host'} & set(sys.modules))"
     )
     result = run([sys.executable, "-c", code])
     assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "set()"), result.stderr
@@ -123,7 +123,7 @@ def test_doctor() -> None:
     assert findings["engines"]["mistralrs"]["packages"]["mistralrs"]
     assert Path(findings["python_for_c"]["libpython"]).exists()
     named = json.loads(cli("doctor", "--json", env={"DYNAMO_LLM_PYTHON": "/bin/false"}).stdout)
-    assert "no working Python" in named["python_for_c"]["problem"]
+    assert "not a working Python" in named["python_for_c"]["problem"]
 
 
 def gguf(architecture: str, length: int) -> bytes:

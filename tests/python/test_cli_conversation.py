@@ -75,7 +75,7 @@ def test_ctrl_c(terminal: Terminal) -> None:
     terminal.expect(b"stopped")
     terminal.expect(PROMPT)
     terminal.type(b"\x03")
-    terminal.expect(b"Ctrl-C again leaves.")
+    terminal.expect(b"Press Ctrl-C again to leave.")
     terminal.expect(PROMPT)
     terminal.type(b"\x03")
     assert terminal.wait() == 0
@@ -85,11 +85,11 @@ def test_commands_and_ctrl_d(terminal: Terminal) -> None:
     """An unknown command gets the help; Ctrl-D leaves."""
     terminal.expect(PROMPT)
     terminal.type(b"/nope\r")
-    terminal.expect(b"There is no command /nope.")
+    terminal.expect(b"Unknown command /nope.")
     terminal.expect(b"/clear")
     terminal.expect(PROMPT)
     terminal.type(b"/clear\r")
-    terminal.expect(b"Forgotten.")
+    terminal.expect(b"The conversation starts anew.")
     terminal.expect(PROMPT)
     terminal.type(b"\x04")
     assert terminal.wait() == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``dynamo`` against workers of real clusters, also when workers and servers die."""
+"""The engine ``dynamo`` against workers of real clusters, including failures of workers and servers."""
 
 import importlib.util
 import itertools
@@ -43,16 +43,16 @@ def client(
     settings: dict[str, Any] | None = None,
     **keys: Any,
 ) -> Runtime:
-    """A runtime on a cluster.
+    """Returns a runtime on a cluster.
 
-    :param settings: more keys of its ``cluster``.
+    :param settings: further keys of its ``cluster``.
     """
     whole = {**cluster.settings, **(settings or {})}
     return Runtime(engine="dynamo", cluster=whole, options=options or {}, **keys)
 
 
 def position_worker(cluster: Cluster, *flags: str) -> Process:
-    """A worker whose tokens are positions; returns when it is registered."""
+    """Starts a worker whose tokens are positions; returns when it is registered."""
     combination = cluster.combination
     worker = cluster.python(
         f"position{next(_numbers)}",
@@ -67,18 +67,18 @@ def position_worker(cluster: Cluster, *flags: str) -> Process:
 
 
 def said(worker: Process, key: str) -> list[Any]:
-    """What a position worker's log has of a kind."""
+    """Returns the entries of a kind in a position worker's log."""
     lines = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
     return [line[key] for line in lines if key in line]
 
 
 def names(runtime: Runtime) -> list[str]:
-    """The models that it lists."""
+    """Returns the names of the listed models."""
     return [model["id"] for model in runtime.models()]
 
 
 def tokens(request: Any) -> list[int]:
-    """The answer's."""
+    """Returns the token ids of the answer."""
     return [token for response in request for token in response.token_ids]
 
 
@@ -86,7 +86,7 @@ def tokens(request: Any) -> list[int]:
 
 
 def test_their_worker(cluster: Cluster) -> None:
-    """Chat and completion, streamed and not, over each combination; the model is the only one."""
+    """Chat and completion, streamed and not, over each combination; the request names no model."""
     with client(cluster) as runtime:
         wait_until(lambda: cluster.model in names(runtime))
         streamed = runtime.chat("hi", model=cluster.model, max_tokens=8)
@@ -100,7 +100,7 @@ def test_their_worker(cluster: Cluster) -> None:
 
 
 def test_what_a_request_says(new_cluster: NewCluster) -> None:
-    """Sampling, hints, trace context and deadline reach the worker; counts and log-probs come back."""
+    """Sampling, hints, trace context, and deadline reach the worker; counts and log-probs come back."""
     mine = new_cluster()
     worker = position_worker(mine)
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
@@ -138,7 +138,7 @@ def test_without_the_pipeline(new_cluster: NewCluster) -> None:
 
 
 def test_cancel_and_deadline_reach_the_worker(new_cluster: NewCluster) -> None:
-    """The worker stops, and the caller hears of it at once."""
+    """The worker stops, and the caller gets the error at once."""
     mine = new_cluster()
     worker = position_worker(mine, "--delay=0.02")
     with client(mine) as runtime:
@@ -151,14 +151,14 @@ def test_cancel_and_deadline_reach_the_worker(new_cluster: NewCluster) -> None:
         with pytest.raises(DeadlineExceededError):
             runtime.complete([5], max_tokens=900, timeout=0.3).result()
         mine.wait(lambda: len(said(worker, "stopped")) == 2)
-        # A stop string ends the answer here; the worker has to hear of it.
+        # A stop string ends the answer here; the worker must be cancelled.
         text = runtime.complete([5], max_tokens=4).result().text
         assert runtime.complete([5], max_tokens=900, stop=text[1:3]).result().finish_reason == "stop"
         mine.wait(lambda: len(said(worker, "stopped")) == 3)
 
 
 def test_text_models(new_cluster: NewCluster) -> None:
-    """Workers that take OpenAI's bodies: chat and completion, cancel, beside a model of token ids."""
+    """Workers that take OpenAI request bodies: chat, completion, and cancel, beside a token-level model."""
     mine = new_cluster()
     worker = position_worker(mine, "--text", "--name=words", "--component=words")
     position_worker(mine)
@@ -176,7 +176,7 @@ def test_text_models(new_cluster: NewCluster) -> None:
 
 
 def test_a_worker_that_ends_early(new_cluster: NewCluster) -> None:
-    """An answer without a finish_reason is not whole."""
+    """An answer without a finish_reason is incomplete."""
     mine = new_cluster()
     position_worker(mine)
     with client(mine) as runtime, pytest.raises(EngineFailedError, match="finish_reason"):
@@ -213,12 +213,12 @@ errors: list[tuple[str, type[DynamoError]]] = [
 
 
 def test_errors_of_workers(new_cluster: NewCluster) -> None:
-    """Each gets a status of its own, and keeps its words."""
+    """Each has its own status, and keeps its message."""
     mine = new_cluster()
     position_worker(mine)
     with client(mine, settings={"migration_limit": 0}) as runtime:
         for number, (name, kind) in enumerate(errors):
-            # Some make Dynamo put the worker aside for a while; requests wait then, for there is no other.
+            # Some make Dynamo exclude the worker for a while; then requests wait, since there is no other.
             with pytest.raises(DynamoError) as caught:
                 runtime.complete([1, number], max_tokens=3).result()
             assert type(caught.value) is kind, (name, caught.value)
@@ -231,7 +231,7 @@ def test_errors_of_workers(new_cluster: NewCluster) -> None:
 
 
 def test_models_come_and_go(new_cluster: NewCluster) -> None:
-    """Requests wait for their model; the list shows those that are there."""
+    """Requests wait for their model; the list contains the live models."""
     mine = new_cluster()
     with client(mine, {"wait_for_model_ms": 60000}) as runtime:
         assert names(runtime) == []
@@ -254,7 +254,7 @@ def test_models_come_and_go(new_cluster: NewCluster) -> None:
 
 
 def test_a_model_comes_back_as_another(new_cluster: NewCluster) -> None:
-    """A name goes with the model that has it now: first one of token ids, then one of text."""
+    """A name refers to its current model: first a token-level one, then a text model."""
     mine = new_cluster()
     with client(mine, {"wait_for_model_ms": 60000}) as runtime:
         for kind in ("tokens", "text", "tokens"):
@@ -283,7 +283,7 @@ def test_names(new_cluster: NewCluster) -> None:
 
 
 def test_models_that_cannot_be_used(new_cluster: NewCluster) -> None:
-    """It says why."""
+    """The error contains the reason."""
     mine = new_cluster()
     position_worker(mine, "--completions", "--name=old")
     with client(mine) as runtime, pytest.raises(NotSupportedError, match=r'"old".*Completions'):
@@ -291,7 +291,7 @@ def test_models_that_cannot_be_used(new_cluster: NewCluster) -> None:
 
 
 def test_no_worker(new_cluster: NewCluster) -> None:
-    """A request ends after the time that is configured, or at its deadline."""
+    """A request fails after the configured time, or at its deadline."""
     with client(new_cluster(), {"wait_for_model_ms": 200}) as runtime:
         with pytest.raises(UnavailableError, match=r'no worker for the model "x" in the namespace "dynamo"'):
             runtime.chat("hi", model="x").result()
@@ -300,7 +300,7 @@ def test_no_worker(new_cluster: NewCluster) -> None:
 
 
 def test_no_time_to_wait(new_cluster: NewCluster) -> None:
-    """A model that is there answers, one that is not is refused at once."""
+    """A live model answers; a request to any other fails at once."""
     mine = new_cluster()
     with client(mine, {"wait_for_model_ms": 0}) as runtime:
         with pytest.raises(UnavailableError, match="for 0 ms"):
@@ -314,7 +314,7 @@ def test_no_time_to_wait(new_cluster: NewCluster) -> None:
 
 
 def test_a_direct_worker(new_cluster: NewCluster) -> None:
-    """The request names the worker."""
+    """The request selects the worker."""
     mine = new_cluster()
     workers = [position_worker(mine) for _ in range(2)]
     with client(mine, settings={"router": "direct"}) as runtime:
@@ -329,15 +329,15 @@ def test_a_direct_worker(new_cluster: NewCluster) -> None:
 
 @pytest.mark.parametrize("combination", ["file-tcp-zmq", "etcd-nats-nats"])
 def test_routing_by_kv_cache(new_cluster: NewCluster, combination: str) -> None:
-    """Each prompt goes to the worker that has it."""
+    """Each prompt goes to the worker that has it in its cache."""
     mine = new_cluster(combination)
     workers = [position_worker(mine, "--kv") for _ in range(3)]
-    # Seven, an odd number: taking turns would alternate. No two blocks are the same.
+    # Seven, an odd number: round robin would alternate. All blocks differ.
     prompts = [list(range(64 * number, 64 * (number + 1))) for number in range(1, 8)]
     owned = [{64, 128, 192}, {256, 320}, {384, 448}]
 
     def ask_all(runtime: Runtime) -> list[set[int]]:
-        """Which worker got which of the prompts."""
+        """Returns which worker received each prompt."""
         before = [len(said(worker, "request")) for worker in workers]
         for prompt in prompts:
             runtime.complete(prompt, max_tokens=1).result()
@@ -353,7 +353,7 @@ def test_routing_by_kv_cache(new_cluster: NewCluster, combination: str) -> None:
                         direct.complete(
                             prompt, max_tokens=2, nvext={"backend_instance_id": instance}
                         ).result()
-        # Events are on their way for a while; then it stays so.
+        # Events take a while to arrive; then the result is stable.
         for _ in range(3):
             wait_until(lambda: ask_all(runtime) == owned)
 
@@ -363,7 +363,7 @@ def test_routing_by_kv_cache(new_cluster: NewCluster, combination: str) -> None:
 
 @pytest.mark.parametrize("combination", ["file-tcp-zmq", "etcd-nats-nats"])
 def test_a_worker_dies(new_cluster: NewCluster, combination: str) -> None:
-    """The stream goes on with the other worker, and no token is lost or doubled."""
+    """The stream continues on the other worker, without a lost or duplicated token."""
     mine = new_cluster(combination)
     workers = [position_worker(mine, "--delay=0.02") for _ in range(2)]
     with client(mine) as runtime:
@@ -377,7 +377,7 @@ def test_a_worker_dies(new_cluster: NewCluster, combination: str) -> None:
 
 
 def test_etcd_is_away(new_cluster: NewCluster) -> None:
-    """For longer than the lease: what runs goes on, and when it is back requests are answered again."""
+    """Etcd is down for longer than the lease: running requests continue, later ones succeed."""
     mine = new_cluster("etcd-tcp-zmq", lease_ttl=5)
     assert mine.etcd is not None
     position_worker(mine, "--delay=0.05").may_end = True
@@ -396,7 +396,7 @@ def test_etcd_is_away(new_cluster: NewCluster) -> None:
 
 
 def test_one_of_several_servers(new_cluster: NewCluster) -> None:
-    """Those that are away do not matter if another one is there."""
+    """Unreachable servers do not matter as long as one responds."""
     mine = new_cluster("etcd-nats-nats")
     position_worker(mine)
     with socket.socket() as closed:
@@ -410,7 +410,7 @@ def test_one_of_several_servers(new_cluster: NewCluster) -> None:
 
 
 def test_no_server(new_cluster: NewCluster) -> None:
-    """etcd that is absent, or hangs, is an error in time, and nobody else of the process waits for it."""
+    """An absent or hanging etcd is an error in time, and blocks no other user of the process."""
     mine = new_cluster("etcd-tcp-zmq")
     assert mine.etcd is not None
     with socket.socket() as closed:
@@ -448,7 +448,7 @@ def test_in_c(ask: Ask, new_cluster: NewCluster) -> None:
     mine = new_cluster()
     position_worker(mine)
     config = {"engine": "dynamo", "model": "position", "cluster": mine.settings}
-    # Without HOME, as a service may be.
+    # Without HOME, as in a service.
     assert ask.text(config, "hi")
     config["model"] = "absent"
     status, message = ask.error(config)
@@ -464,9 +464,9 @@ def test_the_page(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     result = run(["bash", "-e", "-c", script], {"PATH": path, "HOME": str(tmp_path)}, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    # The worker says the tokens 1, 2, 3, ...; the demo model's tokenizer makes these of the first.
+    # The worker generates the tokens 1, 2, 3, ...; this is the text of the first ones.
     assert result.stdout.startswith('!"#$%&'), result.stdout + result.stderr
-    # This one, once for each model, nothing stops.
+    # This line, once for each model, cannot be disabled.
     others = [
         line for line in result.stderr.splitlines() if line and "Selected model parser route" not in line
     ]
@@ -474,7 +474,7 @@ def test_the_page(tmp_path: Path) -> None:
 
 
 def test_wrong_options(new_cluster: NewCluster) -> None:
-    """They are named."""
+    """The error names them."""
     mine = new_cluster()
     with pytest.raises(InvalidConfigError, match="wait_for_model_ms"):
         client(mine, {"wait_for_model": 3})

@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def compile_example(tmp_path: Path) -> Path:
-    """The program call.c, compiled as its comment says."""
+    """Compiles call.c as its comment describes."""
     source = tests_dir.parent / "examples" / "cluster" / "call.c"
     command = re.search(r"^ \*     (gcc .*)$", source.read_text(), re.M)
     assert command is not None
@@ -48,7 +48,7 @@ def compile_example(tmp_path: Path) -> Path:
 
 
 def served(cluster: Cluster) -> Process:
-    """A process that serves dynamo.tools.call; returns when it is registered."""
+    """Starts a process that serves dynamo.tools.call; returns when it is registered."""
     combination = cluster.combination
     before = len(cluster.instances("dynamo.tools.call"))
     worker = cluster.python(
@@ -112,9 +112,9 @@ def test_errors_and_ends(new_cluster: NewCluster) -> None:
         request = runtime.data({"do": "break"})
         with pytest.raises(EngineFailedError, match="broken"):
             list(request)
-        with pytest.raises(EngineFailedError, match="neither bytes nor JSON"):
+        with pytest.raises(EngineFailedError, match="neither bytes nor a JSON value"):
             runtime.data({"do": "nested bytes"}).result()
-        with pytest.raises(NotSupportedError, match="takes requests of data"):
+        with pytest.raises(NotSupportedError, match="accepts raw requests only"):
             runtime.chat("hi").result()
 
         request = runtime.data({"do": "hang"})
@@ -152,7 +152,7 @@ def test_one_instance_of_two(new_cluster: NewCluster) -> None:
 
 
 def test_no_time_to_wait(new_cluster: NewCluster) -> None:
-    """An instance that is there answers, even the first request; without one it is refused at once."""
+    """A live instance answers even the first request; without one the request fails at once."""
     cluster = new_cluster("file-tcp-zmq")
     worker = served(cluster)
     with caller(cluster, options={"wait_for_instance_ms": 0}) as runtime:
@@ -171,7 +171,7 @@ def test_no_time_to_wait(new_cluster: NewCluster) -> None:
 def test_nobody_serves_it(new_cluster: NewCluster) -> None:
     cluster = new_cluster("file-tcp-zmq")
     with caller(cluster, "tools.nobody", options={"wait_for_instance_ms": 100}) as runtime:
-        with pytest.raises(UnavailableError, match=r"nobody served dynamo\.tools\.nobody .* for 100 ms"):
+        with pytest.raises(UnavailableError, match=r"no instance served dynamo\.tools\.nobody .* for 100 ms"):
             runtime.data(1).result()
         assert runtime.models()[0]["path"] == "dynamo.tools.nobody"
     with caller(cluster, "other.tools.late") as runtime, pytest.raises(DeadlineExceededError):
@@ -185,10 +185,10 @@ def test_nobody_serves_it(new_cluster: NewCluster) -> None:
         ({"endpoint": "a"}, {}, 'the endpoint "a" must be'),
         ({"endpoint": "a..b"}, {}, 'the endpoint "a..b" must be'),
         ({"endpiont": "a.b"}, {}, r'did you mean "options\.endpoint"'),
-        ({"endpoint": "a.b"}, {"router": "kv"}, "chooses by token ids"),
-        ({"endpoint": "a.b"}, {"router": "direct"}, "need each other"),
-        ({"endpoint": "a.b", "instance": 1}, {}, "need each other"),
-        ({"endpoint": "a.b", "wait_for_instance_ms": -1}, {}, "must not be negative"),
+        ({"endpoint": "a.b"}, {"router": "kv"}, "selects by token ids"),
+        ({"endpoint": "a.b"}, {"router": "direct"}, "require each other"),
+        ({"endpoint": "a.b", "instance": 1}, {}, "require each other"),
+        ({"endpoint": "a.b", "wait_for_instance_ms": -1}, {}, "must be an integer of at least 0, not -1"),
     ],
 )
 def test_wrong_settings(options: dict[str, Any], cluster: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The example of a worker, and ``dynamo-llm serve``: what they print, and how they end."""
+"""The example worker, and ``dynamo-llm serve``: their output and their exit."""
 
 import importlib.util
 import json
@@ -33,44 +33,44 @@ path = os.pathsep.join([sysconfig.get_path("scripts"), str(Path(sys.executable).
 
 @pytest.fixture
 def alone(new_cluster: NewCluster) -> Cluster:
-    """A cluster of a test's own, without a server."""
+    """A cluster for one test, without servers."""
     return new_cluster("file-tcp-zmq")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of examples/cluster, where it may build."""
+    """A writable copy of examples/cluster."""
     for name in ("cluster", "engines"):
         shutil.copytree(examples_dir / name, tmp_path / name)
     return tmp_path / "cluster"
 
 
 def started(cluster: Cluster, name: str, command: Sequence[str | Path]) -> Process:
-    """A worker that has said what it serves."""
+    """Starts a worker; returns once it has printed its endpoint."""
     process = cluster.run(name, command, {"PATH": path})
     cluster.wait(lambda: process.log.endswith("\n"))
     return process
 
 
 def serve(cluster: Cluster, *words: str) -> Process:
-    """``dynamo-llm serve``."""
+    """Starts ``dynamo-llm serve``."""
     return started(cluster, "serve", [*program, "serve", "--cluster", json.dumps(cluster.settings), *words])
 
 
 def serve_badly(cluster: dict[str, Any], *words: str) -> Completed:
-    """The same where it ends by itself."""
+    """Runs ``dynamo-llm serve`` with a wrong configuration until it exits."""
     return run([*program, "serve", "--engine=echo", "--cluster", json.dumps(cluster), *words])
 
 
 def shell(text: str, cluster: Cluster, folder: Path) -> list[str]:
-    """The command that runs a script in that folder, with the cluster's own in place of /tmp/cluster."""
+    """Returns the command that runs a script in that folder, with this cluster instead of /tmp/cluster."""
     assert "/tmp/cluster" in text
     there = cluster.settings["path"]
     return ["bash", "-ec", f"cd {shlex.quote(str(folder))}\n" + text.replace("/tmp/cluster", there)]
 
 
 def ask_both(cluster: Cluster, folder: Path, model: str) -> None:
-    """The library's client, as ask.sh has it, and Dynamo's frontend."""
+    """Asks through the library's client, as in ask.sh, and through Dynamo's frontend."""
     client = cluster.run("ask", shell((folder / "ask.sh").read_text(), cluster, folder), {"PATH": path})
     assert client.wait() == 0, client.log
     assert client.log.strip()
@@ -81,7 +81,7 @@ def ask_both(cluster: Cluster, folder: Path, model: str) -> None:
 
 
 def test_the_example_as_its_comment_says(alone: Cluster, folder: Path) -> None:
-    """Built and run with the very commands."""
+    """Builds and runs it with the commands of its comment."""
     comment = (folder / "worker.c").read_text().split("*/")[0]
     lines = [line.removeprefix(" *     ") for line in comment.splitlines() if line.startswith(" *     ")]
     assert lines[-1].startswith("./worker MODEL_FOLDER ")
@@ -128,7 +128,7 @@ def test_the_example_says_what_is_wrong(folder: Path, alone: Cluster) -> None:
 
 
 def test_serve_a_text_engine(alone: Cluster, folder: Path) -> None:
-    """Echo, with what it says as JSON; a request in flight ends whole after SIGTERM."""
+    """Serves echo, with JSON output; a request in flight completes after SIGTERM."""
     config = {"engine": "echo", "options": {"tokens_per_second": 20}}
     worker = serve(alone, "--config", json.dumps(config), "--model-name=parrot", "--json")
     info = json.loads(worker.log)
@@ -148,10 +148,10 @@ def test_serve_a_text_engine(alone: Cluster, folder: Path) -> None:
 
 
 def test_serve_the_demo_model(alone: Cluster, folder: Path) -> None:
-    """Without any option but the cluster."""
+    """Requires no option except the cluster."""
     worker = serve(alone)
     found = re.fullmatch(
-        r'Serving the model "(.+)" at dynamo\.backend\.generate; Ctrl-C ends it\.\n', worker.log
+        r'Serving the model "(.+)" at dynamo\.backend\.generate\. Press Ctrl-C to stop\.\n', worker.log
     )
     assert found, worker.log
     ask_both(alone, folder, found[1])
@@ -163,7 +163,7 @@ def test_serve_the_demo_model(alone: Cluster, folder: Path) -> None:
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_serve_interrupted_twice(alone: Cluster, as_json: bool) -> None:
-    """The second time what is in flight is cancelled, with an error for its caller."""
+    """The second interrupt cancels the requests in flight; their callers get an error."""
     config = {"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}
     flags = ["--json"] if as_json else []
     worker = serve(alone, "--config", json.dumps(config), "--model-name=parrot", "--drain=1000", *flags)
@@ -174,11 +174,13 @@ def test_serve_interrupted_twice(alone: Cluster, as_json: bool) -> None:
         rest = threads.submit(list, events)
         worker.may_end = True
         os.kill(worker.pid, signal.SIGINT)
-        if as_json:
-            alone.wait(lambda: not alone.instances("dynamo.backend.generate"))
-        else:
-            alone.wait(lambda: "1 request in flight; Ctrl-C again cancels." in worker.log)
-        os.kill(worker.pid, signal.SIGINT)
+        try:
+            if as_json:
+                alone.wait(lambda: not alone.instances("dynamo.backend.generate"))
+            else:
+                alone.wait(lambda: "1 request in flight. Press Ctrl-C again to cancel." in worker.log)
+        finally:  # otherwise the thread would read forever
+            os.kill(worker.pid, signal.SIGINT)
         assert worker.wait() == 130, worker.log
         assert "error" in rest.result()[-1]
     if as_json:
@@ -209,7 +211,7 @@ def test_serve_a_drain_whose_time_is_up(alone: Cluster, as_json: bool) -> None:
 def test_serve_interrupted_at_the_start(
     alone: Cluster, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    """A model that takes long to load keeps nobody waiting."""
+    """An interrupt does not wait for a slow model to load."""
     (tmp_path / "slow_engine.py").write_text(
         "import time\n"
         "class Slow:\n"
@@ -229,7 +231,7 @@ def test_serve_interrupted_at_the_start(
 
 
 def test_a_worker_that_is_closed_twice(alone: Cluster) -> None:
-    """Nothing happens; using it is an error."""
+    """The second call has no effect; using the worker is an error."""
     keys: dict[str, Any] = {"runtime": {"engine": "echo"}, "cluster": alone.settings}
     with Worker(endpoint="twice.run", **keys) as worker:
         worker.close()
@@ -239,7 +241,7 @@ def test_a_worker_that_is_closed_twice(alone: Cluster) -> None:
 
 
 def test_serve_says_what_is_wrong(alone: Cluster) -> None:
-    """Each on stderr, or as JSON."""
+    """Each error is on stderr, or JSON."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         absent = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -261,3 +263,10 @@ def test_serve_says_what_is_wrong(alone: Cluster) -> None:
     for text, message in (("{", "is not JSON"), ("/none", "cannot be read"), ('{"etcd": 1}{', "not JSON")):
         result = run([*program, "serve", "--cluster", text])
         assert (result.returncode, result.stdout) == (2, "") and message in result.stderr
+
+
+def test_publish(tmp_path: Path) -> None:
+    """The example of a KV publisher needs nothing but a folder."""
+    result = run([sys.executable, examples_dir / "cluster" / "publish.py", tmp_path])
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"worker \d+ has 3 blocks of the prompt\n", result.stdout)

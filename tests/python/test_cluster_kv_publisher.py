@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""KV publishers, in a cluster without servers and without anybody else."""
+"""KV publishers in a cluster without servers, workers, and routers."""
 
 import asyncio
 import importlib.util
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 size = 16
 prompt = list(range(1, 65))
-#: Dynamo's own: the sequence hashes that its selection gives for this prompt.
+#: The sequence hashes of Dynamo's own selection for this prompt.
 hashes = [
     value % 2**64
     for value in (-1583300653928780152, -5980354406663771828, 960926348267535642, 4923844688253642376)
@@ -72,9 +72,9 @@ def test_publishers_of_a_process_are_one_worker(publisher: KvPublisher, cluster:
 
 def test_hashes_are_dynamos(publisher: KvPublisher) -> None:
     assert publisher.hashes(prompt) == hashes
-    assert publisher.hashes(prompt[:40]) == hashes[:2]  # full blocks only
+    assert publisher.hashes(prompt[:40]) == hashes[:2]  # complete blocks only
     assert publisher.hashes(prompt[:3]) == []
-    assert publisher.hashes(prompt[size:]) != hashes[1:]  # of a prefix, not of the block alone
+    assert publisher.hashes(prompt[size:]) != hashes[1:]  # a hash of the prefix, not of the block alone
     others = [publisher.hashes(prompt, lora_name="a"), publisher.hashes(prompt, cache_salt="a")]
     assert len({tuple(one) for one in [hashes, *others]}) == 3
 
@@ -82,11 +82,11 @@ def test_hashes_are_dynamos(publisher: KvPublisher) -> None:
 def test_events_are_counted(publisher: KvPublisher) -> None:
     assert publisher.stored(prompt, hashes)
     assert publisher.flush(60)
-    assert publisher.statistics.stored_blocks == 4
+    assert publisher.statistics()["stored_blocks"] == 4
     assert publisher.removed(hashes[3:])
-    assert publisher.removed([5])  # nobody knows it
+    assert publisher.removed([5])  # unknown to the publisher
     assert publisher.flush()
-    assert publisher.statistics.stored_blocks == 3
+    assert publisher.statistics()["stored_blocks"] == 3
     assert publisher.publish_many(
         [
             KvCleared(),
@@ -97,17 +97,17 @@ def test_events_are_counted(publisher: KvPublisher) -> None:
     )
     assert publisher.publish_many([])
     assert publisher.flush(60)
-    now = publisher.statistics
-    assert (now.published_events, now.stored_blocks) == (7, 4)
-    assert (now.queued_events, now.queued_blocks, now.failed_events) == (0, 0, 0)
+    now = publisher.statistics()
+    assert (now["published_events"], now["stored_blocks"]) == (7, 4)
+    assert (now["queued_events"], now["queued_blocks"], now["failed_events"]) == (0, 0, 0)
     assert publisher.cleared()
     assert publisher.flush(60)
-    assert publisher.statistics.stored_blocks == 0
+    assert publisher.statistics()["stored_blocks"] == 0
 
 
 @contextmanager
 def busy_loop() -> Iterator[None]:
-    """Inside, the library's loop does nothing, so that no event gets off."""
+    """Blocks the library's event loop, so that no event is sent."""
     from dynamo_llm.runtime import host
 
     is_over, has_begun = threading.Event(), threading.Event()
@@ -130,21 +130,21 @@ def test_a_full_queue_takes_nothing_and_loses_nothing(cluster: dict[str, Any]) -
         endpoint="backend.generate", kv_block_size=size, cluster=cluster, queue_blocks=6
     ) as publisher:
         with busy_loop():
-            assert publisher.stored(prompt, hashes)  # of any thread's, and it does not wait
+            assert publisher.stored(prompt, hashes)  # from any thread, without waiting
             assert publisher.removed(hashes[:2])
             assert not publisher.removed(hashes[:1])
             assert not publisher.publish_many([KvCleared(), KvStored(prompt, hashes)])
             assert not publisher.cleared()
             assert not publisher.flush(0)
-            now = publisher.statistics
-            assert (now.queued_events, now.queued_blocks, now.published_events) == (2, 6, 0)
+            now = publisher.statistics()
+            assert (now["queued_events"], now["queued_blocks"], now["published_events"]) == (2, 6, 0)
         assert publisher.flush(60)
-        assert publisher.statistics.stored_blocks == 2
-        # What is larger than the queue goes when that is empty.
+        assert publisher.statistics()["stored_blocks"] == 2
+        # Events larger than the queue are accepted when it is empty.
         many = [KvStored(prompt, hashes), KvCleared(), KvStored(prompt, hashes)]
         assert publisher.publish_many(many)
         assert publisher.flush(60)
-        assert publisher.statistics.stored_blocks == 4
+        assert publisher.statistics()["stored_blocks"] == 4
 
 
 def test_wrong_events_are_named(publisher: KvPublisher) -> None:
@@ -155,17 +155,17 @@ def test_wrong_events_are_named(publisher: KvPublisher) -> None:
     with pytest.raises(InvalidArgumentError, match=r"events\[1\]: stored->token_count must be 1 blocks"):
         publisher.publish_many([KvCleared(), KvStored(prompt, hashes[:1])])
     with pytest.raises(
-        InvalidArgumentError, match="block hashes are integers from 0 to 18446744073709551615"
+        InvalidArgumentError, match="block hashes must be integers from 0 to 18446744073709551615"
     ):
         publisher.removed([-1])
-    with pytest.raises(InvalidArgumentError, match="block hashes are integers"):
+    with pytest.raises(InvalidArgumentError, match="block hashes must be integers"):
         publisher.stored(prompt, hashes, parent_hash=2**64)
-    with pytest.raises(InvalidArgumentError, match="token ids are integers"):
+    with pytest.raises(InvalidArgumentError, match="token ids must be integers"):
         publisher.stored([2**32], [1])
-    with pytest.raises(InvalidArgumentError, match="timeout must be a number of seconds from 0 on"):
+    with pytest.raises(InvalidArgumentError, match="timeout must be None or a number of seconds, 0 or more"):
         publisher.flush(-1)
     assert publisher.flush(60)
-    assert publisher.statistics.published_events == 0
+    assert publisher.statistics()["published_events"] == 0
 
 
 def test_a_relay_takes_no_events(cluster: dict[str, Any]) -> None:
@@ -187,17 +187,17 @@ def test_after_it_was_closed(cluster: dict[str, Any], tmp_path: Path) -> None:
     assert publisher.stored(prompt, hashes)
     publisher.close()
     publisher.close()
-    for call in (publisher.cleared, publisher.flush, lambda: publisher.statistics, lambda: publisher.info):
+    for call in (publisher.cleared, publisher.flush, publisher.statistics, lambda: publisher.info):
         with pytest.raises(InvalidHandleError):
             call()
 
 
 def test_a_receiver_of_logs_may_ask_the_publisher(tmp_path: Path) -> None:
-    """What failed is logged while nothing is locked."""
+    """Failures are logged without a lock held."""
     result = run_python(f"""
 import ctypes
 from dynamo_llm import DynamoError, KvPublisher, paths
-from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+from dynamo_llm.runtime.cluster.worker.kv_publisher import KvPublisherEngine
 
 async def fail(self, events):
     raise OSError("no way")
@@ -208,7 +208,7 @@ seen = []
 
 @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p)
 def log(user, level, logger, message):
-    seen.append((logger, publisher.statistics.failed_events))
+    seen.append((logger, publisher.statistics()["failed_events"]))
 
 library = ctypes.CDLL(str(paths.lib_dir() / "libdynamo_llm_capi.so.1"))
 library.dynamo_log_set_callback(3, log, None, None)
@@ -230,9 +230,9 @@ print([(logger, failed) for logger, failed in seen if logger == b"dynamo_llm.kv_
 def test_events_without_blocks_fill_the_queue(
     cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They wait for their place as others do."""
+    """They count toward the capacity, too."""
     may_go_on = threading.Event()
-    from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+    from dynamo_llm.runtime.cluster.worker.kv_publisher import KvPublisherEngine
 
     publish = KvPublisherEngine._publish
 
@@ -251,7 +251,7 @@ def test_events_without_blocks_fill_the_queue(
 
 
 class Lost:
-    """A connection that is lost and restored; the second of Dynamo's publishers on it does not start."""
+    """A connection that is lost and restored; the second Dynamo publisher on it fails to start."""
 
     def __init__(self) -> None:
         self.core = self.runtime = self
@@ -289,9 +289,9 @@ class Lost:
 def test_what_cannot_be_opened_again_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Meanwhile events are taken; afterwards all that is stored is said."""
+    """Meanwhile events are accepted; afterwards all stored blocks are published."""
     from dynamo_llm.runtime.cluster import connection
-    from dynamo_llm.runtime.cluster.kv_publisher import KvPublisherEngine
+    from dynamo_llm.runtime.cluster.worker.kv_publisher import KvPublisherEngine
     from dynamo_llm.runtime.engine import DataRequest, EngineConfig
 
     joined = Lost()

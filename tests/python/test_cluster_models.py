@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which model the engine "dynamo" takes for a name, as Dynamo shows and hides it: what a cluster does not do
-on demand.
+"""The model that the engine "dynamo" finds for a name while Dynamo shows and hides models, as a real cluster
+does, but not on demand.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from dynamo_llm.errors import NotSupportedError
-from dynamo_llm.runtime.cluster.cards import Card
-from dynamo_llm.runtime.cluster.text_model import TextModel
-from dynamo_llm.runtime.cluster.token_model import TokenModel
+from dynamo_llm.runtime.cluster.client.model_cards import ModelCard
+from dynamo_llm.runtime.cluster.client.text_model import TextModel
+from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.engine import EngineConfig
 from dynamo_llm.runtime.engines import dynamo
 
@@ -23,7 +23,7 @@ connection: Any = SimpleNamespace(runtime="runtime", core="core", is_connected=T
 
 
 class Shown:
-    """What Dynamo and the discovery show."""
+    """The models that Dynamo and the discovery show."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, discovery: str = "file") -> None:
         cluster = {"discovery": discovery, **({"path": "/none"} if discovery == "file" else {})}
@@ -31,16 +31,16 @@ class Shown:
         self.engine = dynamo.DynamoEngine(config)
         self.engine._frontend = self  # type: ignore[assignment]
         self.routers: dict[str, Any] = {}
-        self.cards: list[Card] = []
+        self.cards: list[ModelCard] = []
         self.listed: list[str] = []
 
-        async def cards(_: Any) -> list[Card]:
+        async def cards(_: Any) -> list[ModelCard]:
             return self.cards
 
         async def text(*_: Any) -> Any:
             return TextModel.__new__(TextModel)
 
-        monkeypatch.setattr(dynamo, "cards", cards)
+        monkeypatch.setattr(dynamo, "model_cards", cards)
         monkeypatch.setattr(TextModel, "open", text)
 
     def names(self) -> list[str]:
@@ -50,24 +50,24 @@ class Shown:
         return self.routers.get(name)
 
     def card(self, input: str, kinds: str = "Chat | Completions") -> None:
-        """A worker comes."""
-        self.cards.append(Card("m", "a.b.c", input, kinds, {}))
+        """Adds the card of a worker."""
+        self.cards.append(ModelCard("m", "a.b.c", input, kinds, {}))
 
     def look(self, *listed: str) -> Any:
-        """The model "m" that the engine has then."""
+        """Returns the engine's model "m" while Dynamo lists these names."""
         self.listed = list(listed)
-        asyncio.run(self.engine._look(connection))
+        asyncio.run(self.engine._update(connection))
         return self.engine._found("m")
 
 
 def router() -> Any:
-    """Dynamo's, of a model of token ids."""
+    """Dynamo's router of a token-level model."""
     return TokenModel.__new__(TokenModel)
 
 
 @pytest.mark.parametrize("discovery", ["file", "kubernetes"])
 def test_hidden_for_a_moment(monkeypatch: pytest.MonkeyPatch, discovery: str) -> None:
-    """Dynamo makes no other router then."""
+    """Dynamo does not create another router then."""
     shown = Shown(monkeypatch, discovery)
     shown.card("Tokens")
     shown.routers["m"] = first = router()
@@ -77,7 +77,7 @@ def test_hidden_for_a_moment(monkeypatch: pytest.MonkeyPatch, discovery: str) ->
 
 
 def test_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dynamo makes no router for text, and a new one for the next model of token ids."""
+    """Dynamo creates no router for text models, and a new one for the next token-level model."""
     shown = Shown(monkeypatch)
     shown.card("Tokens")
     shown.routers["m"] = first = router()
@@ -98,7 +98,7 @@ def test_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_card_that_cannot_be_used_beside_one_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The workers that read prompts have one of their own kind; the router may come after the name."""
+    """Prefill workers have their own kind of card; the router may appear after the name."""
     shown = Shown(monkeypatch)
     shown.card("Tokens", "Prefill")
     with pytest.raises(NotSupportedError, match="Prefill"):

@@ -16,24 +16,24 @@ local = "127.0.0.1"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the certificates are."""
+    """Returns the folder of the certificates."""
     return tmp_path_factory.mktemp("certificates")
 
 
 @pytest.fixture(scope="module")
 def ca(folder: Path) -> Certificate:
-    """The signer."""
+    """Returns the CA certificate."""
     return signer(folder, "ca")
 
 
 @pytest.fixture(scope="module")
 def mine(folder: Path, ca: Certificate) -> Certificate:
-    """What it has signed."""
+    """Returns a certificate that it signed."""
     return signed(folder, "mine", ca)
 
 
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One address for all sockets; nothing is said of servers and certificates."""
+    """One address applies to all sockets; servers and certificates have no variables."""
     monkeypatch.delenv("DYN_SYSTEM_HOST", raising=False)  # another test's connection may have set it
     planes = Planes.read("10.1.2.3", {})
     assert planes.of_construction() == {}
@@ -47,13 +47,13 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_status_server_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its address stays as it is."""
+    """Its address is unchanged."""
     monkeypatch.setenv("DYN_SYSTEM_HOST", "10.9.9.9")
     assert Planes.read(local, {}).of_process()["DYN_SYSTEM_HOST"] == "10.9.9.9"
 
 
 def test_certificates(ca: Certificate, mine: Certificate) -> None:
-    """etcd's as texts, the others as files; what is not meant is taken away."""
+    """etcd's are passed as text, the others as files; other variables are removed."""
     keys = mine.keys(ca)
     planes = Planes.read(local, {"etcd": keys, "nats": keys, "request_plane": keys})
     made = planes.of_construction()
@@ -78,7 +78,7 @@ def test_certificates(ca: Certificate, mine: Certificate) -> None:
 
 
 def test_one_way_and_a_name(ca: Certificate, mine: Certificate) -> None:
-    """Certificates of clients are not asked for, but shown."""
+    """Client certificates are presented, but not requested."""
     given = {**mine.keys(ca), "mutual": False, "server_name": "worker.example"}
     process = Planes.read(local, {"request_plane": given}).of_process()
     assert process["DYN_TCP_TLS_CLIENT_CA_CERT_PATH"] is None
@@ -87,7 +87,7 @@ def test_one_way_and_a_name(ca: Certificate, mine: Certificate) -> None:
 
 
 def test_secrets() -> None:
-    """They go to Dynamo, and into no text of the object."""
+    """They are passed to Dynamo, and do not appear in the repr."""
     tls = {
         "etcd": {"username": "alice", "password": "s3cret"},
         "nats": {"token": "s3cret"},
@@ -107,40 +107,44 @@ def test_secrets() -> None:
         ("0.0.0.0", {}, r'"cluster.host" .*, not "0.0.0.0"'),
         (local, {"etdc": {}}, r'unknown key "cluster.tls.etdc" .*; did you mean "cluster.tls.etcd"\?'),
         (local, {"etcd": {"crt": "x"}}, r'unknown key "cluster.tls.etcd.crt" .*"cluster.tls.etcd.cert"\?'),
-        (local, {"event_plane": {}}, r'"cluster.tls.event_plane" .* no TLS over ZeroMQ; .*"tls.nats"'),
-        (local, {"file": {}}, r'"cluster.tls.file" .* its permissions'),
+        (
+            local,
+            {"event_plane": {}},
+            r'"cluster.tls.event_plane" .* does not support TLS over ZeroMQ; .*"tls.nats"',
+        ),
+        (local, {"file": {}}, r'"cluster.tls.file" .* by its permissions'),
         (local, {"etcd": "x"}, r'"cluster.tls.etcd" .* must be an object'),
         (local, {"etcd": {"ca": 1}}, r'"cluster.tls.etcd.ca" .* must be a string'),
         (local, {"request_plane": {"mutual": "no"}}, r'"cluster.tls.request_plane.mutual" .* true or false'),
         (
             local,
             {"etcd": {"username": "a"}},
-            r'"cluster.tls.etcd.username" .* needs "cluster.tls.etcd.password"',
+            r'"cluster.tls.etcd.username" .* also requires "cluster.tls.etcd.password"',
         ),
-        (local, {"request_plane": {}}, r'"cluster.tls.request_plane" .* needs "ca", "cert" and "key"'),
+        (local, {"request_plane": {}}, r'"cluster.tls.request_plane" .* requires "ca", "cert", and "key"'),
         (local, {"nats": {"token": "a", "nkey": "b"}}, r'"cluster.tls.nats" .* has token and nkey; use one'),
         (local, {"nats": {"credentials": "/no/where"}}, r'cannot read "/no/where": No such file'),
     ],
 )
 def test_mistakes(host: str, tls: dict[str, Any], message: str) -> None:
-    """Each names the key and what would be right."""
+    """Each error names the key and the valid values."""
     with pytest.raises(InvalidConfigError, match=message):
         Planes.read(host, tls)
 
 
 def test_files_that_do_not_fit(folder: Path, ca: Certificate, mine: Certificate) -> None:
-    """Missing ones, wrong ones, a key of another, a key with a passphrase."""
+    """Missing and wrong files, a key that does not match, a key with a passphrase."""
     other = signed(folder, "other", ca)
     locked, text = folder / "locked.pem", folder / "text.pem"
     text.write_text("no certificate")
     locking = ["openssl", "pkcs8", "-topk8", "-in", mine.key, "-out", locked, "-passout", "pass:pass"]
     assert run(locking).returncode == 0
     for change, message in (
-        ({"key": ""}, r'"cluster.tls.etcd.ca" .* needs "cluster.tls.etcd.key", too'),
+        ({"key": ""}, r'"cluster.tls.etcd.ca" .* also requires "cluster.tls.etcd.key"'),
         ({"cert": str(folder / "none")}, r'"cluster.tls.etcd.cert" .*: cannot read ".*none": No such file'),
         ({"ca": str(folder)}, r'"cluster.tls.etcd.ca" .*: cannot read ".*": Is a directory'),
-        ({"ca": str(text)}, r'"cluster.tls.etcd.ca" .* has no certificate in PEM'),
-        ({"cert": str(text)}, r'"cluster.tls.etcd.cert" .* is no certificate in PEM'),
+        ({"ca": str(text)}, r'"cluster.tls.etcd.ca" .* does not contain a PEM certificate'),
+        ({"cert": str(text)}, r'"cluster.tls.etcd.cert" .* does not contain a PEM certificate'),
         ({"key": str(other.key)}, r'"cluster.tls.etcd.cert" .*, or ".*other-key.pem" is not its key'),
         ({"key": str(locked)}, r'"cluster.tls.etcd.key" .* has a passphrase'),
         ({"username": "a", "password": "b"}, r'"cluster.tls.etcd" .* sends only one'),
@@ -150,7 +154,7 @@ def test_files_that_do_not_fit(folder: Path, ca: Certificate, mine: Certificate)
 
 
 def test_urls(ca: Certificate, mine: Certificate) -> None:
-    """They must go with the certificates, and no password of a URL is repeated."""
+    """They must match the certificates, and errors never contain a password of a URL."""
     with_tls = Planes.read(local, {"etcd": mine.keys(ca), "nats": {"ca": str(ca.cert)}})
     with_tls.check_urls(["https://e:2379"], ["tls://n:4222"])
     plain = Planes.read(local, {})
@@ -158,8 +162,8 @@ def test_urls(ca: Certificate, mine: Certificate) -> None:
     for planes, etcd, nats, message in (
         (with_tls, ["http://e:2379"], [], r'"cluster.etcd" .* must begin with https://'),
         (with_tls, [], ["nats://n"], r'"cluster.nats" .* must begin with tls://'),
-        (plain, ["https://e:2379"], [], r'needs "ca", "cert" and "key" in "cluster.tls.etcd"'),
-        (plain, [], ["nats://a:s3cret@n"], r'"cluster.nats" .*: it goes into "cluster.tls.nats"'),
+        (plain, ["https://e:2379"], [], r'requires "ca", "cert", and "key" in "cluster.tls.etcd"'),
+        (plain, [], ["nats://a:s3cret@n"], r'"cluster.nats" .*; set it in "cluster.tls.nats" instead'),
     ):
         with pytest.raises(InvalidConfigError, match=message) as caught:
             planes.check_urls(etcd, nats)
@@ -167,7 +171,7 @@ def test_urls(ca: Certificate, mine: Certificate) -> None:
 
 
 def test_two_runtimes_that_differ(ca: Certificate, mine: Certificate) -> None:
-    """The first one says what holds for the process."""
+    """The first one determines the values for the process."""
     code = f"""
 import os
 from dynamo_llm import InvalidConfigError
@@ -186,5 +190,5 @@ for planes in (Planes.read("127.0.0.2", {{"request_plane": keys}}), Planes.read(
     result = run_python(code)
     assert result.returncode == 0, result.stderr
     host, tls = result.stdout.splitlines()
-    assert '"cluster.host" of the configuration is "127.0.0.2"' in host and 'said "127.0.0.1"' in host
-    assert re.search(r'"cluster.tls.request_plane" .* is not there, but .* said RequestPlane\(ca=', tls)
+    assert '"cluster.host" of the configuration is "127.0.0.2"' in host and 'used "127.0.0.1"' in host
+    assert re.search(r'"cluster.tls.request_plane" .* is not set, but .* used RequestPlane\(ca=', tls)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pool of workers keeps of bookings whose connection is lost. The router waits for the test."""
+"""Reservations of a worker pool whose connection is lost. The router waits for the test."""
 
 import asyncio
 import importlib.util
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from dynamo_llm import DynamoError
-from dynamo_llm.runtime.cluster import noise
+from dynamo_llm.runtime.cluster import dynamo_import
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("dynamo") is None, reason="NVIDIA Dynamo is not installed"
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Router:
-    """In place of Dynamo's KvRouter: its choice is the test's."""
+    """Replaces Dynamo's KvRouter: the test makes its choice."""
 
     made: ClassVar[list[Any]] = []
 
@@ -26,33 +26,33 @@ class Router:
         self.made.append(self)
 
     async def best_worker(self, *_: Any, **__: Any) -> tuple[int, int, int]:
-        """What the test says."""
+        """Returns what the test chooses."""
         return await self.choice
 
 
 class Endpoint:
-    """One without workers."""
+    """An endpoint without workers."""
 
     async def client(self) -> Any:
-        """A client that knows nobody."""
+        """Returns a client that knows no workers."""
         return SimpleNamespace(instances=list)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_lost_while_it_chooses(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer of the router that is lost books nothing on the other one."""
-    from dynamo_llm.runtime.cluster.pool import Pool
-    from dynamo_llm.runtime.cluster.selection import Ask
+def test_lost_while_it_selects(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of the lost router reserves nothing on the new one."""
+    from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
+    from dynamo_llm.runtime.cluster.router.worker_pool import WorkerPool
 
-    core = noise.prepare()
-    parts = ("KvRouterConfig", "RoutingConstraints")
-    fake = SimpleNamespace(KvRouter=Router, **{name: getattr(core, name) for name in parts})
-    monkeypatch.setattr(noise, "prepare", lambda: fake)
+    core = dynamo_import.import_core()
+    names = ("KvRouterConfig", "RoutingConstraints")
+    fake = SimpleNamespace(KvRouter=Router, **{name: getattr(core, name) for name in names})
+    monkeypatch.setattr(dynamo_import, "import_core", lambda: fake)
 
     async def run() -> None:
-        pool = Pool(Endpoint(), 16, {}, False)
+        pool = WorkerPool(Endpoint(), 16, {}, False)
         first = Router.made[-1]
-        choosing = asyncio.create_task(pool.choose(Ask([1] * 16), "r"))
+        choosing = asyncio.create_task(pool.select(RoutingRequest([1] * 16), "r"))
         while "r" not in pool:
             await asyncio.sleep(0)
         pool.connect(Endpoint())

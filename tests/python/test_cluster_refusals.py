@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker process writes to stderr for requests that it refuses: nothing."""
+"""A worker process writes nothing to stderr for requests that it rejects."""
 
 import importlib.util
 import json
@@ -15,15 +15,15 @@ from dynamo_llm import ContextLengthError, EngineFailedError, InvalidRequestErro
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
 
-#: For each service: a good request, one for each way in which its engine refuses or fails, and those that the
-#: service itself refuses, with what it says. (That of data takes all that this library can send.)
+#: For each service: a valid request, one for each way in which its engine rejects or fails, and those that
+#: the service itself rejects, with their error. (The raw service takes all that this library can send.)
 requests: dict[str, tuple[Any, list[Any], list[tuple[Any, str]]]] = {
     "Text": (
         {"messages": [{"role": "user", "content": "good"}]},
         [{"messages": [{"role": "user", "content": way}]} for way in refusing.ways],
         [
             ({"messages": [], "nvext": 1}, '"nvext" of the request must be an object'),
-            ("text", "must be a body of OpenAI's"),
+            ("text", "must be an OpenAI request body"),
         ],
     ),
     "Tokens": (
@@ -42,7 +42,7 @@ words = ("that is refused", "too many guests", "a mistake of the engine")
 
 @pytest.mark.parametrize("service", requests)
 def test_nothing_on_stderr(new_cluster: NewCluster, tmp_path: Path, service: str) -> None:
-    """The client gets typed errors with the words, and the worker answers the next request."""
+    """The client gets typed errors with their message, and the worker answers the next request."""
     cluster = new_cluster("file-tcp-zmq")
     stderr = tmp_path / "stderr"
     config = {"engine": f"refusing:{service}", "python": {"path": [str(Path(__file__).parent)]}}
@@ -50,7 +50,7 @@ def test_nothing_on_stderr(new_cluster: NewCluster, tmp_path: Path, service: str
     serve = [sys.executable, "-m", "dynamo_llm", "serve", "--endpoint=refusing.run", *options]
     redirected = ["bash", "-c", f'exec "$0" "$@" 2>\'{stderr}\'']
     worker = cluster.run("worker", [*redirected, *serve])
-    cluster.wait(lambda: worker.log)  # it says what it serves
+    cluster.wait(lambda: worker.log)  # it has printed its endpoint
     good, failing, refused = requests[service]
     with Runtime(
         engine="dynamo-endpoint", cluster=cluster.settings, options={"endpoint": "refusing.run"}

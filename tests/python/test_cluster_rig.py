@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clusters of other tests: Dynamo's frontend and worker over each combination; what dies, and returns."""
+"""The clusters of other tests: Dynamo's frontend and worker over each combination, and their failures."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from cluster_rig.fixtures import combinations
 from cluster_rig.process import find_program
 from waiting import patience, wait_until
 
-#: The worker says the tokens 1, 2, 3, ...; the demo model's tokenizer makes these of the first eight.
+#: The worker generates the tokens 1, 2, 3, ...; this is the text of the first eight.
 eight = '!"#$'
 
 
 def chat(cluster: Cluster, **more: Any) -> list[dict[str, Any]]:
-    """An answer of the frontend: its chunks, one if it is not streamed."""
+    """Returns the chunks of an answer of the frontend; one if it is not streamed."""
     body = {"model": cluster.model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8, **more}
     request = urllib.request.Request(f"{cluster.url}/chat/completions", json.dumps(body).encode())
     request.add_header("Content-Type", "application/json")
@@ -38,7 +38,7 @@ def chat(cluster: Cluster, **more: Any) -> list[dict[str, Any]]:
 
 
 def answers(cluster: Cluster) -> bool:
-    """Whether a chat is answered; a frontend may refuse for a while after something died."""
+    """Whether a chat is answered; a frontend may reject requests for a while after a failure."""
     try:
         (answer,) = chat(cluster)
     except urllib.error.HTTPError as error:
@@ -49,20 +49,20 @@ def answers(cluster: Cluster) -> bool:
 
 
 def test_chat(cluster: Cluster) -> None:
-    """Whole."""
+    """Not streamed."""
     (answer,) = chat(cluster)
     assert answer["choices"][0]["message"]["content"] == eight
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
 def test_chat_streamed(cluster: Cluster) -> None:
-    """Part by part."""
+    """Streamed."""
     parts = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chat(cluster, stream=True)]
     assert "".join(parts) == eight and len(parts) > 1
 
 
 def listeners(pid: int) -> list[str]:
-    """The addresses where a process listens, as the kernel writes them."""
+    """Returns the addresses that a process listens on, in the kernel's format."""
     found = []
     sockets = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
     for table in ("tcp", "tcp6"):
@@ -73,7 +73,7 @@ def listeners(pid: int) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/net").is_dir(), reason="needs Linux's /proc")
 def test_where_it_listens(cluster: Cluster) -> None:
-    """On the loopback; only Dynamo's publishers over ZeroMQ have no setting for that."""
+    """Sockets listen on the loopback, except those of Dynamo's ZeroMQ publishers, which have no setting."""
     addresses = [address for pid in cluster.pids() for address in listeners(pid)]
     elsewhere = [address for address in addresses if not address.startswith("0100007F:")]
     publishers = cluster.keys("v1/event_channels/") if cluster.combination.event_plane == "zmq" else []
@@ -82,7 +82,7 @@ def test_where_it_listens(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("combination", combinations)
 def test_a_killed_worker_disappears(new_cluster: NewCluster, combination: str) -> None:
-    """From discovery and from the frontend, which goes on with the other."""
+    """It leaves discovery and the frontend, which continues with the other worker."""
     mine = new_cluster(combination, lease_ttl=3)
     victim, other = mine.add_worker(), mine.add_worker()
     mine.wait(lambda: mine.frontend.instances() == {victim.instance, other.instance})
@@ -93,7 +93,7 @@ def test_a_killed_worker_disappears(new_cluster: NewCluster, combination: str) -
 
 
 def test_a_worker_that_is_asked_to_end(cluster: Cluster) -> None:
-    """It takes its keys along, also where another stays."""
+    """It removes its keys, even if another worker stays."""
     before = cluster.instances()
     worker = cluster.add_worker(path="dynamo.other.generate")
     assert cluster.instances() == before | {worker.instance}
@@ -101,12 +101,12 @@ def test_a_worker_that_is_asked_to_end(cluster: Cluster) -> None:
     assert f"v1/mdc/dynamo/other/generate/{worker.instance:x}" in cluster.keys("v1/mdc/dynamo/other/")
     assert worker.terminate() == 0
     assert cluster.instances() == before
-    # In a folder its model stays until its lease ends.
+    # In a folder its model remains until its lease ends.
     assert cluster.etcd is None or not cluster.keys("v1/mdc/dynamo/other/")
 
 
 def test_etcd_stops_and_returns(new_cluster: NewCluster) -> None:
-    """Whoever loses its lease ends; afterwards others join, on the same port."""
+    """Processes that lose their lease exit; afterwards others join, on the same port."""
     mine = new_cluster("etcd-tcp-zmq", lease_ttl=3)
     assert mine.etcd is not None
     frontend, worker = mine.frontend, mine.add_worker()
@@ -116,7 +116,7 @@ def test_etcd_stops_and_returns(new_cluster: NewCluster) -> None:
     assert worker.wait() == 0 and frontend.process.wait() == 0
     mine.etcd.start()
     assert mine.etcd.url == url
-    # Its data is still there: the lease of the worker that has gone runs again.
+    # Its data is restored: the lease of the dead worker starts again.
     assert worker.instance in mine.instances(worker.path)
     frontend.start()
     new = mine.add_worker()
@@ -124,8 +124,8 @@ def test_etcd_stops_and_returns(new_cluster: NewCluster) -> None:
 
 
 def test_nats_stops_and_returns(new_cluster: NewCluster) -> None:
-    """Requests fail while it is away; nobody has to start again."""
-    # How long a request waits for NATS, and a worker that did not answer is put aside.
+    """Requests fail while it is down; no process needs a restart."""
+    # How long a request waits for NATS, and a worker that did not answer is excluded.
     brief = {"DYN_NATS_REQUEST_TIMEOUT_SECS": "1", "DYN_RUNTIME_INHIBITED_DURATION_SECS": "1"}
     mine = new_cluster("etcd-nats-nats", variables=brief)
     assert mine.nats is not None
@@ -138,7 +138,7 @@ def test_nats_stops_and_returns(new_cluster: NewCluster) -> None:
 
 
 def test_a_server_that_hangs(new_cluster: NewCluster) -> None:
-    """It accepts, and does not answer until it goes on."""
+    """It accepts connections, and does not answer until it resumes."""
     mine = new_cluster("etcd-tcp-zmq")
     assert mine.etcd is not None
     mine.etcd.pause()
@@ -152,7 +152,7 @@ def test_a_server_that_hangs(new_cluster: NewCluster) -> None:
 
 @pytest.mark.parametrize("kind", [Etcd, Nats])
 def test_a_port_that_is_taken(kind: type[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another is tried."""
+    """Another port is tried."""
     if find_program(kind.name) is None:
         pytest.skip(f"needs the program {kind.name}")
     with socket.socket() as taken:
@@ -168,7 +168,7 @@ def test_a_port_that_is_taken(kind: type[Server], tmp_path: Path, monkeypatch: p
 
 
 def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has a name."""
+    """Missing programs are named."""
     monkeypatch.setattr("cluster_rig.combination.find_program", lambda name: None)
     assert Combination.parse("etcd-nats-nats").missing()[:2] == [
         "the program etcd",
@@ -179,7 +179,7 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_program_of_ones_own(new_cluster: NewCluster) -> None:
-    """It has the cluster's variables; when it ends unasked, waiting says so and why."""
+    """It has the cluster's variables; if it exits unexpectedly, wait() fails with its log."""
     mine = new_cluster("file-tcp-zmq")
     code = "import os, sys; print(*map(os.environ.get, sys.argv[1:])); raise SystemExit('enough')"
     command = [sys.executable, "-c", code, "DYN_FILE_KV", "EXTRA", "HTTP_PROXY"]
@@ -191,7 +191,7 @@ def test_a_program_of_ones_own(new_cluster: NewCluster) -> None:
 
 
 def test_nobody_outlives_the_tests(tmp_path: Path) -> None:
-    """Also when these are killed, so that no fixture ends anything."""
+    """Not even if the tests are killed, so that no fixture stops anything."""
     if find_program("setpriv") is None:
         pytest.skip("needs the program setpriv")
     code = f"""
@@ -212,7 +212,7 @@ sys.stdin.read()
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, even if nobody has asked for its status."""
+    """Whether a process has ended, even if its status has not been read."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -220,6 +220,6 @@ def is_gone(pid: int) -> bool:
 
 
 def test_a_process(tmp_path: Path) -> None:
-    """Its status and what it wrote."""
+    """Its exit status and output."""
     process = Process("words", ["sh", "-c", "echo a; echo b >&2; exit 3"], {}, tmp_path)
     assert (process.wait(), process.is_alive, process.log) == (3, False, "a\nb\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routers over real clusters, and the KV events that they go by, from workers in C."""
+"""Cluster routers over real clusters, with KV events from workers in C."""
 
 import itertools
 import time
@@ -19,7 +19,7 @@ path = "dynamo.routed.generate"
 
 
 class Routed:
-    """A cluster with workers that do what they are told, and a router over them."""
+    """A cluster with workers that the test controls, and a router over them."""
 
     def __init__(self, cluster: Cluster, program: Path, count: int, stack: ExitStack) -> None:
         self.cluster = cluster
@@ -34,12 +34,12 @@ class Routed:
         self.cluster.wait(condition)
 
     def overlaps(self, prompt: list[int]) -> list[int]:
-        """Of each worker, in order."""
+        """Returns the overlap of each worker, in order."""
         rows = {row["worker_id"]: row["device_blocks"] for row in self.router.overlaps(prompt)}
         return [rows[worker.id] for worker in self.workers]
 
     def wait_for(self, prompt: list[int], *expected: int) -> None:
-        """Until the router knows so many blocks of each worker."""
+        """Waits until the router knows so many blocks of each worker."""
         wait_until(
             lambda: self.overlaps(prompt) == list(expected),
             lambda: f"{self.overlaps(prompt)}\n{self.cluster.logs()}",
@@ -51,8 +51,8 @@ class Routed:
 
 
 def warm_up(cluster: Cluster, router: Router, worker: KvWorker, phase: Any = "all") -> None:
-    """Until the worker's events reach the router: what is published while it subscribes is lost to it until
-    the worker's next event, by which it notices.
+    """Publishes until the worker's events reach the router: it misses events that are published while it
+    subscribes, and notices that only at the worker's next event.
     """
 
     def heard() -> bool:
@@ -79,7 +79,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def routed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, program: Path
 ) -> Iterator[Routed]:
-    """Two workers, for the tests of a combination; each leaves no block and no booking."""
+    """Two workers, for the tests of a combination; each test leaves no block and no reservation."""
     cluster = make(request.param, tmp_path_factory)
     try:
         with ExitStack() as stack:
@@ -88,7 +88,7 @@ def routed(
         end(cluster)
 
 
-#: Each test its own prompts.
+#: Each test has its own prompts.
 _firsts = itertools.count(100_000, 100_000)
 
 
@@ -96,10 +96,10 @@ def prompt_of(first: int, blocks: int) -> list[int]:
     return list(range(first, first + blocks * block_size))
 
 
-def chosen(router: Router, *words: Any, **more: Any) -> int:
+def selected(router: Router, *words: Any, **more: Any) -> int:
     worker = router.select(*words, **more).worker
     assert worker is not None
-    return worker.id
+    return worker.worker_id
 
 
 def test_routers_know_who_has_a_prefix(routed: Routed) -> None:
@@ -111,13 +111,13 @@ def test_routers_know_who_has_a_prefix(routed: Routed) -> None:
     routed.wait_for(prompt, 2, 4)
     worker = routed.router.select(prompt).worker
     assert worker is not None
-    assert (worker.id, worker.dp_rank, worker.overlap_blocks) == (two.id, 0, 4)
+    assert (worker.worker_id, worker.data_parallel_rank, worker.overlap_blocks) == (two.id, 0, 4)
     assert worker.address
     two.tell("stored", first, 5, 4)  # one more, with a parent
     routed.wait_for(prompt, 2, 5)
     two.tell("removed", first, 5)
     routed.wait_for(prompt, 2, 0)
-    assert chosen(routed.router, prompt) == one.id
+    assert selected(routed.router, prompt) == one.id
     one.tell("step", next(_firsts), 2)
     one.tell("cleared")
     routed.wait_for(prompt, 0, 0)
@@ -143,45 +143,45 @@ def test_a_router_that_comes_later_knows_all(routed: Routed) -> None:
     two.tell("cleared")
 
 
-def test_bookings_are_loads(routed: Routed) -> None:
+def test_reservations_are_loads(routed: Routed) -> None:
     router, prompt = routed.router, prompt_of(next(_firsts), 4)
-    id = chosen(router, prompt, request_id="mine")
+    id = selected(router, prompt, request_id="mine")
     (worker,) = [worker for worker in routed.workers if worker.id == id]
-    booked = routed.load(worker)
-    assert (booked["active_requests"], booked["potential_prefill_tokens"]) == (1, 4 * block_size)
+    reserved = routed.load(worker)
+    assert (reserved["active_requests"], reserved["potential_prefill_tokens"]) == (1, 4 * block_size)
     router.prefill_complete("mine")
     assert routed.load(worker)["potential_prefill_tokens"] == 0
     before = routed.load(worker)["potential_decode_blocks"]
     router.output_block("mine")
     assert routed.load(worker)["potential_decode_blocks"] == before + 1
-    with pytest.raises(InvalidArgumentError, match='the request "mine" is booked already'):
+    with pytest.raises(InvalidArgumentError, match='the request "mine" is already reserved'):
         router.select(prompt, request_id="mine")
     router.free("mine")
     after = routed.load(worker)
     assert (after["active_requests"], after["potential_decode_blocks"]) == (0, 0)
     for call in (router.free, router.prefill_complete, router.output_block):
-        with pytest.raises(InvalidArgumentError, match='no request "mine" is booked'):
+        with pytest.raises(InvalidArgumentError, match='no request "mine" is reserved'):
             call("mine")
 
 
-def test_a_given_worker_is_booked_and_counts(routed: Routed) -> None:
-    """Also one that Dynamo's router would not choose."""
+def test_a_reservation_on_a_given_worker_counts(routed: Routed) -> None:
+    """Also on one that Dynamo's router would not select."""
     router, first = routed.router, next(_firsts)
     prompt = prompt_of(first, 4)
     one, two = routed.workers
     one.tell("stored", first, 4)
     routed.wait_for(prompt, 4, 0)
-    selection = router.select(prompt, workers=[two.id])
+    selection = router.select(prompt, worker_ids=[two.id])
     assert selection.worker is not None
-    assert (selection.worker.id, selection.worker.overlap_blocks) == (two.id, 0)
+    assert (selection.worker.worker_id, selection.worker.overlap_blocks) == (two.id, 0)
     assert selection.token_ids == prompt
     router.reserve("given", selection)
     busy = routed.load(two)
     assert (busy["active_requests"], busy["potential_prefill_tokens"]) == (1, 4 * block_size)
     assert busy["potential_decode_blocks"] == 4
-    for _ in range(5):  # nobody has any of these prompts: the one that is not busy
-        assert chosen(router, prompt_of(next(_firsts), 2)) == one.id
-    assert chosen(router, prompt_of(next(_firsts), 2), request_id="next") == one.id
+    for _ in range(5):  # no worker has any of these prompts: the idle one wins
+        assert selected(router, prompt_of(next(_firsts), 2)) == one.id
+    assert selected(router, prompt_of(next(_firsts), 2), request_id="next") == one.id
     router.output_block("given")
     assert routed.load(two)["potential_decode_blocks"] == 5
     router.prefill_complete("given")
@@ -193,7 +193,7 @@ def test_a_given_worker_is_booked_and_counts(routed: Routed) -> None:
     one.tell("cleared")
 
 
-def test_only_allowed_workers_are_chosen_and_booked(routed: Routed) -> None:
+def test_only_allowed_workers_are_selected_and_reserved(routed: Routed) -> None:
     router, first = routed.router, next(_firsts)
     prompt = prompt_of(first, 4)
     one, two = routed.workers
@@ -201,13 +201,15 @@ def test_only_allowed_workers_are_chosen_and_booked(routed: Routed) -> None:
     routed.wait_for(prompt, 4, 0)
     ids = [f"allowed-{number}" for number in range(4)]
     for id in ids:
-        assert chosen(router, prompt, workers=[two.id], request_id=id) == two.id
+        assert selected(router, prompt, worker_ids=[two.id], request_id=id) == two.id
     assert routed.load(two)["active_requests"] == 4
     assert routed.load(two)["potential_decode_blocks"] == 4  # the same prompt, so the same blocks
     for id in ids:
         router.free(id)
-    with pytest.raises(UnavailableError, match=rf"may be chosen \(7\) is there; there are: .*{one.id}"):
-        router.select(prompt, workers=[7])
+    with pytest.raises(
+        UnavailableError, match=rf"among the allowed ones \(7\) is available; live workers: .*{one.id}"
+    ):
+        router.select(prompt, worker_ids=[7])
     one.tell("cleared")
 
 
@@ -218,38 +220,38 @@ def test_bodies_by_the_models_own_template(routed: Routed) -> None:
     assert len(selection.token_ids) == 10
     assert selection.token_ids[0] == 1
     constraints = {"required_taints": ["gpu=x"]}
-    with pytest.raises(UnavailableError, match="marked with gpu=x is there"):
+    with pytest.raises(UnavailableError, match="with the taints gpu=x is available"):
         routed.router.select({**body, "nvext": {"routing_constraints": constraints}})
-    with pytest.raises(UnavailableError, match="marked with gpu=x is there"):
+    with pytest.raises(UnavailableError, match="with the taints gpu=x is available"):
         routed.router.select([1, 2, 3], constraints=constraints)
 
 
-def test_workers_are_discovered_and_not_told(routed: Routed) -> None:
+def test_workers_are_discovered(routed: Routed) -> None:
     workers = routed.router.workers()
     assert {worker["worker_id"] for worker in workers} == {worker.id for worker in routed.workers}
     assert all(worker["phase"] == "aggregated" and worker["address"] for worker in workers)
-    with pytest.raises(NotSupportedError, match="those of the cluster's discovery"):
+    with pytest.raises(NotSupportedError, match="they register in the cluster's discovery"):
         routed.router.upsert_worker({"worker_id": 1})
-    with pytest.raises(NotSupportedError, match="those of the cluster's discovery"):
+    with pytest.raises(NotSupportedError, match="they register in the cluster's discovery"):
         routed.router.delete_worker(1)
     with pytest.raises(NotSupportedError, match='no "prefill_endpoint"'):
         routed.router.select([1, 2], phase="prefill")
-    with pytest.raises(InvalidArgumentError, match="there is no worker 7 rank 0; there are: "):
+    with pytest.raises(InvalidArgumentError, match="worker 7 rank 0 is not available; live workers: "):
         selection = routed.router.select([1, 2])
-        with Router(kv_block_size=block_size, workers=[told(7)]) as other:
+        with Router(kv_block_size=block_size, workers=[described(7)]) as other:
             selection = other.select([1, 2])
         routed.router.reserve("lost", selection)
 
 
-def told(id: int) -> dict[str, Any]:
-    """A worker of a router without a cluster."""
+def described(id: int) -> dict[str, Any]:
+    """Returns the description of a static router's worker."""
     return {"worker_id": id, "endpoint": f"http://w{id}:1", "kv_events_endpoint": "tcp://127.0.0.1:1"}
 
 
 def test_the_block_size_is_the_models(routed: Routed) -> None:
     with Router(endpoint=path, cluster=routed.cluster.settings) as router:
         assert router.info == {"mode": "aggregated", "kv_block_size": block_size, "endpoint": path}
-    with pytest.raises(UnavailableError, match=r'no worker with a model came to "dynamo\.nobody\.generate"'):
+    with pytest.raises(UnavailableError, match=r'no worker registered a model at "dynamo\.nobody\.generate"'):
         Router(endpoint="nobody.generate", cluster=routed.cluster.settings, wait_for_workers_ms=200)
 
 
@@ -263,19 +265,19 @@ def test_workers_come_and_go(new_cluster: NewCluster, program: Path) -> None:
         routed.wait_for(prompt, 3, 2, 1)
         for left in (2, 1):
             best = routed.workers.pop(0)
-            assert chosen(routed.router, prompt) == best.id
+            assert selected(routed.router, prompt) == best.id
             assert best.end() == 0
             routed.wait(lambda left=left: len(routed.router.loads()) == left)
         (last,) = routed.workers
-        assert chosen(routed.router, prompt) == last.id
+        assert selected(routed.router, prompt) == last.id
         assert last.end() == 0
         routed.wait(lambda: routed.router.loads() == [])
-        with pytest.raises(UnavailableError, match="no worker is there; there are: none"):
+        with pytest.raises(UnavailableError, match="no worker is available; live workers: none"):
             routed.router.select(prompt)
 
 
-def test_blocks_are_said_again_after_etcd_was_lost(new_cluster: NewCluster, program: Path) -> None:
-    """The worker comes back with another id, the publisher with what it remembers, the router by itself."""
+def test_blocks_are_published_again_after_etcd_was_lost(new_cluster: NewCluster, program: Path) -> None:
+    """The worker returns with another id, the publisher with its stored blocks, the router by itself."""
     cluster = new_cluster("etcd-tcp-zmq", lease_ttl=3)
     assert cluster.etcd is not None
     with ExitStack() as stack:
@@ -285,7 +287,7 @@ def test_blocks_are_said_again_after_etcd_was_lost(new_cluster: NewCluster, prog
         prompt = prompt_of(first, 3)
         worker.tell("stored", first, 3)
         routed.wait_for(prompt, 3)
-        assert chosen(routed.router, prompt, request_id="before") == worker.id
+        assert selected(routed.router, prompt, request_id="before") == worker.id
         cluster.etcd.kill()
         routed.wait(lambda: "is lost" in worker.process.log)
         cluster.etcd.start()
@@ -295,11 +297,13 @@ def test_blocks_are_said_again_after_etcd_was_lost(new_cluster: NewCluster, prog
                 selection = routed.router.select(prompt).worker
             except UnavailableError:
                 return False
-            return selection is not None and selection.id != worker.id and selection.overlap_blocks == 3
+            return (
+                selection is not None and selection.worker_id != worker.id and selection.overlap_blocks == 3
+            )
 
         routed.wait(is_back)
         routed.router.free("before")
-        with pytest.raises(InvalidArgumentError, match='no request "before" is booked'):
+        with pytest.raises(InvalidArgumentError, match='no request "before" is reserved'):
             routed.router.free("before")
 
 
@@ -327,7 +331,7 @@ def test_prefill_and_decode(new_cluster: NewCluster, program: Path) -> None:
         selection = router.select(prompt, request_id="both")
         assert selection.worker is not None
         assert selection.prefill_worker is not None
-        assert (selection.worker.id, selection.prefill_worker.id) == (decode.id, prefills[1].id)
+        assert (selection.worker.worker_id, selection.prefill_worker.worker_id) == (decode.id, prefills[1].id)
         assert selection.prefill_worker.overlap_blocks == 3
 
         def load(phase: Any, worker: KvWorker) -> dict[str, Any]:

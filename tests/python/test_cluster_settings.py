@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key ``cluster`` of a configuration; no Dynamo is needed for it."""
+"""The key ``cluster`` of a configuration, without Dynamo."""
 
+import asyncio
+import os
+from pathlib import Path
 from typing import Any
 
 import dynamo_llm
 import pytest
-from dynamo_llm import InvalidConfigError, Runtime
+from dynamo_llm import InvalidConfigError, Runtime, UnavailableError
+from dynamo_llm.runtime.cluster.client.model_cards import model_cards
 from dynamo_llm.runtime.cluster.settings import Settings
 
 variables = ("ETCD_ENDPOINTS", "NATS_SERVER", "DYN_FILE_KV")
@@ -13,13 +17,13 @@ variables = ("ETCD_ENDPOINTS", "NATS_SERVER", "DYN_FILE_KV")
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variables of Dynamo's."""
+    """Removes Dynamo's environment variables."""
     for name in variables:
         monkeypatch.delenv(name, raising=False)
 
 
 def test_defaults() -> None:
-    """An empty object is etcd on this machine."""
+    """An empty object means etcd on this machine."""
     settings = Settings.read({})
     assert (settings.discovery, settings.etcd) == ("etcd", ("http://127.0.0.1:2379",))
     assert (settings.namespace, settings.router, settings.nats, settings.path) == (
@@ -31,7 +35,7 @@ def test_defaults() -> None:
 
 
 def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dynamo's variables are the defaults, and the configuration goes before."""
+    """Dynamo's variables are the defaults; the configuration takes precedence."""
     monkeypatch.setenv("ETCD_ENDPOINTS", "http://a:1, http://b:2")
     monkeypatch.setenv("NATS_SERVER", "nats://c:3")
     monkeypatch.setenv("DYN_FILE_KV", "/kv")
@@ -48,7 +52,7 @@ def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"namespce": "x"}, 'unknown key "cluster.namespce".*did you mean "cluster.namespace"'),
         ({"discovery": "zookeeper"}, '"cluster.discovery".*one of etcd, file, kubernetes'),
         ({"namespace": "a.b"}, '"cluster.namespace".*without dots'),
-        ({"namespace": ""}, '"cluster.namespace".*not empty'),
+        ({"namespace": ""}, '"cluster.namespace".*must be one name'),
         ({"etcd": "http://a:1"}, r'"cluster.etcd".*array of URLs, such as \["http://127.0.0.1:2379"\]'),
         ({"etcd": []}, '"cluster.etcd".*array of URLs'),
         ({"etcd": ["a:1"]}, '"cluster.etcd".*"a:1", which must begin with http:// or https://'),
@@ -67,13 +71,13 @@ def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_mistakes(given: dict[str, Any], message: str) -> None:
-    """Each is an error that names the key and what is right."""
+    """Each error names the key and the valid values."""
     with pytest.raises(InvalidConfigError, match=message):
         Settings.read(given)
 
 
 def test_passwords_are_not_shown() -> None:
-    """Neither in errors nor when settings are printed."""
+    """Neither errors nor repr() contain them."""
     login = {"username": "u", "password": "secret"}
     settings = Settings.read({"tls": {"etcd": login}})
     assert "secret" not in repr(settings) + settings.address
@@ -83,7 +87,7 @@ def test_passwords_are_not_shown() -> None:
 
 
 def test_shared_connections() -> None:
-    """Settings share a connection unless they differ in where it leads."""
+    """Settings share a connection unless they differ in its address or credentials."""
     one = Settings.read({"etcd": ["http://a:1"]})
     assert one.connection_key == Settings.read({"etcd": ["http://a:1"], "router": "kv"}).connection_key
     assert one.connection_key != Settings.read({"etcd": ["http://b:1"]}).connection_key
@@ -91,8 +95,8 @@ def test_shared_connections() -> None:
     assert one.connection_key != Settings.read({"etcd": ["http://a:1"], "tls": login}).connection_key
 
 
-def test_the_schema_knows_it() -> None:
-    """The core checks the same keys, for each model as well."""
+def test_the_schema_contains_it() -> None:
+    """The C++ library checks the same keys, also those of each model."""
     properties = dynamo_llm.config_schema()["properties"]
     assert properties["cluster"]["properties"]["router"]["enum"][3] == "kv"
     for config in ({"cluster": {"rooter": "kv"}}, {"models": [{"name": "a", "cluster": {"rooter": "kv"}}]}):
@@ -100,9 +104,39 @@ def test_the_schema_knows_it() -> None:
             Runtime(config)
 
 
-def test_the_core_has_all_keys() -> None:
-    """What the core takes Python takes, and the reverse."""
+def test_cpp_and_python_have_the_same_keys() -> None:
+    """C++ and Python accept the same keys."""
     known = set(dynamo_llm.config_schema()["properties"]["cluster"]["properties"])
     own = {"namespace", "discovery", "etcd", "path", "router", "router_options", "migration_limit"}
     own |= {"request_plane", "event_plane", "nats", "host", "tls", "connect_timeout_ms", "lease_ttl_s"}
     assert known == own
+
+
+def test_default_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default folder that another user created in advance is rejected; a configured one is trusted."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place = tmp_path / "dynamo_store_kv"
+    assert Settings.read({"discovery": "file"}).path == str(place)
+    place.mkdir()
+    assert Settings.read({"discovery": "file"}).path == str(place)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(InvalidConfigError, match=r'"cluster\.path".*belongs to another user'):
+        Settings.read({"discovery": "file"})
+    assert Settings.read({"discovery": "file", "path": str(tmp_path)}).path == str(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a device", "not valid JSON", "at most"])
+def test_files_that_are_not_cards(tmp_path: Path, kind: str) -> None:
+    """The error names an unreadable file, without blocking."""
+    card = tmp_path / "v1" / "mdc" / "card"
+    card.parent.mkdir(parents=True)
+    if kind == "a FIFO":
+        os.mkfifo(card)
+    elif kind == "a device":
+        card.symlink_to("/dev/zero")
+    else:
+        card.write_text("{")
+        os.truncate(card, 1 if kind == "not valid JSON" else 10 << 30)
+    settings = Settings.read({"discovery": "file", "path": str(tmp_path)})
+    with pytest.raises(UnavailableError, match=f"{card} is not a model card: .*{kind}"):
+        asyncio.run(model_cards(settings))

@@ -26,7 +26,7 @@ from dynamo_llm import (
     UnavailableError,
     paths,
 )
-from dynamo_llm.runtime.cluster.registration import Registration
+from dynamo_llm.runtime.cluster.worker.registration import Registration
 from waiting import patience
 
 if importlib.util.find_spec("dynamo") is None:
@@ -37,28 +37,28 @@ python_path = {"python": {"path": [str(here)]}}
 question = {"messages": [{"role": "user", "content": "What is a KV cache?"}], "max_tokens": 12}
 
 
-# Of the session: pytest may come back to this module for another cluster.
+# Session scope: pytest may return to this module for another cluster.
 @pytest.fixture(scope="session", autouse=True)
 def engine_in_c(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The engine "babble-tokens"."""
+    """Registers the engine "babble-tokens"."""
     register_babble(tmp_path_factory.mktemp("babble"))
 
 
 @pytest.fixture
 def alone(new_cluster: NewCluster) -> Cluster:
-    """A cluster of a test's own, with a frontend and no server."""
+    """A cluster for one test, with a frontend and no servers."""
     made = new_cluster("file-tcp-zmq")
     assert made.frontend.is_alive
     return made
 
 
 def known(cluster: Cluster, model: str) -> None:
-    """Wait until the frontend can route to a worker of the model."""
+    """Waits until the frontend can route to a worker of the model."""
     cluster.wait(lambda: model in (cluster.models() or []) and cluster.frontend.instances())
 
 
 def ask(cluster: Cluster, path: str, request: Any, **metadata: str) -> list[Any]:
-    """What Dynamo's own client gets, in another process."""
+    """Returns the answer that Dynamo's own client gets in another process."""
     planes = [
         cluster.combination.discovery,
         cluster.combination.request_plane,
@@ -71,13 +71,13 @@ def ask(cluster: Cluster, path: str, request: Any, **metadata: str) -> list[Any]
 
 
 def test_an_engine_in_c(cluster: Cluster) -> None:
-    """Chats and completions, streamed and not, over each combination of planes."""
+    """Answers chats and completions, streamed and not, over each combination of planes."""
     url = cluster.url
     before = cluster.keys("v1/")
     with Worker(cluster, **babble()) as worker:
         known(cluster, "babble")
         assert worker.info["state"] == "serving" and worker.info["kind"] == "tokens"
-        assert worker.info["instance_id"] in cluster.instances("dynamo.backend.generate")
+        assert worker.info["worker_id"] in cluster.instances("dynamo.backend.generate")
         chat = {"model": "babble", **question, "ignore_eos": True}
         completion = {"model": "babble", "prompt": [5, 6, 7], "max_tokens": 9, "ignore_eos": True}
         for path, body, count in (("chat/completions", chat, 12), ("completions", completion, 9)):
@@ -98,7 +98,7 @@ def test_an_engine_in_c(cluster: Cluster) -> None:
 
 
 def test_what_an_engine_gets(alone: Cluster, tmp_path: Path) -> None:
-    """A body with everything worked out; log-probs come back, and what the card says reaches a client."""
+    """The body has all defaults resolved; log-probs come back, and clients see the card."""
     library = register_tokens(tmp_path)
     model = {"name": "ct", "kv_block_size": 16, "data_parallel_size": 2, "user_data": {"a": 1}}
     with Worker(alone, {"engine": "worker-ctokens"}, model=model):
@@ -144,7 +144,7 @@ def test_what_an_engine_gets(alone: Cluster, tmp_path: Path) -> None:
 
 
 def test_the_library_is_the_client_too(alone: Cluster) -> None:
-    """The same tokens as without a cluster; a deadline is the worker's, too; a cancel reaches it."""
+    """The tokens are the same as without a cluster; deadlines and cancellations reach the worker."""
     keys = babble(step_us=2000)
     with (
         dynamo_llm.Runtime({**keys["runtime"], "pipeline": "off"}) as local,
@@ -180,7 +180,7 @@ def test_a_text_model(alone: Cluster) -> None:
 
 
 def test_embeddings(alone: Cluster, tmp_path: Path) -> None:
-    """A model that makes vectors, of one text and of several."""
+    """An embedding model, with one text and with several."""
     model = {"name": "vectors", "types": ["embeddings"]}
     runtime = {"engine": "mistralrs", "model": str(tiny_models.embedder(tmp_path / "embedder"))}
     with Worker(alone, runtime, model=model), dynamo_llm.Runtime(runtime) as local:
@@ -198,7 +198,7 @@ def test_embeddings(alone: Cluster, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("combination", ["file-tcp-zmq", "etcd-nats-nats"])
 def test_a_drain_loses_nothing(new_cluster: NewCluster, combination: str) -> None:
-    """Fifty requests in flight end whole; then there is nothing in the discovery."""
+    """Fifty requests in flight complete; then the discovery is empty."""
     alone = new_cluster(combination)
     with Worker(alone, **babble(step_us=2000)) as worker, ThreadPoolExecutor(50) as threads:
         known(alone, "babble")
@@ -211,14 +211,14 @@ def test_a_drain_loses_nothing(new_cluster: NewCluster, combination: str) -> Non
         assert ending.result() == [{"drained": True, "cancelled": 0}]
         for future in answers:
             status, answer = future.result()
-            assert (status, answer["usage"]["completion_tokens"]) == (200, 400), answer
+            assert status == 200 and answer["usage"]["completion_tokens"] == 400, answer
         assert worker.command(wait=0) == {"stopped": True}
         assert worker.info["served"] == 50 and worker.info["failed"] == 0
         alone.wait(lambda: alone.models() == [])
 
 
 def test_a_drain_whose_time_is_up(alone: Cluster) -> None:
-    """What is left is cancelled, with an error for its caller."""
+    """Remaining requests are cancelled; their callers get an error."""
     with Worker(alone, **babble(step_us=20000)) as worker, ThreadPoolExecutor(1) as threads:
         known(alone, "babble")
         assert worker.command(wait=0) == {"stopped": False}
@@ -261,14 +261,14 @@ def frontend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.mark.parametrize("name", statuses)
 def test_errors(frontend: Cluster, name: str) -> None:
-    """Each status of the library at the frontend; the worker is there for the next request."""
+    """Each status reaches the frontend; the worker answers the next request."""
     script = [{"error": {"status": name, "message": "the words"}}]
     model = f"m-{name.lower()}"
     runtime = {"engine": "scripted", "options": {"script": script}}
     with Worker(frontend, runtime, endpoint=f"dynamo.{model}.generate", model={"name": model}) as worker:
         frontend.wait(lambda: model in (frontend.models() or []))
-        frontend.wait(lambda: worker.info["instance_id"] in frontend.frontend.instances())
-        for _ in range(1 if name == "CLOSED" else 2):  # a worker that ends is put aside
+        frontend.wait(lambda: worker.info["worker_id"] in frontend.frontend.instances())
+        for _ in range(1 if name == "CLOSED" else 2):  # clients exclude a worker that is shutting down
             status, answer = post(f"{frontend.url}/chat/completions", {"model": model, **question})
             assert status == statuses[name], answer
             assert status != 400 or answer["message"] == "the words"
@@ -276,7 +276,7 @@ def test_errors(frontend: Cluster, name: str) -> None:
 
 
 def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
-    """For 20 seconds: worker and client say that they are lost, what runs goes on, and both are back."""
+    """Etcd is down for 20 seconds: worker and client report it, requests continue, and both recover."""
     cluster = new_cluster("etcd-tcp-zmq", lease_ttl=3)
     assert cluster.etcd is not None
     body = {"model": "babble", "ignore_eos": True}
@@ -285,7 +285,7 @@ def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
         Worker(cluster, **babble(step_us=50000)) as worker,
         dynamo_llm.Runtime(client) as runtime,
     ):
-        first = worker.info["instance_id"]
+        first = worker.info["worker_id"]
         before = runtime.complete([5, 6], **body, max_tokens=4).result().token_ids
         assert len(before) == 4
         running = runtime.complete([5, 6], **body, max_tokens=400)
@@ -302,10 +302,10 @@ def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
         assert worker.info["state"] == "lost" and runtime.models() == []
         cluster.etcd.start()
         cluster.wait(lambda: worker.info["state"] == "serving" and runtime.models())
-        again = worker.info["instance_id"]
+        again = worker.info["worker_id"]
         assert again != first and again in cluster.instances("dynamo.backend.generate")
         assert runtime.complete([5, 6], **body, max_tokens=4).result().token_ids == before
-        known(cluster, "babble")  # the frontend starts now: it ends when etcd does
+        known(cluster, "babble")  # the frontend starts only now: it exits when etcd dies
         status, answer = post(
             f"{cluster.url}/chat/completions", {"model": "babble", **question, "ignore_eos": True}
         )
@@ -314,7 +314,7 @@ def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
 
 
 def test_data(alone: Cluster) -> None:
-    """A plain endpoint: JSON and bytes, item by item; what is neither is refused."""
+    """A raw endpoint: JSON and bytes, item by item; other values are rejected."""
     runtime = {"engine": "cluster_worker:Reverse", **python_path}
     path = "dynamo.reverse.run"
     with Worker(alone, runtime, endpoint="reverse.run") as worker:
@@ -327,7 +327,7 @@ def test_data(alone: Cluster) -> None:
         first, error = ask(alone, path, [1, "refuse"])
         assert first == {"element": 1} and "that is refused" in error["error"]
         (error,) = ask(alone, path, [1], **{"dynamo-llm-deadline-seconds": "soon"})
-        assert "must be seconds" in error["error"]
+        assert "must be a number of seconds" in error["error"]
         for passed in ("0.000", "-3"):
             (error,) = ask(alone, path, [1], **{"dynamo-llm-deadline-seconds": passed})
             assert error["error"].startswith("DeadlineExceeded"), error
@@ -336,7 +336,7 @@ def test_data(alone: Cluster) -> None:
 
 
 def test_a_request_that_comes_while_it_leaves(alone: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is cancelled with the others when the time is up; later ones are refused."""
+    """It is cancelled with the others at the timeout; later ones are rejected."""
     is_leaving, has_come = threading.Event(), threading.Event()
     leave = Registration.leave
 
@@ -362,7 +362,7 @@ def test_a_request_that_comes_while_it_leaves(alone: Cluster, monkeypatch: pytes
 
 
 def test_many_at_once(tmp_path: Path) -> None:
-    """More than the loop has threads start and stop together."""
+    """More workers than the event loop has threads start and stop together."""
     code = f"""
 import os, sys, threading
 sys.path.insert(0, {str(here)!r})
@@ -394,7 +394,7 @@ print("done")
 
 
 def test_an_engine_that_is_stuck(alone: Cluster) -> None:
-    """It shows, and gets no requests until it answers again."""
+    """The worker reports it, and receives no requests until the engine answers again."""
     runtime = {"engine": "cluster_worker:Sleeper", **python_path}
     with (
         Worker(alone, runtime, model={"name": "sleepy"}, health={"stall_ms": 200}) as worker,
@@ -415,7 +415,7 @@ def test_an_engine_that_is_stuck(alone: Cluster) -> None:
 
 
 def test_commands(alone: Cluster) -> None:
-    """Those that are wrong say so; a second worker of the endpoint has no place."""
+    """Rejects invalid commands, and a second worker of the endpoint."""
     with Worker(alone, **babble()) as worker:
         assert worker.command(load={"data_parallel_rank": 0, "active_decode_blocks": 3}) == {}
         for command, words in (
@@ -428,12 +428,12 @@ def test_commands(alone: Cluster) -> None:
         ):
             with pytest.raises(DynamoError, match=words):
                 worker.command(**command)
-        with pytest.raises(InvalidStateError, match=r"serves the endpoint dynamo.backend.generate already"):
+        with pytest.raises(InvalidStateError, match=r"already serves the endpoint dynamo.backend.generate"):
             Worker(alone, **babble())
         worker.command(shutdown=0)
         with pytest.raises(DynamoError, match="has stopped"):
             worker.command(load={})
-    for _ in range(2):  # again in the same process
+    for _ in range(2):  # once more in the same process
         with Worker(alone, **babble()) as worker:
             assert worker.info["state"] == "serving"
 
@@ -449,17 +449,26 @@ good = {"endpoint": "a.b.c", "runtime": {"engine": "echo"}}
         ({"endpoint": "a.b.c"}, '"runtime" of the configuration is missing'),
         ({**good, "endpoint": "a.b.c.d"}, "must be namespace.component.endpoint"),
         ({**good, "endpoints": 1}, 'unknown key "endpoints".*did you mean "endpoint"'),
-        ({**good, "drain_ms": -5}, '"drain_ms" of the configuration must be -1 or more'),
+        (
+            {**good, "drain_ms": -5},
+            '"drain_ms" of the configuration must be an integer from -1 to 1000000000000, not -5',
+        ),
         ({**good, "health": {"stall": 5}}, 'unknown key "health.stall".*did you mean "health.stall_ms"'),
-        ({**good, "health": {"stall_ms": -1}}, '"health.stall_ms" of the configuration must be 0 or more'),
+        (
+            {**good, "health": {"stall_ms": -1}},
+            '"health.stall_ms" of the configuration must be an integer of at least 0, not -1',
+        ),
         ({**good, "model": {"nam": "x"}}, 'unknown key "model.nam".*did you mean "model.name"'),
-        ({**good, "model": {"name": ""}}, '"model.name" of the configuration must not be empty'),
-        ({**good, "model": {"kv_block_size": 0}}, '"model.kv_block_size" .* must be from 1'),
+        ({**good, "model": {"name": ""}}, '"model.name" of the configuration must be a non-empty string'),
+        (
+            {**good, "model": {"kv_block_size": 0}},
+            '"model.kv_block_size" .* must be an integer from 1 to 4294967295, not 0',
+        ),
         ({**good, "model": {"role": "both"}}, '"model.role" .* one of aggregated, prefill, decode'),
         ({**good, "model": {"types": ["talk"]}}, '"model.types" .* chat, completions, embeddings'),
-        ({**good, "model": {"chat_template": "/none"}}, '"model.chat_template" .* is no file'),
-        ({**good, "model": {"input": "tokens"}}, '"model.input" .* takes OpenAI\'s bodies'),
-        ({**good, "model": {"path": "/none"}}, '"model.path" .* no folder with a config.json'),
+        ({**good, "model": {"chat_template": "/none"}}, '"model.chat_template" .* is not a file'),
+        ({**good, "model": {"input": "tokens"}}, '"model.input" .* takes OpenAI request bodies'),
+        ({**good, "model": {"path": "/none"}}, '"model.path" .* is not a folder with a config.json'),
         ({**good, "model": {"tool_call_parser": "x"}}, '"model.tool_call_parser" .* must be one of'),
         ({**good, "runtime": {"pipeline": "off"}}, '"runtime.pipeline" .* must be left out'),
         ({**good, "runtime": {"models": []}}, '"runtime.models" .* must be left out'),
@@ -468,7 +477,7 @@ good = {"endpoint": "a.b.c", "runtime": {"engine": "echo"}}
     ],
 )
 def test_wrong_configurations(options: dict[str, Any], words: str, tmp_path: Path) -> None:
-    """Each names the key, and what would be right."""
+    """Each error names the key and the valid values."""
     options = {"cluster": {"discovery": "file", "path": str(tmp_path)}, **options}
     with pytest.raises(InvalidConfigError, match=words):
-        dynamo_llm.Runtime(engine="dynamo_llm.runtime.cluster.worker:WorkerEngine", options=options)
+        dynamo_llm.Runtime(engine="dynamo_llm.runtime.cluster.worker.engine:WorkerEngine", options=options)

@@ -116,8 +116,9 @@ import extension
 config = '{{"engine": "echoes:Async", "python": {{"path": ["{engines_dir}"]}}}}'
 for _ in range(10):
     for way in ("with the GIL", "without the GIL", "in a thread"):
-        assert extension.ask(config, way) == "a b ", way
         assert extension.ask('{{"engine": "echo"}}', way) == "a b", way
+        if way != "with the GIL":  # which the engine below needs: see test_waits.py
+            assert extension.ask(config, way) == "a b ", way
 import dynamo_llm
 with dynamo_llm.Runtime(engine="echo") as runtime:
     assert runtime.complete("c").result().text == "c"
@@ -126,14 +127,14 @@ print("done")
     result = run([sys.executable, "-c", code])
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
     reliability(
-        "a host that is an extension module of Python", 60, "as anywhere else, with the GIL and without"
+        "a host that is an extension module of Python", 50, "as anywhere else, with the GIL and without"
     )
 
 
 @pytest.mark.parametrize("order", ["before", "after", "never"])
 def test_a_host_that_embeds_python(order: str, tmp_path: Path) -> None:
-    """A program in C that starts Python itself, before the library or after it, uses the GIL, and ends Python
-    before it gives its runtimes up."""
+    """A program in C that starts Python itself, before the library or after it, uses the GIL, and finalizes
+    Python before it releases its runtimes; where it was first, it initializes Python once more."""
     get = sysconfig.get_config_var
     library = Path(get("LIBDIR")) / f"libpython{get('LDVERSION')}.so"
     if not library.exists():
@@ -153,9 +154,9 @@ def test_a_host_that_embeds_python(order: str, tmp_path: Path) -> None:
     result = run([program, order, config], environment)
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
     reliability(
-        f"a host that runs Python itself: Py_Initialize() {order} the library, Py_Finalize() before the end",
+        f"a host that embeds Python: Py_Initialize() {order} the library, Py_FinalizeEx() before the end",
         1,
-        "both used Python; runtimes could be given up after it was gone",
+        "both used Python; afterwards CLOSED, and runtimes could be released",
     )
 
 

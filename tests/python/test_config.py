@@ -88,6 +88,10 @@ def test_schema() -> None:
         "limits",
         "stream",
         "python",
+        "templates",
+        "trust_request_chat_template",
+        "isolation",
+        "isolation_options",
     }
 
 

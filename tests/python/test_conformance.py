@@ -11,7 +11,7 @@ from typing import Any
 
 import conforming
 import pytest
-from conftest import engine, run
+from conftest import engine, once_per_run, run
 
 #: Seconds that the whole suite may take on one engine, its starts included; the program bounds each case.
 patience = 900
@@ -20,7 +20,7 @@ patience = 900
 @pytest.fixture(scope="session")
 def conformance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program."""
-    return conforming.build(tmp_path_factory.mktemp("conformance"))
+    return once_per_run(tmp_path_factory, "conformance", conforming.build)
 
 
 def test_profiles_name_their_engines() -> None:
@@ -28,11 +28,19 @@ def test_profiles_name_their_engines() -> None:
         assert conforming.profile(name)["config"]["engine"], name
 
 
-@pytest.mark.parametrize("name", conforming.names)
-def test_engine(name: str, conformance: Path, tmp_path: Path) -> None:
-    """Every case, in every way of delivery."""
+@pytest.fixture(scope="session")
+def engines_in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shared library with engines in C."""
+    return once_per_run(tmp_path_factory, "engines", conforming.build_engines)
+
+
+@pytest.mark.parametrize("name", conforming.parameters([*conforming.names, *conforming.in_child]))
+def test_engine(name: str, conformance: Path, engines_in_c: Path, tmp_path: Path) -> None:
+    """Every case, in every way of delivery; of engines in a child process too."""
     file = tmp_path / "profile.json"
     with conforming.ready(name) as profile:
+        if name in conforming.in_child and name.startswith("babble"):
+            profile["config"]["isolation_options"] = {"engine_library": str(engines_in_c)}
         file.write_text(json.dumps(profile))
         result = subprocess.run(
             [conformance, file],

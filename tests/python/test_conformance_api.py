@@ -148,7 +148,7 @@ def collect(way: str, request: Any) -> Answer:
     return answer
 
 
-@pytest.fixture(scope="module", params=names)
+@pytest.fixture(scope="module", params=conforming.parameters(names))
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """An engine."""
     with conforming.ready(request.param) as profile:

@@ -85,8 +85,8 @@ def test_await() -> None:
 @pytest.mark.parametrize(
     ("tell", "kind", "says"),
     [
-        ("bad item", EngineFailedError, "neither bytes nor JSON"),
-        ("nan", EngineFailedError, "neither bytes nor JSON"),
+        ("bad item", EngineFailedError, "neither bytes nor a JSON value"),
+        ("nan", EngineFailedError, "neither bytes nor a JSON value"),
         ("fail", InvalidRequestError, "told to fail"),
     ],
 )
@@ -108,9 +108,12 @@ def test_cancel() -> None:
 
 
 def test_wrong_kind_of_request() -> None:
-    with engine(Async) as runtime, pytest.raises(NotSupportedError, match="takes requests of data"):
+    with engine(Async) as runtime, pytest.raises(NotSupportedError, match="accepts raw requests only"):
         runtime.chat("hi").result()
-    with Runtime(engine="scripted") as runtime, pytest.raises(NotSupportedError, match="takes OpenAI bodies"):
+    with (
+        Runtime(engine="scripted") as runtime,
+        pytest.raises(NotSupportedError, match="accepts OpenAI bodies"),
+    ):
         runtime.data("hi")
-    with pytest.raises(ValueError, match="JSON"), engine(Async) as runtime:
+    with pytest.raises(InvalidRequestError, match="JSON"), engine(Async) as runtime:
         runtime.data(float("nan"))

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import dynamo_llm
 import pytest
+import tiny_models
 from conftest import Completed, run, tests_dir
 
 root = tests_dir.parent
@@ -66,14 +67,19 @@ def test_compiled(name: str, tmp_path: Path) -> None:
 
 
 #: Engines, which the programs use_*.py beside them use.
-engines = {"python/shout.py", "python/parrot.py", "python/patient.py", "python/chorus.py"}
+engines = {"python/shout.py", "python/parrot.py", "python/patient.py", "python/chorus.py", "python/spell.py"}
+
+
+#: Programs that take a model's folder, and what makes one.
+models = {"python/embeddings.py": tiny_models.embedder}
 
 
 @pytest.mark.parametrize("name", [name for name in programs_in("py") if name not in engines])
-def test_python(name: str) -> None:
+def test_python(name: str, tmp_path: Path) -> None:
     """A program in Python prints what the file beside it says."""
     source = snippets / name
-    check_output(source, run([sys.executable, "-W", "error", source]))
+    arguments = [models[name](tmp_path / "model")] if name in models else []
+    check_output(source, run([sys.executable, "-W", "error", source, *arguments]))
 
 
 @pytest.mark.parametrize("name", programs_in("sh"))
@@ -92,27 +98,46 @@ def test_shell(name: str, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- pages
 
 
+#: What places other content on the site: tabs, cards, notes.
+layout = re.compile(r"^:{3,}(\{(tab-set|tab-item|grid|grid-item-card|note|tip|warning)\}.*)?$", re.M)
+
+
 def blocks(text: str) -> list[tuple[str, str]]:
     """Fenced blocks: what follows the fence, and the content."""
     return re.findall(r"^ *(?:```|~~~|:::)([^\n`]*)\n(.*?)^ *(?:```|~~~|:::)$", text, re.M | re.S)
+
+
+def test_blocks_are_their_programs() -> None:
+    """What a page shows between the comments ``snippet`` and ``end snippet`` is the program as it is now."""
+    result = run([sys.executable, docs / "snippet_blocks.py", "--check"])
+    assert result.returncode == 0, result.stderr
+
+
+def check_is_tested(name: str, file: Path) -> None:
+    """A file that a page shows is there, and some test runs it."""
+    assert file.is_file(), f"{name} shows {file}, which does not exist"
+    tested = (snippets, tests_dir / "consumers", root / "examples")
+    assert any(file.is_relative_to(folder) for folder in tested), (
+        f"{name} shows {file}, which no test runs: it is not below docs/snippets, tests/consumers or examples"
+    )
 
 
 @pytest.mark.parametrize("name", page_names)
 def test_code_is_from_files(name: str) -> None:
     """A page has no code of its own: it shows a file below snippets/, which other tests run."""
     text = (docs / name).read_text()
+    shown = load(docs / "snippet_blocks.py").shown
+    for found in shown.finditer(text):
+        check_is_tested(name, ((docs / name).parent / found[1]).resolve())
+    text = layout.sub("", shown.sub("", text))
     for head, content in blocks(text):
         directive = re.match(r"\{([a-z-]+)\}", head)
         assert directive, f"{name} has code of its own; put it into a file below docs/snippets:\n{content}"
-        assert re.fullmatch(r"literalinclude|toctree|doxygen[a-z]+|eval-rst", directive[1]), directive[1]
+        assert re.fullmatch(r"include|literalinclude|toctree|doxygen[a-z]+|eval-rst", directive[1]), (
+            directive[1]
+        )
         if directive[1] == "literalinclude":
-            file = ((docs / name).parent / head.partition("}")[2].strip()).resolve()
-            assert file.is_file(), f"{name} shows {file}, which does not exist"
-            tested = (snippets, tests_dir / "consumers", root / "examples")
-            assert any(file.is_relative_to(folder) for folder in tested), (
-                f"{name} shows {file}, which no test runs: it is not below docs/snippets, tests/consumers "
-                f"or examples"
-            )
+            check_is_tested(name, ((docs / name).parent / head.partition("}")[2].strip()).resolve())
         if directive[1] == "eval-rst":
             assert not re.search(r"code|literal|parsed|::$", content, re.M), f"{name}: use literalinclude"
     outside = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
@@ -195,49 +220,44 @@ def load(file: Path) -> ModuleType:
 
 
 def test_functions_say_what_callers_must_know() -> None:
-    """A comment says who owns a pointer that is handed out, how long a wait is, and how failure looks."""
+    """A comment says how long a wait is, and how failure looks."""
     tables = load(docs / "tables.py")
     functions = list(tables.functions())
-    assert len(functions) > 35
+    assert len(functions) > 80
     faults = []
-    declarations = "".join(header.read_text() for header in tables.headers)
-    for name, comment, result in functions:
-        parameters = re.search(rf"{name}\(([^;]*)\);", declarations)
-        assert parameters is not None
-        if "*" in result and not tables.owner(comment):
-            faults.append(f'{name} hands out a pointer; say whose: "Ownership: ..." or "Static."')
-        if re.search(r"timeout_ms\b", parameters[1]) and not tables.waits(comment):
-            faults.append(f'{name} has a time-out; say "Blocking: ..."')
-        if result != "void" and not re.search(
-            r"@return|Never fails|NULL only|DYNAMO_|INVALID_|status", comment, re.I
+    for function in functions:
+        if "timeout_ms" in function.parameters and not function.waits:
+            faults.append(f'{function.name} has a timeout; say "Blocking: ..."')
+        if function.result != "void" and not re.search(
+            r"@return|Never fails|NULL only|DYNAMO_|INVALID_|status", function.comment, re.I
         ):
-            faults.append(f'{name} may fail; say how: "@return ..." or "Never fails."')
+            faults.append(f'{function.name} may fail; say how: "@return ..." or "Never fails."')
     assert faults == []
 
 
-def test_functions_have_a_contract() -> None:
-    """Each in known words, and none that the rest of its comment contradicts."""
+def test_functions_follow_the_rules_of_the_header() -> None:
+    """Comments do not repeat the rules at the top of dynamo_llm.h, and state exceptions in known words."""
     tables = load(docs / "tables.py")
     faults = []
-    for name, comment, result in tables.functions():
-        words = tables.contract_of(comment)
-        if len(words) != len(tables.contract_words) or not all(
-            word in known for word, known in zip(words, tables.contract_words, strict=True)
-        ):
-            faults.append(f'{name} has no "Contract: any thread; returns at once; ...", but {words}')
-            continue
-        _, blocks, _, hands_out = words
-        if (blocks == "may block") != bool(tables.waits(comment)):
-            faults.append(f'{name} "{blocks}", which is not what "Blocking:" says')
-        if "*" in result and hands_out not in ("the caller owns what it gives", "borrowed", "static"):
-            faults.append(f'{name} hands out a pointer, and "{hands_out}"')
-        if (
-            "the caller owns" in tables.owner(comment).lower()
-            and hands_out != "the caller owns what it gives"
-        ):
-            faults.append(f'{name} "{hands_out}", which is not what "Ownership:" says')
-        if name.endswith("_destroy") and hands_out != "takes its argument":
-            faults.append(f'{name} destroys, and "{hands_out}"')
+    for function in tables.functions():
+        stated = function.paragraph("Ownership")
+        pointer = "*" in function.result
+        if stated.startswith("the caller owns") and (pointer or "**" in function.parameters):
+            faults.append(f"{function.name} repeats that the caller owns its result")
+        if pointer and function.result.startswith("const ") and function.parameters == "void" and not stated:
+            faults.append(f'{function.name} has no object that owns its result; say whose: "Ownership: ..."')
+        if function.is_destroy and (function.result != "void" or stated):
+            faults.append(f"{function.name} must only release its argument")
+        if "static" in stated and not (function.result.startswith("const ") and stated == "static."):
+            faults.append(f'{function.name}: write "Ownership: static." if that is what you mean')
+        if "Blocking:" in function.comment and not function.waits:
+            faults.append(f'{function.name} has an empty paragraph "Blocking"')
+        if tables.in_log_callbacks in function.comment and not function.waits:
+            faults.append(f"{function.name} does not block, so log callbacks may call it anyway")
+        if re.search(r"void \*user\b", function.parameters) and "@param user" not in function.comment:
+            faults.append(f"{function.name} keeps `user`; say what for")
+        if "Contract:" in function.comment:
+            faults.append(f'{function.name} has a line "Contract"; the rules of the header replace it')
     assert faults == []
 
 
@@ -247,8 +267,8 @@ def test_functions_have_a_contract() -> None:
 def names_in_c() -> set[tuple[str, str]]:
     """Groups of the headers for C, as doxygen.sed calls them, and what stands outside all groups."""
     found: set[tuple[str, str]] = set()
-    for header in ("dynamo_llm.h", "dynamo_llm/engine.h", "dynamo_llm/cluster.h"):
-        text = (root / "include" / header).read_text()
+    for header in sorted((root / "include").rglob("*.h")):
+        text = header.read_text()
         for name in re.findall(r"^/\*\* @name (\w+)", text, re.M):
             found.add(("group", name.lower()))
         outside = re.sub(r"^/\*\* @\{ \*/$.*?^/\*\* @\} \*/$", "", text, flags=re.M | re.S)
@@ -299,6 +319,18 @@ def test_reference_is_whole(names: Callable[[], set[tuple[str, str]]]) -> None:
     assert len(wanted) > 5
     missing = sorted(" ".join(entry).strip() for entry in wanted - shown)
     assert missing == [], f"not on a page of docs/reference: {', '.join(missing)}"
+
+
+# ---------------------------------------------------------------------------------------- file names
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_exist(name: str) -> None:
+    """A page that says where things are names files that exist."""
+    text = (root / name).read_text()
+    named = re.findall(r"`((?:cpp|cmake|docs|include|python|scripts|tests)/[\w./-]+)`", text)
+    assert len(named) > 20
+    assert [path for path in named if "NAME" not in path and not (root / path).exists()] == []
 
 
 # ------------------------------------------------------------------------------------------- README

@@ -146,4 +146,4 @@ def test_a_loop_that_is_none() -> None:
     done = run_with_loop("trio")
     assert done.returncode == 1
     assert "PythonUnavailableError" in done.stderr
-    assert 'DYNAMO_LLM_LOOP is "trio"; it is "asyncio" or "uvloop"' in done.stderr
+    assert 'DYNAMO_LLM_LOOP is "trio"; it must be "asyncio" or "uvloop"' in done.stderr

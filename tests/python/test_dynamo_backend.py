@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``dynamo-backend`` with Dynamo's sample engine, and with classes that remember."""
+"""The engine ``dynamo-backend`` with Dynamo's sample engine, and with classes that record their calls."""
 
 import asyncio
 import signal
@@ -44,30 +44,30 @@ import contract  # noqa: E402
 
 
 def engine(name: str, model: str | None = None, **options: Any) -> DynamoBackendEngine:
-    """An engine that was not started."""
+    """Returns an engine that is not started."""
     return DynamoBackendEngine(EngineConfig("dynamo-backend", model, {"class": name, **options}))
 
 
 def recording(kind: str = "Recording", **options: Any) -> DynamoBackendEngine:
-    """One with a class of contract.py."""
+    """Returns an engine with a class of contract.py."""
     options = {"args": ["--model", "{model}"], **options}
     return engine(f"contract:{kind}", "some/model", **options)
 
 
 def request(first: int = 1, **more: Any) -> TokenRequest:
-    """A request that is answered as that token id says."""
+    """Returns a request; the token id selects its answer."""
     return TokenRequest(
         "r-1", [first, 50], more.pop("max_tokens", 4), more.pop("sampling", Sampling()), **more
     )
 
 
 async def answer(engine: DynamoBackendEngine, request: TokenRequest) -> list[TokenChunk]:
-    """A whole answer."""
+    """Collects a complete answer."""
     return [chunk async for chunk in engine.generate(request)]
 
 
 def run(engine: DynamoBackendEngine, *requests: TokenRequest) -> list[list[TokenChunk]]:
-    """The answers to requests at once, of an engine that is started for them."""
+    """Starts an engine, and returns its answers to concurrent requests."""
 
     async def work() -> list[list[TokenChunk]]:
         await engine.start()
@@ -80,7 +80,7 @@ def run(engine: DynamoBackendEngine, *requests: TokenRequest) -> list[list[Token
 
 
 def test_dynamos_sample_engine() -> None:
-    """Tokens, log-probs, counts, description; several requests at once."""
+    """Tokens, log-probs, counts, description; several concurrent requests."""
     made = engine(sample, args=["--delay", "0.001"], tokenizer="folder", context_length=100)
     plain, with_logprobs = run(made, request(max_tokens=3), request(max_tokens=2, logprobs=2))
     assert [chunk["token_ids"] for chunk in plain] == [[1], [2], [3]]
@@ -95,7 +95,7 @@ def test_dynamos_sample_engine() -> None:
 
 
 def test_cancel_of_dynamos_sample_engine() -> None:
-    """A task that is cancelled ends at once, and the engine goes on with others."""
+    """A cancelled task ends at once, and the engine continues with others."""
 
     async def work() -> list[TokenChunk]:
         made = engine(sample, args=["--delay", "0.005"])
@@ -119,7 +119,7 @@ def test_cancel_of_dynamos_sample_engine() -> None:
 
 
 def test_what_the_class_gets() -> None:
-    """A request as Dynamo's frontend makes it, a context, and an end."""
+    """The class gets a request like that of Dynamo's frontend, a context, and a cleanup."""
     handler = signal.getsignal(signal.SIGTERM)
     made = recording(capabilities=["chat", "regex"], adapters=["a1"])
     sampling = Sampling(temperature=0.5, top_p=0.9, top_k=4, seed=3, logit_bias={5: 1.0})
@@ -156,19 +156,19 @@ def test_what_the_class_gets() -> None:
     assert first.context.id() == "r-1" and not first.context.is_stopped()
     got = second.requests[0]
     assert (got["model"], got["routing"], got["eos_token_ids"]) == ("served", None, [])
-    assert got["sampling_options"]["temperature"] == 0.0  # greedy, where nothing else is said
+    assert got["sampling_options"]["temperature"] == 0.0  # greedy by default
     assert got["stop_conditions"]["ignore_eos"] is True and got["output_options"]["logprobs"] is None
     info = made.describe()
     assert (info["path"], info["context_length"]) == ("some/model", 128)
     assert (info["capabilities"], info["adapters"]) == (["chat", "regex"], ["a1"])
-    assert signal.getsignal(signal.SIGTERM) is handler  # although the class asked for it
+    assert signal.getsignal(signal.SIGTERM) is handler  # although the class installs one
 
 
 @pytest.mark.parametrize("kind", ["Recording", "Deaf"])
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_abort(kind: str, how: str) -> None:
-    """A request that is cancelled while it waits, or left at a chunk: context, abort, then the generator;
-    an abort that fails changes nothing.
+    """A request that is cancelled while it waits, or abandoned at a chunk, ends in the order context, abort,
+    generator; an abort that fails changes nothing.
     """
 
     async def work() -> None:
@@ -213,7 +213,7 @@ def test_abort(kind: str, how: str) -> None:
     ],
 )
 def test_errors(error: Exception, kind: type[DynamoError]) -> None:
-    """Dynamo's errors are the library's, with their words."""
+    """Dynamo's errors become the library's, with their message."""
     number = contract.answer(error)
     with pytest.raises(kind) as caught:
         run(recording(), request(number))
@@ -243,21 +243,21 @@ def test_other_errors_stay(error: Exception, late: bool) -> None:
     ],
 )
 def test_finish_reasons_that_are_errors(reason: Any, kind: type[DynamoError], words: str) -> None:
-    """An answer that the engine gave up has not ended well."""
+    """An answer that the engine aborted is an error."""
     with pytest.raises(kind, match=words):
         run(recording(), request(contract.answer(reason=reason)))
 
 
 def test_answers_that_are_not_whole() -> None:
-    """No finish reason; log-probs that are not one for each token."""
+    """No finish reason; not one log-prob for each token."""
     with pytest.raises(EngineFailedError, match="without a finish_reason"):
         run(recording(), request(3))
-    with pytest.raises(EngineFailedError, match="not one for each"):
+    with pytest.raises(EngineFailedError, match="must have one entry for each"):
         run(recording(), request(4, logprobs=0))
 
 
 def test_a_start_that_fails() -> None:
-    """Its error has its status, and the class may clean up."""
+    """The error has its status, and the class is cleaned up."""
     with pytest.raises(UnavailableError, match="it has no memory"):
         run(recording(args=["--model", "m", "--fail", "EngineShutdown"]))
     assert contract.Recording.engines.pop().events == ["cleaned up"]
@@ -293,7 +293,7 @@ def test_a_start_that_fails() -> None:
 def test_wrong_options(
     options: dict[str, Any], kind: type[DynamoError], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each mistake is named, and nothing is written to the program's streams."""
+    """The error names each mistake, and nothing is written to stdout or stderr."""
     options = {key: value for key, value in options.items() if value is not None}
     with pytest.raises(kind, match=words):
         run(DynamoBackendEngine(EngineConfig("dynamo-backend", None, options)))
@@ -301,17 +301,17 @@ def test_wrong_options(
 
 
 def test_what_a_class_says_on_stderr_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
-    """Only a command line that is refused is taken for the error."""
+    """Only the output of a rejected command line becomes the error."""
     run(recording("Writing"))
     assert capfd.readouterr().err == "a warning of the engine\n"
 
 
 def test_behind_the_pipeline() -> None:
-    """With a tokenizer in front: chats, completions, stop strings, choices, log-probs, limits, cancels."""
+    """With a tokenizer: chats, completions, stop strings, choices, log-probs, limits, cancellation."""
     model = str(paths.demo_model_dir())
     options = {"class": sample, "args": ["--model-name", "{model}", "--delay", "0.001"]}
     with Runtime(engine="dynamo-backend", model=model, options=options) as runtime:
-        # The sample engine says the tokens 1, 2, 3, ...
+        # The sample engine generates the tokens 1, 2, 3, ...
         result = runtime.chat("hi", max_tokens=40).result()
         assert (result.token_ids, result.finish_reason) == (list(range(1, 41)), "length")
         assert result.json()["usage"]["completion_tokens"] == 40 and "ABC" in result.text
@@ -332,7 +332,7 @@ def test_behind_the_pipeline() -> None:
 
 
 def test_errors_behind_the_pipeline() -> None:
-    """They have their class and their words, and the traceback of the class where they are its own."""
+    """They keep their type and message, and the traceback of the class if it raised them."""
     model = str(paths.demo_model_dir())
     with Runtime(
         engine="dynamo-backend",
@@ -351,5 +351,5 @@ def test_errors_behind_the_pipeline() -> None:
 
 
 def test_the_contract() -> None:
-    """The methods of this version's contract are those that the engine knows."""
+    """The methods of the installed version's contract are those that the engine knows."""
     assert {"from_args", "start", "cleanup", "generate"} == LLMEngine.__abstractmethods__

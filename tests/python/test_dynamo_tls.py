@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections of NVIDIA Dynamo with certificates and passwords, between processes, and with real servers."""
+"""Connections of NVIDIA Dynamo with certificates and passwords, between processes and to real servers."""
 
 import importlib.util
 import json
@@ -28,31 +28,31 @@ environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the certificates are."""
+    """Returns the folder of the certificates."""
     return tmp_path_factory.mktemp("certificates")
 
 
 @pytest.fixture(scope="module")
 def ca(folder: Path) -> Certificate:
-    """The signer."""
+    """Returns the CA certificate."""
     return signer(folder, "ca")
 
 
 @pytest.fixture(scope="module")
 def mine(folder: Path, ca: Certificate) -> Certificate:
-    """What it has signed."""
+    """Returns a certificate that it signed."""
     return signed(folder, "mine", ca)
 
 
 @pytest.fixture(scope="module")
 def strange(folder: Path) -> Certificate:
-    """What somebody else has signed."""
+    """Returns a certificate that another CA signed."""
     return signed(folder, "strange", signer(folder, "other"))
 
 
 @contextmanager
 def running(*command: str | Path, **more: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that ends with the block."""
+    """Runs a process inside the context."""
     with subprocess.Popen([str(word) for word in command], env=environment, **more) as process:
         try:
             yield process
@@ -61,7 +61,7 @@ def running(*command: str | Path, **more: Any) -> Iterator["subprocess.Popen[byt
 
 
 def wait(condition: Callable[[], Any]) -> None:
-    """Until it holds, and raises no error of the system."""
+    """Waits until a condition is true without an OSError."""
     end = time.monotonic() + patience
     while True:
         try:
@@ -74,13 +74,13 @@ def wait(condition: Callable[[], Any]) -> None:
 
 
 def member(role: str, cluster: dict[str, Any]) -> list[str | Path]:
-    """The command of a worker or a client."""
+    """Returns the command of a worker or a client."""
     return [sys.executable, Path(__file__).parent / "cluster_member.py", role, json.dumps(cluster)]
 
 
 @contextmanager
 def worker(cluster: dict[str, Any]) -> Iterator[str]:
-    """A worker that serves; its address."""
+    """Runs a worker; returns its address."""
     with running(*member("worker", cluster), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         line = process.stdout.readline().decode()
@@ -89,7 +89,7 @@ def worker(cluster: dict[str, Any]) -> Iterator[str]:
 
 
 def ask(cluster: dict[str, Any]) -> str:
-    """What a client gets, in a word or two; nothing goes to stderr."""
+    """Returns a short summary of what a client gets; nothing is written to stderr."""
     command = [str(word) for word in member("client", cluster)]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=patience, check=True
@@ -102,7 +102,7 @@ hello = "['hello']"
 
 
 def test_requests(tmp_path: Path, ca: Certificate, mine: Certificate, strange: Certificate) -> None:
-    """They are encrypted, and only who shows a certificate is let in, if that is asked for."""
+    """Requests are encrypted; if client certificates are required, only clients with one are accepted."""
     for mutual in (True, False):
         base = {"discovery": "file", "path": str(tmp_path / str(mutual))}
         plane = {**mine.keys(ca), "mutual": mutual}
@@ -115,7 +115,7 @@ def test_requests(tmp_path: Path, ca: Certificate, mine: Certificate, strange: C
             ):
                 assert encrypted.version() == "TLSv1.3"
             assert ask({**base, "tls": {"request_plane": plane}}) == hello
-            # Who shows a wrong certificate, and who does not trust the worker's.
+            # Clients with a wrong certificate, and clients that do not trust the worker's.
             unknown = {**strange.keys(ca), "mutual": False}
             distrusting = {**mine.keys(strange), "mutual": False}
             # (Without "mutual" the worker takes the first one's request, and cannot connect to answer it.)
@@ -125,7 +125,7 @@ def test_requests(tmp_path: Path, ca: Certificate, mine: Certificate, strange: C
 
 
 def test_etcd(tmp_path: Path, ca: Certificate, mine: Certificate, strange: Certificate) -> None:
-    """It asks for certificates. Strangers, and who does not trust it, are not connected."""
+    """Etcd requires certificates. Clients with a wrong one, or that do not trust it, do not connect."""
     if (program := shutil.which("etcd")) is None:
         pytest.skip("needs etcd: Debian's etcd-server")
     port, peers = free_port(), free_port()

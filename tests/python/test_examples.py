@@ -51,9 +51,9 @@ singles = [
 multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"]
 #: No answers, but tokens: ["question" ["configuration"]].
 others = ["c/tokenize.c"]
-#: What needs a cluster, or NVIDIA Dynamo's package: test_cluster_told_router.py, test_cluster_examples.py and
-#: test_cluster_endpoint.py run them.
-clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c"]
+#: Examples that need a cluster, or NVIDIA Dynamo's package; run by test_cluster_static_router.py,
+#: test_cluster_examples.py, and test_cluster_endpoint.py.
+clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c", "cluster/publish.py"]
 #: Engines in C and C++, which answer 64 requests of their own.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
 

@@ -115,7 +115,7 @@ with Runtime(engine="faulty:Async", python={"path": [sys.argv[1]]}) as runtime:
     result = run([sys.executable, "-c", code, engines_dir])
     assert (result.returncode, result.stdout) == (
         0,
-        "an engine stopped the loop, which goes on for the others\n",
+        "an engine stopped the event loop, which was started again\n",
     )
 
 

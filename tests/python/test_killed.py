@@ -42,6 +42,7 @@ def shared_memory() -> set[str]:
     return set(os.listdir("/dev/shm"))
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm and /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("what", configs)
@@ -75,6 +76,7 @@ def test_nothing_is_left(what: str, how: signal.Signals, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm and /proc")
 def test_nothing_is_left_of_a_c_program(ask: Ask, tmp_path: Path) -> None:
     """The same of a program in C that runs Python in itself."""
@@ -107,20 +109,28 @@ class Thinking:
 
 
 def test_files_of_killed_processes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it loads, the template of a model that thinks is in a file: what others left goes, what is in use
-    does not."""
+    """While a model loads, files for the engine are in temporary folders: what others left goes, what is in
+    use does not."""
     fcntl = pytest.importorskip("fcntl")
-    template = importlib.import_module("dynamo_llm.runtime.engines.mistralrs.template")
+    temporary_files, templates = (
+        importlib.import_module(f"dynamo_llm.runtime.engines.mistralrs.{name}")
+        for name in ("temporary_files", "templates")
+    )
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left, used, other = (tmp_path / name for name in ("dynamo-llm-a.jinja", "dynamo-llm-b.jinja", "c.jinja"))
+    left, used, other = (tmp_path / name for name in ("dynamo-llm-a", "dynamo-llm-b", "c"))
     for path in (left, used, other):
-        path.write_text("x")
-        os.utime(path, (1, 1))
-    with used.open() as file:
+        path.mkdir()
+        (path / ".lock").write_text("x")
+        os.utime(path / ".lock", (1, 1))
+    with (used / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with template.file_for_engine(Thinking()) as mine:
-            assert Path(mine).read_text() == "{# <think> #}"
-            assert set(tmp_path.iterdir()) == {used, other, Path(mine)}
-            with template.file_for_engine(Thinking()):
-                assert Path(mine).exists()
+        with templates.file_for_engine(Thinking(), None) as name:
+            mine = Path(name)
+            assert mine.read_text() == "{# <think> #}"
+            assert set(tmp_path.iterdir()) == {used, other, mine.parent}
+            with temporary_files.folder({"a": "b"}, [other, mine]) as folder:
+                assert mine.exists()
+                assert (folder / "a").read_text() == "b" and (folder / "c" / ".lock").read_text() == "x"
+                assert (folder / mine.name).read_text() == "{# <think> #}"
     assert set(tmp_path.iterdir()) == {used, other}
+    assert (other / ".lock").exists()

@@ -129,6 +129,48 @@ def test_multiprocessing_from_an_engine(ask: Ask) -> None:
     assert run([executable, "-c", "import dynamo_llm, sys; print(sys.prefix)"]).stdout.strip() == sys.prefix
 
 
+# What a site may do to the short-lived process that is asked; only there, for its descriptors are its own.
+asked = "import atexit, os, sys, threading, time\nif sys.argv == ['-c']:\n    "
+sites = {
+    "prints at the start": "print('welcome', flush=True)",
+    "prints without a newline": "print('{', end='', flush=True)",
+    "prints at the end": "atexit.register(print, 'goodbye')",
+    "prints a JSON object": "print('{}', flush=True); atexit.register(print, '{\"major\": 2}')",
+    "prints to stderr": "sys.stderr.write('{')",
+    "writes to descriptor 1": "os.write(1, b'{\\n{'); atexit.register(os.write, 1, b'}')",
+    "closes stdout": "sys.stdout.close()",
+    "closes descriptor 1": "os.close(1)",
+    "redirects descriptor 1": "os.dup2(os.open(os.devnull, os.O_WRONLY), 1)",
+    "replaces stdout": "sys.stdout = open(os.devnull, 'w')",
+    "prints in a thread": (
+        "threading.Thread(target=lambda: [print('on', flush=True) for _ in range(9999)], daemon=True).start()"
+    ),
+    "prints a great deal": "print('much ' * 1_000_000)",
+    "does not end": "atexit.register(time.sleep, 3600)",
+    "leaves a thread": "threading.Thread(target=time.sleep, args=[3600]).start()",
+    "leaves a process": "os.posix_spawn('/bin/sleep', ['sleep', '30'], {})",
+}
+
+
+@pytest.mark.parametrize("what", sites)
+def test_site_in_the_way(what: str, ask: Ask, tmp_path: Path) -> None:
+    """Whatever a sitecustomize prints or does to its streams is not the interpreter's answer."""
+    python = make_environment(tmp_path / "other")
+    packages = tmp_path / "other" / "lib" / f"python{here}" / "site-packages"
+    (packages / "sitecustomize.py").write_text(f"{asked}{sites[what]}\n")
+    assert ask.report("only_here", executable=str(python))["prefix"] == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["one,two", "with blank, too", "a;b 'c' $HOME \"d\"", "back\\slash é"])
+def test_environment_of_any_name(name: str, ask: Ask, tmp_path: Path) -> None:
+    """A folder's name is not read by anything: in the configuration, and in DYNAMO_LLM_PYTHON."""
+    python = make_environment(tmp_path / name)
+    report = ask.report("only_here", executable=str(python))
+    assert (report["prefix"], report["executable"]) == (str(tmp_path / name), str(python))
+    assert Path(report["modules"]["only_here"]).is_file()
+    assert ask.report(env={"DYNAMO_LLM_PYTHON": str(python)})["prefix"] == str(tmp_path / name)
+
+
 # ------------------------------------------------------------------------- a Python that will not do
 
 

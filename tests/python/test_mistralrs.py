@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(folder: Path) -> Iterator[Runtime]:
-    with Runtime(model=folder) as runtime:
+    with Runtime(model=folder, trust_request_chat_template=True) as runtime:
         yield runtime
 
 
@@ -94,30 +94,30 @@ def test_forms_of_prompts(tiny: Runtime) -> None:
     [
         ({"prompt": ["a", "b"]}, NotSupportedError, "2 prompts"),
         ({"prompt": [[1], [2]]}, NotSupportedError, "2 prompts"),
-        ({"prompt": [73, 70]}, NotSupportedError, "other token ids"),
+        ({"prompt": [73, 70]}, NotSupportedError, "no text is encoded as these token ids"),
         ({"prompt": [99999]}, dynamo_llm.DynamoError, "99999|token"),
-        ({"prompt": [1, "a"]}, InvalidRequestError, "a list of token ids"),
-        ({"prompt": ""}, InvalidRequestError, "empty"),
-        ({"prompt": []}, InvalidRequestError, "a list of token ids"),
-        ({"prompt": "a", "suffix": "b"}, NotSupportedError, '"suffix".*into the prompt'),
+        ({"prompt": [1, "a"]}, InvalidRequestError, r'"prompt\[1\]"'),
+        ({"prompt": ""}, InvalidRequestError, "no tokens"),
+        ({"prompt": []}, InvalidRequestError, "no tokens"),
+        ({"prompt": "a", "suffix": "b"}, NotSupportedError, '"suffix".*format the prompt'),
         ({"prompt": "a", "echo": True}, NotSupportedError, '"echo"'),
         ({"prompt": "a", "best_of": 2}, NotSupportedError, '"best_of"'),
         ({"prompt": "a", "min_tokens": 2}, NotSupportedError, '"min_tokens"'),
         ({"prompt": "a", "seed": 1, "temperature": 1}, NotSupportedError, "options.seed"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, InvalidRequestError, "logit_bias"),
         ({"prompt": "a", "max_tokens": 0}, InvalidRequestError, "max_tokens"),
-        ({"prompt": "a", "adapter": "x"}, InvalidRequestError, "loaded: none"),
+        ({"prompt": "a", "adapter": "x"}, InvalidRequestError, "it has: none"),
         ({"messages": question, "top_logprobs": 2}, InvalidRequestError, '"logprobs": true'),
-        ({"input": "a"}, NotSupportedError, "makes no embeddings.*modules.json"),
+        ({"input": "a"}, NotSupportedError, "does not make embeddings.*modules.json"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             NotSupportedError,
             "image_url",
         ),
         (
-            {"messages": question, "reasoning_effort": "high", "chat_template": "x"},
+            {"messages": question, "tools": [weather], "chat_template": "x"},
             NotSupportedError,
-            "effort",
+            'does not use "tools"',
         ),
         ({"messages": question, "chat_template": "{{ raise_exception('no') }}"}, InvalidRequestError, "no"),
     ],
@@ -148,15 +148,15 @@ def test_usual_values(tiny: Runtime) -> None:
     assert tiny.request({**body, "skip_special_tokens": True}).result().usage is not None
 
 
-def test_begin_is_not_doubled(tmp_path: Path) -> None:
-    """A tokenizer's BOS comes once, whether or not the text begins with it."""
+def test_begin(tmp_path: Path) -> None:
+    """A tokenizer's BOS is added to texts, as the tokenizers library does, and not to chats and token ids."""
     model = tiny_models.add_begin(tiny_models.llama(tmp_path / "begin"))
-    with Runtime(model=model) as runtime:
+    with Runtime(model=model, trust_request_chat_template=True) as runtime:
         assert prompt_tokens(runtime, prompt="hello world") == 5
-        assert prompt_tokens(runtime, prompt="<|begin|>hello world") == 5
+        assert prompt_tokens(runtime, prompt="<|begin|>hello world") == 6
         assert prompt_tokens(runtime, prompt=[1, 410, 326, 83, 1982]) == 5
-        with pytest.raises(NotSupportedError, match="other token ids"):
-            runtime.complete([410, 326, 83, 1982]).result()
+        assert prompt_tokens(runtime, prompt=[410, 326, 83, 1982]) == 4
+        assert prompt_tokens(runtime, messages=question, chat_template="{{ messages[0].content }}") == 4
 
 
 def test_context_length(tmp_path: Path) -> None:
@@ -186,7 +186,8 @@ def test_template_values(tiny: Runtime) -> None:
     parts = [
         {"role": "user", "content": [{"type": "text", "text": "hello"}, {"type": "text", "text": " world"}]}
     ]
-    assert prompt_tokens(tiny, messages=parts) == bare
+    lines = [{"role": "user", "content": "hello\n world"}]
+    assert prompt_tokens(tiny, messages=parts) == prompt_tokens(tiny, messages=lines) != bare
     assert prompt_tokens(tiny, messages=question, chat_template="{{ messages[0].content }}") == 4
 
 
@@ -208,7 +209,7 @@ def test_messages_of_tools(tiny: Runtime) -> None:
 def test_no_template(tmp_path: Path) -> None:
     """A model without one completes; a chat needs a template of its own, or that of the configuration."""
     model = tiny_models.llama(tmp_path / "bare", template=None)
-    with Runtime(model=model) as runtime:
+    with Runtime(model=model, trust_request_chat_template=True) as runtime:
         assert prompt_tokens(runtime, prompt="hello world") == 4
         with pytest.raises(NotSupportedError, match="no chat template"):
             runtime.chat("hello world").result()
@@ -257,11 +258,22 @@ def test_completion_logprobs(tiny: Runtime) -> None:
     assert all(0 < len(top) <= 2 for top in lists["top_logprobs"])
 
 
-def test_cached_tokens(tiny: Runtime) -> None:
-    """The beginning of a prompt that came before is found in the prefix cache."""
-    tiny.complete("one two three four five six seven eight", max_tokens=2).result()
-    usage = tiny.complete("one two three four five six seven eight nine ten", max_tokens=2).result().usage
-    assert usage is not None and 0 < usage.cached_tokens <= usage.prompt_tokens
+def test_cached_tokens(tiny: Runtime, folder: Path) -> None:
+    """The beginning of a prompt that came before is found in the prefix cache, if there is one."""
+    first = "one two three four five six seven eight"
+    with Runtime(model=folder, options={"prefix_cache_n": 4}) as caching:
+        for runtime, is_cached in ((tiny, False), (caching, True)):
+            runtime.complete(first, max_tokens=2).result()
+            usage = runtime.complete(f"{first} nine ten", max_tokens=2).result().usage
+            assert usage is not None and (0 < usage.cached_tokens < usage.prompt_tokens) is is_cached
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """A model whose template has marks of thoughts."""
+    template = "{% if tools %}{% endif %}{{ messages[0].content.split('</think>')[-1] }}{# <think> #}"
+    with Runtime(model=tiny_models.llama(tmp_path_factory.mktemp("models") / "thinker", template)) as runtime:
+        yield runtime
 
 
 def test_reasoning(tmp_path: Path) -> None:
@@ -280,6 +292,22 @@ def test_reasoning(tmp_path: Path) -> None:
         result = runtime.chat("hello", tools=[weather], tool_choice=choice, max_tokens=80).result()
         assert json.loads(result.tool_calls[0].arguments)["unit"] in ("C", "F")
         check_object(runtime.chat("hello", guided_json=schema, max_tokens=60).result().text)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["a <", "a <<", "a <t", "a </", "<", "<think>b <", "<think>b</", "a <think>b</think>c <"],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_ends_like_a_mark(thinker: Runtime, answer: str, stream: bool) -> None:
+    """The beginning of a mark of thoughts at the end of an answer, or of thoughts, is text."""
+    # Tools make mistral.rs look at an answer that has a form.
+    body = {"guided_choice": [answer], "max_tokens": 40, "tools": [clock], "stream": stream}
+    result = thinker.chat("hello", **body).result()
+    before, _, rest = answer.partition("<think>")
+    thought, _, after = rest.partition("</think>")
+    assert (result.text, result.reasoning_content) == (before + after, thought)
+    assert result.finish_reason == "stop"
 
 
 def test_beginnings(tmp_path: Path, tiny: Runtime) -> None:
@@ -363,14 +391,18 @@ def test_other_shapes(tiny: Runtime) -> None:
         ({"guided_regex": "["}, InvalidRequestError, "regex"),
         ({"guided_grammar": "st art"}, InvalidRequestError, "rammar"),
         ({"guided_json": {"type": 3}}, InvalidRequestError, "type must be"),
-        ({"guided_json": "{"}, InvalidRequestError, "no JSON"),
+        ({"guided_json": "{"}, InvalidRequestError, "not valid JSON"),
         ({"guided_json": 3}, InvalidRequestError, "JSON Schema"),
         ({"guided_choice": []}, InvalidRequestError, "guided_choice"),
         ({"guided_choice": [1]}, InvalidRequestError, "guided_choice"),
-        ({"guided_choice": ["a"], "guided_regex": "a"}, InvalidRequestError, "one form"),
+        ({"guided_choice": ["a"], "guided_regex": "a"}, InvalidRequestError, "give only one of them"),
         ({"response_format": {"type": "json_schema"}}, InvalidRequestError, '"schema"'),
-        ({"response_format": {"type": "xml"}}, NotSupportedError, "xml"),
-        ({"guided_regex": "a", "tools": [clock], "tool_choice": "required"}, InvalidRequestError, "a call"),
+        ({"response_format": {"type": "xml"}}, InvalidRequestError, "xml"),
+        (
+            {"guided_regex": "a", "tools": [clock], "tool_choice": "required"},
+            InvalidRequestError,
+            "a tool call",
+        ),
     ],
     ids=str,
 )
@@ -436,13 +468,17 @@ def test_free_call(tiny: Runtime) -> None:
     ("body", "error", "message"),
     [
         ({"tools": [{"type": "function"}]}, InvalidRequestError, '"name"'),
-        ({"tools": [{"type": "web_search"}]}, NotSupportedError, '"function" only'),
+        (
+            {"tools": [{"type": "web_search"}]},
+            NotSupportedError,
+            'only supports "tools" of the type "function"',
+        ),
         ({"tools": [clock], "tool_choice": "always"}, InvalidRequestError, "tool_choice"),
         ({"tool_choice": "required"}, InvalidRequestError, 'no "tools"'),
         (
             {"tools": [clock], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
             InvalidRequestError,
-            "none of its tools: clock",
+            "not one of its tools: clock",
         ),
     ],
     ids=str,
@@ -474,7 +510,9 @@ def test_adapters(tmp_path: Path) -> None:
         texts = {plain, answer(model="one"), answer(model="two")}
         assert len(texts) == 3
         assert answer(adapter="two") == answer(model="two")
-        with pytest.raises(InvalidRequestError, match="'three'; loaded: one, two"):
+        with pytest.raises(
+            InvalidRequestError, match='is "three", which the engine does not have; it has: one, two'
+        ):
             answer(adapter="three")
 
 

@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import dynamo_llm
+import numpy as np
 import pytest
 import tiny_models
 from conftest import run_python
-from dynamo_llm import DynamoError, EngineFailedError, InvalidConfigError, ModelNotFoundError, Runtime
+from dynamo_llm import (
+    DynamoError,
+    EngineFailedError,
+    InvalidConfigError,
+    ModelNotFoundError,
+    NotSupportedError,
+    Runtime,
+)
+from safetensors.numpy import load_file, save_file
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +34,20 @@ def remove(name: str) -> Callable[[Path], Any]:
 
 def write(name: str, data: bytes) -> Callable[[Path], Any]:
     return lambda folder: (folder / name).write_bytes(data)
+
+
+def split(files: list[str], names: list[str] | None = None) -> Callable[[Path], Any]:
+    """Weights under other names, with an index that names some."""
+
+    def change(folder: Path) -> None:
+        for file in files:
+            shutil.copy(folder / "model.safetensors", folder / file)
+        (folder / "model.safetensors").unlink()
+        if names is not None:
+            index = {"weight_map": {str(number): name for number, name in enumerate(names)}}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
 
 
 def cut(name: str) -> Callable[[Path], Any]:
@@ -45,24 +68,29 @@ def configure(**values: Any) -> Callable[[Path], Any]:
     ("change", "error", "message"),
     [
         (remove("config.json"), ModelNotFoundError, r"no config\.json and no \.gguf"),
-        (write("config.json", b"{"), ModelNotFoundError, r"config\.json.*cannot be read"),
+        (write("config.json", b"{"), ModelNotFoundError, r"config\.json.*is not valid JSON"),
         (write("config.json", b"[]"), ModelNotFoundError, r"config\.json.*must be an object"),
         (configure(architectures=None), ModelNotFoundError, '"architectures"'),
-        (configure(architectures=["Foo"]), EngineFailedError, "Foo"),
-        (configure(hidden_size=None), EngineFailedError, "hidden_size"),
-        (configure(hidden_size=64), EngineFailedError, "shape mismatch"),
-        (configure(num_hidden_layers=2), EngineFailedError, r"layers\.1"),
+        (configure(architectures=["Foo"]), NotSupportedError, '"Foo".*LlamaForCausalLM'),
+        (configure(hidden_size=None), ModelNotFoundError, "hidden_size"),
+        (configure(hidden_size=64, head_dim=64), ModelNotFoundError, r"\"hidden_size\".*\[2048, 32\]"),
+        (configure(num_hidden_layers=2), ModelNotFoundError, r"\"num_hidden_layers\".*1 layers"),
         (remove("tokenizer.json"), ModelNotFoundError, r"no tokenizer.*tokenizer\.json"),
-        (write("tokenizer.json", b"{}"), ModelNotFoundError, "is no tokenizer"),
+        (write("tokenizer.json", b"{}"), ModelNotFoundError, "is not a tokenizer"),
         (write("tokenizer_config.json", b"{"), ModelNotFoundError, r"tokenizer_config\.json"),
         (remove("model.safetensors"), ModelNotFoundError, "no weights"),
-        (write("model.safetensors", b""), ModelNotFoundError, r"model\.safetensors.*no safetensors"),
-        (write("model.safetensors", b"nonsense" * 9), ModelNotFoundError, r"model\.safetensors.*no safet"),
-        (cut("model.safetensors"), ModelNotFoundError, r"model\.safetensors.*not whole"),
+        (write("model.safetensors", b""), ModelNotFoundError, r"model\.safetensors.*not in the format"),
         (
-            write("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}'),
+            write("model.safetensors", b"nonsense" * 9),
             ModelNotFoundError,
-            r"lacks b\.safetensors",
+            r"model\.safetensors.*not in the format",
+        ),
+        (cut("model.safetensors"), ModelNotFoundError, r"model\.safetensors.*not whole"),
+        (split(["model-00001-of-00002.safetensors"]), ModelNotFoundError, r"1 of 2 parts"),
+        (
+            split(["b.safetensors"], names=["b.safetensors", "c.safetensors"]),
+            ModelNotFoundError,
+            r"lacks c\.s",
         ),
     ],
 )
@@ -83,7 +111,7 @@ def test_broken_gguf(tmp_path: Path) -> None:
     file = tmp_path / "bad.gguf"
     for data in (b"", b"GGUF", b"nonsense" * 9, good[:100], good[: len(good) // 9], b"GGUF\1" + good[5:]):
         file.write_bytes(data)
-        with pytest.raises(ModelNotFoundError, match=r"bad\.gguf.*no model in GGUF"):
+        with pytest.raises(ModelNotFoundError, match=r"bad\.gguf.*not a model in GGUF"):
             Runtime(model=file)
     file.write_bytes(good[:-5000])
     with pytest.raises(DynamoError, match=r"bad\.gguf"):
@@ -103,7 +131,7 @@ def test_gguf(whole: Path, tmp_path: Path) -> None:
             assert chat.text == prompt.text.lstrip()
             assert runtime.complete("a", guided_choice=[" yes"], max_tokens=9).result().text == " yes"
     tiny_models.gguf(tmp_path / "other.gguf", template=None)
-    with pytest.raises(ModelNotFoundError, match=r"2 \.gguf files; name one"):
+    with pytest.raises(ModelNotFoundError, match=r"2 \.gguf files.*name one"):
         Runtime(model=tmp_path)
     with Runtime(model=tmp_path / "other.gguf") as runtime:
         with pytest.raises(dynamo_llm.NotSupportedError, match="no chat template"):
@@ -175,3 +203,114 @@ with dynamo_llm.Runtime(model={str(whole)!r}) as runtime:
 """
     result = run_python(code, {"RUST_BACKTRACE": "1"})
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_parts_of_gguf(tmp_path: Path) -> None:
+    """A model in several files is given by the first, or by its folder."""
+    whole = tiny_models.gguf(tmp_path / "whole.gguf")
+    folder = tmp_path / "parts"
+    files = tiny_models.split_gguf(folder, 3)
+    texts = []
+    for model in (whole, files[0], folder):
+        with Runtime(model=model) as runtime:
+            texts.append(runtime.complete("hello world", max_tokens=8, ignore_eos=True).result().text)
+    assert texts[0] == texts[1] == texts[2]
+    for number in (1, 2):
+        with pytest.raises(
+            ModelNotFoundError, match=rf"part {number + 1} of a model in 3.*-00001-of-00003\.gguf"
+        ):
+            Runtime(model=files[number])
+    shutil.copy(whole, folder / "other.gguf")
+    with pytest.raises(ModelNotFoundError, match=r"2 \.gguf files.*tiny-00001-of-00003\.gguf"):
+        Runtime(model=folder)
+    (folder / "other.gguf").unlink()
+    files[1].unlink()
+    with pytest.raises(
+        ModelNotFoundError, match=r"3 files, of which these are missing: tiny-00002-of-00003\.gguf"
+    ):
+        Runtime(model=folder)
+    files[0].unlink()
+    with pytest.raises(ModelNotFoundError, match=r"first part.*tiny-00003-of-00003\.gguf"):
+        Runtime(model=folder)
+
+
+def test_hub_names() -> None:
+    """Nothing is downloaded, and the error says so."""
+    for name in ("meta-llama/Llama-3.2-1B", "org/name", "Qwen/Qwen2.5-0.5B-Instruct"):
+        with pytest.raises(ModelNotFoundError, match="not downloaded"):
+            Runtime(model=name)
+    with pytest.raises(ModelNotFoundError, match="does not exist") as caught:
+        Runtime(model="/nowhere/at/all")
+    assert "downloaded" not in caught.value.message
+
+
+def test_adapter_in_the_folder(whole: Path, tmp_path: Path) -> None:
+    """An adapter beside the model must be named; one without a model is no model."""
+    alone = tiny_models.adapter(tmp_path / "alone", 5)
+    with pytest.raises(ModelNotFoundError, match=r"LoRA adapter, not a model.*adapters"):
+        Runtime(model=alone)
+    both = tmp_path / "both"
+    shutil.copytree(whole, both)
+    shutil.copytree(alone, both, dirs_exist_ok=True)
+    with pytest.raises(NotSupportedError, match=r"next to the model.*adapters"):
+        Runtime(model=both)
+    body = {"prompt": "hello world", "max_tokens": 8, "ignore_eos": True}
+    with Runtime(model=whole, options={"adapters": {"mine": str(alone)}}) as runtime:
+        want = [runtime.request({**body, "model": name}).result().text for name in ("mine", "base")]
+    with Runtime(model=both, options={"adapters": {"mine": str(both)}}) as runtime:
+        got = [runtime.request({**body, "model": name}).result().text for name in ("mine", "base")]
+    assert got == want and want[0] != want[1]
+
+
+def test_models_that_cannot_be_computed(tmp_path: Path) -> None:
+    """What loads, and fails with every request, is refused when it is loaded."""
+    folder = tiny_models.llama(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["GraniteMoeHybridForCausalLM"], "layer_types": ["attention"]}
+    config |= {"shared_intermediate_size": 64, "num_local_experts": 0, "mamba_n_heads": 2, "mamba_d_head": 32}
+    (folder / "config.json").write_text(json.dumps(config))
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    up, gate = (tensors.pop(f"model.layers.0.mlp.{name}_proj.weight") for name in ("up", "gate"))
+    tensors["model.layers.0.shared_mlp.input_linear.weight"] = np.concatenate([gate, up])
+    tensors["model.layers.0.shared_mlp.output_linear.weight"] = tensors.pop(
+        "model.layers.0.mlp.down_proj.weight"
+    )
+    save_file(tensors, file)
+    with pytest.raises(NotSupportedError, match=r"loads.*but cannot compute it"):
+        Runtime(model=folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "tensor", "message"),
+    [
+        ({}, "blk.1.attn_q.weight", r'tensor "blk\.1\.attn_q\.weight".*declare 1 layers'),
+        ({}, "output.bias", r'tensor "output\.bias"'),
+        ({"general.architecture": "falcon"}, None, "does not support.*falcon"),
+        ({"general.architecture": "phimoe"}, None, '"phimoe".*computes wrongly'),
+        (
+            {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0},
+            None,
+            "does not support.*yarn",
+        ),
+    ],
+)
+def test_gguf_that_would_answer_wrongly(
+    tmp_path: Path, values: dict[str, Any], tensor: str | None, message: str
+) -> None:
+    """What mistral.rs ignores of a file, and what it does not know, is refused."""
+    more = {} if tensor is None else {tensor: np.ones((32, 32), np.float32)}
+    file = tiny_models.gguf(tmp_path / "tiny.gguf", values=values, tensors=more)
+    with pytest.raises(NotSupportedError, match=message):
+        Runtime(model=file)
+
+
+def test_gguf_tensors_that_count(tmp_path: Path) -> None:
+    """A bias, and a head of its own, are read by mistral.rs, and change the answer."""
+    draw = np.random.default_rng(3)
+    texts = set()
+    for name, shape in (("", ()), ("blk.0.attn_q.bias", (32,)), ("output.weight", (2048, 32))):
+        more = {name: draw.normal(0, 3, shape).astype(np.float32)} if name else {}
+        with Runtime(model=tiny_models.gguf(tmp_path / f"{len(name)}.gguf", tensors=more)) as runtime:
+            texts.add(runtime.complete("hello the cache", max_tokens=6, ignore_eos=True).result().text)
+    assert len(texts) == 3

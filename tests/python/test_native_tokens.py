@@ -14,7 +14,7 @@ from conftest import compile_c, dynamo_config, patience, tests_dir
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.engine import EngineConfig, Sampling, TokenRequest
 from dynamo_llm.runtime.engines.native import NativeTokens
-from dynamo_llm.runtime.pipeline.folder import Folder
+from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
 
@@ -38,7 +38,7 @@ def library(programs: Path) -> ctypes.CDLL:
 @pytest.fixture
 def tokenizer() -> Tokenizer:
     """The demo model's."""
-    return Tokenizer(Folder(demo_model_dir()))
+    return Tokenizer(ModelFolder(demo_model_dir()))
 
 
 def wait_for(library: ctypes.CDLL, what: bytes, count: int) -> None:
@@ -116,6 +116,8 @@ def test_all_of_a_request(library: ctypes.CDLL) -> None:
         adapter="blue",
         priority=3,
         cache_salt="salt",
+        extra={"a": [1, None]},
+        keys={"bad_words": ["x"]},
     )
 
     async def ask() -> list[Any]:
@@ -146,6 +148,8 @@ def test_all_of_a_request(library: ctypes.CDLL) -> None:
         "guided_regex": "a|b",
         "priority": 3,
         "nvext": {"cache_salt": "salt"},
+        "extra": {"a": [1, None]},
+        "bad_words": ["x"],
     }
 
 

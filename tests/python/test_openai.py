@@ -144,6 +144,7 @@ def test_a_chat(wire: Wire) -> None:
         "top_k": 3,
         "min_p": 0.1,
         "guided_regex": "a+",
+        "structured_outputs": {"regex": "a+"},
         "nvext": {"cache_salt": "s"},
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -178,12 +179,41 @@ def test_a_delta_has_more_than_text(wire: Wire) -> None:
     first, second = answer["choices"]
     assert first["message"]["reasoning_content"] == "think" and first["finish_reason"] == "tool_calls"
     function = {"name": "f", "arguments": '{"a": 1}'}
-    assert first["message"]["tool_calls"] == [
-        {"index": 0, "id": "c1", "type": "function", "function": function}
-    ]
+    assert first["message"]["tool_calls"] == [{"id": "c1", "type": "function", "function": function}]
     assert second["message"]["content"] == "x" and second["message"]["refusal"] == "no"
     assert second["finish_reason"] == "content_filter"
-    assert second["logprobs"] == {"content": [logprob]}
+    assert second["logprobs"] == {"content": [logprob], "refusal": None}
+
+
+_call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+@pytest.mark.parametrize(
+    ("events", "text", "reasoning", "calls"),
+    [
+        ([delta(content=[{"type": "text", "text": "a"}]), delta(content="b", reason="stop")], "ab", "", 0),
+        ([delta(content=[_thinking, {"type": "text", "text": "a"}], reason="stop")], "a", "hm", 0),
+        ([{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}], "a", "", 0),
+        ([{"choices": [{"message": {"tool_calls": [_call]}, "finish_reason": "tool_calls"}]}], "", "", 1),
+        # The whole message again at the end.
+        (
+            [delta(content="a"), {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}],
+            "a",
+            "",
+            0,
+        ),
+        ([delta(tool_calls=_call, reason="tool_calls")], "", "", 1),
+        ([delta(content="a", tool_calls=[None]), delta(tool_calls=[], reason="stop")], "a", "", 0),
+    ],
+)
+def test_other_shapes(wire: Wire, events: list[Any], text: str, reasoning: str, calls: int) -> None:
+    """Contents in parts, whole messages, and calls outside of a list, as some servers stream them."""
+    wire.replies = [stream(*events, "[DONE]")]
+    with runtime(wire) as one:
+        answer = one.chat("Hi").result()
+    assert (answer.text, answer.reasoning_content, len(answer.tool_calls)) == (text, reasoning, calls)
+    assert answer.json()["choices"][0]["message"]["content"] == (text or None)
 
 
 def test_a_completion(wire: Wire) -> None:
@@ -312,32 +342,65 @@ def test_a_pause_that_is_too_long_is_not_made(wire: Wire) -> None:
     ("reply", "kind", "words"),
     [
         (stream(delta(content="Hi"), end=False), UnavailableError, "connection .* was lost"),
-        (stream(delta(content="Hi")), EngineFailedError, "without a finish_reason of choice 0"),
-        (stream(delta(content="Hi"), "[DONE]"), EngineFailedError, "without a finish_reason of choice 0"),
+        (stream(delta(content="Hi")), EngineFailedError, "without a finish_reason for choice 0"),
+        (stream(delta(content="Hi"), "[DONE]"), EngineFailedError, "without a finish_reason for choice 0"),
+        (
+            stream(delta(content="Hi"), {"choices": {"a": 1}}),
+            EngineFailedError,
+            'a value of "choices" that is not valid in OpenAI',
+        ),
+        (
+            stream(delta(content="Hi"), {"choices": [{"delta": "Hi"}]}),
+            EngineFailedError,
+            '"delta" that is not',
+        ),
+        (
+            stream(delta(content="Hi"), {"choices": [{"index": "0"}]}),
+            EngineFailedError,
+            '"index" that is not',
+        ),
+        (
+            stream(delta(content="Hi"), {"choices": [{"finish_reason": 5}]}),
+            EngineFailedError,
+            '"finish_reason" that is not',
+        ),
+        (stream(delta(content="Hi"), delta(content=5)), EngineFailedError, '"content" that is not'),
+        (
+            stream(delta(content="Hi"), delta(content=[{"type": "image"}])),
+            EngineFailedError,
+            '"content" that is not',
+        ),
+        (stream(delta(content="Hi"), delta(tool_calls="f")), EngineFailedError, '"tool_calls" that is not'),
+        (stream(delta(content="Hi"), {"usage": [1]}), EngineFailedError, '"usage" that is not'),
+        (
+            stream(delta(content="Hi"), {"usage": {"prompt_tokens": "3"}}),
+            EngineFailedError,
+            '"prompt_tokens" that is not',
+        ),
         (
             stream(
                 delta(content="Hi"),
                 {"error": {"message": "gone", "type": "service_unavailable", "code": 503}},
             ),
             UnavailableError,
-            "broke the answer off: gone",
+            "aborted the answer: gone",
         ),
         (
             stream(delta(content="Hi"), {"error": {"message": "full", "type": "overloaded_error"}}),
             OverloadedError,
             "full",
         ),
-        (stream(delta(content="Hi"), {"error": "what"}), EngineFailedError, "broke the answer off: what"),
+        (stream(delta(content="Hi"), {"error": "what"}), EngineFailedError, "aborted the answer: what"),
         (
             bits(
                 b'data: {"choices": [{"delta": {"content": "Hi"}}]}\n\n',
                 b'event: error\ndata: {"message": "e"}\n\n',
             ),
             EngineFailedError,
-            "off: e",
+            "aborted the answer: e",
         ),
-        (stream(delta(content="Hi"), "{garbage"), EngineFailedError, "no JSON: '{garbage'"),
-        (stream(delta(content="Hi"), "[1]"), EngineFailedError, "no JSON object"),
+        (stream(delta(content="Hi"), "{garbage"), EngineFailedError, "not valid JSON: '{garbage'"),
+        (stream(delta(content="Hi"), "[1]"), EngineFailedError, "not a JSON object"),
         (stream(delta(content="Hi"), delta(7, content="x")), EngineFailedError, "choice 7"),
     ],
 )
@@ -426,7 +489,8 @@ def test_time_limits(wire: Wire) -> None:
             await call.events(delta(content="."))
             await asyncio.sleep(0.01)
 
-    with runtime(wire, read_timeout=0.2) as engine:
+    asks_nothing = {"check_server": False, "model": "m"}  # the limits are for requests only
+    with runtime(wire, read_timeout=0.2, **asks_nothing) as engine:
         for reply, wanted in ((silent, ""), (stalls, "Hi")):
             wire.replies = [reply]
             text, error = received(engine.chat("x"))
@@ -434,11 +498,11 @@ def test_time_limits(wire: Wire) -> None:
             assert '"options.read_timeout"' in str(error)
         assert len(wire.calls) == 2  # it may still be at work on the first: not sent again
     wire.replies = [drips]
-    with runtime(wire, timeout=0.3) as engine:
+    with runtime(wire, timeout=0.5, **asks_nothing) as engine:
         text, error = received(engine.chat("x"))
         assert "." in text and isinstance(error, DeadlineExceededError) and '"options.timeout"' in str(error)
     wire.replies = [whole(503, {}), silent]
-    with runtime(wire, timeout=0.3, retry_delay=20) as engine:
+    with runtime(wire, timeout=0.5, retry_delay=20, **asks_nothing) as engine:
         _, error = received(engine.chat("x"))
         assert isinstance(error, DeadlineExceededError)  # pauses count
 
@@ -578,16 +642,16 @@ def test_not_an_api(wire: Wire) -> None:
     ("options", "words"),
     [
         ({"base_url": None}, '"options.base_url" .* is missing'),
-        ({"base_url": "127.0.0.1:8000"}, '"options.base_url" .* must be like'),
-        ({"base_url": "ftp://x/v1"}, '"options.base_url" .* must be like'),
-        ({"base_url": "http://me:pass@x/v1"}, "no user and password"),
-        ({"api_key": "a", "api_key_env": "B"}, "only one of"),
+        ({"base_url": "127.0.0.1:8000"}, '"options.base_url" .* must be a URL such as'),
+        ({"base_url": "ftp://x/v1"}, '"options.base_url" .* must be a URL such as'),
+        ({"base_url": "http://me:pass@x/v1"}, "must not contain a user or a password"),
+        ({"api_key": "a", "api_key_env": "B"}, "give one of them"),
         ({"api_key_env": "DYNAMO_TEST_NOT_SET"}, "DYNAMO_TEST_NOT_SET.* is not set"),
         ({"timeout": 0}, '"options.timeout"'),
         ({"max_connections": 0}, '"options.max_connections"'),
         ({"max_retries": -1}, '"options.max_retries"'),
         ({"headers": {"a": 1}}, '"options.headers.a"'),
-        ({"headers": {"a": "line\nbreak"}}, 'header "a", of "options.headers".*one line'),
+        ({"headers": {"a": "line\nbreak"}}, 'header "a", which "options.headers".*one line'),
         ({"headers": {"a b": "x"}}, 'header "a b"'),
         ({"api_key": "clé"}, 'header "Authorization"'),
         ({"proxy": "nonsense"}, '"options.proxy"'),
@@ -638,3 +702,80 @@ def test_a_proxy(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     with runtime(wire, model="m", proxy="environment", **options) as engine:
         assert engine.chat("x").result().text == "Hi!"
     assert [call.path for call in wire.calls] == ["http://server.invalid/v1/chat/completions"] * 2
+
+
+schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+as_format = {
+    "type": "json_schema",
+    "json_schema": {"name": "answer", "schema": schema, "strict": True},
+}
+
+
+@pytest.mark.parametrize("owner", [None, "vllm", "nvidia"])
+def test_structured_output(wire: Wire, owner: str | None) -> None:
+    """A form goes under the keys that the server knows, whichever the request has."""
+    if owner is not None:
+        wire.models = {"object": "list", "data": [{"id": "m", "owned_by": owner}]}
+    cases: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+        ({"guided_json": schema}, {"response_format": as_format}, {"guided_json": schema}),
+        ({"structured_outputs": {"json": schema}}, {"response_format": as_format}, {"guided_json": schema}),
+        (
+            {"guided_choice": ["a", "b"]},
+            {"structured_outputs": {"choice": ["a", "b"]}, "guided_choice": ["a", "b"]},
+            {"guided_choice": ["a", "b"]},
+        ),
+        (
+            {"structured_outputs": {"regex": "a+"}},
+            {"structured_outputs": {"regex": "a+"}, "guided_regex": "a+"},
+            {"guided_regex": "a+"},
+        ),
+        ({"response_format": as_format}, {"response_format": as_format}, {"response_format": as_format}),
+    ]
+    keys = {"response_format", "structured_outputs"} | {
+        f"guided_{kind}" for kind in ("json", "regex", "grammar", "choice")
+    }
+    with runtime(wire) as engine:
+        for body, sent, sent_to_dynamo in cases:
+            wire.replies = [good]
+            engine.chat("x", **body).result()
+            got = {key: value for key, value in wire.calls[-1].body.items() if key in keys}
+            assert got == (sent_to_dynamo if owner == "nvidia" else sent)
+        with pytest.raises(InvalidRequestError, match="give only one of them"):
+            engine.chat("x", guided_regex="a", structured_outputs={"regex": "b"}).result()
+
+
+def test_extra(wire: Wire) -> None:
+    """It is added to what the server gets, of all kinds of requests; what is set already is refused."""
+    wire.replies = [good]
+    with runtime(wire) as engine:
+        engine.chat("x", extra={"top_a": 0.25, "deep": {"a": [None]}}).result()
+        assert wire.calls[-1].body["top_a"] == 0.25 and wire.calls[-1].body["deep"] == {"a": [None]}
+        assert "extra" not in wire.calls[-1].body
+        wire.replies = [whole(200, {"data": [{"index": 0, "embedding": [1.0]}]})]
+        engine.embed("x", extra={"truncate": "END"}).result()
+        assert wire.calls[-1].body["truncate"] == "END"
+        for key in ("model", "stream", "messages", "temperature"):
+            with pytest.raises(InvalidRequestError, match=f'"extra.{key}"'):
+                engine.chat("x", temperature=0.5, extra={key: 1}).result()
+
+
+def test_keys_of_clients_reach_the_server(wire: Wire) -> None:
+    """The server decides what it does with them."""
+    keys: dict[str, Any] = {
+        "web_search_options": {},
+        "audio": {"voice": "alloy", "format": "wav"},
+        "modalities": ["text", "audio"],
+        "functions": [{"name": "f"}],
+        "function_call": "auto",
+        "store": True,
+        "metadata": {"a": "b"},
+        "prompt_cache_retention": "24h",
+        "bad_words": ["x"],
+        "truncate_prompt_tokens": 5,
+        "min_tokens": 2,
+        "tool_choice": {"type": "custom", "custom": {"name": "x"}},
+    }
+    wire.replies = [good]
+    with runtime(wire) as engine:
+        engine.chat("x", **keys, user=None).result()
+    assert {key: wire.calls[-1].body[key] for key in keys} == keys and "user" not in wire.calls[-1].body

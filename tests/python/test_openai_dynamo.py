@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``openai`` against NVIDIA Dynamo's frontend and sample worker, also when they die."""
+"""The engine ``openai`` against NVIDIA Dynamo's frontend and sample worker, including their failures."""
 
 from typing import Any
 
@@ -19,22 +19,22 @@ pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[o
 
 @pytest.fixture
 def mortal(new_cluster: NewCluster) -> Cluster:
-    """A cluster of a test's own."""
+    """A cluster for one test."""
     return new_cluster("file-tcp-zmq")
 
 
 def runtime(cluster: Cluster, **options: Any) -> Runtime:
-    """A runtime that talks to it."""
+    """Returns a runtime that sends its requests there."""
     return Runtime(engine="openai", options={"base_url": cluster.url, **options})
 
 
 def test_a_chat(cluster: Cluster) -> None:
-    """Text, counts, log-probs, the model that is the only one."""
+    """Text, counts, log-probs, and the only model as default."""
     with runtime(cluster) as engine:
         request = engine.chat("hi", max_tokens=40, logprobs=True, top_logprobs=1)
         texts = [response.text for response in request]
         answer = engine.chat("hi", max_tokens=40, stream=False).result().json()
-    # The worker says the tokens 1, 2, 3, ...; the demo model's tokenizer makes these of them.
+    # The worker generates the tokens 1, 2, 3, ...; this is their text.
     assert "".join(texts) == "!\"#$%&'()*+,-./0123456789:;<=>?@ABCD"[:36] and len(texts) > 1
     assert answer["choices"][0]["message"]["content"] == "".join(texts)
     assert answer["choices"][0]["finish_reason"] == "length"
@@ -42,7 +42,7 @@ def test_a_chat(cluster: Cluster) -> None:
 
 
 def test_log_probs(cluster: Cluster) -> None:
-    """As many as tokens, with alternatives."""
+    """One for each token, with alternatives."""
     with runtime(cluster) as engine:
         answer = engine.chat("hi", max_tokens=9, logprobs=True, top_logprobs=1, stream=False).result().json()
     entries = answer["choices"][0]["logprobs"]["content"]
@@ -50,7 +50,7 @@ def test_log_probs(cluster: Cluster) -> None:
 
 
 def test_a_completion(cluster: Cluster) -> None:
-    """A prompt as text, and as token ids; keys that only such servers know."""
+    """A prompt as text and as token ids; keys that only such servers support."""
     with runtime(cluster) as engine:
         for prompt in ("hi", [5, 6]):
             result = engine.complete(prompt, max_tokens=8, top_k=3, min_p=0.1, ignore_eos=True).result()
@@ -60,18 +60,18 @@ def test_a_completion(cluster: Cluster) -> None:
 
 
 def test_errors(cluster: Cluster) -> None:
-    """What the frontend refuses, with its words."""
+    """Rejections of the frontend keep its message."""
     with runtime(cluster) as engine:
         with pytest.raises(ModelNotFoundError, match=r"Model not found.*server's models are"):
             engine.chat("x", model="nobody").result()
         with pytest.raises(InvalidRequestError, match="unknown field `bogus`"):
             engine.chat("x", nvext={"bogus": 1}).result()
-        with pytest.raises(DynamoError, match="HTTP 404"):  # the worker makes no embeddings
+        with pytest.raises(DynamoError, match="HTTP 404"):  # the worker does not support embeddings
             engine.embed("x").result()
 
 
 def test_many_and_cancels(cluster: Cluster) -> None:
-    """Requests at once, half of them cancelled: the others are whole."""
+    """Concurrent requests, half of them cancelled: the others complete."""
     with runtime(cluster) as engine:
         requests = [engine.chat("x", max_tokens=60) for _ in range(20)]
         for request in requests[::2]:
@@ -86,7 +86,7 @@ def test_many_and_cancels(cluster: Cluster) -> None:
 
 
 def broken_off(engine: Runtime, victim: Process | Server) -> DynamoError:
-    """The error of an answer during which a process was killed."""
+    """Returns the error of an answer during which a process was killed."""
     request = engine.chat("x", max_tokens=1500)
     while not next(request).text:
         pass
@@ -98,7 +98,7 @@ def broken_off(engine: Runtime, victim: Process | Server) -> DynamoError:
 
 
 def test_a_frontend_that_dies(mortal: Cluster) -> None:
-    """The connection breaks: an error that says so, and the next request cannot be sent."""
+    """The error reports the broken connection, and the next request cannot be sent."""
     mortal.add_worker(0.01)
     with runtime(mortal, retry_delay=0.01) as engine:
         error = broken_off(engine, mortal.frontend)
@@ -108,11 +108,11 @@ def test_a_frontend_that_dies(mortal: Cluster) -> None:
 
 
 def test_a_worker_that_dies(mortal: Cluster) -> None:
-    """The frontend says so in the stream; with another worker requests go on."""
+    """The frontend reports it in the stream; with another worker requests succeed."""
     worker = mortal.add_worker(0.01)
     with runtime(mortal, retry_delay=0.05, max_retries=10) as engine:
         error = broken_off(engine, worker)
-        assert isinstance(error, UnavailableError) and "broke the answer off" in str(error)
+        assert isinstance(error, UnavailableError) and "aborted the answer" in str(error)
         mortal.add_worker(0.001)
         assert engine.chat("x", max_tokens=6).result().finish_reason == "length"
 

@@ -2,11 +2,12 @@
 """Checks of an engine's options."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime import options
+from dynamo_llm.runtime.secret import Secret
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Options:
     limit: int | None = None
     kind: Literal["small", "large"] = "small"
     extra: dict[str, Any] | None = None
+    names: list[str] | None = None
+    rank: Annotated[int, options.between(0, 7)] | None = None
+    label: Annotated[str, options.non_empty] = ""
+    count: Annotated[int, options.at_least(1)] = 0
+    password: Secret | None = None
 
 
 def test_defaults() -> None:
@@ -36,6 +42,11 @@ def test_defaults() -> None:
         {"limit": None},
         {"limit": 3},
         {"kind": "large"},
+        {"names": ["a", "b"]},
+        {"names": []},
+        {"rank": 7},
+        {"rank": None},
+        {"label": "x", "count": 1},
         {"size": 2, "name": "y", "extra": {"a": 1}},
     ],
 )
@@ -57,6 +68,15 @@ def test_right_values(given: dict[str, Any]) -> None:
         ({"fast": 1}, "true or false"),
         ({"limit": "3"}, "an integer"),
         ({"kind": "medium"}, "one of small, large"),
+        ({"extra": []}, "an object"),
+        ({"names": "a"}, "an array of strings"),
+        ({"names": ["a", 1]}, 'an array of strings, not ["a", 1]'),
+        ({"rank": 8}, "an integer from 0 to 7, not 8"),
+        ({"rank": -1}, "an integer from 0 to 7, not -1"),
+        ({"rank": True}, "an integer from 0 to 7"),
+        ({"label": ""}, 'a non-empty string, not ""'),
+        ({"count": 0}, "an integer of at least 1, not 0"),
+        ({"password": 12345678}, "a string, not a value of type int"),
     ],
 )
 def test_wrong_values(given: dict[str, Any], wanted: str) -> None:
@@ -76,7 +96,9 @@ def test_unknown_key_with_a_near_one() -> None:
 
 def test_unknown_key_far_from_all() -> None:
     """A key like no other lists the known ones."""
-    with pytest.raises(InvalidConfigError, match="known: size, share, name, fast, limit, kind, extra"):
+    with pytest.raises(
+        InvalidConfigError, match="known keys: size, share, name, fast, limit, kind, extra, names"
+    ):
         options.read(Options, {"qqqqqqqq": 1})
 
 

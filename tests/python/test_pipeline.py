@@ -12,13 +12,13 @@ from conftest import Ask, engine, engines_dir, patience
 from dynamo_llm import Runtime
 from dynamo_llm.errors import ContextLengthError, DynamoError, InvalidRequestError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime.pipeline.folder import Folder
+from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
 sys.path.append(str(engines_dir))
 import tokens  # the engines run in this process
 
-tokenizer = Tokenizer(Folder(demo_model_dir()))
+tokenizer = Tokenizer(ModelFolder(demo_model_dir()))
 both = pytest.mark.parametrize("kind", ["Async", "Threaded"])
 end = 0
 begin = 1
@@ -29,7 +29,7 @@ def ids_of(text: str) -> list[int]:
 
 
 def open_engine(kind: str, **options: Any) -> Runtime:
-    return Runtime(engine(f"tokens:{kind}", options=options))
+    return Runtime(engine(f"tokens:{kind}", options=options, trust_request_chat_template=True))
 
 
 @both
@@ -290,8 +290,23 @@ def test_everything_that_is_handed_on() -> None:
         {"prompt": "x", "adapter": "blue", "nvext": {"agent_hints": {"priority": 9}}},
         info={"adapters": ["blue"], "eos_token_ids": [3, 4]},
     )
-    assert (other["adapter"], other["priority"], other["stop_token_ids"]) == ("blue", 9, [3, 4])
+    assert (other["adapter"], other["priority"], other["stop_token_ids"]) == ("blue", 9, [0, 3, 4])
     assert asked({"prompt": "x", "model": "unknown"})["adapter"] is None
+
+
+@pytest.mark.parametrize(
+    ("info", "body", "ids"),
+    [
+        ({}, {}, [0]),
+        ({"eos_token_ids": []}, {}, [0]),
+        ({"eos_token_ids": [5]}, {}, [0, 5]),
+        ({"eos_token_ids": [0, 5]}, {"stop_token_ids": [7]}, [0, 5, 7]),
+        ({"eos_token_ids": [5]}, {"ignore_eos": True}, []),
+    ],
+)
+def test_tokens_that_end_an_answer(info: dict[str, Any], body: dict[str, Any], ids: list[int]) -> None:
+    """Those of the engine and of the tokenizer (0) together."""
+    assert asked({"prompt": "x", **body}, info=info)["stop_token_ids"] == ids
 
 
 schema = {"type": "object", "properties": {}}
@@ -329,9 +344,9 @@ def test_guided(body: dict[str, Any], guided: Any) -> None:
 wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
     ({"prompt": ""}, InvalidRequestError, "no tokens"),
     ({"prompt": []}, InvalidRequestError, "no tokens"),
-    ({"prompt": ["a", "b"]}, NotSupportedError, "2 prompts; send each in a request of its own"),
+    ({"prompt": ["a", "b"]}, NotSupportedError, "2 prompts; send a request for each"),
     ({"prompt": [5, "a"]}, InvalidRequestError, r'"prompt\[1\]" .* an integer'),
-    ({"prompt": [5, -1]}, InvalidRequestError, r'"prompt\[1\]" .* from 0 to 2047, not -1'),
+    ({"prompt": [5, -1]}, InvalidRequestError, r'"prompt\[1\]" .* from 0 to 4294967295, not -1'),
     ({"prompt": [99999]}, InvalidRequestError, "from 0 to 2047"),
     ({"prompt": "x", "echo": True}, NotSupportedError, '"echo"'),
     ({"prompt": "x", "suffix": "y"}, NotSupportedError, '"suffix"'),
@@ -348,14 +363,18 @@ wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
     ({"prompt": "x", "stop": ["a", ""]}, InvalidRequestError, r'"stop\[1\]" .* not empty'),
     ({"prompt": "x", "stop": [3]}, InvalidRequestError, r'"stop\[0\]" .* string'),
     ({"prompt": "x", "stop_token_ids": [-3]}, InvalidRequestError, r'"stop_token_ids\[0\]"'),
-    ({"prompt": "x", "adapter": "red"}, InvalidRequestError, '"red", is not one that the engine has: none'),
+    (
+        {"prompt": "x", "adapter": "red"},
+        InvalidRequestError,
+        'is "red", which the engine does not have; it has: none',
+    ),
     ({"prompt": "x", "nvext": {"use_raw_prompt": True}}, NotSupportedError, '"nvext.use_raw_prompt"'),
     ({"prompt": "x", "nvext": {"cache_salt": 3}}, InvalidRequestError, '"nvext.cache_salt"'),
     ({"prompt": "x", "nvext": {"agent_hints": 3}}, InvalidRequestError, '"nvext.agent_hints"'),
     ({"prompt": "x", "nvext": {"agent_hints": {"priority": "x"}}}, InvalidRequestError, "hints.priority"),
-    ({"prompt": "x", "guided_regex": "a", "guided_json": {}}, InvalidRequestError, "exclude each other"),
-    ({"prompt": "x", "guided_json": "{"}, InvalidRequestError, '"guided_json" .* no JSON'),
-    ({"prompt": "x", "guided_json": 3}, InvalidRequestError, "JSON schema"),
+    ({"prompt": "x", "guided_regex": "a", "guided_json": {}}, InvalidRequestError, "give only one of them"),
+    ({"prompt": "x", "guided_json": "{"}, InvalidRequestError, '"guided_json" .* not valid JSON'),
+    ({"prompt": "x", "guided_json": 3}, InvalidRequestError, "JSON Schema"),
     ({"prompt": "x", "guided_choice": []}, InvalidRequestError, "array of strings"),
     ({"prompt": "x", "response_format": {"type": "xml"}}, InvalidRequestError, 'not "xml"'),
     ({**user, "response_format": {"type": "json_schema"}}, InvalidRequestError, 'object "schema"'),
@@ -363,8 +382,8 @@ wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
     ({**user, "modalities": ["audio"]}, NotSupportedError, '"modalities"'),
     ({**user, "tool_choice": "required"}, NotSupportedError, '"tool_choice" that forces a call'),
     ({**user, "tool_choice": "maybe"}, InvalidRequestError, '"tool_choice" .* not "maybe"'),
-    ({**user, "parallel_tool_calls": False}, NotSupportedError, "parallel_tool_calls"),
-    ({**user, "tools": [{}]}, NotSupportedError, 'template does not know "tools"'),
+    ({**user, "tools": [{}], "parallel_tool_calls": False}, NotSupportedError, "parallel_tool_calls"),
+    ({**user, "tools": [{}]}, NotSupportedError, 'template does not use "tools"'),
     ({**user, "chat_template": "{{ raise_exception('so it says') }}"}, InvalidRequestError, "so it says"),
     ({"input": "x"}, NotSupportedError, "embeddings"),
 ]
@@ -414,7 +433,7 @@ def test_without_the_pipeline() -> None:
 @pytest.mark.parametrize(
     ("info", "kind", "match"),
     [
-        ({"path": None}, dynamo_llm.DynamoError, 'must give "path" or "tokenizer"'),
+        ({"path": None}, dynamo_llm.DynamoError, 'must return "path" or "tokenizer"'),
         ({"path": "/nowhere"}, dynamo_llm.ModelNotFoundError, '"/nowhere" has no tokenizer.json'),
         ({"tokenizer": "/nowhere"}, dynamo_llm.ModelNotFoundError, "has no tokenizer.json"),
     ],
@@ -430,7 +449,7 @@ def test_descriptions_that_say_too_little(info: Any, kind: type[DynamoError], ma
 def test_tokenizers_that_are_none(tmp_path: Any) -> None:
     """A broken file is named."""
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(dynamo_llm.ModelNotFoundError, match=r"tokenizer.json\" is no tokenizer"):
+    with pytest.raises(dynamo_llm.ModelNotFoundError, match=r"tokenizer.json\" is not a valid tokenizer"):
         open_engine("Async", info={"path": str(tmp_path)})
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime.pipeline.folder import Folder
-from dynamo_llm.runtime.pipeline.messages import plain
-from dynamo_llm.runtime.pipeline.template import ChatTemplates
+from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
+from rendering import renderer
 
 special = {"bos_token": "<s>", "eos_token": "</s>"}
 
@@ -106,7 +105,7 @@ thinking = [*talk, {"role": "assistant", "content": "so", "reasoning_content": "
 
 
 def render(template: str, messages: list[dict[str, Any]], **body: Any) -> str:
-    return ChatTemplates({"default": template}, special).render(body, plain(messages))
+    return renderer({"default": template}, special).render({"messages": messages, **body})
 
 
 @pytest.mark.parametrize("name", templates)
@@ -128,8 +127,10 @@ def test_as_transformers(name: str, messages: Any, given: Any, add_prompt: bool)
     for message in objects:
         for one in message.get("tool_calls", ()):
             one["function"]["arguments"] = json.loads(one["function"]["arguments"])
-        if message["content"] is None:
-            del message["content"]
+        if message["content"] is None:  # absent where the template asks for it, empty elsewhere
+            message["content"] = ""
+            if "content is defined" in templates[name]:
+                del message["content"]
     try:
         expected = tokenizer.apply_chat_template(
             objects, chat_template=templates[name], tokenize=False, **body
@@ -179,11 +180,13 @@ def test_texts() -> None:
 
 
 def test_parts() -> None:
-    """Texts in parts are joined; what is no text is refused by its place and type."""
+    """Texts in parts are lines; what is not a text is refused by its place and type."""
     parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
-    assert render("{{ messages[0].content }}", [{"role": "user", "content": parts}]) == "a b"
+    assert render("{{ messages[0].content }}", [{"role": "user", "content": parts}]) == "a \nb"
     image = {"type": "image_url", "image_url": {"url": "data:"}}
-    with pytest.raises(NotSupportedError, match=r'"messages\[0\].content\[2\]" .*"image_url"; .* text only'):
+    with pytest.raises(
+        NotSupportedError, match=r'"messages\[0\].content\[2\]" .*"image_url"; .* only reads text'
+    ):
         render("", [{"role": "user", "content": [*parts, image]}])
     with pytest.raises(InvalidRequestError, match=r'content\[0\]" of the request must be an object'):
         render("", [{"role": "user", "content": ["a"]}])
@@ -192,13 +195,13 @@ def test_parts() -> None:
 
 
 def test_calls() -> None:
-    """Arguments of tool calls are objects for templates; what is no JSON is named."""
+    """Arguments of tool calls are objects for templates; what is not JSON is named."""
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]}
     shown = "{{ messages[0].tool_calls[0].function.arguments | tojson }}"
     assert render(shown, [message]) == "{}"
     message["tool_calls"][0]["function"]["arguments"] = "{"  # type: ignore[index]
     with pytest.raises(
-        InvalidRequestError, match=r"messages\[0\].tool_calls\[0\].function.arguments.*no JSON"
+        InvalidRequestError, match=r"messages\[0\].tool_calls\[0\].function.arguments.*not valid JSON"
     ):
         render(shown, [message])
     with pytest.raises(InvalidRequestError, match='"function" with a "name"'):
@@ -213,7 +216,7 @@ def test_what_templates_say() -> None:
         render(templates["mistral"], [{"role": "system", "content": ""}])
     with pytest.raises(InvalidRequestError, match="refuses the messages: 'dict object' has no attribute 'x'"):
         render("{{ messages[0].x.y }}", talk)
-    with pytest.raises(InvalidRequestError, match=r"cannot be read: .*\(line 2\)"):
+    with pytest.raises(InvalidRequestError, match=r"is not valid: .*\(line 2\)"):
         render("a\n{% if %}", talk)
     with pytest.raises(InvalidRequestError, match=r"unsafe|not safely callable|has no attribute"):
         render("{{ ''.__class__.__mro__[1].__subclasses__() }}", talk)
@@ -223,32 +226,32 @@ def test_what_templates_say() -> None:
 
 def test_what_a_template_does_not_know() -> None:
     """Keys that would change the answer are not ignored."""
-    for key, value in {"tools": tools, "documents": [{"text": "x"}], "reasoning_effort": "low"}.items():
-        with pytest.raises(NotSupportedError, match=f'does not know "{key}"'):
+    for key, value in {"tools": tools, "documents": [{"text": "x"}]}.items():
+        with pytest.raises(NotSupportedError, match=f'does not use "{key}"'):
             render(templates["chatml"], talk, **{key: value})
         assert render("{{ " + key + " | tojson }}", talk, **{key: value}) == json.dumps(
             value, ensure_ascii=False
         )
     assert render(templates["qwen"], talk, tools=tools, tool_choice="none") == render(templates["qwen"], talk)
     with pytest.raises(NotSupportedError, match="no chat template"):
-        ChatTemplates({}, {}).render({}, talk)
+        renderer({}, {}).render({"messages": talk})
     with pytest.raises(InvalidRequestError, match="exclude each other"):
         render(templates["qwen"], talk, continue_final_message=True, add_generation_prompt=True)
-    with pytest.raises(InvalidRequestError, match="leaves the last message out"):
+    with pytest.raises(InvalidRequestError, match="leaves out or changes the last message"):
         render("{{ messages[0].content }}", talk, continue_final_message=True)
 
 
 def test_named_templates() -> None:
     """Tools and documents choose their template; the body names one, or brings its own."""
     sources = {"default": "d", "tool_use": "t{{ tools }}", "rag": "r{{ documents }}"}
-    named = ChatTemplates(sources, {})
-    assert named.render({}, talk) == "d"
-    assert named.render({"tools": tools}, talk).startswith("t[")
-    assert named.render({"documents": [{"text": "x"}]}, talk).startswith("r[")
-    assert named.render({"chat_template": "rag"}, talk) == "rNone"
-    assert named.render({"chat_template": "own {{ messages | length }}"}, talk) == "own 3"
+    named = renderer(sources, {})
+    assert named.render({"messages": talk}) == "d"
+    assert named.render({"messages": talk, "tools": tools}).startswith("t[")
+    assert named.render({"messages": talk, "documents": [{"text": "x"}]}).startswith("r[")
+    assert named.render({"messages": talk, "chat_template": "rag"}) == "rNone"
+    assert named.render({"messages": talk, "chat_template": "own {{ messages | length }}"}) == "own 3"
     with pytest.raises(InvalidRequestError, match=r"name one .*: rag"):
-        ChatTemplates({"rag": "r"}, {}).render({}, talk)
+        renderer({"rag": "r"}, {}).render({"messages": talk})
 
 
 def test_files(tmp_path: Path) -> None:
@@ -262,15 +265,15 @@ def test_files(tmp_path: Path) -> None:
         "model_max_length": 10**30,
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<old>", "eos_token": "</s>"}')
+    (tmp_path / "special_tokens_map.json").write_text('{"bos_token": "<map>", "eos_token": "</s>"}')
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 6]}')
     (tmp_path / "config.json").write_text(
         '{"eos_token_id": 5, "text_config": {"max_position_embeddings": 7}}'
     )
-    folder = Folder(tmp_path)
+    folder = ModelFolder(tmp_path)
     assert folder.chat_templates == {"default": "d", "tool_use": "t"}
     assert folder.special_tokens == {
-        "bos_token": "<s>",
+        "bos_token": "<map>",
         "eos_token": "</s>",
         "image_token": "<image>",
         "additional_special_tokens": ["<x>", "<y>"],
@@ -280,4 +283,42 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("file")
     (tmp_path / "additional_chat_templates").mkdir()
     (tmp_path / "additional_chat_templates" / "rag.jinja").write_text("r")
-    assert Folder(tmp_path).chat_templates == {"default": "file", "tool_use": "t", "rag": "r"}
+    assert ModelFolder(tmp_path).chat_templates == {"default": "file", "tool_use": "t", "rag": "r"}
+
+
+@pytest.mark.parametrize("change", ["[:5]", "|truncate(12)", "|wordwrap(10)", "|reverse", "|upper", "|trim"])
+@pytest.mark.parametrize("text", ["hi", "hello there my dear friend of mine", "a\n\nb  c", "<b>&"])
+def test_changed_texts(change: str, text: str) -> None:
+    """A template may cut, wrap or turn texts: that is not leaving them out."""
+    source = f"{{% for m in messages %}}<{{{{ m.role }}}}>{{{{ m.content{change} }}}}{{% endfor %}}"
+    messages = [{"role": "system", "content": text}, {"role": "user", "content": text}]
+    prompt = renderer({"default": source}, special).render({"messages": messages})
+    assert "<system>" in prompt and "<user>" in prompt
+
+
+@pytest.mark.parametrize("text", ["hi", "the same text of all messages", "the same text" * 50])
+def test_left_out_among_equal_texts(text: str) -> None:
+    """Another message with the same text does not hide that the system's is left out."""
+    source = "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    messages = [{"role": role, "content": text} for role in ("system", "user", "assistant", "user")]
+    with pytest.raises(NotSupportedError, match=r"messages\[0\]"):
+        renderer({"default": source}, special).render({"messages": messages})
+
+
+@pytest.mark.parametrize("result", ["18", "a result that is long enough", '{"sky": "blue"}'])
+def test_results_left_out(result: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A template that does not write results of tools is reported once; one that does is not."""
+    loop = "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }}{% else %}RESULT{% endif %}"
+    calls = "{% for t in m.tool_calls %}{{ t.function.name }}{% endfor %}{% endfor %}"
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "What is above?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": result},
+    ]
+    for source, count in ((loop + calls, 1), (loop.replace("RESULT", "{{ m.content | tojson }}") + calls, 0)):
+        caplog.clear()
+        templates = renderer({"default": source}, special)
+        for _ in range(2):
+            templates.render({"messages": messages})
+        assert sum("results of tools" in record.getMessage() for record in caplog.records) == count

@@ -72,9 +72,12 @@ def test_load_does_everything(tmp_path: Path) -> None:
         "callbacks",
         "cancelled",
         "dropped",
+        "dropped runtimes",
         "failed",
         "model",
+        "refused",
         "runtimes",
+        "templates stopped",
         "tokenizers",
     }
     assert set(result["counts"]) == done | {"tokens", "whole"}

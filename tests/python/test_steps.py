@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines that own their step loop, and push_step()."""
+"""Engines that own their step loop, and push_many()."""
 
 import gc
 import sys
@@ -12,7 +12,7 @@ import dynamo_llm
 import pytest
 from conftest import engine
 from dynamo_llm import Runtime
-from dynamo_llm.runtime.sink import Sink, push_step
+from dynamo_llm.runtime.sink import Sink, push_many
 from waiting import patience, wait_until
 
 
@@ -168,8 +168,8 @@ def test_wrong_calls() -> None:
     ended = no_sink()
     ended.fail(ValueError())
     calls: list[tuple[type[Exception], str | None, Any]] = [
-        (TypeError, "sinks of push_step.. must be a sequence", (None, [])),
-        (TypeError, "sinks of push_step.. must be a sequence", (1, [])),
+        (TypeError, "sinks of push_many.. must be a sequence", (None, [])),
+        (TypeError, "sinks of push_many.. must be a sequence", (1, [])),
         (TypeError, "number 0 is str", (["x"], [1])),
         (ValueError, "1 sinks and 2 token_ids", ([no_sink()], [1, 2])),
         (ValueError, "1 sinks and 0 texts", ([no_sink()], [1], [])),
@@ -182,9 +182,9 @@ def test_wrong_calls() -> None:
     ]
     for kind, match, arguments in calls:
         with pytest.raises(kind, match=match):
-            push_step(*arguments)
-    assert push_step([], []) == []
-    assert push_step([ended], [1]) == []  # it may have ended in another thread
+            push_many(*arguments)
+    assert push_many([], []) == []
+    assert push_many([ended], [1]) == []  # it may have ended in another thread
     assert ended.push({"text": "x"})
     with pytest.raises(ValueError, match="belongs to finish"):
         no_sink().push({"usage": {}})
@@ -208,7 +208,7 @@ def test_split_code_points(runtime: Runtime) -> None:
         wait_until(lambda: bool(seen["sinks"]))
         (sink,) = seen["sinks"]
         for byte in "é😀".encode():
-            assert push_step([sink], None, [bytes([byte])]) == []
+            assert push_many([sink], None, [bytes([byte])]) == []
         sink.finish()
         assert request.result().text == "é😀"
     finally:

@@ -15,7 +15,6 @@ import pytest
 import tokenizers
 from conftest import engine, run_python
 from dynamo_llm import Tokenizer, paths
-from dynamo_llm.runtime.tail import Tail
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 demo = tokenizers.Tokenizer.from_file(str(paths.demo_model_dir() / "tokenizer.json"))
@@ -85,12 +84,12 @@ kinds: list[Callable[[], tokenizers.Tokenizer]] = [byte_level, byte_fallback, me
 
 def opened(reference: tokenizers.Tokenizer, folder: Path) -> Tokenizer:
     reference.save(str(folder / "tokenizer.json"))
-    return Tokenizer(model=folder)
+    return Tokenizer(model=folder, trust_request_chat_template=True)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer()
+    return Tokenizer(trust_request_chat_template=True)
 
 
 # ------------------------------------------------------------------------------------------ whole texts
@@ -247,34 +246,31 @@ def test_an_error_adds_nothing(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("kind", [byte_level, byte_fallback])
-def test_bytes_that_are_no_text(kind: Callable[[], tokenizers.Tokenizer]) -> None:
-    """They come as U+FFFD before long, and what is kept of a text stays small."""
+def test_bytes_that_are_not_text(kind: Callable[[], tokenizers.Tokenizer], tmp_path: Path) -> None:
+    """They come as U+FFFD at once, as many as ``decode()`` gives, and what follows them comes whole."""
     reference = kind()
     broken = reference.token_to_id("<0xFF>") or reference.token_to_id("ÿ")
     assert broken is not None
-    tail = Tail()
-    given = ""
-    for count in range(500):
-        text, tail = tail.advance(lambda ids: reference.decode(ids, skip_special_tokens=False), [broken])
-        given += text
-        assert len(tail.numbers) < 120
-        assert len(given) > count - 40
-    assert set(given) == {"\ufffd"}
-    text, tail = tail.advance(reference.decode, [reference.token_to_id("a")] * 2)
-    assert text.endswith("a")
+    with opened(reference, tmp_path) as mine:
+        detokenizer = mine.detokenizer()
+        assert [detokenizer.add([broken]) for _ in range(100)] == ["\ufffd"] * 100
+        assert detokenizer.add([reference.token_to_id("a")] * 2) == "aa"
+        smile = reference.encode("😀", add_special_tokens=False).ids[-4:]
+        for ids in (smile + smile[:-1], smile[1:], [broken, *smile], [*smile, broken, *smile[:2]]):
+            text = "".join(map(detokenizer.add, ids)) + detokenizer.finish()
+            assert text == mine.decode(ids)
+            assert text.count("😀") == "".join(map(str, ids)).count("".join(map(str, smile)))
 
 
-def test_tokens_without_text() -> None:
-    """Tokens that leave no text are not kept, and the space behind them is."""
-    reference = byte_fallback()
-    decode = lambda ids: reference.decode(ids, skip_special_tokens=True)  # noqa: E731
-    text, tail = Tail().advance(decode, [reference.token_to_id("a")])
-    assert text == "a"
-    for _ in range(200):
-        text, tail = tail.advance(decode, [1])
-        assert text == ""
-        assert len(tail.numbers) < 50
-    assert tail.advance(decode, [reference.token_to_id("▁h")])[0] == " h"
+@pytest.mark.parametrize("kind", kinds)
+def test_tokens_without_text(kind: Callable[[], tokenizers.Tokenizer], tmp_path: Path) -> None:
+    """Special tokens that are left out change nothing, however many there are."""
+    with opened(kind(), tmp_path) as mine:
+        [special, *_] = mine.info["special_tokens"].values()
+        words = mine.encode("a a", add_special_tokens=False)
+        detokenizer = mine.detokenizer()
+        text = "".join(detokenizer.add([id, *[special] * 50]) for id in words) + detokenizer.finish()
+        assert text == mine.decode(words) == "a a"
 
 
 # --------------------------------------------------------------------------------------- chat template
@@ -297,6 +293,32 @@ def test_template(tokenizer: Tokenizer) -> None:
     )
 
 
+def test_template_of_a_tool_loop(tokenizer: Tokenizer) -> None:
+    """An assistant's message that calls needs no content, in the present form and in the old one."""
+    template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content.strip() }}"
+        "{% for call in m.tool_calls %}{{ call.function | tojson }}{% endfor %};{% endfor %}"
+    )
+    function = {"name": "f", "arguments": '{"a": "é"}'}
+    for call, back in (
+        (
+            {"content": None, "tool_calls": [{"id": "c", "function": function}]},
+            {"role": "tool", "tool_call_id": "c"},
+        ),
+        ({"tool_calls": [{"id": "c", "function": function}]}, {"role": "tool", "tool_call_id": "c"}),
+        ({"content": None, "function_call": function}, {"role": "function", "name": "f"}),
+        ({"function_call": function}, {"role": "function", "name": "f"}),
+    ):
+        messages = [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "refusal": None, **call},
+            {**back, "content": "r"},
+        ]
+        assert tokenizer.apply_template(messages, chat_template=template) == (
+            'user:q;assistant:{"name": "f", "arguments": {"a": "é"}};tool:r;'
+        )
+
+
 def test_template_of_the_request(tokenizer: Tokenizer) -> None:
     """A template of its own, variables, and tools, whose keys keep their order."""
     template = (
@@ -313,7 +335,7 @@ def test_template_that_refuses(tokenizer: Tokenizer) -> None:
     with pytest.raises(dynamo_llm.InvalidRequestError, match="no such thing as a") as caught:
         tokenizer.apply_template("a", chat_template="{{ raise_exception('no such thing as a') }}")
     assert caught.value.details["engine"] == "tokenizer"
-    with pytest.raises(dynamo_llm.InvalidRequestError, match="cannot be read"):
+    with pytest.raises(dynamo_llm.InvalidRequestError, match="is not valid"):
         tokenizer.apply_template("a", chat_template="{% if %}")
     with pytest.raises(dynamo_llm.InvalidRequestError, match='did you mean "tools"'):
         tokenizer.apply_template("a", tols=[])
@@ -337,8 +359,8 @@ def test_what_is_no_tokenizer(tmp_path: Path) -> None:
     for model, message in {
         tmp_path / "none": "does not exist",
         tmp_path: "has no tokenizer.json",
-        tmp_path / "other.txt": "is no tokenizer",
-        tmp_path / "bad.json": "is no tokenizer",
+        tmp_path / "other.txt": "is not a tokenizer",
+        tmp_path / "bad.json": "is not a valid tokenizer",
     }.items():
         with pytest.raises(dynamo_llm.ModelNotFoundError, match=message) as caught:
             Tokenizer(model=model)

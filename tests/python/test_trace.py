@@ -13,7 +13,7 @@ from conftest import engine, run_python
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace")
 
-from dynamo_llm.runtime import trace  # noqa: E402
+from dynamo_llm.runtime.span import start_span  # noqa: E402
 from opentelemetry import trace as api  # noqa: E402
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
@@ -50,11 +50,11 @@ def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
 
 def test_a_request(spans: InMemorySpanExporter) -> None:
     """Below the caller's span, with what the conventions name."""
-    span = trace.start(body, "req-1", "an-engine", {})
+    span = start_span(body, "req-1", "an-engine", {})
     assert span is not None
-    span.see({"text": "a"})
-    span.see({"finish_reason": "length", "index": 1})
-    span.see({"finish_reason": "stop", "index": 0})
+    span.record({"text": "a"})
+    span.record({"finish_reason": "length", "index": 1})
+    span.record({"finish_reason": "stop", "index": 0})
     span.finish({"prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 2})
     (done,) = spans.get_finished_spans()
     assert done.name == "chat m"
@@ -137,7 +137,7 @@ def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
             yield from ()
 
     async def answer() -> None:
-        span = trace.start(body, "r", "e", {})
+        span = start_span(body, "r", "e", {})
         assert span is not None
         span.enter()
         with ThreadPoolExecutor(1) as threads:
@@ -154,7 +154,7 @@ def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
 @pytest.mark.parametrize("error", [ValueError("why"), asyncio.CancelledError()])
 def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
     """The span says what failed."""
-    span = trace.start({**body, "model": None}, "r", "e", {"path": "p"})
+    span = start_span({**body, "model": None}, "r", "e", {"path": "p"})
     assert span is not None
     span.fail(error)
     (done,) = spans.get_finished_spans()
@@ -165,7 +165,7 @@ def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
 
 def test_without_a_parent(spans: InMemorySpanExporter) -> None:
     """A request that nobody traces has no span."""
-    assert trace.start({"prompt": "x"}, "r", "e", {}) is None
+    assert start_span({"prompt": "x"}, "r", "e", {}) is None
     assert spans.get_finished_spans() == ()
 
 
@@ -179,7 +179,7 @@ def test_without_the_library(spans: InMemorySpanExporter, monkeypatch: pytest.Mo
         return real(name, *arguments, **more)
 
     monkeypatch.setattr(builtins, "__import__", no_telemetry)
-    assert trace.start(body, "r", "e", {}) is None
+    assert start_span(body, "r", "e", {}) is None
     assert spans.get_finished_spans() == ()
 
 

@@ -87,14 +87,14 @@ async def tokens(of: VllmEngine, request: TokenRequest) -> list[int]:
 
 
 def test_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"no folder with config.json"):
+    with pytest.raises(ModelNotFoundError, match=r"not a folder with config.json"):
         asyncio.run(engine(str(tmp_path)).start())
 
 
 def test_adapters_are_looked_at(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match="an object of names and folders"):
         engine(adapters=["a"])
-    with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is no folder'):
+    with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is not a folder'):
         engine(adapters={"a": str(tmp_path)})
 
 
@@ -223,7 +223,7 @@ class Talk:
             (asking(sampling=Sampling(temperature=1.0, top_p=7.0)), "top_p"),
             (asking(logprobs=10**4), "logprobs"),
             (asking(guided={"regex": "("}), "regex|grammar"),
-            (asking(adapter="a"), 'no LoRA adapter "a"; known: none'),
+            (asking(adapter="a"), 'the LoRA adapter "a" is unknown; known: none'),
             (TokenRequest("wrong", [10**6], 4, Sampling()), "vocab"),
         ]
         for request, says in wrong:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models with random weights, small enough to be made for a test, with the demo model's tokenizer."""
+"""Creates models with random weights, small enough for a test, with the demo model's tokenizer."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ _SIZES = {
     "mlp.up_proj": (64, WIDTH),
     "mlp.down_proj": (WIDTH, 64),
 }
-#: Writes roles, texts, tools, calls and their results: "<user>text<answer>".
+#: Writes roles, texts, tools, calls, and their results: "<user>text<answer>".
 TEMPLATE = (
     "{% if tools %}<tools>{{ tools | tojson }}{% endif %}"
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
@@ -62,7 +62,7 @@ def _config(architecture: str, kind: str, context: int) -> dict[str, Any]:
 
 
 def weights(prefix: str, seed: int, *, has_head_norms: bool) -> dict[str, Any]:
-    """Tensors of a decoder of one layer."""
+    """Returns the tensors of a decoder with one layer."""
     random = np.random.default_rng(seed)
 
     def normal(*shape: int) -> Any:
@@ -91,13 +91,28 @@ def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Any], templa
 
 
 def llama(folder: Path, template: str | None = TEMPLATE, context: int = 512, seed: int = 0) -> Path:
-    """A model for chats and completions."""
+    """Creates a model for chats and completions."""
     tensors = weights("model.", seed, has_head_norms=False)
     return _write(folder, _config("LlamaForCausalLM", "llama", context), tensors, template)
 
 
+def phi3(folder: Path, short: int, context: int) -> Path:
+    """Creates a model whose LongRoPE changes its factors at ``short`` tokens."""
+    tensors = weights("model.", 0, has_head_norms=False)
+    for fused, parts in {
+        "self_attn.qkv_proj": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        "mlp.gate_up_proj": ["mlp.gate_proj", "mlp.up_proj"],
+    }.items():
+        names = [f"model.layers.0.{part}.weight" for part in parts]
+        tensors[f"model.layers.0.{fused}.weight"] = np.concatenate([tensors.pop(name) for name in names])
+    half = WIDTH // 2
+    scaling = {"type": "longrope", "short_factor": [1.0] * half, "long_factor": [2.0] * half}
+    lengths = {"original_max_position_embeddings": short, "rope_scaling": scaling}
+    return _write(folder, _config("Phi3ForCausalLM", "phi3", context) | lengths, tensors, TEMPLATE)
+
+
 def embedder(folder: Path, *, normalises: bool = True, context: int = 64) -> Path:
-    """A model for embeddings."""
+    """Creates a model for embeddings."""
     tensors = weights("", 1, has_head_norms=True)
     _write(folder, _config("Qwen3ForCausalLM", "qwen3", context), tensors, None)
     kinds = ["Transformer", "Pooling"] + (["Normalize"] if normalises else [])
@@ -116,7 +131,7 @@ def embedder(folder: Path, *, normalises: bool = True, context: int = 64) -> Pat
 
 
 def adapter(folder: Path, seed: int, width: int = WIDTH) -> Path:
-    """A LoRA adapter for :func:`llama`."""
+    """Creates a LoRA adapter for :func:`llama`."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     targets, rank = ["q_proj", "v_proj"], 2
@@ -142,7 +157,7 @@ def adapter(folder: Path, seed: int, width: int = WIDTH) -> Path:
 
 
 def add_begin(folder: Path) -> Path:
-    """Make the tokenizer put the token 1 before every text."""
+    """Makes the tokenizer put the token 1 before every text."""
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     begin = {"SpecialToken": {"id": "<|begin|>", "type_id": 0}}
@@ -153,11 +168,14 @@ def add_begin(folder: Path) -> Path:
         "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [1], "tokens": ["<|begin|>"]}},
     }
     path.write_text(json.dumps(tokenizer))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["add_bos_token"]  # from the demo model: it would remove the token again
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
 
 
 def _gguf_value(value: Any) -> tuple[int, bytes]:
-    """The number of a value's type in GGUF, and its bytes."""
+    """Returns the number of a value's type in GGUF, and its bytes."""
     if isinstance(value, str):
         return 8, struct.pack("<Q", len(value.encode())) + value.encode()
     if isinstance(value, float):
@@ -171,13 +189,44 @@ def _gguf_value(value: Any) -> tuple[int, bytes]:
     return 9, head + b"".join(data for _, data in items)
 
 
-def gguf(path: Path, template: str | None = TEMPLATE, context: int = 128) -> Path:
-    """The model that :func:`llama` makes, in one file of the format GGUF, version 3."""
+def gguf(
+    path: Path,
+    template: str | None = TEMPLATE,
+    context: int = 128,
+    values: dict[str, Any] | None = None,
+    tensors: dict[str, Any] | None = None,
+) -> Path:
+    """Creates the same model as :func:`llama`, in one GGUF file of version 3.
+
+    :param values: additional metadata.
+    :param tensors: additional tensors, by their names in GGUF.
+    """
+    return _write_gguf(
+        path,
+        _gguf_metadata(template, context) | (values or {}),
+        weights("model.", 0, has_head_norms=False) | (tensors or {}),
+    )
+
+
+def split_gguf(folder: Path, count: int) -> list[Path]:
+    """Creates the same model in several files."""
+    folder.mkdir(parents=True)
+    tensors = list(weights("model.", 0, has_head_norms=False).items())
+    files = []
+    for number in range(count):
+        split = {"split.no": number, "split.count": count, "split.tensors.count": len(tensors)}
+        values = _gguf_metadata(TEMPLATE, 128) if number == 0 else {"general.architecture": "llama"}
+        file = folder / f"tiny-{number + 1:05d}-of-{count:05d}.gguf"
+        files.append(_write_gguf(file, values | split, dict(tensors[number::count])))
+    return files
+
+
+def _gguf_metadata(template: str | None, context: int) -> dict[str, Any]:
     tokenizer = json.loads((demo_model_dir() / "tokenizer.json").read_text())
     vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     special = {token["id"] for token in tokenizer["added_tokens"]}
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in tokenizer["model"]["merges"]]
-    values = {
+    values: dict[str, Any] = {
         "general.architecture": "llama",
         "llama.block_count": 1,
         "llama.context_length": context,
@@ -199,6 +248,10 @@ def gguf(path: Path, template: str | None = TEMPLATE, context: int = 128) -> Pat
     }
     if template is not None:
         values["tokenizer.chat_template"] = template
+    return values
+
+
+def _write_gguf(path: Path, values: dict[str, Any], tensors: dict[str, Any]) -> Path:
     names = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",
@@ -217,13 +270,14 @@ def gguf(path: Path, template: str | None = TEMPLATE, context: int = 128) -> Pat
         for key, value in values.items()
         for kind, data in [_gguf_value(value)]
     )
-    tensors = weights("model.", 0, has_head_norms=False)
     body = b""
     for name, tensor in tensors.items():
-        bare = name.removesuffix(".weight")
-        ours = names.get(bare) or "blk.0." + names[bare.removeprefix("model.layers.0.")]
+        ours = name
+        if name.startswith("model."):
+            bare = name.removesuffix(".weight")
+            ours = (names.get(bare) or "blk.0." + names[bare.removeprefix("model.layers.0.")]) + ".weight"
         shape = tensor.shape[::-1]
-        header += _gguf_value(f"{ours}.weight")[1] + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+        header += _gguf_value(ours)[1] + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
         header += struct.pack("<IQ", 0, len(body))
         body += tensor.tobytes() + b"\0" * (-tensor.nbytes % 32)
     start = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values)) + header

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long tests wait, and how."""
+"""Defines the timeout of tests, and how they wait."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-#: Seconds after which something hangs; slow machines need some of it.
+#: Timeout in seconds, long enough for slow machines: what takes longer is considered hung.
 patience = 100
 
 T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], failure: Callable[[], str] = lambda: "it never became true") -> T:
-    """Ask until the answer is true, and give it; what ``failure`` says when that does not come."""
+    """Polls until the condition is true, and returns its value. After the timeout, raises the text of
+    ``failure``.
+    """
     end = time.monotonic() + patience
     while not (value := condition()):
         if time.monotonic() >= end:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An HTTP server that does, byte for byte, what a test says: also what no good server does."""
+"""An HTTP server whose behavior a test controls byte for byte, to do even what correct servers never do."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ Reply = Callable[["Call"], Awaitable[None]]
 
 
 class Call:
-    """One request that came in, and the answer to it."""
+    """A received request, and the methods to answer it."""
 
     def __init__(
         self, method: str, path: str, headers: dict[str, str], body: Any, reader: Any, writer: Any
@@ -25,43 +25,43 @@ class Call:
         self._writer: asyncio.StreamWriter = writer
 
     async def whole(self, status: int, body: Any, kind: str = "application/json", **headers: str) -> None:
-        """Send a whole answer."""
+        """Sends a complete answer."""
         content = (body if isinstance(body, str) else json.dumps(body)).encode()
         lines = [f"HTTP/1.1 {status} Whatever", f"content-type: {kind}", f"content-length: {len(content)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         await self.send("\r\n".join([*lines, "", ""]).encode() + content)
 
     async def begin(self, kind: str = "text/event-stream") -> None:
-        """Begin a stream."""
+        """Begins a stream."""
         await self.send(
             f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
         )
 
     async def bit(self, content: bytes) -> None:
-        """Send some bytes of a stream."""
+        """Sends some bytes of a stream."""
         await self.send(f"{len(content):x}\r\n".encode() + content + b"\r\n")
 
     async def events(self, *events: Any) -> None:
-        """Send events."""
+        """Sends events."""
         for event in events:
             text = event if isinstance(event, str) else json.dumps(event)
             await self.bit(f"data: {text}\n\n".encode())
 
     async def end(self) -> None:
-        """End a stream as it should end."""
+        """Ends a stream properly."""
         await self.send(b"0\r\n\r\n")
 
     async def send(self, content: bytes) -> None:
-        """Send bytes as they are."""
+        """Sends bytes unchanged."""
         self._writer.write(content)
         await self._writer.drain()
 
     async def gone(self) -> None:
-        """Wait until the client has closed the connection."""
+        """Waits until the client has closed the connection."""
         assert await asyncio.wait_for(self._reader.read(1), patience) == b""
 
     def hang_up(self, reset: bool = False) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         if reset:
             sock = self._writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -69,18 +69,20 @@ class Call:
 
 
 class Wire:
-    """The server, on a port of its own of the loopback, in a thread of its own."""
+    """The server, on its own port of the loopback interface, in its own thread."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        """What came in, but for questions for models."""
+        """The received requests, except those for the list of models."""
         self.models: Any = {"object": "list", "data": [{"id": "m", "max_model_len": 64}]}
-        """What those are answered with; None: HTTP 404."""
+        """The answer to requests for the list of models; None: HTTP 404."""
+        self.at_models: Reply | None = None
+        """Handles requests for the list of models instead of ``models``, if set."""
         self.replies: list[Reply] = []
-        """What to do with each call; the last one goes on."""
+        """Handlers of the calls, in order; the last one handles all further calls."""
         self.connections = 0
         self.failures: list[BaseException] = []
-        """Assertions of replies that failed."""
+        """Exceptions raised by the handlers, such as failed assertions."""
         self._loop = asyncio.new_event_loop()
         self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port = self._server.sockets[0].getsockname()[1]
@@ -89,11 +91,11 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """What the engine's ``base_url`` should be."""
+        """The value for the engine's ``base_url``."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def close(self) -> None:
-        """Stop serving; a reply that failed fails the test."""
+        """Stops serving. Fails the test if a handler failed."""
 
         async def stop() -> None:
             self._server.close()
@@ -117,6 +119,9 @@ class Wire:
                 headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
                 text = await reader.readexactly(int(headers.get("content-length", 0)))
                 call = Call(method, path, headers, json.loads(text) if text else None, reader, writer)
+                if path.endswith("/models") and self.at_models is not None:
+                    await self.at_models(call)
+                    return
                 if path.endswith("/models"):
                     await call.whole(404 if self.models is None else 200, self.models or "page not found")
                     continue
@@ -124,7 +129,7 @@ class Wire:
                 reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
                 await reply(call)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone
+            pass  # the client has disconnected
         except Exception as error:
             self.failures.append(error)
         finally:

@@ -27,6 +27,8 @@ int main(void) {
     sem_t done;
     sem_init(&done, 0, 0);
     dynamo_runtime_t *runtime = dynamo_runtime_create("{\"engine\": \"echo\"}");
+    if (runtime == NULL)
+        return fprintf(stderr, "%s\n", dynamo_last_error()), 1;
     dynamo_request_t *request = dynamo_request_create("{\"prompt\": \"one two three\"}");
     /* begin send */
     if (dynamo_request_set_callback(request, receive, &done, release) != DYNAMO_OK ||

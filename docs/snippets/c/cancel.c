@@ -7,6 +7,8 @@ int main(void) {
     dynamo_runtime_t *runtime = dynamo_runtime_create(
         "{\"engine\": \"scripted\","
         " \"options\": {\"script\": [{\"text\": \"wait\"}, {\"stall\": true}]}}");
+    if (runtime == NULL)
+        return fprintf(stderr, "%s\n", dynamo_last_error()), 1;
     dynamo_request_t *request = dynamo_request_create("{\"prompt\": \"?\"}");
     dynamo_request_send(runtime, request);
     /* begin */

@@ -6,6 +6,8 @@ int main(void) {
     /* An engine that never answers. */
     dynamo_runtime_t *runtime = dynamo_runtime_create(
         "{\"engine\": \"scripted\", \"options\": {\"script\": [{\"stall\": true}]}}");
+    if (runtime == NULL)
+        return fprintf(stderr, "%s\n", dynamo_last_error()), 1;
     dynamo_request_t *request = dynamo_request_create("{\"prompt\": \"?\"}");
     /* begin */
     dynamo_request_set_deadlines(request, 50, 2000); /* first token within 50 ms, all in 2 s */

@@ -2,22 +2,30 @@
 #include <dynamo_llm.h>
 #include <stdio.h>
 
+static int fail(void) {
+    fprintf(stderr, "%s: %s\n", dynamo_status_name(dynamo_last_status()), dynamo_last_error());
+    return 1;
+}
+
 int main(void) {
+    /* begin */
     dynamo_runtime_t *runtime = dynamo_runtime_create("{}");
+    if (runtime == NULL)
+        return fail();
     dynamo_request_t *request = dynamo_request_create(
         "{\"messages\": [{\"role\": \"user\", \"content\": \"What is a KV cache?\"}]}");
-    dynamo_request_send(runtime, request);
+    if (request == NULL || dynamo_request_send(runtime, request) != DYNAMO_OK)
+        return fail();
     dynamo_response_t *response;
     while ((response = dynamo_request_recv(request)) != NULL) {
         fputs(dynamo_response_text(response, NULL), stdout);
         fflush(stdout);
         dynamo_free(response);
     }
-    int32_t status = dynamo_last_status();
-    if (status != DYNAMO_END)
-        fprintf(stderr, "%s: %s\n", dynamo_status_name(status), dynamo_last_error());
+    /* end */
+    int result = dynamo_last_status() == DYNAMO_END ? 0 : fail();
     dynamo_request_destroy(request);
     dynamo_runtime_destroy(runtime);
     puts("");
-    return status == DYNAMO_END ? 0 : 1;
+    return result;
 }

@@ -30,6 +30,8 @@ int main(void) {
     sem_t ready;
     sem_init(&ready, 0, 0);
     dynamo_runtime_t *runtime = dynamo_runtime_create("{\"engine\": \"echo\"}");
+    if (runtime == NULL)
+        return fprintf(stderr, "%s\n", dynamo_last_error()), 1;
     dynamo_request_t *request = dynamo_request_create("{\"prompt\": \"one two three\"}");
     dynamo_request_send(runtime, request);
     int32_t status = receive(request, &ready);

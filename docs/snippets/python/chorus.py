@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 
-from dynamo_llm.runtime.sink import push_step
+from dynamo_llm.runtime.sink import push_many
 
 
 class Chorus:
@@ -38,7 +38,7 @@ class Chorus:
                     del self.rows[sink]
                     sink.finish("stop")
                 rows = list(self.rows.items())
-            full = push_step(
+            full = push_many(
                 [sink for sink, _ in rows],
                 [words[0][0] for _, words in rows],
                 [words[0][1].upper() + "! " for _, words in rows],

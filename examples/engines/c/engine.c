@@ -1,6 +1,6 @@
-/* An engine with a thread of its own that goes in steps: continuous batching. In each step every running sequence gets
- * one token, or a part of its prompt is read; then the tokens of the whole step are pushed at once. A new request joins
- * the next step, one that ended makes room at once, and one whose reader is slow sits steps out. */
+/* A step-level engine with its own thread: continuous batching. Each step generates one token for every running
+ * sequence, or reads a part of its prompt, and then pushes all tokens of the step at once. A new request joins the next
+ * step, a finished one frees its slot immediately, and one whose reader is slow skips steps. */
 #include "engine.h"
 
 #include <pthread.h>
@@ -13,18 +13,18 @@
 #include "../babble.h"
 #include "../json.h"
 
-/* One request. It belongs to the list that it is in; what the step thread has in `running` is freed by that thread
- * alone, so it can work on it without the lock. */
+/* One request, owned by the list that contains it. Only the step thread frees sequences in `running`, so it can use
+ * them without the lock. */
 typedef struct sequence {
-    struct sequence *next; /* waiting only */
+    struct sequence *next; /* used only in `waiting` */
     dynamo_stream_t *stream;
     babble_t answer;
-    size_t prompt_left; /* tokens of the prompt that were not read yet */
-    int has_chunk;      /* a token that the stream has not taken */
-    /* With the lock: */
+    size_t prompt_left; /* prompt tokens that are not read yet */
+    int has_chunk;      /* the stream has not accepted the last token yet */
+    /* The following require the lock. */
     int is_cancelled;
-    int is_full;   /* the stream gave DYNAMO_PENDING */
-    int has_space; /* and told since then that it has room */
+    int is_full;   /* the last push returned DYNAMO_PENDING */
+    int has_space; /* space() was called since then */
 } sequence;
 
 typedef struct engine {
@@ -39,17 +39,17 @@ typedef struct engine {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    /* With the lock: */
+    /* The following require the lock. */
     int is_stopping;
-    sequence *waiting;      /* the first one */
-    sequence **waiting_end; /* where the next one is put */
+    sequence *waiting;      /* first element */
+    sequence **waiting_end; /* where the next element is linked */
     sequence *running[most_running];
     size_t running_count;
 } engine;
 
 /* ---------------------------------------------------------------------------------- sequences */
 
-/* Ends the stream and the sequence. The library may call back from here, so the lock is not held. */
+/* Ends the stream and frees the sequence. The caller must not hold the lock: the library may call back from here. */
 static void end_sequence(sequence *which) {
     const dynamo_usage_t usage = babble_usage(&which->answer);
     dynamo_stream_finish(which->stream, which->answer.finish, &usage);
@@ -59,7 +59,7 @@ static void end_sequence(sequence *which) {
 
 /* -------------------------------------------------------------------------------- the step loop */
 
-/* Whether a step would do something for it. With the lock. */
+/* Returns whether a step would advance the sequence. Requires the lock. */
 static int can_go_on(const sequence *which) {
     return which->is_cancelled || !which->is_full || which->has_space;
 }
@@ -73,7 +73,7 @@ static int has_work(const engine *self) {
     return 0;
 }
 
-/* Takes those that wait into the batch. With the lock. */
+/* Moves waiting sequences to `running`, up to the limit. Requires the lock. */
 static void admit(engine *self) {
     while (self->waiting != NULL && self->running_count < self->max_running) {
         sequence *first = self->waiting;
@@ -84,7 +84,7 @@ static void admit(engine *self) {
     }
 }
 
-/* Takes those out of `running` whose caller has gone. With the lock. Gives the number of them. */
+/* Removes cancelled sequences from `running` and returns their number. Requires the lock. */
 static size_t take_cancelled(engine *self, sequence **cancelled) {
     size_t count = 0;
     size_t kept = 0;
@@ -105,7 +105,7 @@ static size_t choose_batch(engine *self, sequence **batch) {
         sequence *which = self->running[i];
         if (which->is_full && !which->has_space)
             continue;
-        which->is_full = which->has_space = 0; /* before the push, so that no space() is missed */
+        which->is_full = which->has_space = 0; /* before the push: no space() is lost */
         batch[count++] = which;
     }
     return count;
@@ -153,7 +153,7 @@ static size_t commit(engine *self, const dynamo_push_t *pushes, size_t count, se
     for (size_t i = 0; i < count; ++i) {
         sequence *which = pushed[i];
         if (pushes[i].status == DYNAMO_PENDING) {
-            which->is_full = 1; /* space() may have come already */
+            which->is_full = 1; /* space() may have been called already */
             continue;
         }
         which->has_chunk = 0;
@@ -295,7 +295,7 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *req
         return dynamo_engine_error(DYNAMO_ERROR_OUT_OF_MEMORY, "no memory for a sequence", NULL);
     const int32_t status =
         babble_read(&which->answer, request_json, self->gives_tokens, self->context_length);
-    if (status != DYNAMO_OK) { /* the request was not taken: its stream is not ours */
+    if (status != DYNAMO_OK) { /* request rejected: its stream is not ours */
         babble_free(&which->answer);
         free(which);
         return status;
@@ -346,7 +346,7 @@ static const char *describe(void *instance) {
     return ((engine *)instance)->description;
 }
 
-/* No request is in flight, so there is no sequence any more. */
+/* No request is in flight when stop() is called, so no sequences are left. */
 static void stop(void *instance) {
     engine *self = instance;
     pthread_mutex_lock(&self->mutex);

@@ -1,10 +1,10 @@
-/* An engine of the program's own, in C, answers 64 requests at once; no Python is in the process.
+/* A custom engine in C answers 64 requests at once, without Python in the process.
  *
  *     gcc -o main main.c engine.c ../babble.c ../json.c -pthread $(dynamo-llm config --cflags --libs)
  *     DYNAMO_LLM_PYTHON=none ./main
  *
- * Prints a few answers, and how large the engine's steps were. One thread reads them all: a request that has
- * something to receive says so with dynamo_request_notify(). */
+  * Prints a few answers and the sizes of the engine's steps. One thread reads all answers: dynamo_request_notify()
+ * reports which requests have something to receive. */
 #include <dynamo_llm.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ typedef struct question_t {
     size_t length;
 } question_t;
 
-/* Those that have something to receive. */
+/* Requests that have something to receive. */
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -62,7 +62,7 @@ static int ask(dynamo_runtime_t *runtime, question_t *question, int number) {
            dynamo_request_notify(question->request, on_ready, question) == DYNAMO_OK;
 }
 
-/* Takes what has come. DYNAMO_PENDING: more will follow, else how the answer ended. */
+/* Receives the available responses. Returns DYNAMO_PENDING if more will follow, otherwise the terminal event. */
 static int32_t receive(question_t *question) {
     dynamo_response_t *response;
     int32_t status;
@@ -108,7 +108,7 @@ int main(void) {
         dynamo_request_destroy(questions[i].request);
     if (dynamo_runtime_shutdown(runtime, -1) != DYNAMO_OK)
         return fail(dynamo_last_error());
-    dynamo_runtime_destroy(runtime); /* the engine has stopped, so its report is whole */
+    dynamo_runtime_destroy(runtime); /* stops the engine, which completes its report */
     unsigned long tokens = 0;
     size_t largest = 0;
     for (size_t size = 1; size <= most_running; ++size) {

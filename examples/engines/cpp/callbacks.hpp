@@ -1,5 +1,5 @@
-// An engine as a class: turns a class into the struct of callbacks that dynamo_llm/engine.h wants, exceptions into
-// errors, and streams into objects that end.
+// Lets a class implement an engine: turns the class into the struct of callbacks that dynamo_llm/engine.h requires,
+// exceptions into errors, and streams into objects that always end.
 #ifndef CALLBACKS_HPP
 #define CALLBACKS_HPP
 
@@ -13,13 +13,13 @@
 #include <string>
 #include <utility>
 
-// An error with its status; what else an engine throws is DYNAMO_ERROR_ENGINE_FAILED.
+// An error with a status. Any other exception of an engine becomes DYNAMO_ERROR_ENGINE_FAILED.
 class Failure : public std::runtime_error {
   public:
     Failure(std::int32_t status, const std::string &message)
         : std::runtime_error(message), status_(status) {}
 
-    // The error of this thread's latest C call.
+    // Returns the error of the last C call in this thread.
     static Failure last() { return {dynamo_last_status(), dynamo_last_error()}; }
 
     std::int32_t status() const noexcept { return status_; }
@@ -57,7 +57,7 @@ class Stream {
     dynamo_stream_t *handle_;
 };
 
-// Runs a function of the engine; what it throws must not pass through C.
+// Runs a function of the engine and converts exceptions to a status, since they must not propagate through C.
 template <class Function>
 std::int32_t guarded(Function &&function) noexcept {
     try {

@@ -1,6 +1,6 @@
-// An engine with a thread of its own that goes in steps: continuous batching. In each step every running sequence gets
-// one token, or a part of its prompt is read; then the tokens of the whole step are pushed at once. A new request
-// joins the next step, one that ended makes room at once, and one whose reader is slow sits steps out.
+// A step-level engine with its own thread: continuous batching. Each step generates one token for every running
+// sequence, or reads a part of its prompt, and then pushes all tokens of the step at once. A new request joins the next
+// step, a finished one frees its slot immediately, and one whose reader is slow skips steps.
 #ifndef ENGINE_HPP
 #define ENGINE_HPP
 
@@ -19,10 +19,10 @@
 #include "../json.h"
 #include "callbacks.hpp"
 
-// What an instance has done, for whoever looks after it stopped.
+// Statistics of an instance, complete after it has stopped.
 struct Report {
     unsigned long steps = 0;
-    std::vector<unsigned long> of_size;  // steps with so many tokens, each of another sequence
+    std::vector<unsigned long> of_size;  // of_size[n]: number of steps with n tokens
 };
 
 class StepEngine {
@@ -35,7 +35,7 @@ class StepEngine {
     }
     StepEngine(const StepEngine &) = delete;
     StepEngine &operator=(const StepEngine &) = delete;
-    // No request is in flight, so there is no sequence any more.
+    // No request is in flight when the engine stops, so no sequences are left.
     ~StepEngine() {
         {
             const std::lock_guard lock(mutex_);
@@ -53,11 +53,11 @@ class StepEngine {
         sequence->prompt_left = sequence->answer.prompt_tokens;
         const std::lock_guard lock(mutex_);
         waiting_.push_back(std::move(sequence));
-        waiting_.back()->stream = Stream(stream);  // nothing throws any more, so it is taken
+        waiting_.back()->stream = Stream(stream);  // accepts it: nothing below throws
         changed_.notify_one();
     }
 
-    // A sequence that runs is ended by the step thread, before its next step; one that waits, here.
+    // The step thread ends a running sequence before its next step; a waiting sequence is ended here.
     void cancel(dynamo_stream_t *stream) noexcept {
         std::unique_ptr<Sequence> out;
         {
@@ -89,7 +89,7 @@ class StepEngine {
     const char *describe() const noexcept { return description_.c_str(); }
 
   private:
-    // One request. What runs is used, without the lock, and freed by the step thread alone.
+    // One request. Only the step thread uses and frees running sequences, so it needs no lock for that.
     struct Sequence {
         Sequence() = default;
         Sequence(const Sequence &) = delete;
@@ -100,12 +100,12 @@ class StepEngine {
 
         Stream stream{nullptr};
         babble_t answer{};
-        std::size_t prompt_left = 0;  // tokens of the prompt that were not read yet
-        bool has_chunk = false;       // a token that the stream has not taken
-        // With the lock:
+        std::size_t prompt_left = 0;  // prompt tokens that are not read yet
+        bool has_chunk = false;       // the stream has not accepted the last token yet
+        // The following require the lock.
         bool is_cancelled = false;
-        bool is_full = false;    // the stream gave DYNAMO_PENDING
-        bool has_space = false;  // and told since then that it has room
+        bool is_full = false;    // the last push returned DYNAMO_PENDING
+        bool has_space = false;  // space() was called since then
     };
     using Sequences = std::deque<std::unique_ptr<Sequence>>;
 
@@ -158,7 +158,7 @@ class StepEngine {
 
     // ------------------------------------------------------------------------------ the step loop
 
-    // With the lock.
+    // Requires the lock.
     bool has_work() const {
         return (!waiting_.empty() && running_.size() < max_running_) ||
                std::any_of(running_.begin(), running_.end(), [](const auto &one) {
@@ -176,7 +176,7 @@ class StepEngine {
             Sequences ended = take_out([](const Sequence &one) { return one.is_cancelled; });
             choose_batch();
             lock.unlock();
-            end(ended);  // without the lock: the library may call back
+            end(ended);  // not under the lock: the library may call back
             compute();
             dynamo_stream_push_many(pushes_.data(), pushes_.size(), sizeof pushes_[0]);
             lock.lock();
@@ -187,7 +187,7 @@ class StepEngine {
         }
     }
 
-    // With the lock.
+    // Requires the lock.
     template <class Predicate>
     Sequences take_out(Predicate predicate) {
         Sequences out;
@@ -207,7 +207,7 @@ class StepEngine {
         sequences.clear();
     }
 
-    // Those that get a token, or read their prompt, in this step. With the lock.
+    // Chooses the sequences that get a token, or read their prompt, in this step. Requires the lock.
     void choose_batch() {
         while (!waiting_.empty() && running_.size() < max_running_) {
             running_.push_back(std::move(waiting_.front()));
@@ -216,13 +216,13 @@ class StepEngine {
         batch_.clear();
         for (const auto &one : running_) {
             if (!one->is_full || one->has_space) {
-                one->is_full = one->has_space = false;  // before the push: no space() is missed
+                one->is_full = one->has_space = false;  // before the push: no space() is lost
                 batch_.push_back(one.get());
             }
         }
     }
 
-    // The model's work: the longest part of a step, without the lock.
+    // Does the model's work, the longest part of a step. Runs without the lock.
     void compute() {
         std::size_t budget = prefill_tokens_;
         pushed_.clear();
@@ -250,7 +250,7 @@ class StepEngine {
         }
     }
 
-    // What came of the pushes; gives those that have ended. With the lock.
+    // Records the results of the pushes and returns the sequences that have ended. Requires the lock.
     Sequences commit() {
         if (report_ != nullptr && !pushes_.empty()) {
             ++report_->steps;
@@ -260,7 +260,7 @@ class StepEngine {
         std::vector<const Sequence *> ended;
         for (std::size_t i = 0; i < pushes_.size(); ++i) {
             if (pushes_[i].status == DYNAMO_PENDING) {
-                pushed_[i]->is_full = true;  // space() may have come already
+                pushed_[i]->is_full = true;  // space() may have been called already
                 continue;
             }
             pushed_[i]->has_chunk = false;
@@ -281,7 +281,7 @@ class StepEngine {
     Report *const report_;
     std::string description_;
 
-    // Of the step thread alone; kept, so that a step allocates nothing.
+    // Used only by the step thread. Members, so that a step does not allocate.
     std::vector<Sequence *> batch_;
     std::vector<Sequence *> pushed_;
     std::vector<dynamo_chunk_t> chunks_;
@@ -289,7 +289,7 @@ class StepEngine {
 
     std::mutex mutex_;
     std::condition_variable changed_;
-    bool is_stopping_ = false;  // with the lock, as what follows
+    bool is_stopping_ = false;  // requires the lock, as do all members below
     Sequences waiting_;
     Sequences running_;
     std::thread thread_;

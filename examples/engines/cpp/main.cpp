@@ -1,10 +1,10 @@
-// An engine of the program's own, in C++, answers 64 requests at once; no Python is in the process.
+// A custom engine in C++ answers 64 requests at once, without Python in the process.
 //
 //     gcc -c ../babble.c ../json.c $(dynamo-llm config --cflags)
 //     g++ -std=c++17 -o main main.cpp babble.o json.o -pthread $(dynamo-llm config --cflags --libs)
 //     DYNAMO_LLM_PYTHON=none ./main
 //
-// Prints a few answers, and how large the engine's steps were. The answers come to callbacks.
+// Prints a few answers and the sizes of the engine's steps. Callbacks receive the answers.
 #include <array>
 #include <condition_variable>
 #include <dynamo_llm.hpp>
@@ -17,7 +17,7 @@
 
 constexpr int request_count = 64;
 
-// The answers so far; the library's callback thread writes, main() waits for the last.
+// The answers so far. The library's callback thread adds to them; main() waits for the last one.
 class Answers {
   public:
     void add(std::size_t number, dynamo_llm::Received received) {
@@ -31,7 +31,7 @@ class Answers {
             changed_.notify_all();
         }
     }
-    // How many have failed.
+    // Waits for all answers and returns the number of failed ones.
     int wait() {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [this] { return left_ == 0; });
@@ -68,7 +68,7 @@ static int run() {
     for (std::size_t i = 0; i < 3; ++i) {
         std::cout << i + 1 << ":" << answers[i] << "\n";
     }
-    runtime.shutdown(dynamo_llm::forever);  // the engine has stopped, so its report is whole
+    runtime.shutdown(dynamo_llm::forever);  // stops the engine, which completes its report
     unsigned long tokens = 0;
     for (std::size_t size = 1; size < report.of_size.size(); ++size) {
         tokens += size * report.of_size[size];

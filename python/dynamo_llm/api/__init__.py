@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs in Python call; everything here is on :mod:`dynamo_llm` itself."""
+"""The Python API. :mod:`dynamo_llm` exports all of it."""

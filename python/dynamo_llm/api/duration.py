@@ -1,23 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seconds of Python, milliseconds of C."""
+"""Converts durations: Python has seconds, the C library milliseconds."""
 
 import math
 
 from dynamo_llm.errors import InvalidArgumentError
 
-#: "For ever" or "none" in C.
+#: No time limit, in C.
 FOREVER = -1
+
+#: Seconds; a longer duration counts as no limit.
+_longest = 1e12
 
 
 def milliseconds(seconds: float | None, name: str) -> int:
-    """Whole milliseconds, rounded up: a wait is never shorter than asked for.
+    """Converts seconds to whole milliseconds, rounded up so that no wait is shorter than requested.
 
-    :param seconds: at least 0; None or infinity for ever.
-    :param name: what the error calls it.
-    :raises InvalidArgumentError: negative, or not a number.
+    :param seconds: at least 0; None or infinity for no limit.
+    :param name: the argument's name, for the error.
+    :returns: milliseconds, or :data:`FOREVER`.
+    :raises InvalidArgumentError: ``seconds`` is negative or not a number.
     """
-    if seconds is None or seconds == math.inf:
+    if seconds is None:
         return FOREVER
-    if not seconds >= 0:
-        raise InvalidArgumentError(f"{name} must be a number of seconds from 0 on, or None, not {seconds}")
-    return min(math.ceil(seconds * 1000), 2**62)
+    try:
+        limit = math.nan if isinstance(seconds, (bool, str, bytes)) else float(seconds)
+    except OverflowError:  # an integer beyond the range of float
+        limit = math.inf if seconds > 0 else math.nan
+    except (TypeError, ValueError):
+        limit = math.nan
+    if not limit >= 0:
+        raise InvalidArgumentError(
+            f"{name} must be None or a number of seconds, 0 or more, not {seconds!r:.100}"
+        )
+    return FOREVER if limit > _longest else math.ceil(limit * 1000)

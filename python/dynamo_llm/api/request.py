@@ -2,7 +2,6 @@
 """A request and its stream of responses."""
 
 import asyncio
-import json
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from dynamo_llm import _core
 from dynamo_llm._core import STATUSES, Response, Timing
 from dynamo_llm.api.duration import FOREVER, milliseconds
+from dynamo_llm.api.json_text import json_text
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Request[Any]")
@@ -25,14 +25,14 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
 
 
 class Request(Generic[Result]):
-    """One run, from its body to its end. :class:`dynamo_llm.Runtime` makes and sends it.
+    """A request that was sent, and its stream of responses. Methods of :class:`dynamo_llm.Runtime` create it.
 
-    Take the answer as it comes, with ``for response in request`` or ``async for response in request``, or
-    as a whole, with ``request.result()`` or ``await request``. Both ways raise the error that ends the
-    request: what came before it was given first.
+    To stream the answer, iterate: ``for response in request`` or ``async for response in request``. To get
+    it as a whole, call ``request.result()`` or ``await request``. Either way, an error that ends the request
+    is raised after all responses that came before it.
 
-    A request may be used from several threads and tasks at once; each response goes to one of them. It
-    is cancelled when it is dropped, or at the end of a ``with request:``.
+    Thread-safe: several threads and tasks may read one request; each response goes to one of them. The
+    request is cancelled at the end of a ``with request:`` block and when the object is garbage-collected.
     """
 
     def __init__(
@@ -54,40 +54,40 @@ class Request(Generic[Result]):
 
     @staticmethod
     def _make(body: Any) -> _core.Request:
-        return _core.Request(json.dumps(body))
+        return _core.Request(json_text(body))
 
     @property
     def body(self) -> Any:
-        """OpenAI's body, or the data, as it was sent."""
+        """The OpenAI body, or the payload of a raw request, as it was passed in."""
         return self._body
 
     @property
     def id(self) -> str:
-        """``req-`` and 16 hexadecimal digits, unique in this process: what logs and errors carry."""
+        """``req-`` and 16 hexadecimal digits, unique in this process. Logs and errors carry it."""
         return self._core.id
 
     @property
     def status(self) -> int:
-        """2 (``DYNAMO_PENDING``) before the end, then 1 (``DYNAMO_END``) or the error's status.
+        """2 (``DYNAMO_PENDING``) until the request ends, then 1 (``DYNAMO_END``) or the error's status.
 
-        Whether or not everything was received.
+        It does not depend on how much of the answer was received.
         """
         return self._core.status
 
     @property
     def timing(self) -> Timing:
-        """When what happened to it, in seconds since it was sent, so far; None before it was sent."""
+        """Timestamps of the request so far, in seconds since it was sent; None for what has not happened."""
         return self._core.timing
 
     def receive(self, timeout: float | None = None) -> Response | None:
-        """Wait for more of the answer: everything that has come since the last call.
+        """Waits for more of the answer and returns everything that has come since the last call.
 
-        Blocks without the GIL. In the main thread Ctrl-C cancels the request.
+        Blocks, without holding the GIL. In the main thread Ctrl-C cancels the request.
 
-        :param timeout: seconds to wait at most; None for ever, 0 for what is there already.
-        :returns: None after the end, as often as it is called.
-        :raises TimeoutError: nothing came in that time; the request goes on.
-        :raises DynamoError: what ended the request.
+        :param timeout: seconds to wait at most; None for no limit, 0 to return only what has come already.
+        :returns: the response; None after the end, however often it is called.
+        :raises TimeoutError: nothing came within the timeout. The request continues.
+        :raises DynamoError: the error that ended the request.
         """
         wait = milliseconds(timeout, "timeout")
         try:
@@ -96,7 +96,7 @@ class Request(Generic[Result]):
             self.cancel()
             raise
         if status not in (_OK, _END):
-            raise TimeoutError(f"nothing of the answer came in {timeout} seconds")
+            raise TimeoutError(f"no response came within {timeout} seconds")
         return response
 
     def __iter__(self: Self) -> Self:
@@ -121,10 +121,10 @@ class Request(Generic[Result]):
             await self._readable()
 
     async def _readable(self) -> None:
-        """Wait, on the caller's loop, until there is something to receive."""
+        """Waits, on the caller's event loop, until there is something to receive."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        # A loop calls one function for a descriptor; several tasks may wait.
+        # An event loop takes one callback per descriptor, but several tasks may wait.
         waiters = self._waiters.setdefault(loop, [])
         if not waiters:
             loop.add_reader(self.fileno(), _wake, waiters)
@@ -138,9 +138,10 @@ class Request(Generic[Result]):
                 del self._waiters[loop]
 
     def result(self) -> Result:
-        """The whole answer, or what is left of it; again the same. Blocks as :meth:`receive` does.
+        """Waits for the end and returns the whole answer, or what has not been received yet. Blocks without
+        holding the GIL. Later calls return the same object.
 
-        :raises DynamoError: what ended the request.
+        :raises DynamoError: the error that ended the request.
         """
         if self._whole is None:
             self._whole = self._result_of(list(self))
@@ -151,25 +152,26 @@ class Request(Generic[Result]):
             try:
                 self._whole = self._result_of([response async for response in self])
             except asyncio.CancelledError:
-                self.cancel()  # what it had taken is lost
+                self.cancel()  # the responses read so far are lost: the request is of no use any more
                 raise
         return self._whole
 
     def __await__(self) -> Generator[Any, None, Result]:
-        """``await request``: :meth:`result`, without blocking the loop; cancelled, it cancels the request."""
+        """``await request`` returns :meth:`result` without blocking the event loop. Cancelling the awaiting
+        task cancels the request.
+        """
         return self._result().__await__()
 
     def cancel(self) -> None:
-        """End the request, from any thread, at any time, also again; does not wait.
+        """Cancels the request. Thread-safe; does not block; further calls do nothing.
 
-        Who waits for it, and who asks later, gets :class:`dynamo_llm.CancelledError`, after what had come.
+        Readers get the responses that came before, then :class:`dynamo_llm.CancelledError`.
         """
         self._core.cancel()
 
     def fileno(self) -> int:
-        """A descriptor that is readable while there is something to receive, for ``select`` and event loops.
-
-        It lives as long as the request. Only wait on it.
+        """Returns a descriptor that is readable while there is something to receive, for ``select`` and event
+        loops. The request owns it: only wait on it; do not read or close it.
         """
         return self._core.fileno()
 
@@ -187,12 +189,12 @@ class Request(Generic[Result]):
 
 
 class DataRequest(Request[list[Any]]):
-    """A :class:`Request` of data in place of an OpenAI body: bytes, or what JSON has. Its responses have
-    ``items``, and its result is the list of all of them.
+    """A raw request: its body is a payload, bytes or a JSON value, in place of an OpenAI body. Its responses
+    have ``items``, and its result is the list of all items.
     """
 
     @staticmethod
     def _make(body: Any) -> _core.Request:
         if isinstance(body, (bytes, bytearray, memoryview)):
             return _core.Request.of_data(bytes(body), is_json=False)
-        return _core.Request.of_data(json.dumps(body, allow_nan=False).encode(), is_json=True)
+        return _core.Request.of_data(json_text(body).encode(), is_json=True)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole answers."""
+"""Whole answers, assembled from streamed responses."""
 
 import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dynamo_llm._core import Response, Timing, Usage
@@ -12,17 +13,17 @@ from dynamo_llm._core import Response, Timing, Usage
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call of a tool, which the model asks for."""
+    """A tool call that the model requests."""
 
     id: str
-    """What the message with its result gives as ``tool_call_id``."""
+    """Goes into ``tool_call_id`` of the message with the tool's result."""
     name: str
-    """The tool's name."""
+    """Name of the tool."""
     arguments: str
-    """Its arguments as the model wrote them: JSON, unless the answer ended too early."""
+    """Arguments as the model wrote them: JSON, unless the answer was cut off."""
 
     def json(self) -> dict[str, Any]:
-        """OpenAI's object, as a message with ``tool_calls`` has it."""
+        """Returns OpenAI's object, as in ``tool_calls`` of a message."""
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "type": "function", "function": function}
 
@@ -32,26 +33,26 @@ class Choice:
     """One of the answers to a request."""
 
     index: int
-    """Its number, from 0."""
+    """Number of the choice, from 0."""
     text: str = ""
     """The whole text."""
     token_ids: list[int] = field(default_factory=list)
-    """All token ids; empty if the engine gives none."""
+    """All token ids; empty if the engine does not report them."""
     finish_reason: str | None = None
-    """Why it ended: ``stop``, ``length``, ``tool_calls``, ``content_filter``."""
+    """Why the choice ended: ``stop``, ``length``, ``tool_calls``, ``content_filter``."""
 
 
 class Completion:
-    """The whole answer to a chat or a completion, put together from its responses.
+    """The whole answer to a chat or completion request.
 
-    :param responses: all of them, in order.
+    :param responses: all responses of the request, in order.
     """
 
     def __init__(self, responses: Sequence[Response]) -> None:
         self._responses = responses
         choices: dict[int, Choice] = {}
         self.usage: Usage | None = None
-        """Token counts of the request, if the engine counts."""
+        """Token counts of the request; None if the engine does not report them."""
         for response in responses:
             choice = choices.setdefault(response.index, Choice(response.index))
             choice.text += response.text
@@ -59,28 +60,37 @@ class Completion:
             choice.finish_reason = response.finish_reason or choice.finish_reason
             self.usage = response.usage or self.usage
         self.timing: Timing | None = responses[-1].timing if responses else None
-        """When what happened to the request."""
-        self.choices: list[Choice] = [choices[index] for index in sorted(choices)] or [Choice(0)]
-        """The answers, as many as the request's ``n``."""
+        """Timestamps of the request; None without a response."""
+        self._choices = [choices[index] for index in sorted(choices)] or [Choice(0)]
+
+    @cached_property
+    def choices(self) -> list[Choice]:
+        """All choices, as many as the request's ``n``."""
+        if len(self._responses) != 1:
+            return self._choices
+        # With "stream": false one response carries all choices; the first is parsed, the others are in its
+        # JSON.
+        others = self._responses[0].json().get("choices", ())[1:]
+        return self._choices + [_choice_of(other) for other in others]
 
     @property
     def text(self) -> str:
         """Text of the first choice."""
-        return self.choices[0].text
+        return self._choices[0].text
 
     @property
     def token_ids(self) -> list[int]:
-        """Token ids of the first choice; empty if the engine gives none."""
-        return self.choices[0].token_ids
+        """Token ids of the first choice; empty if the engine does not report them."""
+        return self._choices[0].token_ids
 
     @property
     def finish_reason(self) -> str | None:
         """Why the first choice ended."""
-        return self.choices[0].finish_reason
+        return self._choices[0].finish_reason
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """Calls of tools that the first choice asks for."""
+        """Tool calls of the first choice."""
         return [
             ToolCall(
                 str(call.get("id", "")),
@@ -92,7 +102,7 @@ class Completion:
 
     @property
     def reasoning_content(self) -> str:
-        """What the first choice thought before its text; empty if the engine does not tell it apart."""
+        """Reasoning of the first choice; empty if the engine does not separate it from the text."""
         return str(self._message().get("reasoning_content") or "")
 
     def _message(self) -> dict[str, Any]:
@@ -101,7 +111,9 @@ class Completion:
         return message
 
     def json(self) -> dict[str, Any]:
-        """OpenAI's object: a ``chat.completion`` or ``text_completion``; {} if there was no response."""
+        """Returns OpenAI's object, a ``chat.completion`` or ``text_completion``; {} without a response. It
+        does not depend on whether the answer was streamed.
+        """
         whole: dict[str, Any] = {}
         choices: dict[int, dict[str, Any]] = {}
         for response in self._responses:
@@ -113,40 +125,74 @@ class Completion:
             whole.update(chunk)
         if whole:
             whole["object"] = whole["object"].removesuffix(".chunk")
-            usage = whole.pop("usage", None)
+            whole.pop("usage", None)
             whole["choices"] = [choices[index] for index in sorted(choices)]
-            if usage is not None:
-                whole["usage"] = usage
+            for choice in whole["choices"]:
+                if "message" in choice:
+                    choice["message"] = _whole_message(choice["message"])
+            if self.usage is not None:
+                whole["usage"] = _usage_of(self.usage)
         return whole
 
     def __repr__(self) -> str:
         return f"Completion(text={self.text!r}, finish_reason={self.finish_reason!r}, usage={self.usage!r})"
 
 
+def _choice_of(given: dict[str, Any]) -> Choice:
+    """Reads a choice of an OpenAI object."""
+    text = given["message"]["content"] if "message" in given else given["text"]
+    return Choice(given["index"], text or "", given.get("token_ids", []), given["finish_reason"])
+
+
+def _usage_of(usage: Usage) -> dict[str, Any]:
+    """Returns OpenAI's ``usage``."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def _whole_message(merged: dict[str, Any]) -> dict[str, Any]:
+    """Returns OpenAI's message for the merged deltas of a stream."""
+    message = {"role": "assistant", "content": None, "refusal": None} | merged
+    has_more = any(value is not None for key, value in message.items() if key not in ("role", "content"))
+    # As in an answer that is not streamed: "" only if the message has nothing else.
+    message["content"] = message["content"] or (None if has_more else "")
+    for call in message.get("tool_calls") or ():
+        call.pop("index", None)
+        call.setdefault("id", "")
+        if "custom" not in call:
+            call.setdefault("type", "function")
+            call["function"] = {"name": "", "arguments": ""} | call.get("function", {})
+    return message
+
+
 class Embeddings:
     """The answer to an embedding request.
 
-    :param responses: all of them.
+    :param responses: all responses of the request, in order.
     """
 
     def __init__(self, responses: Sequence[Response]) -> None:
         self._json: dict[str, Any] = {}
         self.usage: Usage | None = None
-        """Token counts of the request, if the engine counts."""
+        """Token counts of the request; None if the engine does not report them."""
         self.timing: Timing | None = responses[-1].timing if responses else None
-        """When what happened to the request."""
+        """Timestamps of the request; None without a response."""
         for response in responses:
             _merge(self._json, response.json())
             self.usage = response.usage or self.usage
 
     @property
     def vectors(self) -> list[list[float]]:
-        """A vector for each input, in their order."""
+        """One vector per input, in the order of the inputs."""
         data = sorted(self._json.get("data", ()), key=lambda entry: entry.get("index", 0))
         return [_floats(entry["embedding"]) for entry in data]
 
     def json(self) -> dict[str, Any]:
-        """OpenAI's object: a ``list`` of ``embedding``."""
+        """Returns OpenAI's object, a ``list`` of ``embedding``."""
         return self._json
 
     def __repr__(self) -> str:
@@ -155,19 +201,20 @@ class Embeddings:
 
 
 def _floats(embedding: list[float] | str) -> list[float]:
-    if isinstance(embedding, str):  # "encoding_format": "base64" is OpenAI's: float32, little-endian
+    if isinstance(embedding, str):  # "encoding_format": "base64": float32, little-endian
         data = base64.b64decode(embedding)
         return list(struct.unpack(f"<{len(data) // 4}f", data))
     return embedding
 
 
-#: What identifies something is not said in pieces.
-_identifying = ("id", "type", "role", "name", "index", "object", "finish_reason")
+#: Strings that a stream sends whole and may repeat; other strings are concatenated.
+_identifying = ("id", "type", "role", "index", "object", "finish_reason")
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """OpenAI's rule for putting deltas together: texts and lists are joined, lists of numbered items by
-    their ``index``.
+    """Merges deltas by OpenAI's rule: strings are concatenated, lists appended, items with an ``index``
+    merged with the item of that index. The library numbers the parts of tool calls, so all of them have
+    one.
     """
     for key, value in more.items():
         known = into.get(key)

@@ -1,42 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routers: which worker of a cluster a request should go to."""
+"""Selects the worker of a cluster that a request should go to."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
-from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from dynamo_llm import _core
-from dynamo_llm.api.interrupt import interruptible
+from dynamo_llm.api.handle import Handle, create
+from dynamo_llm.api.json_text import json_text
+from dynamo_llm.api.numbers import integer, number, words
 from dynamo_llm.api.numbers import token_ids as ids_of
-from dynamo_llm.api.numbers import words
-from dynamo_llm.api.other_thread import require_other_thread
-from dynamo_llm.api.runtime import config_text, given
+from dynamo_llm.errors import InvalidArgumentError
 
-Self = TypeVar("Self", bound="Router")
 Phase = Literal["all", "prefill", "decode"]
 
 _phases: dict[str, int] = {"all": 0, "prefill": 1, "decode": 2}
 
 
-class Router:
-    """Chooses workers for requests that the caller sends itself; for gateways.
+class Router(Handle):
+    """Selects workers for requests that the caller sends itself, as a gateway does.
 
-    A request is chosen for, booked, and freed when its answer has ended, so that the next choice knows what
-    the workers have to do. Any thread may use a router, many at once; its methods block, without the GIL,
-    as a rule for less than a millisecond. A coroutine calls them in a thread:
-    ``await asyncio.to_thread(router.select, ids)``.
+    For each request: :meth:`select` a worker and reserve it, and :meth:`free` the reservation when the answer
+    has ended, so that the next selection knows the load of the workers. Thread-safe, also for many calls at
+    once. The methods block, without holding the GIL, usually for less than a millisecond; a coroutine calls
+    them in a thread: ``await asyncio.to_thread(router.select, ids)``.
 
     :param config: a dictionary, or its JSON, with the keys that ``dynamo_router_create()`` describes.
-    :param endpoint: path of the workers, ``namespace.component.endpoint``. This and the following are keys
-        of the configuration, and override those of ``config``.
-    :param cluster: the cluster, as for :class:`Runtime`; without it the router is told of its workers.
-    :param workers: those, without a cluster; as for :meth:`upsert_worker`.
+    :param endpoint: path of the workers, ``namespace.component.endpoint``. This and the following parameters
+        are keys of the configuration, and override those of ``config``.
+    :param cluster: the cluster, as for :class:`Runtime`: a cluster router finds its workers there. Without
+        it, the router is static: the caller registers the workers.
+    :param workers: workers of a static router, each as for :meth:`upsert_worker`.
     :param kv_block_size: tokens per KV block.
     :param keys: more keys: ``mode``, ``prefill_endpoint``, ``options``, ``model``, ...
-    :raises DynamoError: those of ``dynamo_router_create()``.
+    :raises DynamoError: the errors of ``dynamo_router_create()``.
     """
 
     def __init__(
@@ -49,14 +46,8 @@ class Router:
         kv_block_size: int | None = None,
         **keys: Any,
     ) -> None:
-        require_other_thread("a router")
         named = {"endpoint": endpoint, "cluster": cluster, "workers": workers, "kv_block_size": kv_block_size}
-        self._core = interruptible(partial(_core.Router, config_text(config, given({**named, **keys}))))
-
-    @classmethod
-    async def open(cls: type[Self], config: Mapping[str, Any] | str | None = None, **keys: Any) -> Self:
-        """``Router(config, ...)`` for coroutines."""
-        return await asyncio.to_thread(partial(cls, config, **keys))
+        self._core = create(_core.Router, config, {**named, **keys})
 
     @property
     def info(self) -> dict[str, Any]:
@@ -69,7 +60,7 @@ class Router:
         request: Sequence[int] | Mapping[str, Any] | str,
         *,
         request_id: str | None = None,
-        workers: Sequence[int] | None = None,
+        worker_ids: Sequence[int] | None = None,
         phase: Phase = "all",
         lora_name: str | None = None,
         cache_salt: str | None = None,
@@ -78,40 +69,39 @@ class Router:
         expected_output_tokens: int = 0,
         constraints: Mapping[str, Any] | None = None,
     ) -> _core.Selection:
-        """Choose workers.
+        """Selects the workers for a request.
 
-        :param request: token ids of a prompt; or an OpenAI body, or its JSON: a chat or a completion.
-        :param request_id: book the request on what is chosen, under this id.
-        :param workers: ids of those that may be chosen; None for all.
-        :param phase: with the mode ``disaggregated``, whether the worker for the prompt, the one that
-            answers, or both.
+        :param request: token ids of the prompt; or an OpenAI body (a chat or a completion) or its JSON.
+        :param request_id: reserves the selected workers for the request, under this id.
+        :param worker_ids: ids of the workers that may be selected; None for all.
+        :param phase: in ``disaggregated`` mode: selects the ``prefill`` worker, the ``decode`` worker, or
+            both (``all``).
         :param lora_name: LoRA adapter of the request.
-        :param cache_salt: its cache salt.
-        :param strict_priority: more goes ahead of less, of those that wait.
-        :param priority_jump: seconds that it goes ahead of others.
-        :param expected_output_tokens: of its answer; 0 if not known.
+        :param cache_salt: cache salt of the request.
+        :param strict_priority: priority among queued requests: higher values are always scheduled first.
+        :param priority_jump: seconds by which the request moves ahead in the queue.
+        :param expected_output_tokens: expected length of the answer, in tokens; 0 if unknown.
         :param constraints: ``{"required_taints": [...], "preferred_taints": {...}}``.
-        :raises UnavailableError: no worker that may be chosen is there.
-        :raises DynamoError: those of ``dynamo_router_select()`` and ``dynamo_router_select_body()``.
+        :raises UnavailableError: no eligible worker is live.
+        :raises DynamoError: the errors of ``dynamo_router_select()`` and ``dynamo_router_select_body()``.
         """
-        require_other_thread("a router")
-        if workers is not None and not workers:
-            raise ValueError("workers is empty: then nobody may be chosen; None is for all")
+        if worker_ids is not None and not worker_ids:
+            raise ValueError("worker_ids is empty, so no worker may be chosen; use None for all workers")
         options = _core.RouteOptions(
             _phase(phase),
             request_id or "",
-            words(workers or (), "ids of workers"),
+            words(worker_ids or (), "worker_ids"),
             lora_name or "",
             cache_salt or "",
-            strict_priority,
-            priority_jump,
-            expected_output_tokens,
-            json.dumps(constraints) if constraints else "",
+            integer(strict_priority, "strict_priority", 0, (1 << 32) - 1),
+            number(priority_jump, "priority_jump", 0, 1e9),
+            integer(expected_output_tokens, "expected_output_tokens", 0, (1 << 32) - 1),
+            json_text(constraints, "constraints", InvalidArgumentError) if constraints else "",
         )
         if isinstance(request, str):
             return self._core.select_body(request, options)
         if isinstance(request, Mapping):
-            return self._core.select_body(json.dumps(request), options)
+            return self._core.select_body(json_text(request), options)
         return self._core.select(ids_of(request), options)
 
     def reserve(
@@ -122,37 +112,33 @@ class Router:
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> None:
-        """Book a request on the workers of a selection.
+        """Reserves the workers of a selection for a request.
 
-        :raises DynamoError: those of ``dynamo_router_reserve()``.
+        :raises DynamoError: the errors of ``dynamo_router_reserve()``.
         """
-        require_other_thread("a router")
         self._core.reserve(request_id, selection, _options(lora_name=lora_name, cache_salt=cache_salt))
 
     def prefill_complete(self, request_id: str) -> None:
-        """Say that the first token of a booked request has come.
+        """Reports that the first token of a request has come.
 
-        :raises InvalidArgumentError: no such request is booked.
+        :raises InvalidArgumentError: there is no reservation with that id.
         """
-        require_other_thread("a router")
         self._core.prefill_complete(request_id)
 
     def output_block(self, request_id: str, decay: float = 1.0) -> None:
-        """Say that the answer of a booked request has filled one more KV block.
+        """Reports that the answer of a request has filled one more KV block.
 
-        :param decay: 1, or less, down to 0: how much of the blocks that only this request has counts from
-            now on, for it comes to its end.
-        :raises InvalidArgumentError: no such request is booked.
+        :param decay: weight in [0, 1], from now on, of the blocks used by this request only; lower it as the
+            request nears its end.
+        :raises InvalidArgumentError: there is no reservation with that id.
         """
-        require_other_thread("a router")
-        self._core.output_block(request_id, decay)
+        self._core.output_block(request_id, number(decay, "decay", 0, 1))
 
     def free(self, request_id: str) -> None:
-        """Say that a booked request has ended.
+        """Releases the reservation of a request that has ended.
 
-        :raises InvalidArgumentError: no such request is booked.
+        :raises InvalidArgumentError: there is no reservation with that id.
         """
-        require_other_thread("a router")
         self._core.free(request_id)
 
     def loads(
@@ -163,11 +149,11 @@ class Router:
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> list[dict[str, Any]]:
-        """What each worker would have to do if a prompt came to it; without one, what it has to do now.
+        """Returns the load that each worker would have with a prompt added; without a prompt, its current
+        load.
 
-        :raises DynamoError: those of ``dynamo_router_loads()``.
+        :raises DynamoError: the errors of ``dynamo_router_loads()``.
         """
-        require_other_thread("a router")
         options = _options(phase, lora_name, cache_salt)
         loads: list[dict[str, Any]] = json.loads(self._core.loads(ids_of(token_ids), options))
         return loads
@@ -180,53 +166,42 @@ class Router:
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> list[dict[str, Any]]:
-        """How many KV blocks of a prompt each worker has.
+        """Returns how many KV blocks of a prompt each worker has cached.
 
-        :raises DynamoError: those of ``dynamo_router_overlaps()``.
+        :raises DynamoError: the errors of ``dynamo_router_overlaps()``.
         """
-        require_other_thread("a router")
         options = _options(phase, lora_name, cache_salt)
         overlaps: list[dict[str, Any]] = json.loads(self._core.overlaps(ids_of(token_ids), options))
         return overlaps
 
     def workers(self) -> list[dict[str, Any]]:
-        """The workers that are there: ``worker_id``, ``phase``, ``address``, ..."""
-        require_other_thread("a router")
+        """Returns the live workers: ``worker_id``, ``phase``, ``address``, ..."""
         workers: list[dict[str, Any]] = json.loads(self._core.workers())
         return workers
 
     def upsert_worker(self, worker: Mapping[str, Any]) -> None:
-        """Add a worker to a router without a cluster, or change it.
+        """Adds a worker to a static router, or updates it.
 
         :param worker: ``worker_id``, ``endpoint``, ``kv_events_endpoint``, and the other keys that
             ``dynamo_router_upsert_worker()`` describes.
-        :raises DynamoError: those of ``dynamo_router_upsert_worker()``.
+        :raises DynamoError: the errors of ``dynamo_router_upsert_worker()``.
         """
-        require_other_thread("a router")
-        self._core.upsert_worker(json.dumps(worker))
+        self._core.upsert_worker(json_text(worker, "worker", InvalidArgumentError))
 
     def delete_worker(self, worker_id: int) -> None:
-        """Take a worker out of a router without a cluster.
+        """Removes a worker from a static router.
 
-        :raises InvalidArgumentError: there is no such worker.
+        :raises InvalidArgumentError: the router has no worker with that id.
         """
-        require_other_thread("a router")
-        self._core.delete_worker(worker_id)
+        self._core.delete_worker(integer(worker_id, "worker_id", 0, (1 << 64) - 1))
 
     def close(self) -> None:
-        """Leave the cluster; blocks, without the GIL, until that is done.
+        """Leaves the cluster. Blocks, without holding the GIL, until that is done.
 
-        Using it later raises :class:`~dynamo_llm.InvalidHandleError`. A router that is dropped is closed.
+        Later use raises :class:`~dynamo_llm.InvalidHandleError`. A router that is garbage-collected is closed
+        in the background.
         """
         self._core.close()
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _phase(phase: str) -> int:

@@ -1,66 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model's tokenizer and chat template, without the model."""
 
-import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from dynamo_llm import _core
-from dynamo_llm.api.interrupt import interruptible
+from dynamo_llm.api.handle import Handle, create, without_none
+from dynamo_llm.api.json_text import json_text
 from dynamo_llm.api.numbers import token_ids
-from dynamo_llm.api.other_thread import require_other_thread
-from dynamo_llm.api.runtime import config_text, given
-
-Self = TypeVar("Self", bound="Tokenizer")
 
 
 class Detokenizer:
-    """Turns token ids that come bit by bit into a text that comes bit by bit.
+    """Decodes a stream of token ids into a stream of text. :meth:`Tokenizer.detokenizer` creates it.
 
-    :meth:`Tokenizer.detokenizer` makes it. All its texts, put together, are what :meth:`Tokenizer.decode`
-    makes of all ids at once. Any thread may use it; calls wait for each other.
+    The texts it returns, concatenated, are what :meth:`Tokenizer.decode` returns for all ids at once.
+    Thread-safe; concurrent calls wait for each other.
     """
 
     def __init__(self, core: _core.Detokenizer) -> None:
         self._core = core
 
     def add(self, ids: int | Sequence[int]) -> str:
-        """Add token ids, any number of them, or one. Blocks without the GIL until it is done.
+        """Adds one token id, or any number of them. Blocks without holding the GIL.
 
-        :returns: what they add to the text; "" if nothing yet. It never splits a character.
-        :raises DynamoError: those of ``dynamo_detokenizer_add()``; then none of the ids was added.
+        :returns: the text that they add; "" if none is complete yet. It never splits a character.
+        :raises DynamoError: the errors of ``dynamo_detokenizer_add()``; then no id was added.
         """
-        require_other_thread("a tokenizer")
-        return self._core.add(token_ids([ids] if isinstance(ids, int) else ids))
+        some: Any = [ids] if hasattr(ids, "__index__") else ids
+        return self._core.add(token_ids(some))
 
     def finish(self) -> str:
-        """End the text. Then another one may begin.
+        """Ends the text; :meth:`add` then begins a new one.
 
-        :returns: what was kept back: as a rule "", else the beginning of a character, as U+FFFD.
-        :raises DynamoError: those of ``dynamo_detokenizer_finish()``.
+        :returns: the text that was held back: usually ""; U+FFFD for an incomplete character.
+        :raises DynamoError: the errors of ``dynamo_detokenizer_finish()``.
         """
-        require_other_thread("a tokenizer")
         return self._core.finish()
 
 
-class Tokenizer:
+class Tokenizer(Handle):
     """A model's tokenizer and chat template, without the model.
 
-    ``Tokenizer()`` is that of the demo model. Creating one blocks, without the GIL, until it is loaded; in a
-    coroutine use :meth:`open`. Any thread may use it. Its methods block, without the GIL, for a tenth of a
-    millisecond, and longer for long texts, where ``await asyncio.to_thread(tokenizer.encode, text)`` keeps a
-    coroutine's loop free. An engine in Python must not call them on the library's own loop, which does their
-    work.
+    ``Tokenizer()`` loads that of the demo model. The constructor blocks, without holding the GIL, until the
+    tokenizer is loaded; in a coroutine use :meth:`open`. Thread-safe. The methods block, without holding the
+    GIL, for about 0.1 ms, and longer for long texts: ``await asyncio.to_thread(tokenizer.encode, text)``
+    keeps the event loop free. The library's own event loop does the work, so on it, in a coroutine of an
+    engine in Python, the methods raise :class:`~dynamo_llm.InvalidStateError`.
 
-    :param config: a dictionary, or its JSON, with the keys ``model`` and ``python``.
-    :param model: folder with ``tokenizer.json``, or that file. This and the following are keys of the
-        configuration, and override those of ``config``.
-    :param python: ``{"path": [folders]}``, which are put on ``sys.path``.
-    :raises DynamoError: those of ``dynamo_tokenizer_create()``: :class:`~dynamo_llm.InvalidConfigError`,
+    :param config: a dictionary, or its JSON, with the keys of the following parameters.
+    :param model: folder with ``tokenizer.json``, or that file. This and the following parameters are keys of
+        the configuration, and override those of ``config``.
+    :param python: ``{"path": [folders]}``: folders to add to ``sys.path``.
+    :param trust_request_chat_template: whether ``chat_template`` of :meth:`apply_template` may be a template,
+        which is a program that the library runs. If not, it must name one of the model's templates.
+    :param templates: where templates run, and their limits: ``run``, ``timeout_ms``, ``memory_mb``.
+    :raises DynamoError: the errors of ``dynamo_tokenizer_create()``: :class:`~dynamo_llm.InvalidConfigError`,
         :class:`~dynamo_llm.ModelNotFoundError`, ...
     """
 
@@ -70,78 +66,70 @@ class Tokenizer:
         *,
         model: str | os.PathLike[str] | None = None,
         python: Mapping[str, Any] | None = None,
+        trust_request_chat_template: bool | None = None,
+        templates: Mapping[str, Any] | None = None,
     ) -> None:
-        require_other_thread("a tokenizer")
-        text = config_text(config, given({"model": model, "python": python}))
-        self._core = interruptible(partial(_core.Tokenizer, text))
-
-    @classmethod
-    async def open(cls: type[Self], config: Mapping[str, Any] | str | None = None, **keys: Any) -> Self:
-        """``Tokenizer(config, ...)`` for coroutines: it loads while the caller's loop goes on."""
-        return await asyncio.to_thread(partial(cls, config, **keys))
+        keys = {
+            "model": model,
+            "python": python,
+            "trust_request_chat_template": trust_request_chat_template,
+            "templates": templates,
+        }
+        self._core = create(_core.Tokenizer, config, keys)
 
     @property
     def info(self) -> dict[str, Any]:
-        """What there is to know of it, as ``dynamo_tokenizer_info()`` describes it.
-
-        ``vocabulary_size``, ``special_tokens``, ``eos_token_ids``, ``has_chat_template``, ...
+        """Properties of the tokenizer: ``vocabulary_size``, ``special_tokens``, ``eos_token_ids``,
+        ``has_chat_template``, ...; see ``dynamo_tokenizer_info()``.
         """
         info: dict[str, Any] = json.loads(self._core.info())
         return info
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Turn a text into token ids.
+        """Encodes a text as token ids.
 
-        :param text: special tokens that are written in it become what they are.
-        :param add_special_tokens: with those that the tokenizer puts around a text, such as BOS; not for a
-            prompt of :meth:`apply_template`, which has them.
-        :raises DynamoError: those of ``dynamo_tokenizer_encode()``.
+        :param text: special tokens written in it are encoded as special tokens.
+        :param add_special_tokens: whether to add the tokens that the tokenizer puts around a text, such as
+            BOS. Pass False for a prompt of :meth:`apply_template`, which contains them.
+        :raises DynamoError: the errors of ``dynamo_tokenizer_encode()``.
         """
-        require_other_thread("a tokenizer")
         return self._core.encode(text.encode("utf-8", "surrogatepass"), add_special_tokens)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """Turn token ids into a text. Bytes that are no UTF-8 come as U+FFFD.
+        """Decodes token ids to text. Bytes that are not valid UTF-8 become U+FFFD.
 
-        :param skip_special_tokens: special tokens, such as EOS, leave no text.
-        :raises DynamoError: those of ``dynamo_tokenizer_decode()``.
+        :param skip_special_tokens: whether to leave out special tokens, such as EOS.
+        :raises DynamoError: the errors of ``dynamo_tokenizer_decode()``.
         """
-        require_other_thread("a tokenizer")
         return self._core.decode(token_ids(ids), skip_special_tokens)
 
     def apply_template(self, messages: str | Sequence[Mapping[str, Any]], **body: Any) -> str:
-        """Turn a chat into the prompt that the model was trained on, by its chat template.
+        """Renders a chat as a prompt with the model's chat template.
 
-        :param messages: OpenAI's messages, as for :meth:`Runtime.chat`; a string is a question of the user.
-        :param body: more keys of a chat's body. What counts is ``tools``, ``chat_template`` (in place of the
-            model's), ``chat_template_kwargs`` (more variables of the template), ``add_generation_prompt``
-            (default True), and ``continue_final_message``. None is as absent.
-        :raises DynamoError: those of ``dynamo_tokenizer_apply_template()``:
+        :param messages: OpenAI messages, as for :meth:`Runtime.chat`; a string is one message of the user.
+        :param body: more keys of a chat's body. Used are ``tools``, ``chat_template`` (name of another
+            template of the model; or, with ``trust_request_chat_template``, a template),
+            ``chat_template_kwargs`` (more variables of the template), ``add_generation_prompt`` (default
+            True), and ``continue_final_message``. None means absent.
+        :raises DynamoError: the errors of ``dynamo_tokenizer_apply_template()``:
             :class:`~dynamo_llm.InvalidRequestError`, ...
         """
-        require_other_thread("a tokenizer")
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        return self._core.apply_template(json.dumps(given({"messages": list(messages), **body})))
+        return self._core.apply_template(json_text(without_none({"messages": list(messages), **body})))
 
     def detokenizer(self, skip_special_tokens: bool = True) -> Detokenizer:
-        """Begin a text that comes token by token; it goes on when the tokenizer is closed.
+        """Creates a detokenizer for one stream of tokens. It stays usable after the tokenizer is closed.
 
-        :param skip_special_tokens: special tokens, such as EOS, leave no text.
+        :param skip_special_tokens: whether to leave out special tokens, such as EOS.
         """
         return Detokenizer(self._core.detokenizer(skip_special_tokens))
 
     def close(self) -> None:
-        """Free it, if no detokenizer needs it any more; blocks, without the GIL, until that is done.
+        """Frees the tokenizer. Blocks, without holding the GIL, until it is freed, unless a detokenizer still
+        uses it.
 
-        Using it later raises :class:`~dynamo_llm.InvalidHandleError`. A tokenizer that is dropped is closed.
+        Later use raises :class:`~dynamo_llm.InvalidHandleError`. A tokenizer that is garbage-collected is
+        closed in the background.
         """
         self._core.close()
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

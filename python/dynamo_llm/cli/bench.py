@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm bench``: how fast a runtime answers."""
+"""``dynamo-llm bench``: measures how fast a runtime answers."""
 
 import asyncio
 import math
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynamo_llm.cli import ending, output, settings
+from dynamo_llm.cli import command_group, output, runtime_options
 from dynamo_llm.cli.timing import Timing
 from dynamo_llm.errors import DynamoError
 
@@ -21,7 +21,7 @@ Body = dict[str, Any]
 
 
 @click.command()
-@settings.runtime_options
+@runtime_options.options
 @click.option("--requests", type=click.IntRange(min=1), default=32, show_default=True, metavar="N")
 @click.option(
     "--concurrency",
@@ -29,7 +29,7 @@ Body = dict[str, Any]
     default=4,
     show_default=True,
     metavar="N",
-    help="Requests in flight: when one ends, the next is sent.",
+    help="Requests in flight at the same time.",
 )
 @click.option(
     "--max-tokens",
@@ -37,7 +37,7 @@ Body = dict[str, Any]
     default=64,
     show_default=True,
     metavar="N",
-    help="Longest answer, in tokens.",
+    help="Length limit of each answer, in tokens.",
 )
 @click.option("--prompt", metavar="TEXT", default="What is a KV cache?", show_default=True)
 @output.json_option("Print the result as JSON.")
@@ -53,17 +53,17 @@ def bench(
     prompt: str,
     as_json: bool,
 ) -> None:
-    """Send chats with one prompt, and measure.
+    """Send chats with one prompt, and report latency and throughput.
 
-    One request more is sent before, to warm the engine up, and not counted. The exit code is 1 if a request
+    One more request is sent first, to warm up the engine, and not counted. The exit code is 1 if a request
     failed.
     """
     body = {
-        "messages": [{"role": "user", "content": settings.utf8(prompt, "--prompt")}],
+        "messages": [{"role": "user", "content": runtime_options.utf8(prompt, "--prompt")}],
         "max_tokens": max_tokens,
     }
     start = perf_counter()
-    with settings.start(config, engine, model) as runtime:
+    with runtime_options.start(config, engine, model) as runtime:
         load_seconds = perf_counter() - start
         with output.progress("requests", requests) as done:
             result = asyncio.run(_run(runtime, body, requests, concurrency, done))
@@ -71,9 +71,9 @@ def bench(
     if as_json:
         output.write_json(report)
     else:
-        click.echo(_text(report))
+        output.write_line(_text(report))
     if report["failed"]:
-        context.exit(ending.FAILED)
+        context.exit(command_group.FAILED)
 
 
 async def _run(
@@ -108,7 +108,7 @@ async def _ask(runtime: "Runtime", body: Body) -> Timing:
 
 def _report(timings: list[Timing], errors: list[DynamoError], seconds: float) -> dict[str, Any]:
     usages = [timing.usage for timing in timings if timing.usage is not None]
-    # A sum over some of the requests only would look like one over all of them.
+    # A sum over only some of the requests would be mistaken for the total.
     is_counted = len(usages) == len(timings) > 0
     completion_tokens = sum(usage.completion_tokens for usage in usages) if is_counted else None
     responses = sum(len(timing.arrivals) for timing in timings)
@@ -133,7 +133,7 @@ def _report(timings: list[Timing], errors: list[DynamoError], seconds: float) ->
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """Nearest rank: each is a time that was measured."""
+    """Percentiles in milliseconds, by nearest rank: each is a measured value."""
     ranked = sorted(seconds)
     if not ranked:
         return None

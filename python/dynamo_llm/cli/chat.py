@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm chat``: one question, or a conversation."""
+"""``dynamo-llm chat``: answers one prompt, or holds a conversation."""
 
 import sys
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynamo_llm.cli import output, settings
-from dynamo_llm.cli.timing import Timing
+from dynamo_llm.cli import output, runtime_options
+from dynamo_llm.cli.print_answer import print_answer
 
 if TYPE_CHECKING:
     from dynamo_llm import Runtime
 
-Message = dict[str, str]
-
 
 @click.command()
-@settings.runtime_options
-@click.option("--system", metavar="TEXT", help="System message: how the model shall answer.")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, in tokens.")
-@click.option("--temperature", type=click.FloatRange(min=0), metavar="X", help="0 takes the likeliest token.")
-@output.json_option("With a PROMPT: print each response as a line of JSON, OpenAI's chunk.")
+@runtime_options.options
+@click.option("--system", metavar="TEXT", help="System message, which tells the model how to answer.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), metavar="N", help="Length limit of the answer, in tokens."
+)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), metavar="X", help="Sampling temperature; 0 is greedy."
+)
+@output.json_option("With a PROMPT: print each response as one line of JSON, an OpenAI chunk.")
 @click.argument("prompt", required=False)
 @click.pass_context
 def chat(
@@ -37,19 +38,23 @@ def chat(
 ) -> None:
     """Answer PROMPT; without one, hold a conversation.
 
-    With "-" as PROMPT, and where input is no terminal, the prompt is read from there.
+    The prompt is read from standard input if PROMPT is "-", or if PROMPT is missing and standard input is not
+    a terminal.
     """
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
-    messages = [{"role": "system", "content": settings.utf8(system, "--system")}] if system else []
+    messages = [{"role": "system", "content": runtime_options.utf8(system, "--system")}] if system else []
     if prompt is None and sys.stdin.isatty():
         if as_json or not sys.stdout.isatty():
-            raise click.UsageError("a conversation needs a terminal; give a PROMPT", context)
+            raise click.UsageError(
+                "a conversation needs a terminal, and cannot be printed as JSON; give a PROMPT",
+                context,
+            )
         from dynamo_llm.cli.conversation import Conversation
 
         with _load(config, engine, model) as runtime:
             Conversation(runtime, messages, sampling).run()
         return
-    text = _read_stdin() if prompt in (None, "-") else settings.utf8(prompt or "", "PROMPT")
+    text = _read_stdin() if prompt in (None, "-") else runtime_options.utf8(prompt or "", "PROMPT")
     if not text.strip():
         raise click.UsageError("the prompt is empty", context)
     messages.append({"role": "user", "content": text})
@@ -58,37 +63,14 @@ def chat(
             for response in runtime.chat(messages, **sampling):
                 output.write_json(response.json())
             return
-        timing = say(runtime, messages, sampling)[1]
+        timing = print_answer(runtime, messages, sampling)
         if sys.stdout.isatty() and sys.stderr.isatty():
             output.console(stderr=True).print(timing.summary(), style="dim")
 
 
-def say(
-    runtime: "Runtime", messages: list[Message], sampling: dict[str, Any], said: list[str] | None = None
-) -> tuple[str, Timing]:
-    """Ask, and print the answer as it comes.
-
-    :param said: gets the parts of the answer, for callers that want those before an error.
-    """
-    said = [] if said is None else said
-    timing = Timing()
-    try:
-        with runtime.chat(messages, **sampling) as request:
-            for response in request:
-                timing.note(response)
-                said.append(response.text)
-                output.write(response.text)
-        timing.end = perf_counter()
-    finally:
-        # What follows, be it an error, starts on a line of its own.
-        if any(said) and not "".join(said[-1:]).endswith("\n"):
-            output.write("\n")
-    return "".join(said), timing
-
-
 def _load(config: dict[str, Any], engine: str | None, model: str | None) -> "Runtime":
     with output.spinner("Loading the model ..."):
-        return settings.start(config, engine, model)
+        return runtime_options.start(config, engine, model)
 
 
 def _read_stdin() -> str:

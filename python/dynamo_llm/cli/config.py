@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm config``: what a compiler and a build system need."""
+"""``dynamo-llm config``: prints options for compilers and build systems."""
 
+import re
 import shlex
 
 import click
@@ -8,6 +9,27 @@ import click
 from dynamo_llm import __version__, paths
 
 _static_libraries = "-lstdc++ -lm -ldl -lpthread"
+
+
+# Characters that a shell, or shlex.split(), does not take literally. Words are quoted only if they need it:
+# a shell does not interpret quotes in the result of $(...).
+_special = re.compile(r"[^\w@%+=:,./\-\u0080-\U0010ffff]")
+
+
+def _quote(word: str) -> str:
+    return shlex.quote(word) if _special.search(word) else word
+
+
+def _run_path(lib: str) -> list[str]:
+    """Linker options with which a program finds the library in a folder at run time."""
+    if ":" in lib:
+        raise click.ClickException(
+            f'the library is installed in {lib}; a run path cannot contain a folder with ":" in its name. '
+            "Install the package in another folder, or link with --static"
+        )
+    # -Wl splits at commas, so such paths need -Xlinker. Otherwise -Wl is better: tcc does not know -Xlinker,
+    # and CMake drops the second of two equal options.
+    return ["-Xlinker", "-rpath", "-Xlinker", lib] if "," in lib else [f"-Wl,-rpath,{lib}"]
 
 
 @click.command()
@@ -33,7 +55,7 @@ def config(
     version: bool,
     schema: bool,
 ) -> None:
-    """Print what it takes to compile a program: gcc app.c $(dynamo-llm config --cflags --libs)"""
+    """Print compiler and linker options: gcc app.c $(dynamo-llm config --cflags --libs)"""
     lib = str(paths.lib_dir())
     include = str(paths.include_dir())
     words: list[str] = []
@@ -42,8 +64,8 @@ def config(
     if libs and static:
         words += [f"{lib}/libdynamo_llm_capi.a", *_static_libraries.split()]
     elif libs:
-        words += [f"-L{lib}", "-ldynamo_llm_capi", f"-Wl,-rpath,{lib}"]
-    lines = [shlex.join(words)] if words else []
+        words += [f"-L{lib}", "-ldynamo_llm_capi", *_run_path(lib)]
+    lines = [" ".join(map(_quote, words))] if words else []
     lines += [lib] * libdir + [include] * includedir
     lines += [str(paths.cmake_dir())] * cmakedir + [str(paths.pkgconfig_dir())] * pkgconfigdir
     lines += [__version__] * version
@@ -52,5 +74,5 @@ def config(
 
         lines.append(_core.config_schema())
     if not lines:
-        raise click.UsageError("say what to print, such as --cflags --libs", context)
+        raise click.UsageError("no option is given; choose what to print, such as --cflags --libs", context)
     click.echo("\n".join(lines))

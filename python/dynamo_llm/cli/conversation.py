@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A conversation on a terminal."""
+"""Holds a conversation on a terminal."""
 
 from typing import Any
 
@@ -7,84 +7,91 @@ from prompt_toolkit import PromptSession
 
 from dynamo_llm import ContextLengthError, DynamoError, Runtime, __version__
 from dynamo_llm.cli import output
-from dynamo_llm.cli.chat import Message, say
+from dynamo_llm.cli.print_answer import Message, print_answer
+from dynamo_llm.printable import printable
 
 _help = """\
-/clear   forget what was said
-/exit    leave; Ctrl-D does, too
-/help    this text
-Ctrl-C stops an answer; at the prompt it drops the line, and leaves when pressed twice.
-A message that starts with "/" is sent with a space before it."""
+/clear   forget the conversation so far
+/exit    leave; so does Ctrl-D
+/help    show this text
+Ctrl-C stops an answer. At the prompt it discards the line; pressed twice, it leaves.
+To send a message that starts with "/", type a space before it."""
 
 
 class Conversation:
-    """Questions and answers; the model is told all that was said before."""
+    """A conversation. Each request contains all messages before it.
+
+    :param runtime: answers.
+    :param system: the system message, or empty.
+    :param sampling: more keys of the requests' bodies.
+    """
 
     def __init__(self, runtime: Runtime, system: list[Message], sampling: dict[str, Any]) -> None:
         self._runtime = runtime
         self._system = system
         self._sampling = sampling
-        self._said: list[Message] = []
+        self._history: list[Message] = []
         self._console = output.console()
-        # Not readline: a pasted text of several lines is one message, and wide characters are measured
-        # the same with every Python, also those built with libedit or without either.
+        # Not readline: prompt_toolkit takes a pasted text of several lines as one message, and measures wide
+        # characters the same way with every Python, also those built with libedit or without either.
         self._session: PromptSession[str] = PromptSession()
 
     def run(self) -> None:
-        """Talk until the user leaves."""
+        """Reads and answers messages until the user leaves."""
         engine = self._runtime.statistics()["engine"]
-        self._note(f"dynamo-llm {__version__}, engine {engine}. /help says what can be typed.")
-        pressed = False  # Ctrl-C was the last thing at the prompt
+        self._note(f"dynamo-llm {__version__}, engine {engine}. /help lists the commands.")
+        was_interrupted = False  # by Ctrl-C, the last time at the prompt
         while True:
             is_answering = False
             try:
                 line = self._session.prompt([("bold", "> ")])
                 is_answering = True
-                pressed = False
-                if not self._take(line):
+                was_interrupted = False
+                if not self._handle(line):
                     return
             except EOFError:
                 return
             except KeyboardInterrupt:
                 if is_answering:
                     self._note("stopped")
-                elif pressed:
+                elif was_interrupted:
                     return
                 else:
-                    pressed = True
-                    self._note("Ctrl-C again leaves.")
+                    was_interrupted = True
+                    self._note("Press Ctrl-C again to leave.")
 
-    def _take(self, line: str) -> bool:
-        """Do what a line says; False to leave."""
+    def _handle(self, line: str) -> bool:
+        """Runs a command or answers a message. Returns False if the user leaves."""
         command = line.rstrip()
         if command == "/exit":
             return False
         if command == "/clear":
-            self._said.clear()
-            self._note("Forgotten.")
+            self._history.clear()
+            self._note("The conversation starts anew.")
         elif command == "/help":
             self._note(_help)
         elif command.startswith("/"):
-            self._note(f"There is no command {command.split()[0]}.\n{_help}")
+            self._note(f"Unknown command {command.split()[0]}.\n{_help}")
         elif command:
             self._answer(line.strip())
         return True
 
     def _answer(self, question: str) -> None:
-        said: list[str] = []
-        asked = [*self._said, {"role": "user", "content": question}]
+        answer: list[str] = []
+        asked = [*self._history, {"role": "user", "content": question}]
         try:
-            timing = say(self._runtime, [*self._system, *asked], self._sampling, said)[1]
+            timing = print_answer(self._runtime, [*self._system, *asked], self._sampling, answer)
             self._note(timing.summary())
         except DynamoError as error:
-            hint = "\n/clear makes room." if isinstance(error, ContextLengthError) and self._said else ""
-            self._console.print(output.printable(str(error)) + hint, style="red")
+            is_too_long = isinstance(error, ContextLengthError) and self._history
+            hint = "\n/clear starts a new conversation." if is_too_long else ""
+            self._note(str(error) + hint, "red")
             if error.fatal:
                 raise
         finally:
-            # The part of an answer that was stopped counts; a question without answer never was asked.
-            if any(said):
-                self._said = [*asked, {"role": "assistant", "content": "".join(said)}]
+            # A partial answer stays in the history; a question without any answer does not.
+            if any(answer):
+                self._history = [*asked, {"role": "assistant", "content": "".join(answer)}]
 
-    def _note(self, text: str) -> None:
-        self._console.print(text, style="dim")
+    def _note(self, text: str, style: str = "dim") -> None:
+        self._console.print(printable(text), style=style)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm doctor``: what works on this machine, and why the rest does not."""
+"""``dynamo-llm doctor``: reports what works on this machine, and why the rest does not."""
 
 import ctypes
 import importlib.metadata
@@ -15,14 +15,15 @@ from typing import Any
 
 import click
 
-from dynamo_llm import __version__, paths
-from dynamo_llm.cli import ending, output
+from dynamo_llm import __version__, _core, paths
+from dynamo_llm.cli import command_group, output
+from dynamo_llm.printable import printable
 
-#: Seconds for one run on an engine; a slow disk needs some to load what an engine imports.
-_patience = 120
+#: Seconds that one run on an engine may take; importing an engine's packages from a slow disk takes long.
+_run_timeout = 120
 
-# Where a program in C finds the shared library of an interpreter: the same places as the library looks in.
-_question = """
+# Asks an interpreter for the folders of its shared library: those that the C library searches, too.
+_locate_script = """
 import json, os, sys, sysconfig
 get = sysconfig.get_config_var
 name = get("INSTSONAME") or ""
@@ -42,9 +43,9 @@ print("\\n" + json.dumps({
 @output.json_option("Print the findings as JSON.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check the installation: library, Python, engines, and a run on two of them.
+    """Check the installation: library, Python, engines, and a test run on two engines.
 
-    The exit code is 0 if the default, the demo model on mistral.rs, works.
+    The exit code is 0 if the default engine, mistral.rs with the demo model, works.
     """
     with output.spinner("Trying the engines ..."):
         findings = {
@@ -59,14 +60,14 @@ def doctor(context: click.Context, as_json: bool) -> None:
     else:
         _show(findings)
     if not findings["runs"]["default"]["works"]:
-        context.exit(ending.FAILED)
+        context.exit(command_group.FAILED)
 
 
 def _library() -> dict[str, Any]:
     path = next(iter(sorted(paths.lib_dir().glob("libdynamo_llm_capi.*so.*"))), None)
     path = path or next(iter(sorted(paths.lib_dir().glob("libdynamo_llm_capi.*"))), None)
     if path is None:
-        return {"path": str(paths.lib_dir()), "problem": "there is no libdynamo_llm_capi"}
+        return {"path": str(paths.lib_dir()), "problem": "libdynamo_llm_capi is not in this folder"}
     found: dict[str, Any] = {"path": str(path), "package": __version__}
     try:
         library = ctypes.CDLL(str(path))
@@ -78,7 +79,7 @@ def _library() -> dict[str, Any]:
         found["problem"] = str(error)
     else:
         if found["version"] != __version__:
-            found["problem"] = f"library {found['version']} and package {__version__} are not of one release"
+            found["problem"] = f"the library has version {found['version']}, but the package {__version__}"
     return found
 
 
@@ -89,24 +90,25 @@ def _python() -> dict[str, Any]:
         "implementation": sys.implementation.name,
         "prefix": sys.prefix,
         "base_prefix": sys.base_prefix,
-        "DYNAMO_LLM_PYTHON": os.environ.get("DYNAMO_LLM_PYTHON"),
+        "DYNAMO_LLM_PYTHON": _core.variable("DYNAMO_LLM_PYTHON"),
         "VIRTUAL_ENV": os.environ.get("VIRTUAL_ENV"),
     }
 
 
 def _python_for_c() -> dict[str, Any]:
-    """The interpreter that a program in C gets if it links the library of this environment.
+    """The interpreter that a C program uses if it links the library of this environment.
 
-    The first two places of docs/embedding.md: the second always fits, for this process runs in it.
+    Only the first two candidates of docs/embedding.md matter: the second always fits, since this process runs
+    in it.
     """
-    named = os.environ.get("DYNAMO_LLM_PYTHON")
+    named = _core.variable("DYNAMO_LLM_PYTHON")
     found: dict[str, Any] = {
         "executable": named or sys.executable,
         "because": "DYNAMO_LLM_PYTHON names it" if named else "the library is installed in its environment",
     }
     try:
         answer = subprocess.run(
-            [found["executable"], "-I", "-c", _question],
+            [found["executable"], "-I", "-c", _locate_script],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=20,
@@ -114,16 +116,16 @@ def _python_for_c() -> dict[str, Any]:
         )
         told = json.loads(answer.stdout.split(b"\n")[-2])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        return {**found, "problem": f"it is no working Python: {error}"}
+        return {**found, "problem": f"it is not a working Python: {error}"}
     files = [Path(folder) / told["name"] for folder in told["folders"]]
     found["version"] = told["version"]
     found["libpython"] = next((str(file) for file in files if file.exists()), None)
     if found["libpython"] is None:
         found["problem"] = (
-            f"programs in C cannot run Python engines: {told['name']} is in none of "
+            f"programs in C cannot run Python engines: {told['name']} is not in any of "
             f"{', '.join(told['folders'])}; install the package "
-            f"libpython{told['version'].rpartition('.')[0]} (Debian, Ubuntu), or a Python that was built "
-            f"with --enable-shared"
+            f"libpython{told['version'].rpartition('.')[0]} (Debian, Ubuntu), or a Python built with "
+            f"--enable-shared"
         )
     return found
 
@@ -137,22 +139,24 @@ def _engines() -> dict[str, Any]:
         packages, has_extra = _packages_of(name, registry.extra(name))
         missing = sorted(package for package, version in packages.items() if version is None)
         problem = None
+        architectures: list[str] = []
         if missing:
             what = f"'dynamo-llm[{registry.extra(name)}]'" if has_extra else " ".join(missing)
             problem = f"{', '.join(missing)} not installed; run: python -m pip install {what}"
-        elif name not in ("echo", "scripted"):  # these are the library's own and have no class
+        elif name not in ("echo", "scripted"):  # these are built into the library and have no class
             try:
-                registry.find(name)
+                architectures = list(getattr(registry.find(name), "architectures", ()))
             except DynamoError as error:
                 problem = str(error)
         engines[name] = {"packages": packages, "problem": problem}
+        if architectures:  # only of engines that support a fixed list
+            engines[name]["architectures"] = architectures
     return engines
 
 
 def _packages_of(engine: str, extra: str) -> tuple[dict[str, str | None], bool]:
-    """The packages that an engine needs with their versions, and whether an extra of this package has them.
-
-    The default engine is a plain dependency of its name.
+    """The packages that an engine needs, with their versions, and whether an extra of this package installs
+    them. The default engine is a plain dependency.
     """
     required = importlib.metadata.requires("dynamo-llm") or []
     of_extra = [one for one in required if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", one)]
@@ -170,21 +174,21 @@ def _packages_of(engine: str, extra: str) -> tuple[dict[str, str | None], bool]:
 
 
 def _run(name: str, config: str) -> dict[str, Any]:
-    """A run in a process of its own: an engine that crashes must not take the findings with it."""
+    """Runs an engine in a process of its own: if it crashes, the other findings are still reported."""
     command = [sys.executable, "-m", "dynamo_llm", "bench", "--json", "--config", config]
     command += ["--requests", "1", "--concurrency", "1", "--max-tokens", "8"]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_patience, check=False
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_run_timeout, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"works": False, "problem": f"no answer within {_patience} seconds"}
+        return {"works": False, "problem": f"no answer within {_run_timeout} seconds"}
     try:
         told = json.loads(done.stdout)
     except ValueError:
         told = {}
     if done.returncode < 0:
-        problem = f"the process was ended by {signal.Signals(-done.returncode).name}"
+        problem = f"the process was killed by {signal.Signals(-done.returncode).name}"
     elif "error" in told:
         problem = told["error"]["message"]
     elif told.get("errors"):
@@ -221,6 +225,8 @@ def _rows(findings: dict[str, Any]) -> list[tuple[str, bool, str]]:
     )
     for name, engine in findings["engines"].items():
         versions = ", ".join(f"{package} {version}" for package, version in engine["packages"].items())
+        if "architectures" in engine:
+            versions += f"; architectures: {', '.join(engine['architectures'])}"
         rows.append(
             (f"engine {name}", engine["problem"] is None, engine["problem"] or versions or "available")
         )
@@ -236,10 +242,12 @@ def _rows(findings: dict[str, Any]) -> list[tuple[str, bool, str]]:
 
 
 def _show(findings: dict[str, Any]) -> None:
-    rows = [(name, "ok" if good else "FAILS", output.printable(told)) for name, good, told in _rows(findings)]
+    rows = [
+        (printable(name), "ok" if good else "FAILS", printable(told)) for name, good, told in _rows(findings)
+    ]
     if not sys.stdout.isatty():
         for name, state, told in rows:
-            click.echo(f"{name:22} {state:6} {told}")
+            output.write_line(f"{name:22} {state:6} {told}")
         return
     from rich.table import Table
     from rich.text import Text

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm models``: the models on this machine."""
+"""``dynamo-llm models``: lists the models on this machine."""
 
 import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynamo_llm import paths
 from dynamo_llm.cli import output
-from dynamo_llm.cli.checkpoint import Checkpoint, inspect, is_checkpoint
+from dynamo_llm.printable import one_line
 
-#: How far below a folder models are looked for.
+if TYPE_CHECKING:
+    from dynamo_llm.cli.checkpoint import Checkpoint
+
+#: Levels of folders that are searched.
 _depth = 5
 
 
@@ -23,22 +26,24 @@ _depth = 5
 def models(folders: tuple[Path, ...], as_json: bool) -> None:
     """List models: the demo model, those below FOLDERS, and those in the Hugging Face cache.
 
-    Only headers and JSON files are read; no code and no pickle is loaded. What cannot be used is listed
-    with the reason.
+    Only headers and JSON files are read; no code and no pickle is loaded. Models that cannot be used are
+    listed with the reason.
     """
+    from dynamo_llm.cli.checkpoint import inspect
+
     found = [inspect(path) for path in _paths(folders)]
     if as_json:
         output.write_json([_entry(one) for one in found], indent=2)
         return
-    click.echo("\n\n".join(_text(one) for one in found))
+    output.write_line("\n\n".join(_text(one) for one in found))
 
 
 def _paths(folders: tuple[Path, ...]) -> list[Path]:
-    """Each once, in the order found."""
+    """The paths of all models, without duplicates, in the order found."""
     paths_found = [paths.demo_model_dir()]
     for folder in folders:
         below = list(_below(folder))
-        # Who names a folder wants to know why it is no model.
+        # A folder that was named is listed even if it is not a model, with the reason.
         paths_found += below or [folder]
     cache = _hugging_face_cache()
     if cache.is_dir():
@@ -49,14 +54,16 @@ def _paths(folders: tuple[Path, ...]) -> list[Path]:
 
 
 def _hugging_face_cache() -> Path:
-    """As the package huggingface_hub finds it."""
+    """The cache's folder, by the rules of the package huggingface_hub."""
     get = os.environ.get
     home = get("HF_HOME") or os.path.join(get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     return Path(get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Model folders and GGUF files; links to folders are not followed, so that this ends."""
+    """Model folders and GGUF files. Links to folders are not followed: they could form a cycle."""
+    from dynamo_llm.cli.checkpoint import is_checkpoint
+
     for place, names, files in os.walk(folder):
         at = Path(place)
         if is_checkpoint(at):
@@ -66,7 +73,7 @@ def _below(folder: Path) -> Iterator[Path]:
         names[:] = [] if is_deep else sorted(name for name in names if not name.startswith("."))
 
 
-def _use(checkpoint: Checkpoint) -> str | None:
+def _use(checkpoint: "Checkpoint") -> str | None:
     if checkpoint.problem is not None:
         return None
     if checkpoint.path == paths.demo_model_dir():
@@ -74,7 +81,7 @@ def _use(checkpoint: Checkpoint) -> str | None:
     return f"dynamo-llm chat --model {shlex.quote(str(checkpoint.path.absolute()))}"
 
 
-def _entry(checkpoint: Checkpoint) -> dict[str, Any]:
+def _entry(checkpoint: "Checkpoint") -> dict[str, Any]:
     return {
         "name": checkpoint.name,
         "path": str(checkpoint.path.absolute()),
@@ -87,7 +94,7 @@ def _entry(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _text(checkpoint: Checkpoint) -> str:
+def _text(checkpoint: "Checkpoint") -> str:
     facts = [
         checkpoint.format,
         checkpoint.architecture,
@@ -99,7 +106,7 @@ def _text(checkpoint: Checkpoint) -> str:
         str(checkpoint.path.absolute()),
         _use(checkpoint) or f"cannot be used: {checkpoint.problem}",
     ]
-    return output.printable("\n  ".join(lines))
+    return "\n  ".join(map(one_line, lines))
 
 
 def _size(count: float) -> str:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands print, and where."""
+"""Prints text, JSON, errors, and progress to the terminal."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from dynamo_llm.printable import dump_json, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,12 +17,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _META = "dynamo_llm.json"
 
-# Control characters but newline and tab: an answer must not be able to drive the terminal.
-_control = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")}, "\N{REPLACEMENT CHARACTER}")
-
 
 def json_option(help_text: str) -> Callable[[Command], Command]:
-    """The option ``--json``; errors are JSON then, too."""
+    """The option ``--json``. With it, errors are printed as JSON, too."""
 
     def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
         context.meta[_META] = value
@@ -31,41 +29,34 @@ def json_option(help_text: str) -> Callable[[Command], Command]:
 
 
 def wants_json(context: click.Context) -> bool:
-    """Whether the command that ran had ``--json``."""
+    """Whether the command was given ``--json``."""
     return bool(context.meta.get(_META, False))
 
 
 def write_json(value: Any, indent: int | None = None) -> None:
-    """A line of JSON, or several with an indent: in UTF-8, whatever the locale says."""
-    # Lone surrogates have no UTF-8; JSON can escape them.
-    try:
-        data = json.dumps(value, ensure_ascii=False, indent=indent).encode()
-    except UnicodeEncodeError:
-        data = json.dumps(value, indent=indent).encode()
-    click.echo(data)
+    """Prints JSON on one line, or on several with an indent; in UTF-8 whatever the locale."""
+    click.echo(dump_json(value, indent).encode())
 
 
 def write(text: str) -> None:
-    """Text of an answer, at once; what the terminal's encoding lacks becomes "?"."""
-    if sys.stdout.isatty():
-        text = printable(text)
+    """Prints text and flushes. Characters that the terminal's encoding lacks become "?"."""
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.write(printable(text).encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
 
 
+def write_line(text: str) -> None:
+    """Prints a line, escaped for the terminal: it may contain names of models, servers, and files."""
+    write(f"{text}\n")
+
+
 def write_error(message: str) -> None:
-    """A message on stderr."""
+    """Prints a message to stderr, escaped for the terminal."""
     click.echo(f"dynamo-llm: {printable(message)}", err=True)
 
 
-def printable(text: str) -> str:
-    """Text that cannot drive a terminal."""
-    return text.translate(_control)
-
-
 def console(stderr: bool = False) -> "Console":
-    """Rich's console: styles on a terminal only, colours unless NO_COLOR is set."""
+    """Returns Rich's console: styles on a terminal only, colors unless NO_COLOR is set."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
@@ -73,7 +64,7 @@ def console(stderr: bool = False) -> "Console":
 
 @contextmanager
 def spinner(text: str) -> Iterator[None]:
-    """Show, on a terminal's stderr, that something takes its time."""
+    """Shows a spinner while the block runs, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -83,7 +74,9 @@ def spinner(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show, on a terminal's stderr, how many of several are done; the function counts one more."""
+    """Shows a progress bar while the block runs, if stderr is a terminal. The function that it yields
+    advances the bar by one.
+    """
     if not sys.stderr.isatty():
         yield lambda: None
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``dynamo-llm serve``: a model for a cluster."""
+"""``dynamo-llm serve``: serves a model to a cluster."""
 
 import os
 import signal
@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dynamo_llm.cli import output, settings
-from dynamo_llm.cli.ending import FAILED, INTERRUPTED, describe
+from dynamo_llm.cli import output, runtime_options
+from dynamo_llm.cli.command_group import FAILED, INTERRUPTED, describe
 
 if TYPE_CHECKING:
     from dynamo_llm import Worker
 
-#: Seconds after which the program looks for signals.
+#: Seconds between two checks for signals.
 _interval = 0.1
 
 
 class _StopError(BaseException):
-    """A request to stop came before the worker served."""
+    """SIGINT or SIGTERM arrived before the worker served."""
 
     def __init__(self, number: int) -> None:
         self.code = 128 + number
-        """As a shell counts it."""
+        """The exit code that a shell reports for a program ended by this signal."""
 
 
 class _Signals:
-    """Counts the requests to stop, SIGINT and SIGTERM; raises them before the worker serves."""
+    """Counts SIGINT and SIGTERM. Before the worker serves, each raises :class:`_StopError` instead."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,8 +42,8 @@ class _Signals:
 
 
 @click.command()
-@output.json_option("Print what is served, and how it ended, as a line of JSON each.")
-@settings.runtime_options
+@output.json_option("Print what is served, and later how it ended, as one line of JSON each.")
+@runtime_options.options
 @click.option(
     "--endpoint",
     metavar="PATH",
@@ -51,13 +51,16 @@ class _Signals:
     show_default=True,
     help="Path to serve: namespace.component.endpoint, or component.endpoint in the cluster's namespace.",
 )
-@click.option("--model-name", metavar="NAME", help="What requests give as their model; default: the model's.")
+@click.option(
+    "--model-name", metavar="NAME", help="Name that requests give as their model; default: the model's name."
+)
 @click.option(
     "--cluster",
     metavar="JSON_OR_FILE",
-    callback=settings.json_object,
+    callback=runtime_options.json_object,
     default="{}",
-    help='The cluster, over "cluster" in --config. Default: etcd at 127.0.0.1:2379, namespace dynamo.',
+    help='The cluster; overrides keys of "cluster" in --config. Default: etcd at 127.0.0.1:2379, namespace '
+    "dynamo.",
 )
 @click.option(
     "--drain",
@@ -65,7 +68,7 @@ class _Signals:
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
-    help="How long requests in flight may take once it is to stop.",
+    help="How long requests in flight may take after a signal to stop.",
 )
 def serve(
     config: dict[str, Any],
@@ -79,7 +82,7 @@ def serve(
 ) -> None:
     """Serve a model to a cluster of NVIDIA Dynamo, until Ctrl-C or SIGTERM.
 
-    Then the cluster sends no new requests, and those in flight go on to their end. Ctrl-C again cancels
+    Then the worker leaves the cluster, and requests in flight run to their end. Pressing Ctrl-C again cancels
     them.
     """
     from dynamo_llm import Worker
@@ -88,36 +91,36 @@ def serve(
     runtime = {key: value for key, value in config.items() if key != "cluster"}
     runtime |= {key: value for key, value in (("engine", engine), ("model", model)) if value is not None}
     keys: dict[str, Any] = {
-        "endpoint": settings.utf8(endpoint, "ENDPOINT"),
+        "endpoint": runtime_options.utf8(endpoint, "ENDPOINT"),
         "runtime": runtime,
         "cluster": {**config.get("cluster", {}), **cluster},
-        "model": None if model_name is None else {"name": settings.utf8(model_name, "NAME")},
+        "model": None if model_name is None else {"name": runtime_options.utf8(model_name, "NAME")},
     }
     try:
         with output.spinner("Starting"):
             worker = Worker(**keys)
             signals.is_serving = True
     except _StopError as stop:
-        os._exit(stop.code)  # Python would wait for the model; nothing is written that would be lost
+        os._exit(stop.code)  # a normal exit would wait until the model is loaded; there is nothing to flush
     info = worker.info
     if as_json:
         output.write_json(info)
     else:
-        what = f'the model "{info["model"]}"' if info.get("model") else "data"
-        click.echo(output.printable(f"Serving {what} at {info['endpoint']}; Ctrl-C ends it."))
+        what = f'the model "{info["model"]}"' if info.get("model") else "raw requests"
+        output.write_line(f"Serving {what} at {info['endpoint']}. Press Ctrl-C to stop.")
     while signals.count == 0 and not worker.wait(_interval):
         pass
     click.get_current_context().exit(_end(worker, drain, signals, as_json))
 
 
 def _end(worker: "Worker", drain: float, signals: _Signals, as_json: bool) -> int:
-    """Stop it; returns the exit code."""
+    """Stops the worker. Returns the exit code."""
     from dynamo_llm import DynamoError
 
     in_flight = worker.info["in_flight"]
     if in_flight and not as_json:
         what = "request" if in_flight == 1 else "requests"
-        click.echo(f"{in_flight} {what} in flight; Ctrl-C again cancels.", err=True)
+        click.echo(f"{in_flight} {what} in flight. Press Ctrl-C again to cancel.", err=True)
     problems: list[DynamoError] = []
 
     def shutdown() -> None:
@@ -134,7 +137,7 @@ def _end(worker: "Worker", drain: float, signals: _Signals, as_json: bool) -> in
     if was_interrupted:
         worker.close()
     thread.join()
-    if was_interrupted:  # then shutdown() raised that it cancelled requests
+    if was_interrupted:  # the error of shutdown() is that requests were cancelled, as intended
         problems.clear()
     if as_json:
         ended = "interrupted" if was_interrupted else "failed" if problems else "drained"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the responses of a request came."""
+"""Measures when the responses of a request arrive."""
 
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
 
 @dataclass
 class Timing:
-    """Clock of a request; create it just before the request is sent. All times are in seconds."""
+    """Timestamps of one request, in seconds. Create it immediately before the request is sent."""
 
     start: float = field(default_factory=perf_counter)
     arrivals: list[float] = field(default_factory=list)
-    """When each response that carries something came. It may carry several tokens."""
+    """Arrival of each response that carries text or tokens, which may be several tokens."""
     end: float = 0.0
-    """Set by who received the end."""
+    """The end of the request; the caller sets it."""
     usage: "Usage | None" = None
 
     def note(self, response: "Response") -> None:
-        """A response has just come."""
+        """Records the arrival of a response."""
         if response.text or response.token_ids:
             self.arrivals.append(perf_counter())
         self.usage = response.usage or self.usage
 
     @property
     def first(self) -> float | None:
-        """From sending to the first response."""
+        """Seconds from sending to the first response; None without a response."""
         return self.arrivals[0] - self.start if self.arrivals else None
 
     @property
     def gaps(self) -> list[float]:
-        """Between each response and the next."""
+        """Seconds between consecutive responses."""
         return [later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
     def summary(self) -> str:
-        """A line for people, at the end."""
+        """Returns token count, rate, and times as one line."""
         total = self.end - self.start
         words = []
         if self.usage is not None:
@@ -45,9 +45,9 @@ class Timing:
             words += [f"{tokens} token" + "s" * (tokens != 1), f"{tokens / total:.1f} tokens/s"]
         if self.first is not None:
             words.append(f"first after {milliseconds(self.first)}")
-        return ", ".join([*words, f"{total:.2f} s in all"])
+        return ", ".join([*words, f"{total:.2f} s total"])
 
 
 def milliseconds(seconds: float) -> str:
-    """A short time for people."""
+    """Formats a short duration."""
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings what an engine's child processes say to the library's log: stdout and stderr are the host's."""
+"""Forwards the output of child processes to the library's log, since stdout and stderr belong to the host."""
 
 import asyncio
+import codecs
 import json
 import logging
 import os
@@ -10,18 +11,61 @@ import shutil
 import socket
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 _record = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (\S+: .*)")
-#: Characters after which a line is cut.
+#: Characters of a line that are logged; the rest is cut off.
 _longest = 8000
 
 
-class ChildLog:
-    """A socket that child processes connect their stdout and stderr to; lines become log records.
+class Lines:
+    """Logs the output of a child process line by line. A line written by :func:`handler` keeps its level.
 
-    :param name: of the logger.
+    :param logger: logger of the records.
+    :param level: level of other lines.
+    :param on_line: called with the level and the text of each line.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        level: int,
+        on_line: Callable[[int, str], None] = lambda level, line: None,
+    ) -> None:
+        self._logger = logger
+        self._level = level
+        self._on_line = on_line
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def feed(self, data: bytes) -> None:
+        """Takes more output, and logs the complete lines."""
+        self._log(self._rest + self._decoder.decode(data))
+
+    def end(self) -> None:
+        """Logs the last line, if it does not end with a newline."""
+        self._log(self._rest + self._decoder.decode(b"", final=True) + "\n")
+
+    def _log(self, text: str) -> None:
+        *lines, self._rest = re.split(r"[\r\n]+", text)
+        if len(self._rest) > _longest:
+            lines.append(self._rest)
+            self._rest = ""
+        for line in lines:
+            if not line.strip():
+                continue
+            found = _record.match(line)
+            level, what = (getattr(logging, found[1]), found[2]) if found else (self._level, line)
+            self._on_line(level, what)
+            self._logger.log(level, "%s", what[:_longest])
+
+
+class ChildLog:
+    """A socket that child processes connect their stdout and stderr to. Each line becomes a log record.
+
+    :param name: name of the logger.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,13 +77,13 @@ class ChildLog:
         """The latest lines with level error or above."""
 
     async def open(self) -> None:
-        """Listen, on the running loop."""
+        """Starts to listen, on the running event loop."""
         self._server = await asyncio.start_unix_server(self._accept, self._folder / "log")
 
     def config_file(self, logger: str) -> Path:
-        """A file for :func:`logging.config.dictConfig`, with which a child process connects.
+        """Writes a file for :func:`logging.config.dictConfig` that makes a child process connect.
 
-        :param logger: name of the logger whose records it sends.
+        :param logger: name of the logger whose records the child sends.
         """
         config = {
             "version": 1,
@@ -64,12 +108,12 @@ class ChildLog:
         return path
 
     async def settle(self, seconds: float) -> None:
-        """Wait until all that connected have gone, for so long at most."""
+        """Waits until all connections are closed, for at most so many seconds."""
         if self._readers:
             await asyncio.wait(self._readers, timeout=seconds)
 
     def close(self) -> None:
-        """Listen no more. On the loop; what is still connected is read to its end."""
+        """Stops listening. On the event loop. Open connections are read to their end."""
         if self._server is not None:
             self._server.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -82,30 +126,22 @@ class ChildLog:
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             level = logging.INFO if await reader.readexactly(1) == b"1" else logging.WARNING
-            line = ""
+            lines = Lines(self._logger, level, self._on_line)
             while more := await reader.read(65536):
-                *lines, line = re.split(r"[\r\n]+", line + more.decode("utf-8", "replace"))
-                for one in [*lines, line] if len(line) > _longest else lines:
-                    self._log(level, one)
-                line = "" if len(line) > _longest else line
-            self._log(level, line)
+                lines.feed(more)
+            lines.end()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # it died; whoever waits for its work says so
+            pass  # the child died; that is reported where its work is awaited
         finally:
             writer.close()
 
-    def _log(self, level: int, line: str) -> None:
-        if found := _record.match(line):
-            level = getattr(logging, found[1])
-            line = found[2]
+    def _on_line(self, level: int, line: str) -> None:
         if level >= logging.ERROR:
             self.errors.append(line)
-        if line.strip():
-            self._logger.log(level, "%s", line[:_longest])
 
 
-class _Lines(logging.Formatter):
-    """Each line of a record with its level and logger."""
+class _Formatter(logging.Formatter):
+    """Writes the level and the logger in front of each line of a record."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(
@@ -114,10 +150,10 @@ class _Lines(logging.Formatter):
 
 
 def connect(path: str, host: int) -> logging.Handler:
-    """Connect this process's stdout and stderr to a :class:`ChildLog`; dictConfig calls it.
+    """Connects this process's stdout and stderr to a :class:`ChildLog`. dictConfig calls it.
 
-    :param path: of its socket.
-    :param host: id of the process that listens; there it does nothing.
+    :param path: path of the socket.
+    :param host: id of the process that listens; in that process the function does nothing.
     """
     if os.getpid() == host:
         return logging.NullHandler()
@@ -126,7 +162,14 @@ def connect(path: str, host: int) -> logging.Handler:
             connection.connect(path)
             connection.sendall(str(number).encode())
             os.dup2(connection.fileno(), number)
+    return handler()
+
+
+def handler() -> logging.Handler:
+    """Creates a handler for a child process: it writes records to stderr in the form that :class:`Lines`
+    reads.
+    """
     stream: Any = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(_Formatter())
     return handler

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a status of HTTP is among the library's errors."""
+"""Maps HTTP statuses to the library's errors."""
 
 import re
 
@@ -16,7 +16,8 @@ from dynamo_llm.errors import (
     UnavailableError,
 )
 
-# Servers say in words only that a prompt is too long: OpenAI, vLLM, SGLang, TensorRT-LLM, Dynamo, llama.cpp.
+#: Servers report only in words that a prompt is too long: OpenAI, vLLM, SGLang, TensorRT-LLM, Dynamo,
+#: llama.cpp.
 _too_long = re.compile(
     r"context[ _]?(length|window|size)|(model|sequence|input|prompt)[ _]len(gth)?\b|prompt is too long|"
     r"too many (input )?tokens|longer than the (maximum )?model",
@@ -37,10 +38,10 @@ _kinds: dict[int, type[DynamoError]] = {
 
 
 def error_of_http(status: int, message: str) -> DynamoError:
-    """The error for a status of HTTP.
+    """Returns the error for an HTTP status.
 
-    :param status: from 400 on; others are :class:`EngineFailedError`.
-    :param message: what the error says; a prompt that is too long is known by its words.
+    :param status: 400 or above; other statuses become :class:`EngineFailedError`.
+    :param message: the error's message; its words tell whether the prompt was too long.
     """
     kind = _kinds.get(status)
     if kind is None and status >= 500:

@@ -1,51 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A started engine and the requests in it."""
+"""An engine of a runtime, with its running requests."""
 
 import asyncio
 import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dynamo_llm import _core
 from dynamo_llm.errors import NotSupportedError
-from dynamo_llm.runtime import registry, trace
-from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo
+from dynamo_llm.runtime import registry
+from dynamo_llm.runtime.engine_config import EngineConfig, TemplateSettings
+from dynamo_llm.runtime.engine_request import EngineRequest
+from dynamo_llm.runtime.generators import require_generator
+from dynamo_llm.runtime.isolation import frames
+from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
+from dynamo_llm.runtime.model_info import ModelInfo
 from dynamo_llm.runtime.pusher import Answer
-from dynamo_llm.runtime.run import Opened, Run
+from dynamo_llm.runtime.request_task import Opened, RequestTask
 from dynamo_llm.runtime.sink import Sink
+from dynamo_llm.runtime.span import Span, start_span
+from dynamo_llm.runtime.threads import DaemonThreads, in_thread
 
 if TYPE_CHECKING:
     from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 
-#: Requests that an engine of plain generators answers at once; more wait. An attribute
-#: ``max_threads`` of the engine overrides it.
+#: Requests that an engine with plain generators answers at once; further ones are queued. The engine's
+#: attribute ``max_threads`` overrides it.
 _default_threads = 32
 
-#: Tokens that a stream must have room for, so that chunks are pushed together.
+#: Capacity in tokens from which on a stream may get several chunks in one push.
 _gathering = 1024
 
-#: Attribute of a model that comes and goes, with its pipelines by instance.
+#: Attribute of a model of a :class:`ModelsEngine` that has its pipelines by instance.
 _pipelines = "_dynamo_llm_pipelines"
 
 
 class Instance:
-    """One engine of one runtime. Its methods run on the loop.
+    """One engine of one runtime. Its methods run on the event loop.
 
     :param config: the runtime's configuration.
-    :param report: gets what the engine says of its models when that changes.
+    :param report: called with the engine's description when it changes.
+    :param report_metrics: called with the metrics of an isolated engine when they change.
     """
 
     def __init__(
-        self, config: dict[str, Any], report: Callable[[ModelInfo], None] = lambda info: None
+        self,
+        config: dict[str, Any],
+        report: Callable[[ModelInfo], None] = lambda info: None,
+        report_metrics: Callable[[str], None] = lambda lines: None,
     ) -> None:
         self._report = report
+        self._report_metrics = report_metrics
         self._config = EngineConfig(
             engine=config.get("engine", "mistralrs"),
             model=config.get("model"),
@@ -53,25 +64,25 @@ class Instance:
             python=config.get("python", {}),
             name=config.get("name"),
             cluster=config.get("cluster", {}),
+            templates=TemplateSettings.of(config),
             changed=self._changed,
         )
         self.info: ModelInfo = {}
-        """What the engine said of its model."""
+        """The engine's description of its model."""
         self._engine: Any = None
         self._kind = "text"
         self._pipeline: Pipeline | None = None
         self._has_text = config.get("pipeline", "auto") != "off"
-        self._threads: ThreadPoolExecutor | None = None
-        self._runs: dict[int, Run | Sink] = {}
-        # A reader that got many chunks at once would find a small stream full.
+        self._threads: DaemonThreads | None = None
+        self._runs: dict[int, RequestTask | Sink | Relay] = {}
+        # Several chunks at once would overflow a small stream.
         self._may_gather = config.get("stream", {}).get("capacity", _gathering) >= _gathering
 
     async def start(self) -> None:
-        """Load the engine; raises what it raises."""
-        loop = asyncio.get_running_loop()
-        kind = await loop.run_in_executor(None, registry.find, self._config.engine)
+        """Loads the engine; raises what the engine raises."""
+        kind = await in_thread(registry.find, self._config.engine)
         engine = self._engine = kind(self._config)
-        self._threads = ThreadPoolExecutor(
+        self._threads = DaemonThreads(
             max_workers=getattr(engine, "max_threads", _default_threads),
             thread_name_prefix="dynamo-engine",
         )
@@ -80,30 +91,34 @@ class Instance:
             if hasattr(engine, "describe"):
                 self.info = engine.describe()
             self._kind = getattr(engine, "kind", "text")
+            if self._kind == "relay":
+                self._engine.report_metrics = self._report_metrics
             if self._kind == "tokens":
-                self._pipeline = await loop.run_in_executor(None, self._open_pipeline, engine, self.info)
+                self._pipeline = await in_thread(self._open_pipeline, engine, self.info)
                 self.info = self._pipeline.info
         except BaseException:
             await self._call(engine.stop)
             raise
 
     def _open_pipeline(self, engine: Any, info: ModelInfo) -> "Pipeline":
-        """Blocks: it loads libraries and the tokenizer."""
-        # Only engines of token ids need its libraries.
+        """Blocks while libraries and the tokenizer are loaded."""
+        # Not at the top: only token-level engines need these libraries.
+        from dynamo_llm.runtime.engines.native import NativeTokens
         from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
-        return Pipeline(engine, info, self._has_text)
+        name = engine.name if isinstance(engine, NativeTokens) else self._config.engine
+        return Pipeline(engine, info, self._has_text, name, self._config.templates)
 
     async def _pipeline_of(self, model: Any) -> "Pipeline":
-        """The pipeline around one of an engine's models, which is made for its first request."""
-        # With the model, and not here: a pipeline refers to its model, and both would stay for ever.
+        """Returns the pipeline around a model of a :class:`ModelsEngine`; its first request creates it."""
+        # Stored with the model, not here: a pipeline refers to its model, so neither would ever be freed.
         pipelines = vars(model).setdefault(_pipelines, WeakKeyDictionary())
         opening = pipelines.get(self)
         if opening is None or (opening.done() and opening.exception() is not None):
             loop = asyncio.get_running_loop()
 
             async def open_it() -> "Pipeline":
-                return await loop.run_in_executor(None, self._open_pipeline, model, model.describe())
+                return await in_thread(self._open_pipeline, model, model.describe())
 
             opening = pipelines[self] = loop.create_task(open_it())
         return await asyncio.shield(opening)
@@ -113,18 +128,33 @@ class Instance:
             self.info = self._engine.describe()
             self._report(self.info)
 
-    async def stop(self, may_use_threads: bool = True) -> None:
-        """Free the engine. Requests are in flight only if Python shuts down under them.
+    @property
+    def kind(self) -> type:
+        """The engine's class."""
+        return type(self._engine)
 
-        :param may_use_threads: False while Python shuts down: from 3.12 on it starts no thread then.
+    def end_requests(self, is_exiting: bool) -> None:
+        """Ends all requests for their callers: Python is shutting down. Any thread.
+
+        :param is_exiting: whether the process exits without finalizing Python.
+        """
+        detail = '{"exiting": true}' if is_exiting else ""
+        for stream in list(self._runs):
+            # A thread that still works on the request notices when it pushes: the stream has ended.
+            _core.stream_fail(stream, _CLOSED, "Python in this process is shutting down", detail)
+
+    async def stop(self, may_use_threads: bool = True) -> None:
+        """Stops the engine. Requests are in flight only if Python is shutting down.
+
+        :param may_use_threads: False during finalization of Python, when no thread can be started (since
+            Python 3.12).
         """
         if self._runs:
-            runs = list(self._runs.items())
-            for stream, run in runs:
-                # A thread that is in there notices, for its stream is gone when it pushes.
-                _core.stream_fail(stream, _CLOSED, "Python in this process is shutting down", "")
+            self.end_requests(may_use_threads)
+            runs = list(self._runs.values())
+            for run in runs:
                 run.cancel()
-            await asyncio.gather(*(run.ended() for _, run in runs))
+            await asyncio.gather(*(run.ended() for run in runs))
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await self._call(engine.stop, may_use_threads)
@@ -136,20 +166,24 @@ class Instance:
         if inspect.iscoroutinefunction(function) or not may_use_threads:
             result = function()
         else:
-            result = await asyncio.get_running_loop().run_in_executor(None, function)
+            result = await in_thread(function)
         if inspect.isawaitable(result):
             await result
 
     def generate(self, stream: int, request_id: str, text: str | bytes, is_data: bool = False) -> None:
-        """Answer a request in a task of its own.
+        """Starts to answer a request.
 
-        :param text: OpenAI's body as JSON; or, if ``is_data``, data: bytes, or JSON.
+        :param text: the OpenAI body as JSON; of a raw request the payload, bytes or JSON.
+        :param is_data: whether it is a raw request.
         """
         assert self._threads is not None
         if self._kind == "steps" and not is_data:
             self._start_sink(stream, request_id, text)
             return
-        run = Run(stream, request_id, text, self._threads, self._runs)
+        if self._kind == "relay":
+            self._start_relay(stream, request_id, text, is_data)
+            return
+        run = RequestTask(stream, request_id, text, self._threads, self._runs, self.kind)
         if is_data != (self._kind == "data"):
             opening = self._refuse()
         elif is_data:
@@ -168,25 +202,40 @@ class Instance:
         self._runs[stream] = sink
         sink.start(body, context)
 
+    def _start_relay(self, stream: int, request_id: str, text: str | bytes, is_data: bool) -> None:
+        span = None
+        if not is_data and '"traceparent"' in str(text):
+            span = self._trace(json.loads(text), request_id)
+        kind = frames.OPENAI if not is_data else frames.JSON if isinstance(text, str) else frames.BYTES
+        content = text.encode() if isinstance(text, str) else text
+        on_end = functools.partial(self._runs.pop, stream, None)
+        relay = self._runs[stream] = self._engine.relay(
+            RelayedRequest(stream, request_id, content, kind, span, on_end)
+        )
+        if relay.has_ended:
+            on_end()
+
     def cancel(self, stream: int) -> None:
-        """The caller has gone."""
+        """Cancels a request."""
         if run := self._runs.get(stream):
             run.cancel()
 
     def space(self, stream: int) -> None:
-        """A stream that was full has room again."""
+        """Resumes a request whose stream was full and is writable again."""
         if run := self._runs.get(stream):
             run.space()
 
     async def _refuse(self) -> Opened:
-        takes, other = ("requests of data", "OpenAI bodies")[:: 1 if self._kind == "data" else -1]
-        raise NotSupportedError(f'the engine "{self._config.engine}" takes {takes}, and no {other}')
+        takes, other = ("raw requests", "OpenAI bodies")[:: 1 if self._kind == "data" else -1]
+        raise NotSupportedError(f'the engine "{self._config.engine}" accepts {takes} only, not {other}')
 
-    def _trace(self, body: dict[str, Any], request_id: str) -> trace.Span | None:
-        return trace.start(body, request_id, self._config.engine, self.info)
+    def _trace(self, body: dict[str, Any], request_id: str) -> Span | None:
+        return start_span(body, request_id, self._config.engine, self.info)
 
     async def _ask(self, request: EngineRequest) -> Sequence[Answer]:
-        """The choices of the answer to a request; those of a text engine come together."""
+        """Passes a request to the engine. Returns the choices of the answer; a text engine answers all
+        choices with one generator.
+        """
         if self._pipeline is not None:
             return await self._pipeline.answer(request)
         engine = self._engine
@@ -195,9 +244,6 @@ class Instance:
             if getattr(engine, "kind", "text") == "tokens":
                 return await (await self._pipeline_of(engine)).answer(request)
         answer = engine.generate(request)
-        if hasattr(answer, "__aiter__") or hasattr(answer, "__iter__"):
-            return [answer]
-        raise TypeError(
-            f"generate() of {type(engine).__qualname__} must be a generator, "
-            f"not return {type(answer).__qualname__}"
-        )
+        if inspect.iscoroutine(answer):
+            answer = await answer
+        return [require_generator(answer, type(engine))]

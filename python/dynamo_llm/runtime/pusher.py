@@ -1,60 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings the chunks of an engine's answer into its stream."""
+"""Pushes the chunks of an engine's answer into the request's stream."""
 
 import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.engine import Chunk, Usage
+from dynamo_llm.runtime.chunk import Chunk, Usage
+from dynamo_llm.runtime.threads import DaemonThreads
 
 _OK = _core.STATUSES["DYNAMO_OK"]
 _PENDING = _core.STATUSES["DYNAMO_PENDING"]
 
 Answer = AsyncIterator[Chunk] | Iterator[Chunk]
-See = Callable[[Chunk], None]
+OnPushed = Callable[[Chunk], None]
 
 
 class Pusher:
-    """Pushes the answer to one request. Its methods run on the loop, unless they say otherwise.
+    """Pushes the answer to one request. Unless stated otherwise, its methods run on the event loop.
 
-    :param stream: the core's.
-    :param threads: where plain generators run.
+    :param stream: number of the request's stream in the library.
+    :param threads: runs plain generators.
     """
 
-    __slots__ = ("_has_failed", "_see", "_stream", "_threads", "_waiters")
+    __slots__ = ("_has_begun", "_has_failed", "_on_pushed", "_stream", "_threads", "_waiters")
 
-    def __init__(self, stream: int, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, stream: int, threads: DaemonThreads) -> None:
         self._stream = stream
         self._threads = threads
-        self._see: See | None = None
-        self._waiters: list[asyncio.Future[None]] | None = None  # most streams are never full
+        self._on_pushed: OnPushed | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None  # created lazily: most streams never fill up
+        self._has_begun = False
         self._has_failed = False
 
     def is_cancelled(self) -> bool:
-        """Whether nobody wants the rest: the caller has gone, or a choice failed. From any thread."""
+        """Whether the rest of the answer is unwanted: the request was cancelled, or a choice failed. Any
+        thread.
+        """
         return self._has_failed or _core.stream_is_cancelled(self._stream)
 
     def remaining(self) -> float | None:
-        """Seconds until the request's deadline. From any thread."""
+        """Seconds until the request's deadline; None without one. Any thread."""
         return _core.stream_remaining(self._stream)
 
+    def set_queued(self, is_queued: bool) -> None:
+        """Reports whether the request waits in a queue of its engine. Any thread."""
+        _core.stream_set_queued(self._stream, is_queued)
+
     def space(self) -> None:
-        """The stream, which was full, has room again."""
+        """Resumes pushing: the stream, which was full, is writable again."""
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def push(self, answers: Sequence[Answer], see: See | None = None) -> Usage | None:
-        """Push the choices of an answer, all at the same time. If one fails the others are ended, too.
+    async def push(self, answers: Sequence[Answer], on_pushed: OnPushed | None = None) -> Usage | None:
+        """Pushes the choices of an answer concurrently. If one fails, the others are cancelled.
 
-        :param see: called with each chunk that was pushed, from any thread.
-        :returns: the counts of the whole request, if the engine counts.
+        :param on_pushed: called with each chunk after it was pushed, in any thread.
+        :returns: token counts of the whole request; None if the engine does not report them.
         """
-        self._see = see
+        self._on_pushed = on_pushed
         if len(answers) == 1:
             return await self._push_one(answers[0])
         tasks = [asyncio.ensure_future(self._push_one(answer)) for answer in answers]
@@ -65,11 +72,11 @@ class Pusher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0)  # the loop holds the result, and so the exceptions, until its next turn
+            await asyncio.sleep(0)  # the event loop keeps the exceptions alive until its next iteration
         ends = (task.exception() for task in tasks if not task.cancelled())
         failures = [failure for failure in ends if failure is not None]
         if failures:
-            tasks.clear()  # an exception that its own frame holds would stay until the next collection
+            tasks.clear()  # otherwise this frame, in the exception's traceback, would form a reference cycle
             raise failures.pop(0)
         return _sum([task.result() for task in tasks])
 
@@ -90,15 +97,15 @@ class Pusher:
                 if status != _OK:
                     break
                 usage = chunk.get("usage", usage)
-                if self._see is not None:
-                    self._see(chunk)
+                if self._on_pushed is not None:
+                    self._on_pushed(chunk)
         finally:
             if close := getattr(answer, "aclose", None):
                 await close()
         return usage
 
     def wait_for_space(self) -> "asyncio.Future[None]":
-        """Done when the stream, which is full, has room again."""
+        """Returns a future that is done when the stream, which is full, is writable again."""
         waiter = asyncio.get_running_loop().create_future()
         if self._waiters is None:
             self._waiters = []
@@ -106,12 +113,15 @@ class Pusher:
         return waiter
 
     async def _push_in_thread(self, answer: Iterator[Chunk]) -> Usage | None:
-        # Not through the future, to which the thread holds on: with an exception goes all that the engine
-        # had, and the caller hears of it as soon as the loop does.
+        # Exceptions are not passed through the future: the thread refers to it for a while, and the exception
+        # would keep everything of the engine's frames alive until then.
         failures: list[BaseException] = []
 
         def work() -> Usage | None:
             usage: Usage | None = None
+            if not self._has_begun:
+                self._has_begun = True
+                self.set_queued(False)
             try:
                 for chunk in answer:
                     while (status := self._push_chunk(chunk)) == _PENDING:
@@ -119,8 +129,8 @@ class Pusher:
                     if status != _OK or self._has_failed:
                         break
                     usage = chunk.get("usage", usage)
-                    if self._see is not None:
-                        self._see(chunk)
+                    if self._on_pushed is not None:
+                        self._on_pushed(chunk)
             except BaseException as error:
                 failures.append(error)
             try:
@@ -130,10 +140,12 @@ class Pusher:
                 failures[:] = [error]
             return usage
 
+        if not self._has_begun:
+            self.set_queued(True)
         job = self._threads.submit(contextvars.copy_context().run, work)
         future = asyncio.wrap_future(job)
-        # A cancel does not stop a thread; it sees it when it pushes. The engine's side of the request
-        # lasts until then.
+        # A thread cannot be cancelled; it notices when it pushes. Until then the engine is still busy with
+        # the request.
         while not future.done():
             try:
                 await asyncio.wait([future])
@@ -142,11 +154,12 @@ class Pusher:
                     raise
         if failures:
             raise failures.pop()
-        return future.result()
+        result: Usage | None = future.result()
+        return result
 
 
 def _sum(choices: list[Usage | None]) -> Usage | None:
-    """The usage of a request of several choices, whose prompt counts once."""
+    """Token counts of a request with several choices; the prompt counts once."""
     known = [usage for usage in choices if usage is not None]
     if not known:
         return None

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from dynamo_llm.errors import EngineNotFoundError, EngineUnavailableError
 from dynamo_llm.runtime.engine import Engine
+from dynamo_llm.runtime.secret import shown
 
 #: Group of entry points through which other packages add engines.
 GROUP = "dynamo_llm.engines"
@@ -20,7 +21,7 @@ _own = {
     "transformers": "dynamo_llm.runtime.engines.transformers:TransformersEngine",
     "vllm": "dynamo_llm.runtime.engines.vllm:VllmEngine",
 }
-# Extras of this package that are not called as their engine.
+#: Extras of this package, for engines whose extra has another name.
 _extras = {"dynamo-backend": "dynamo", "dynamo-endpoint": "dynamo"}
 _native = ("echo", "scripted")
 
@@ -30,40 +31,44 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """Names of all engines, the native ones included, sorted."""
+    """Returns the names of all engines, those built into the library included, sorted."""
     return sorted({*_own, *_native, *_entry_points()})
 
 
 def extra(name: str) -> str:
-    """The extra of this package that would have what an engine needs."""
+    """Returns the extra of this package that installs what an engine needs, if it has one."""
     return _extras.get(name, name)
 
 
 def find(name: str) -> type[Engine]:
-    """The class of an engine.
+    """Returns the class of an engine. Blocks while its module is imported.
 
     :param name: a name of :func:`names`, or ``module:Class``.
     :raises EngineNotFoundError: no engine has that name; the message lists the known ones.
     :raises EngineUnavailableError: its module cannot be imported.
     """
     target = _own.get(name)
-    if target is None and ":" in name:
+    words = name.rstrip(":")
+    if target is None and ":" in name and shown(words) == words:  # else no module has that name
         target = name
     if target is None:
         point = _entry_points().get(name)
         if point is None:
             close = difflib.get_close_matches(name, names(), n=1)
             hint = f'did you mean "{close[0]}"? ' if close else ""
+            given = name if close else shown(name)
             raise EngineNotFoundError(
-                f'no engine is called "{name}"; {hint}Known engines: {", ".join(names())}; '
-                f'a class of your own is named as "module:Class"'
+                f'no engine is called "{given}"; {hint}Known engines: {", ".join(names())}; '
+                f'to use a class of your own, give "module:Class"'
             )
         target = point.value
     module_name, _, class_name = target.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise EngineUnavailableError(f'the module of engine "{name}" cannot be imported: {error}') from error
+        raise EngineUnavailableError(
+            f'the module of engine "{shown(name)}" cannot be imported: {error}'
+        ) from error
     engine = getattr(module, class_name, None)
     if not isinstance(engine, type):
         raise EngineNotFoundError(f'the module {module_name} has no class "{class_name}"')

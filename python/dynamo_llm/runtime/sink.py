@@ -1,79 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an engine that owns its step loop puts what it makes."""
+"""What a step-level engine pushes its tokens into."""
 
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.engine import EngineRequest, Usage
-from dynamo_llm.runtime.failure import describe
-from dynamo_llm.runtime.trace import Span
+from dynamo_llm.runtime.chunk import Usage
+from dynamo_llm.runtime.engine_request import EngineRequest
+from dynamo_llm.runtime.error_report import describe
+from dynamo_llm.runtime.span import Span
 
-push_step = _core.push_step
-"""``push_step(sinks, token_ids, texts=None) -> list[int]``: push a token to each of many sinks, in one call.
+push_many = _core.push_many
+"""``push_many(sinks, token_ids, texts=None) -> list[int]``: push a token to each of many sinks, in one call.
 
 :param sinks: the requests that the step made a token for; each once or more often, in order.
 :param token_ids: the id of each sink's token; None if the engine has text only.
 :param texts: the text of each sink's token: str, bytes (which may split a code point), or None; None if
     there is no text.
 :returns: numbers of the sinks, counted from 0, whose streams are full and took nothing: push again what they
-    were to get after the engine's ``space(sink)``, or in a later step. A request that has ended, or whose
-    caller has gone, takes everything and drops it.
+    were to get after the engine's ``space(sink)``, or in a later step. A request that has ended, or was
+    cancelled, takes everything and drops it.
 :raises TypeError, ValueError: something is of a wrong type, or the counts differ. Nothing was pushed then.
 """
 
 
-class _Steps(Protocol):
+class _StepEngine(Protocol):
     def add(self, request: EngineRequest, sink: "Sink") -> None: ...
 
     def cancel(self, sink: "Sink") -> None: ...
 
 
 class Sink(_core.Sink):
-    """One request of an engine of steps, until :meth:`finish` or :meth:`fail`. From any thread, but one at a
-    time. Engines keep it in place of the request; they do not make it.
+    """One request of a step-level engine, until :meth:`finish` or :meth:`fail`. Any thread may use it, but
+    only one at a time. The library creates it; the engine keeps it in place of the request.
 
-    :param stream: the core's.
+    :param stream: number of the request's stream in the library.
     :param request_id: unique in this process.
-    :param engine: is told of what happens.
-    :param span: the request's, or None.
-    :param forget: called at the end, from the engine's thread.
+    :param engine: gets the request, and is notified when it is cancelled and when its stream is writable.
+    :param span: span of the request, or None.
+    :param on_end: called once, at the end of the request, in the engine's thread.
     """
 
     def __init__(
         self,
         stream: int,
         request_id: str,
-        engine: _Steps,
+        engine: _StepEngine,
         span: Span | None,
-        forget: Callable[[], Any],
+        on_end: Callable[[], Any],
     ) -> None:
-        super().__init__(stream, None if span is None else span.see)
+        super().__init__(stream, None if span is None else span.record)
         self.id = request_id
-        """Unique in this process; also in logs and errors."""
+        """Id of the request, unique in this process; also in logs and errors."""
         self._stream = stream
         self._engine = engine
         self._span = span
-        self._forget = forget
+        self._on_end = on_end
 
     def start(self, body: dict[str, Any], context: Context) -> None:
-        """Hand the request to the engine. On the loop.
+        """Passes the request to the engine. On the event loop.
 
-        :param context: in which the engine is called.
+        :param context: the context variables that the engine is called with.
         """
-        request = EngineRequest(self.id, body, lambda: self.is_cancelled, self._remaining)
+        request = EngineRequest(self.id, body, lambda: self.is_cancelled, self._remaining, self._set_queued)
         try:
             context.run(self._engine.add, request, self)
-        except BaseException as error:  # SystemExit, too: the host's process is not the engine's
+        except BaseException as error:  # also SystemExit: an engine must not end the process
             self.fail(error)
 
     def finish(self, reason: str | None = None, usage: Usage | None = None) -> None:
-        """The answer is whole. Once; what comes later is ignored.
+        """Ends the answer: it is complete. Later calls are ignored.
 
-        :param reason: why it ends, if no chunk said so: ``stop``, ``length``, ...; None is ``stop``.
-        :param usage: token counts; None if they are not known.
-        :raises TypeError: ``usage`` is no dictionary of counts. The answer has not ended then.
+        :param reason: finish reason, if no chunk had one: ``stop``, ``length``, ...; None means ``stop``.
+        :param usage: token counts; None if they are unknown.
+        :raises TypeError: ``usage`` is not a dictionary. The answer has not ended then.
         """
         if self.has_ended:
             return
@@ -81,24 +82,24 @@ class Sink(_core.Sink):
             raise TypeError(f'"usage" must be dict, not {type(usage).__qualname__}')
         if self._span is not None:
             if reason is not None:
-                self._span.see({"finish_reason": reason})
+                self._span.record({"finish_reason": reason})
             self._span.finish(usage)
         self.finish_stream(reason, usage)
-        self._forget()
+        self._on_end()
 
     def fail(self, error: BaseException) -> None:
-        """The answer ends with an error; the caller gets its status as if a generator had raised it. Once;
-        what comes later is ignored.
+        """Ends the answer with an error, which the caller gets as if a generator had raised it. Later calls
+        are ignored.
         """
         if self.has_ended:
             return
         if self._span is not None:
             self._span.fail(error)
         self.fail_stream(*describe(error))
-        self._forget()
+        self._on_end()
 
     def cancel(self) -> None:
-        """The caller has gone. On the loop."""
+        """Tells the engine that the request was cancelled. On the event loop."""
         if self.has_ended:
             return
         try:
@@ -107,15 +108,19 @@ class Sink(_core.Sink):
             self.fail(error)
 
     def space(self) -> None:
-        """The stream, which was full, has room again. On the loop."""
-        if not self.has_ended and (tell := getattr(self._engine, "space", None)):
+        """Tells the engine that the stream, which was full, is writable again. On the event loop."""
+        if not self.has_ended and (notify := getattr(self._engine, "space", None)):
             try:
-                tell(self)
+                notify(self)
             except BaseException as error:
                 self.fail(error)
 
     async def ended(self) -> None:
-        """Do not wait: an engine of steps may be in the middle of one."""
+        """Does not wait: a step-level engine may be in the middle of a step."""
+
+    def _set_queued(self, is_queued: bool) -> None:
+        if not self.has_ended:
+            _core.stream_set_queued(self._stream, is_queued)
 
     def _remaining(self) -> float | None:
         return None if self.has_ended else _core.stream_remaining(self._stream)

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(DYNAMO_LLM_STATIC)
+#if defined(DYNAMO_LLM_STATIC) || defined(SWIG)
 #define DYNAMO_LLM_API
 #elif defined(_WIN32)
 #if defined(DYNAMO_LLM_BUILD)
@@ -211,6 +211,11 @@ typedef struct dynamo_timing_t {
 
 DYNAMO_LLM_API int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing);
 
+typedef struct dynamo_queue_t dynamo_queue_t;
+
+DYNAMO_LLM_API int32_t dynamo_request_set_queue(dynamo_request_t *request, dynamo_queue_t *queue,
+                                                void *user);
+
 DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
 
 typedef struct dynamo_usage_t {
@@ -245,6 +250,25 @@ DYNAMO_LLM_API size_t dynamo_response_item_count(const dynamo_response_t *respon
 DYNAMO_LLM_API int32_t dynamo_response_item(const dynamo_response_t *response, size_t index,
                                             dynamo_data_t *item);
 
+typedef struct dynamo_event_t {
+    size_t struct_size;
+
+    dynamo_request_t *request;
+
+    void *user;
+
+    dynamo_response_t *response;
+
+    int32_t status;
+} dynamo_event_t;
+
+DYNAMO_LLM_API dynamo_queue_t *dynamo_queue_create(void);
+
+DYNAMO_LLM_API int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms,
+                                         dynamo_event_t *event);
+
+DYNAMO_LLM_API void dynamo_queue_destroy(dynamo_queue_t *queue);
+
 typedef struct dynamo_tokenizer_t dynamo_tokenizer_t;
 
 typedef struct dynamo_detokenizer_t dynamo_detokenizer_t;
@@ -253,7 +277,7 @@ DYNAMO_LLM_API dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_js
 
 DYNAMO_LLM_API void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer);
 
-DYNAMO_LLM_API const char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer);
+DYNAMO_LLM_API char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer);
 
 DYNAMO_LLM_API int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text,
                                                size_t length, int32_t add_special_tokens,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster: servers, workers, and a frontend that agree on how they meet."""
+"""A cluster: servers, workers, and a frontend with common settings."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ from cluster_rig.worker import Worker
 S = TypeVar("S", bound=Server)
 T = TypeVar("T")
 
-#: How many characters of a log's end are shown.
+#: Characters of a log's end that are shown.
 log_end = 3000
 
 
 class Cluster:
-    """Its servers run when it is made; workers and other programs are added."""
+    """The constructor starts its servers; workers and other programs are added."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class Cluster:
         lease_ttl: int = 30,
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Start the servers.
+        """Starts the servers.
 
-        :param folder: For data and logs; the cluster's own.
-        :param lease_ttl: Seconds for which etcd keeps what a process announced that is no more heard of.
-            A process that lives but loses its lease shuts down, so a busy machine needs some.
-        :param variables: More of the environment of all its processes but the servers.
+        :param folder: for data and logs; not shared.
+        :param lease_ttl: seconds until etcd drops the keys of a process that no longer responds. A live
+            process that loses its lease shuts down, so a busy machine needs some.
+        :param variables: additional environment variables of all its processes but the servers.
         """
         self.combination = combination
         self.namespace = "dynamo"
@@ -63,7 +63,7 @@ class Cluster:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The key "cluster" of a runtime's configuration."""
+        """Returns the key "cluster" of a runtime's configuration."""
         settings: dict[str, Any] = {
             "namespace": self.namespace,
             "discovery": self.combination.discovery,
@@ -81,14 +81,14 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which a process that uses Dynamo is part of it."""
+        """Returns the environment variables that make a process that uses Dynamo part of it."""
         hosts = ("DYN_TCP_RPC_HOST", "DYN_TCP_RESPONSE_STREAM_HOST", "DYN_EVENT_PLANE_HOST")
         environment = {
             **dict.fromkeys(hosts, "127.0.0.1"),
             "DYN_DISCOVERY_BACKEND": self.combination.discovery,
             "DYN_REQUEST_PLANE": self.combination.request_plane,
             "DYN_EVENT_PLANE": self.combination.event_plane,
-            # A sample worker that is asked to end waits 5 s otherwise.
+            # Otherwise a sample worker waits 5 s after SIGTERM.
             "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS": "0",
             "HF_HUB_OFFLINE": "1",
         }
@@ -105,7 +105,7 @@ class Cluster:
 
     @cached_property
     def frontend(self) -> Frontend:
-        """Dynamo's frontend; started when it is first asked for."""
+        """Returns Dynamo's frontend; starts it on first use."""
         frontend = self._serve(Frontend(self._folder, self.environment, self._flags))
         if self.keys("v1/mdc/"):
             self.wait(frontend.models)
@@ -113,21 +113,21 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Where the frontend's API is."""
+        """Returns the URL of the frontend's API."""
         return self.frontend.url
 
     def models(self) -> list[str] | None:
-        """The names of models that the frontend knows; None when it does not answer."""
+        """Returns the names of the models that the frontend knows; None if it does not answer."""
         return self.frontend.models()
 
     def add_worker(
         self, delay: float = 0.002, path: str = "dynamo.sample.generate", arguments: Sequence[str] = ()
     ) -> Worker:
-        """Start a sample worker; returns when it is known: to discovery, and to the frontend if that runs.
+        """Starts a sample worker; returns once discovery knows it, and the frontend if that runs.
 
-        :param delay: Seconds for each token.
-        :param path: Its endpoint: namespace.component.endpoint.
-        :param arguments: More of the sample worker's flags, such as "--disaggregation-mode=prefill".
+        :param delay: seconds for each token.
+        :param path: its endpoint: namespace.component.endpoint.
+        :param arguments: additional flags, such as "--disaggregation-mode=prefill".
         """
         before = self.instances(path)
         flags = (f"--model-name={self.model}", f"--delay={delay}", *self._flags, *arguments)
@@ -141,10 +141,10 @@ class Cluster:
     def run(
         self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
     ) -> Process:
-        """Start a program as part of the cluster.
+        """Starts a program as part of the cluster.
 
-        :param name: For its log.
-        :param environment: More variables.
+        :param name: for its log.
+        :param environment: additional variables.
         """
         process = Process(name, command, {**self.environment, **(environment or {})}, self._folder)
         self._processes.append(process)
@@ -153,25 +153,25 @@ class Cluster:
     def python(
         self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> Process:
-        """Start a module, or a file ``*.py``, with this interpreter."""
+        """Starts a module, or a file ``*.py``, with this interpreter."""
         words = [module] if module.endswith(".py") else ["-m", module]
         return self.run(name, [sys.executable, *words, *arguments], environment)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The keys of discovery that begin so."""
+        """Returns the keys of discovery with this prefix."""
         return self._discovery.keys(prefix)
 
     def instances(self, path: str = "") -> set[int]:
-        """The ids of an endpoint's instances in discovery; of all endpoints without a path."""
+        """Returns the ids of an endpoint's instances in discovery; of all endpoints without a path."""
         prefix = "v1/instances/" + (path.replace(".", "/") + "/" if path else "")
         return {int(key.rpartition("/")[2], 16) for key in self.keys(prefix)}
 
     def pids(self) -> list[int]:
-        """Of all processes that live."""
+        """Returns the ids of all live processes."""
         return [each.pid for each in self._all() if each.is_alive]
 
     def wait(self, condition: Callable[[], T]) -> T:
-        """Until it holds, and what it gave; fails when a process ends that may not."""
+        """Waits until a condition is true, and returns its value; fails if a process exits unexpectedly."""
 
         def value() -> T:
             dead = [each.name for each in self._all() if not each.is_alive and not each.may_end]
@@ -181,11 +181,11 @@ class Cluster:
         return wait_until(value, lambda: f"it did not come\n{self.logs()}")
 
     def logs(self) -> str:
-        """The ends of what all processes have written."""
+        """Returns the ends of the logs of all processes."""
         return "\n".join(f"--- {each.name} {each.pid}\n{each.log[-log_end:]}" for each in self._all())
 
     def stop(self) -> None:
-        """End all of them, the servers last."""
+        """Stops all of them, the servers last."""
         for process in reversed(self._all()):
             process.kill()
 

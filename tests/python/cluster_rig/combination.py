@@ -17,7 +17,7 @@ class Combination:
 
     @classmethod
     def parse(cls, name: str) -> "Combination":
-        """From its name, like "etcd-tcp-zmq"."""
+        """Parses a name like "etcd-tcp-zmq"."""
         discovery, request_plane, event_plane = name.split("-")
         assert discovery in ("file", "etcd") and request_plane in ("tcp", "nats"), name
         assert event_plane in ("zmq", "nats"), name
@@ -25,7 +25,7 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Returns its name."""
         return f"{self.discovery}-{self.request_plane}-{self.event_plane}"
 
     @property
@@ -34,7 +34,7 @@ class Combination:
         return "nats" in (self.request_plane, self.event_plane)
 
     def missing(self) -> list[str]:
-        """What it needs and this machine has not."""
+        """Returns the programs and packages that it needs and this machine lacks."""
         programs = (["etcd"] if self.discovery == "etcd" else []) + (
             ["nats-server"] if self.uses_nats else []
         )

@@ -9,7 +9,7 @@ import pytest
 from cluster_rig.cluster import Cluster
 from cluster_rig.combination import Combination
 
-#: Those that the fixture ``cluster`` goes through.
+#: The combinations of the fixture ``cluster``.
 combinations = ("file-tcp-zmq", "etcd-tcp-zmq", "etcd-nats-nats")
 
 _running: list[Cluster] = []
@@ -21,11 +21,11 @@ class NewCluster(Protocol):
     def __call__(
         self, combination: str = ..., *, lease_ttl: int = ..., variables: Mapping[str, str] = ...
     ) -> Cluster:
-        """A cluster without workers, which ends with the test; the options are those of Cluster."""
+        """Creates a cluster without workers, which ends with the test; the options are those of Cluster."""
 
 
 def make(name: str, factory: pytest.TempPathFactory, **options: Any) -> Cluster:
-    """A cluster, or a skip that says what it lacks."""
+    """Creates a cluster, or skips the test and names what is missing."""
     combination = Combination.parse(name)
     if missing := combination.missing():
         pytest.skip(f"a cluster {name} needs {' and '.join(missing)}")
@@ -35,14 +35,14 @@ def make(name: str, factory: pytest.TempPathFactory, **options: Any) -> Cluster:
 
 
 def end(cluster: Cluster) -> None:
-    """Stop it."""
+    """Stops it."""
     _running.remove(cluster)
     cluster.stop()
 
 
 @pytest.fixture(scope="session", params=combinations)
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with a worker, for all tests of a combination."""
+    """Provides a cluster with a worker, for all tests of a combination."""
     made = make(request.param, tmp_path_factory)
     try:
         made.add_worker()
@@ -53,7 +53,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def new_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewCluster]:
-    """Makes clusters of a test's own."""
+    """Creates clusters for one test."""
     mine: list[Cluster] = []
 
     def new(combination: str = "file-tcp-zmq", **options: Any) -> Cluster:
@@ -67,7 +67,7 @@ def new_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewCluster
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Generator[None, Any, None]:
-    """A test that fails shows what the processes of running clusters wrote."""
+    """Shows the logs of running clusters if a test fails."""
     outcome = yield
     report = outcome.get_result()
     if report.failed:

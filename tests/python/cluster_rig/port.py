@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ports of the loopback for servers."""
+"""Ports of the loopback interface for servers."""
 
 import random
 import socket
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """A port that nobody has now.
+    """Returns an unused port.
 
-    It is below those that the kernel gives to clients. So nobody gets it by chance while a server that had it
-    is down, nor does a client that connects to it in vain meet itself.
+    It is below the kernel's ephemeral ports. So no client gets it by chance while its server is down, and a
+    client that connects to it in the meantime does not connect to itself.
     """
     end = 32768
     limits = Path("/proc/sys/net/ipv4/ip_local_port_range")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One program that runs beside the tests."""
+"""A program that runs beside the tests."""
 
 import itertools
 import os
@@ -15,23 +15,23 @@ _numbers = itertools.count()
 
 
 def find_program(name: str) -> str | None:
-    """Where it is, also where only root's PATH leads (Debian puts nats-server there)."""
+    """Finds a program, also in folders of root's PATH, where Debian installs nats-server."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 
 
 class Process:
-    """A program with an environment of its own and a log; it dies with the tests, whatever ends them."""
+    """A program with its own environment and log; it is killed with the tests, however they end."""
 
     def __init__(
         self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], folder: Path
     ) -> None:
-        """Start it in ``folder``, where its log is.
+        """Starts it in ``folder``, which contains its log.
 
-        :param environment: All that it gets, beside PATH and LD_LIBRARY_PATH of this process.
+        :param environment: all its variables, except PATH and LD_LIBRARY_PATH of this process.
         """
         outside = {key: value for key, value in os.environ.items() if key in ("PATH", "LD_LIBRARY_PATH")}
         words = [str(word) for word in command]
-        # The kernel kills it with the thread that started it: when pytest is killed, no fixture does.
+        # The kernel kills it with the thread that started it: if pytest is killed, no fixture runs.
         if setpriv := find_program("setpriv"):
             words = [setpriv, "--pdeathsig", "KILL", *words]
         self.name = name
@@ -39,7 +39,7 @@ class Process:
         """Whether it may end before the test does."""
         self._log = folder / f"{next(_numbers):03}-{name}.log"
         with self._log.open("wb") as log:
-            # Its own session: an interrupt of the terminal is pytest's, which then ends it.
+            # A separate session: pytest handles the terminal's interrupt, and stops it.
             self._process = subprocess.Popen(
                 words,
                 env={**outside, "HOME": str(folder), **environment},
@@ -52,12 +52,12 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Returns its process id."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """What it ended with; None while it runs."""
+        """Returns its exit status; None while it runs."""
         return self._process.poll()
 
     @property
@@ -67,30 +67,30 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """Returns its output so far."""
         return self._log.read_text(errors="replace")
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kills it, like a crash."""
         self.may_end = True
         self._process.kill()
         self._process.wait(patience)
 
     def terminate(self) -> int:
-        """Ask it to end, wait until it has; its exit status."""
+        """Sends SIGTERM, waits until it exits, and returns its exit status."""
         self.may_end = True
         self._process.terminate()
         return self._process.wait(patience)
 
     def wait(self) -> int:
-        """Until it ends by itself; its exit status."""
+        """Waits until it exits by itself, and returns its exit status."""
         self.may_end = True
         return self._process.wait(patience)
 
     def pause(self) -> None:
-        """It hangs from now on; the kernel still accepts connections for it."""
+        """Stops it; the kernel still accepts connections for it."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """It goes on."""
+        """Resumes it."""
         self._process.send_signal(signal.SIGCONT)

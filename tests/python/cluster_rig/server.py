@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that listen on a port, and can be started again there."""
+"""Programs that listen on a port, and can be restarted there."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from cluster_rig.process import Process, find_program
 
 
 def ask(url: str, body: Any = None, timeout: float = patience) -> Any:
-    """JSON from a server of ours, past any proxy."""
+    """Reads JSON from a server of the rig, bypassing proxies."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
@@ -30,24 +30,24 @@ class Server(ABC):
     name: str
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it answers."""
+        """Starts it, and waits until it answers."""
         self._folder = folder
         self._environment = environment or {}
         self._processes: list[Process] = []
         self.port = free_port()
         """Where it listens, from its first start on."""
-        # Somebody may have got the port since it was found free.
+        # Another program may have taken the port since it was found unused.
         while not self._listens():
             self.port = free_port()
 
     @property
     def process(self) -> Process:
-        """The process of its last start."""
+        """Returns the process of its last start."""
         return self._processes[-1]
 
     @property
     def processes(self) -> Sequence[Process]:
-        """Those of all its starts."""
+        """Returns the processes of all its starts."""
         return tuple(self._processes)
 
     @property
@@ -57,32 +57,32 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """The id of its process."""
+        """Returns its process id."""
         return self.process.pid
 
     def start(self) -> None:
-        """Start it again, on its port and with its data."""
+        """Restarts it, on its port and with its data."""
         assert not self.is_alive, f"{self.name} runs"
         wait_until(self._listens, lambda: f"port {self.port} is not free again\n{self.process.log}")
 
     def terminate(self) -> int:
-        """Ask it to end, wait until it has; its exit status."""
+        """Sends SIGTERM, waits until it exits, and returns its exit status."""
         return self.process.terminate()
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kills it, like a crash."""
         self.process.kill()
 
     def pause(self) -> None:
-        """It hangs from now on; the kernel still accepts connections for it."""
+        """Stops it; the kernel still accepts connections for it."""
         self.process.pause()
 
     def resume(self) -> None:
-        """It goes on."""
+        """Resumes it."""
         self.process.resume()
 
     def _listens(self) -> bool:
-        """Start it and wait until it answers; False if another program has the port."""
+        """Starts it, and waits until it answers; returns False if another program has the port."""
         process = Process(self.name, self._command(), self._environment, self._folder)
         self._processes.append(process)
         try:
@@ -98,7 +98,7 @@ class Server(ABC):
 
     @abstractmethod
     def _command(self) -> Sequence[str | Path]:
-        """What to run."""
+        """Returns the command line."""
 
     @abstractmethod
     def _is_ready(self) -> bool:
@@ -112,7 +112,7 @@ class Etcd(Server):
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
+        """Returns the URL for clients."""
         return f"http://127.0.0.1:{self.port}"
 
     def _command(self) -> Sequence[str | Path]:
@@ -123,9 +123,9 @@ class Etcd(Server):
             f"--data-dir={self._folder / 'etcd'}",
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
-            # One member has no peers: it listens to them on a socket in the folder, not on a second port.
+            # A single member has no peers: their socket is in the folder, not on a second port.
             "--listen-peer-urls=unix://peers.sock:0",
-            # Nor need it wait for them before it leads.
+            # It need not wait for them to become the leader.
             "--heartbeat-interval=20",
             "--election-timeout=200",
             "--log-outputs=stderr",
@@ -142,7 +142,7 @@ class Nats(Server):
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
+        """Returns the URL for clients."""
         return f"nats://127.0.0.1:{self.port}"
 
     def _command(self) -> Sequence[str | Path]:
@@ -160,24 +160,24 @@ class Frontend(Server):
     name = "frontend"
 
     def __init__(self, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
-        """Start it; ``arguments`` are those beside host and port."""
+        """Starts it; ``arguments`` are those except host and port."""
         self._arguments = arguments
         super().__init__(folder, environment)
 
     @property
     def url(self) -> str:
-        """Where the API is."""
+        """Returns the URL of the API."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def models(self) -> list[str] | None:
-        """The names of models that it knows; None when it does not answer soon."""
+        """Returns the names of the models that it knows; None if it does not answer soon."""
         try:
             return [model["id"] for model in ask(f"{self.url}/models", timeout=5)["data"]]
         except OSError:
             return None
 
     def instances(self) -> set[int]:
-        """The ids of instances that it knows."""
+        """Returns the ids of the instances that it knows."""
         return {each["instance_id"] for each in ask(f"http://127.0.0.1:{self.port}/health")["instances"]}
 
     def _command(self) -> Sequence[str | Path]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamo's sample worker: it says the tokens 1, 2, 3, ..."""
+"""Dynamo's sample worker, which generates the tokens 1, 2, 3, ..."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ class Worker(Process):
     def __init__(
         self, path: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
     ) -> None:
-        """Start it; ``path`` is that of its endpoint."""
+        """Starts it; ``path`` is that of its endpoint."""
         names = zip(("namespace", "component", "endpoint"), path.split("."), strict=True)
         flags = [f"--{name}={value}" for name, value in names]
         command = [sys.executable, "-m", "dynamo.common.backend.sample_main", *flags, *arguments]

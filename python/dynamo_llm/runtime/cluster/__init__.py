@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NVIDIA Dynamo's cluster: what its clients, workers and routers share."""
+"""NVIDIA Dynamo clusters: :mod:`client` sends requests, :mod:`worker` serves an engine, :mod:`router` selects
+workers. The modules beside them are what these three share.
+"""

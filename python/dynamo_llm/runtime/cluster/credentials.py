@@ -1,140 +1,139 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates and passwords with which a process reaches servers and other processes of a cluster."""
+"""Certificates and passwords for the servers and the other processes of a cluster."""
 
-import difflib
 import ssl
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dynamo_llm.errors import InvalidConfigError
+from dynamo_llm.runtime import options
+from dynamo_llm.runtime.secret import Secret
 
 Variables = dict[str, str | None]
 """Environment variables; None for those that must not be set."""
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True)
 class Etcd:
-    """``tls.etcd``: certificates, or a name and a password. Dynamo sends one of the two."""
+    """``tls.etcd``: certificates, or a user name and a password. Dynamo sends one of the two."""
 
     ca: str = ""
-    """File with the certificate, in PEM, that etcd's own is signed with."""
+    """PEM file with the CA certificate that signed etcd's."""
     cert: str = ""
-    """File with this process's certificate; needed with ``ca``, also by an etcd that asks for none."""
+    """File with this process's certificate; required with ``ca``, even if etcd does not request it."""
     key: str = ""
-    """File with its key, without a passphrase."""
+    """File with the certificate's key, without a passphrase."""
     username: str = ""
-    """Name of a user of etcd."""
-    password: str = field(default="", repr=False)
-    """The user's password."""
+    """etcd user name."""
+    password: Secret | None = None
+    """The password of ``username``."""
 
     def check(self, where: str) -> None:
-        """:raises InvalidConfigError: something is missing, too much, or no such file."""
+        """:raises InvalidConfigError: a key is missing or conflicts with another, or a file is unusable."""
         _check_together(self, where, ("username", "password"))
         if self.ca or self.cert or self.key:
             _check_together(self, where, ("ca", "cert", "key"))
             if self.username:
                 raise InvalidConfigError(
-                    f'"{where}" of the configuration has certificates and a password, of which NVIDIA Dynamo '
-                    f"sends only one: leave the password out, and give etcd a user with the certificate's "
-                    f"common name"
+                    f'"{where}" of the configuration has certificates and a password, but NVIDIA Dynamo '
+                    f"sends only one of them: omit the password, and create an etcd user named like the "
+                    f"certificate's common name"
                 )
         _check_files(self, where)
 
     def variables(self) -> Variables:
-        """What Dynamo is told; here it wants the texts in place of the files. With secrets."""
+        """Returns Dynamo's variables, including secrets; they contain the text of the files."""
         return {
             "ETCD_AUTH_CA": _text(self.ca),
             "ETCD_AUTH_CLIENT_CERT": _text(self.cert),
             "ETCD_AUTH_CLIENT_KEY": _text(self.key),
             "ETCD_AUTH_USERNAME": self.username or None,
-            "ETCD_AUTH_PASSWORD": self.password or None,
+            "ETCD_AUTH_PASSWORD": _reveal(self.password),
         }
 
 
 @dataclass(frozen=True)
 class Nats:
-    """``tls.nats``: certificates, and one way to log in."""
+    """``tls.nats``: certificates, and one authentication method."""
 
     ca: str = ""
-    """File with the certificate, in PEM, that the server's own is signed with."""
+    """PEM file with the CA certificate that signed the server's."""
     cert: str = ""
-    """File with this process's certificate, for a server that asks for one."""
+    """File with this process's certificate, for a server that requests one."""
     key: str = ""
-    """File with its key, without a passphrase."""
+    """File with the certificate's key, without a passphrase."""
     username: str = ""
-    """Name of a user of NATS."""
-    password: str = field(default="", repr=False)
-    """The user's password."""
-    token: str = field(default="", repr=False)
-    """A token, in place of a user."""
-    nkey: str = field(default="", repr=False)
-    """The seed of an NKey, in place of a user."""
+    """NATS user name."""
+    password: Secret | None = None
+    """The password of ``username``."""
+    token: Secret | None = None
+    """A token, instead of a user."""
+    nkey: Secret | None = None
+    """The seed of an NKey, instead of a user."""
     credentials: str = ""
-    """File with a JWT and its NKey, in place of a user."""
+    """File with a JWT and its NKey, instead of a user."""
 
     def check(self, where: str) -> None:
-        """:raises InvalidConfigError: something is missing, too much, or no such file."""
+        """:raises InvalidConfigError: a key is missing or conflicts with another, or a file is unusable."""
         _check_together(self, where, ("username", "password"))
         _check_together(self, where, ("cert", "key"))
         if self.cert and not self.ca:
-            raise InvalidConfigError(f'"{where}.cert" of the configuration needs "{where}.ca"')
-        ways = [name for name in ("username", "token", "nkey", "credentials") if getattr(self, name)]
-        if len(ways) > 1:
+            raise InvalidConfigError(f'"{where}.cert" of the configuration requires "{where}.ca"')
+        methods = [name for name in ("username", "token", "nkey", "credentials") if getattr(self, name)]
+        if len(methods) > 1:
             raise InvalidConfigError(
-                f'"{where}" of the configuration has {" and ".join(ways)}; use one of them'
+                f'"{where}" of the configuration has {" and ".join(methods)}; use one of them'
             )
         _check_files(self, where)
 
     def variables(self) -> Variables:
-        """What Dynamo is told. With secrets."""
+        """Returns Dynamo's variables, including secrets."""
         return {
             "NATS_TLS_CA_CERT_PATH": self.ca or None,
             "NATS_TLS_CLIENT_CERT_PATH": self.cert or None,
             "NATS_TLS_CLIENT_KEY_PATH": self.key or None,
             "NATS_TLS_INSECURE": None,
             "NATS_AUTH_USERNAME": self.username or None,
-            "NATS_AUTH_PASSWORD": self.password or None,
-            "NATS_AUTH_TOKEN": self.token or None,
-            "NATS_AUTH_NKEY": self.nkey or None,
+            "NATS_AUTH_PASSWORD": _reveal(self.password),
+            "NATS_AUTH_TOKEN": _reveal(self.token),
+            "NATS_AUTH_NKEY": _reveal(self.nkey),
             "NATS_AUTH_CREDENTIALS_FILE": self.credentials or None,
         }
 
 
 @dataclass(frozen=True)
 class RequestPlane:
-    """``tls.request_plane``: requests and answers over TCP. Each process listens for some of them and
-    connects for others, so each needs a certificate.
+    """``tls.request_plane``: requests and answers over TCP. Each process both listens and connects, so each
+    needs a certificate.
     """
 
     ca: str = ""
-    """File with the certificate, in PEM, that those of all processes are signed with."""
+    """PEM file with the CA certificate that signed those of all processes."""
     cert: str = ""
-    """File with this process's certificate, for its address, or for ``server_name``."""
+    """File with this process's certificate, issued for its address or for ``server_name``."""
     key: str = ""
-    """File with its key, without a passphrase."""
+    """File with the certificate's key, without a passphrase."""
     mutual: bool = True
-    """Whether who connects here must show a certificate, too."""
+    """Whether processes that connect to this one must present a certificate."""
     server_name: str = ""
-    """The name that is in all certificates, where it is not the address."""
+    """The name in all certificates, if they are not issued for addresses."""
 
     def check(self, where: str) -> None:
-        """:raises InvalidConfigError: something is missing, or no such file."""
+        """:raises InvalidConfigError: a key is missing, or a file is unusable."""
         _check_together(self, where, ("ca", "cert", "key"))
         if not self.ca:
-            raise InvalidConfigError(f'"{where}" of the configuration needs "ca", "cert" and "key"')
+            raise InvalidConfigError(f'"{where}" of the configuration requires "ca", "cert", and "key"')
         _check_files(self, where)
 
     def variables(self) -> Variables:
-        """What Dynamo is told."""
+        """Returns Dynamo's variables."""
         return {
             "DYN_TCP_TLS_CERT_PATH": self.cert,
             "DYN_TCP_TLS_KEY_PATH": self.key,
             "DYN_TCP_TLS_CA_CERT_PATH": self.ca,
-            # Shown to everybody who asks for it, whether this process asks or not.
+            # Presented to any server that requests it, whether or not this process requests one.
             "DYN_TCP_TLS_CLIENT_CERT_PATH": self.cert,
             "DYN_TCP_TLS_CLIENT_KEY_PATH": self.key,
             "DYN_TCP_TLS_CLIENT_CA_CERT_PATH": self.ca if self.mutual else None,
@@ -143,44 +142,29 @@ class RequestPlane:
         }
 
 
-def check_keys(given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """:raises InvalidConfigError: a key that is not known; the nearest known one is named."""
-    known = list(known)
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f'did you mean "{where}.{close[0]}"?' if close else "known: " + ", ".join(known)
-            raise InvalidConfigError(f'unknown key "{where}.{key}" in the configuration; {hint}')
+_Plane = TypeVar("_Plane", Etcd, Nats, RequestPlane)
 
 
-def read(kind: type[_T], given: Any, where: str) -> _T:
-    """Make one of the classes above.
+def read(kind: type[_Plane], given: Mapping[str, Any], where: str) -> _Plane:
+    """Validates one object of ``tls``.
 
-    :param kind: the class.
-    :param given: the object of the configuration.
-    :param where: its path in the configuration.
-    :raises InvalidConfigError: something is wrong with it.
+    :param kind: its class.
+    :param given: the object.
+    :param where: its path in the configuration, for messages.
+    :raises InvalidConfigError: an unknown key, a wrong value, or a file that cannot be used.
     """
-    if not isinstance(given, Mapping):
-        raise InvalidConfigError(f'"{where}" of the configuration must be an object')
-    check_keys(given, [one.name for one in fields(kind)], where)  # type: ignore[arg-type]
-    for one in fields(kind):  # type: ignore[arg-type]
-        wanted = bool if one.type in (bool, "bool") else str
-        if one.name in given and not isinstance(given[one.name], wanted):
-            what = "true or false" if wanted is bool else "a string"
-            raise InvalidConfigError(f'"{where}.{one.name}" of the configuration must be {what}')
-    made: Any = kind(**given)
-    made.check(where)
-    return made  # type: ignore[no-any-return]
+    plane = options.read(kind, given, where)
+    plane.check(where)
+    return plane
 
 
 def _check_together(plane: Any, where: str, names: tuple[str, ...]) -> None:
-    """All of them, or none."""
+    """Requires all of these keys or none."""
     missing = [name for name in names if not getattr(plane, name)]
     if missing and len(missing) < len(names):
-        there = next(name for name in names if name not in missing)
+        given = next(name for name in names if name not in missing)
         wanted = " and ".join(f'"{where}.{name}"' for name in missing)
-        raise InvalidConfigError(f'"{where}.{there}" of the configuration needs {wanted}, too')
+        raise InvalidConfigError(f'"{where}.{given}" of the configuration also requires {wanted}')
 
 
 def _check_files(plane: Any, where: str) -> None:
@@ -189,14 +173,14 @@ def _check_files(plane: Any, where: str) -> None:
             try:
                 text = Path(path).read_text()
             except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or "it is no text"
+                reason = getattr(error, "strerror", None) or "it is not a text file"
                 raise InvalidConfigError(
                     f'"{where}.{name}" of the configuration: cannot read "{path}": {reason}'
                 ) from None
             if name == "key" and "ENCRYPTED" in text:
                 raise InvalidConfigError(
-                    f'"{where}.key" of the configuration: "{path}" has a passphrase; NVIDIA Dynamo needs it '
-                    f"without"
+                    f'"{where}.key" of the configuration: "{path}" has a passphrase; NVIDIA Dynamo needs a '
+                    f"key without one"
                 )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if plane.ca:
@@ -204,16 +188,20 @@ def _check_files(plane: Any, where: str) -> None:
             context.load_verify_locations(plane.ca)
         except ssl.SSLError:
             raise InvalidConfigError(
-                f'"{where}.ca" of the configuration: "{plane.ca}" has no certificate in PEM'
+                f'"{where}.ca" of the configuration: "{plane.ca}" does not contain a PEM certificate'
             ) from None
     if plane.cert:
         try:
             context.load_cert_chain(plane.cert, plane.key)
         except ssl.SSLError:
             raise InvalidConfigError(
-                f'"{where}.cert" of the configuration: "{plane.cert}" is no certificate in PEM, or '
-                f'"{plane.key}" is not its key'
+                f'"{where}.cert" of the configuration: "{plane.cert}" does not contain a PEM certificate, '
+                f'or "{plane.key}" is not its key'
             ) from None
+
+
+def _reveal(secret: Secret | None) -> str | None:
+    return secret.reveal() or None if secret is not None else None
 
 
 def _text(path: str) -> str | None:

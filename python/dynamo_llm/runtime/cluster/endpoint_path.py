@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in a cluster a worker serves."""
+"""Paths of endpoints in a cluster: ``namespace.component.endpoint``."""
 
 from dynamo_llm.errors import InvalidConfigError
 
 
 def full_path(path: str, namespace: str) -> str:
-    """``namespace.component.endpoint`` of what a configuration calls ``endpoint``.
+    """Returns ``namespace.component.endpoint`` for the configuration's ``endpoint``.
 
-    :param path: with the namespace or without.
-    :param namespace: for one without.
-    :raises InvalidConfigError: it has another number of parts.
+    :param path: with or without the namespace.
+    :param namespace: the default.
+    :raises InvalidConfigError: it does not have two or three components.
     """
     parts = path.removeprefix("dyn://").split(".")
     if len(parts) not in (2, 3) or not all(parts):

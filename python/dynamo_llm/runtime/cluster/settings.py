@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration's ``cluster``: how a process reaches a cluster of NVIDIA Dynamo."""
+"""The configuration's ``cluster``: how a process connects to an NVIDIA Dynamo cluster."""
 
-import dataclasses
-import difflib
+import contextlib
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError
+from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.planes import Planes
-from dynamo_llm.runtime.urls import without_password
+from dynamo_llm.runtime.options import Must, between, non_empty
+from dynamo_llm.runtime.urls import shown_url
 
 Discovery = Literal["etcd", "file", "kubernetes"]
 Router = Literal["round_robin", "random", "power_of_two", "kv", "least_loaded", "direct"]
@@ -23,92 +24,121 @@ EventPlane = Literal["zmq", "nats"]
 _ETCD = "http://127.0.0.1:2379"
 _NATS = "nats://127.0.0.1:4222"
 
+_name = Must(
+    "one name, without dots, slashes, and spaces", lambda value: value and not set(value) & set("./ ")
+)
+
+
+def _url_array(example: str) -> Must:
+    return Must(f'an array of URLs, such as ["{example}"]', bool)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys of ``cluster``; :class:`Settings` describes them."""
+
+    namespace: Annotated[str, _name] = "dynamo"
+    discovery: Discovery = "etcd"
+    etcd: Annotated[list[str], _url_array(_ETCD)] = field(default_factory=list)
+    path: Annotated[str, non_empty] = ""
+    router: Router = "round_robin"
+    router_options: dict[str, Any] = field(default_factory=dict)
+    migration_limit: Annotated[int, between(0, 1000)] = 3
+    request_plane: RequestPlane = "tcp"
+    event_plane: EventPlane = "zmq"
+    nats: Annotated[list[str], _url_array(_NATS)] = field(default_factory=list)
+    host: Annotated[str, non_empty] = Planes.host
+    tls: dict[str, Any] = field(default_factory=dict)
+    connect_timeout_ms: Annotated[int, between(1, 3_600_000)] = 5000
+    lease_ttl_s: Annotated[int, between(1, 3600)] = 0
+
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of ``cluster``, checked. Make them with :meth:`read`.
+    """The validated keys of ``cluster``. Create them with :meth:`read`.
 
-    Addresses that the configuration leaves out are those of Dynamo's environment variables
-    ``ETCD_ENDPOINTS``, ``NATS_SERVER`` and ``DYN_FILE_KV``, as in a container that Dynamo's operator started.
+    Addresses that the configuration omits come from Dynamo's environment variables ``ETCD_ENDPOINTS``,
+    ``NATS_SERVER`` and ``DYN_FILE_KV``, as in a container that Dynamo's operator started.
     """
 
-    namespace: str = "dynamo"
-    """Namespace of Dynamo whose models are seen, and which endpoints without one belong to."""
-    discovery: Discovery = "etcd"
-    """Where processes find each other."""
-    etcd: tuple[str, ...] = ()
-    """URLs of etcd's servers; of a cluster of etcd, some of its members."""
-    path: str = ""
+    namespace: str
+    """Dynamo namespace of the visible models, and of endpoints that specify none."""
+    discovery: Discovery
+    """How processes find each other."""
+    etcd: tuple[str, ...]
+    """URLs of etcd servers; some members of an etcd cluster are enough."""
+    path: str
     """Folder of the discovery ``file``, which all processes share."""
-    router: Router = "round_robin"
-    """How a client chooses the worker of a request."""
-    router_options: Mapping[str, Any] = field(default_factory=dict)
-    """Keywords of Dynamo's ``KvRouterConfig``, for the router ``kv``."""
-    migration_limit: int = 3
-    """How often a request whose worker died goes on with another one; 0 for never."""
-    request_plane: RequestPlane = "tcp"
-    """What requests travel on."""
-    event_plane: EventPlane = "zmq"
-    """What KV events and load reports travel on."""
-    nats: tuple[str, ...] = ()
-    """URLs of NATS, where a plane is ``nats``; the first that answers is used."""
-    planes: Planes = field(default_factory=Planes)
+    router: Router
+    """How a client selects the worker of a request."""
+    router_options: Mapping[str, Any]
+    """Keyword arguments of Dynamo's ``KvRouterConfig``, for the router ``kv``."""
+    migration_limit: int
+    """How often a request continues on another worker after its worker died; 0: never."""
+    request_plane: RequestPlane
+    """The transport of requests."""
+    event_plane: EventPlane
+    """The transport of KV events and load reports."""
+    nats: tuple[str, ...]
+    """URLs of NATS servers, if a plane is ``nats``; the first that responds is used."""
+    planes: Planes
     """The keys ``host`` and ``tls``: address of this process's sockets; certificates and passwords."""
-    connect_timeout_ms: int = 5000
-    """How long to wait for servers to answer at the start, in milliseconds."""
-    lease_ttl_s: int | None = None
-    """Seconds until others forget a process that died, with the discovery ``etcd``; None: Dynamo's own."""
+    connect_timeout_ms: int
+    """How long to wait for servers to respond at the start, in milliseconds."""
+    lease_ttl_s: int | None
+    """Seconds until other processes drop a process that died, with the discovery ``etcd``; None: Dynamo's
+    default."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any], where: str = "cluster") -> "Settings":
-        """Check what the configuration says.
+        """Validates the object ``cluster``.
 
-        :param given: the object ``cluster``.
+        :param given: the object.
         :param where: its path in the configuration, for messages.
         :raises InvalidConfigError: an unknown key (the nearest known one is named), or a wrong value.
         """
-        reader = _Reader(given, where)
-        reader.check_keys(
-            [one.name for one in dataclasses.fields(cls) if one.name != "planes"] + ["host", "tls"]
-        )
-        discovery = cast(Discovery, reader.choice("discovery", get_args(Discovery), cls.discovery))
-        request_plane = cast(
-            RequestPlane, reader.choice("request_plane", get_args(RequestPlane), cls.request_plane)
-        )
-        event_plane = cast(EventPlane, reader.choice("event_plane", get_args(EventPlane), cls.event_plane))
-        uses_nats = "nats" in (request_plane, event_plane)
-        if discovery != "etcd":
-            reader.refuse(("etcd", "lease_ttl_s"), f'is for the "discovery" "etcd", not "{discovery}"')
-        if discovery != "file":
-            reader.refuse(("path",), f'is for the "discovery" "file", not "{discovery}"')
+        keys = options.read(_Keys, given, where)
+        uses_nats = "nats" in (keys.request_plane, keys.event_plane)
+
+        def reject_ineffective(names: Collection[str], why: str) -> None:
+            for name in names:
+                if name in given:
+                    raise InvalidConfigError(f'"{where}.{name}" of the configuration {why}')
+
+        if keys.discovery != "etcd":
+            why = f'requires the "discovery" "etcd", not "{keys.discovery}"'
+            reject_ineffective(("etcd", "lease_ttl_s"), why)
+        if keys.discovery != "file":
+            reject_ineffective(("path",), f'requires the "discovery" "file", not "{keys.discovery}"')
         if not uses_nats:
-            reader.refuse(("nats",), 'needs "request_plane" or "event_plane" to be "nats"')
-        router = cast(Router, reader.choice("router", get_args(Router), cls.router))
-        if router != "kv":
-            reader.refuse(("router_options",), f'is for the "router" "kv", not "{router}"')
-        etcd = reader.urls("etcd", ("http", "https"), "ETCD_ENDPOINTS", _ETCD) if discovery == "etcd" else ()
-        nats = reader.urls("nats", ("nats", "tls"), "NATS_SERVER", _NATS) if uses_nats else ()
-        planes = Planes.read(reader.text("host", Planes.host), reader.mapping("tls"), where)
+            reject_ineffective(("nats",), 'requires "request_plane" or "event_plane" to be "nats"')
+        if keys.router != "kv":
+            reject_ineffective(("router_options",), f'requires the "router" "kv", not "{keys.router}"')
+        etcd = keys.etcd or _from_environment("ETCD_ENDPOINTS", _ETCD) if keys.discovery == "etcd" else []
+        nats = keys.nats or _from_environment("NATS_SERVER", _NATS) if uses_nats else []
+        _check_urls(etcd, ("http", "https"), f"{where}.etcd")
+        _check_urls(nats, ("nats", "tls"), f"{where}.nats")
+        planes = Planes.read(keys.host, keys.tls, where)
         planes.check_urls(etcd, nats, where)
         return cls(
-            namespace=reader.name("namespace", cls.namespace),
-            discovery=discovery,
-            etcd=etcd,
-            path=reader.folder("path") if discovery == "file" else "",
-            router=router,
-            router_options=reader.mapping("router_options"),
-            migration_limit=reader.integer("migration_limit", cls.migration_limit, 0, 1000),
-            request_plane=request_plane,
-            event_plane=event_plane,
-            nats=nats,
+            namespace=keys.namespace,
+            discovery=keys.discovery,
+            etcd=tuple(etcd),
+            path=_folder(keys.path, where) if keys.discovery == "file" else "",
+            router=keys.router,
+            router_options=keys.router_options,
+            migration_limit=keys.migration_limit,
+            request_plane=keys.request_plane,
+            event_plane=keys.event_plane,
+            nats=tuple(nats),
             planes=planes,
-            connect_timeout_ms=reader.integer("connect_timeout_ms", cls.connect_timeout_ms, 1, 3_600_000),
-            lease_ttl_s=reader.integer("lease_ttl_s", 0, 1, 3600) if "lease_ttl_s" in given else None,
+            connect_timeout_ms=keys.connect_timeout_ms,
+            lease_ttl_s=keys.lease_ttl_s or None,
         )
 
     @property
     def connection_key(self) -> tuple[Any, ...]:
-        """Equal for settings that may share a connection."""
+        """Equal for settings that can share a connection."""
         return (
             self.discovery,
             self.etcd,
@@ -122,88 +152,45 @@ class Settings:
 
     @property
     def address(self) -> str:
-        """Where the discovery is, for messages."""
+        """Address of the discovery, for messages."""
         if self.discovery == "etcd":
-            return "etcd at " + ", ".join(without_password(url) for url in self.etcd)
+            return "etcd at " + ", ".join(shown_url(url) for url in self.etcd)
         return f"the folder {self.path}" if self.discovery == "file" else "Kubernetes"
 
 
-class _Reader:
-    """Reads keys of one object, with errors that name them."""
+def _from_environment(variable: str, default: str) -> list[str]:
+    urls = [word.strip() for word in os.environ.get(variable, "").split(",")]
+    return [url for url in urls if url] or [default]
 
-    def __init__(self, given: Mapping[str, Any], where: str) -> None:
-        self._given = given
-        self._where = where
 
-    def check_keys(self, known: list[str]) -> None:
-        for key in self._given:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f'did you mean "{self._where}.{close[0]}"?' if close else "known: " + ", ".join(known)
-                raise InvalidConfigError(f'unknown key "{self._where}.{key}" in the configuration; {hint}')
-
-    def fail(self, key: str, problem: str) -> InvalidConfigError:
-        return InvalidConfigError(f'"{self._where}.{key}" of the configuration {problem}')
-
-    def refuse(self, keys: tuple[str, ...], why: str) -> None:
-        """These keys would have no effect."""
-        for key in keys:
-            if key in self._given:
-                raise self.fail(key, why)
-
-    def text(self, key: str, otherwise: str) -> str:
-        value = self._given.get(key, otherwise)
-        if not isinstance(value, str) or not value:
-            raise self.fail(key, f"must be a string that is not empty, not {value!r}")
-        return value
-
-    def name(self, key: str, otherwise: str) -> str:
-        value = self.text(key, otherwise)
-        if any(sign in value for sign in "./ "):
-            raise self.fail(key, f'must be one name, without dots, slashes and spaces, not "{value}"')
-        return value
-
-    def choice(self, key: str, known: tuple[str, ...], otherwise: str) -> str:
-        value = self._given.get(key, otherwise)
-        if value not in known:
-            raise self.fail(key, f"must be one of {', '.join(known)}, not {value!r}")
-        return cast(str, value)
-
-    def integer(self, key: str, otherwise: int, least: int, most: int) -> int:
-        value = self._given.get(key, otherwise)
-        if isinstance(value, bool) or not isinstance(value, int) or not (least <= value <= most):
-            raise self.fail(key, f"must be an integer from {least} to {most}, not {value!r}")
-        return value
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        value = self._given.get(key, {})
-        if not isinstance(value, Mapping):
-            raise self.fail(key, "must be an object")
-        return value
-
-    def urls(self, key: str, schemes: tuple[str, ...], variable: str, otherwise: str) -> tuple[str, ...]:
-        if key not in self._given:
-            said = [word.strip() for word in os.environ.get(variable, "").split(",") if word.strip()]
-            value: Any = said or [otherwise]
-        else:
-            value = self._given[key]
-        if not isinstance(value, list) or not value or not all(isinstance(url, str) for url in value):
-            raise self.fail(
-                key, f'must be an array of URLs, such as ["{otherwise}"], not {without_password(str(value))}'
+def _check_urls(urls: list[str], schemes: tuple[str, ...], where: str) -> None:
+    for url in urls:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            is_valid = False
+        if not is_valid:
+            known = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise InvalidConfigError(
+                f'"{where}" of the configuration has "{shown_url(url)}", which must begin with {known} and '
+                f"name a host"
             )
-        for url in value:
-            try:
-                parts = urllib.parse.urlsplit(url)
-                is_right = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
-            except ValueError:
-                is_right = False
-            if not is_right:
-                known = " or ".join(f"{scheme}://" for scheme in schemes)
-                raise self.fail(
-                    key, f'has "{without_password(url)}", which must begin with {known} and name a host'
-                )
-        return tuple(value)
 
-    def folder(self, key: str) -> str:
-        default = os.environ.get("DYN_FILE_KV") or str(Path(tempfile.gettempdir()) / "dynamo_store_kv")
-        return str(Path(self.text(key, default)).absolute())
+
+def _folder(given: str, where: str) -> str:
+    shared = str(Path(tempfile.gettempdir()) / "dynamo_store_kv")
+    path = str(Path(given or os.environ.get("DYN_FILE_KV") or shared).absolute())
+    if path == shared and _is_another_users(shared):
+        raise InvalidConfigError(
+            f'"{where}.path" of the configuration is missing, and its default, "{shared}", belongs to '
+            f"another user; set it to a folder of yours"
+        )
+    return path
+
+
+def _is_another_users(path: str) -> bool:
+    """Whether a file belongs to another user, who may have created it in advance."""
+    with contextlib.suppress(OSError):
+        return hasattr(os, "geteuid") and os.lstat(path).st_uid != os.geteuid()
+    return False

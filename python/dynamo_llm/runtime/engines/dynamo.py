@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``dynamo``: the models of a cluster of NVIDIA Dynamo."""
+"""The engine ``dynamo``: the models of an NVIDIA Dynamo cluster."""
 
 import asyncio
 import difflib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from dynamo_llm.errors import InvalidConfigError, ModelNotFoundError, NotSupportedError, UnavailableError
+from dynamo_llm.errors import ModelNotFoundError, NotSupportedError, UnavailableError
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.cluster.cards import cards
+from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.client.frontend import Frontend, frontend_of
+from dynamo_llm.runtime.cluster.client.model_cards import model_cards
+from dynamo_llm.runtime.cluster.client.text_model import TextModel
+from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
-from dynamo_llm.runtime.cluster.frontend import Frontend, frontend_of
-from dynamo_llm.runtime.cluster.probe import Pauses
 from dynamo_llm.runtime.cluster.settings import Settings
-from dynamo_llm.runtime.cluster.text_model import TextModel
-from dynamo_llm.runtime.cluster.token_model import TokenModel
 from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo
+from dynamo_llm.runtime.options import at_least
 
 _log = logging.getLogger("dynamo_llm.cluster")
 
-#: Seconds between two looks at the models that there are.
-_between_looks = 0.2
-#: Seconds that the start waits for models whose workers are registered.
-_at_first = 2.0
+#: Seconds between updates of the model list.
+_update_interval = 0.2
+#: Seconds that the start waits for models whose workers are registered already.
+_start_timeout = 2.0
 
 Model = TokenModel | TextModel
 
@@ -33,66 +34,64 @@ Model = TokenModel | TextModel
 class Options:
     """Keys of ``options`` in the configuration."""
 
-    wait_for_model_ms: int = 10000
-    """How long a request whose model has no worker waits for one, in milliseconds; its deadlines may be
-    sooner. 0: not at all."""
+    wait_for_model_ms: Annotated[int, at_least(0)] = 10000
+    """How long a request whose model has no worker waits for one, in milliseconds, unless a deadline of the
+    request is earlier. 0: not at all."""
 
 
 class DynamoEngine:
-    """A client of a cluster; the configuration's ``cluster`` says where it is, see
-    :class:`~dynamo_llm.runtime.cluster.settings.Settings`, and :class:`Options` has its options. The
-    configuration's ``model`` is the cluster's name of the model, for requests that name none.
+    """A client of the cluster that the configuration's ``cluster`` describes, see
+    :class:`~dynamo_llm.runtime.cluster.settings.Settings`; :class:`Options` has its options. The
+    configuration's ``model`` is the cluster's name of the model for requests that specify none.
     """
 
     kind: Literal["models"] = "models"
 
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
-        if self._options.wait_for_model_ms < 0:
-            raise InvalidConfigError('"options.wait_for_model_ms" of the configuration must not be negative')
         self._settings = Settings.read(config.cluster)
         self._config = config
         self._connection: Connection | None = None
         self._frontend: Frontend | None = None
         self._models: dict[str, Model] = {}
-        #: Models of token ids that have gone. They may come back, or others under their names.
+        #: Token-level models whose workers left. They may return, or other models with their names.
         self._gone: dict[str, TokenModel] = {}
         self._seen: set[str] = set()
         self._unusable: dict[str, str] = {}
         self._has_changed = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._updating: asyncio.Task[None] | None = None
         self._is_connected = True
-        self._forget: Callable[[], None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
 
     async def start(self) -> None:
-        """Connect, and see the models that there are. More may come, or none: requests wait for theirs."""
+        """Connects, and lists the models. There may be none yet: requests wait for theirs."""
         connection = self._connection = await acquire(self._settings)
         try:
             self._frontend = await frontend_of(connection, self._settings)
-            await self._look_around(connection)
+            await self._list_first(connection)
         except BaseException:
             await self.stop()
             raise
-        self._forget = connection.subscribe(self._on_event)
-        self._looking = asyncio.create_task(self._look_for_ever(connection))
+        self._unsubscribe = connection.subscribe(self._on_event)
+        self._updating = asyncio.create_task(self._keep_updating(connection))
 
     async def stop(self) -> None:
-        """Disconnect."""
-        if self._forget is not None:
-            self._forget()
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        """Disconnects."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        if self._updating is not None:
+            self._updating.cancel()
+            await asyncio.gather(self._updating, return_exceptions=True)
         if self._connection is not None:
             await self._connection.release()
 
     def describe(self) -> ModelInfo:
-        """The models that there are now."""
+        """Describes the current models."""
         models = [{"id": name, **model.describe()} for name, model in sorted(self._models.items())]
         return {"changes": True, "models": models}
 
     async def find(self, request: EngineRequest) -> Model:
-        """The model that a request names, or the configuration, or the only one; waits for its workers."""
+        """Finds the model that the request or the configuration names, or the only one; waits for it."""
         asked = request.body.get("model")
         if asked is None or asked == self._config.name:
             asked = self._config.model
@@ -109,7 +108,7 @@ class DynamoEngine:
         return model
 
     def _found(self, asked: str | None) -> Model | None:
-        """The model; None if it may come yet."""
+        """Returns the model; None if it may still appear."""
         if asked is not None and asked in self._unusable:
             raise NotSupportedError(self._unusable[asked])
         if asked is not None and asked in self._models:
@@ -118,7 +117,7 @@ class DynamoEngine:
             return next(iter(self._models.values()))
         if asked is None and self._models:
             raise ModelNotFoundError(
-                f'the request names no "model", and the cluster has several: {self._names()}'
+                f'the request does not specify "model", and the cluster has several: {self._names()}'
             )
         if self._models and asked not in self._seen:
             raise self._unknown(asked)
@@ -133,10 +132,10 @@ class DynamoEngine:
         return ModelNotFoundError(f'the cluster has no model "{asked}"; {hint}Its models: {self._names()}')
 
     def _absent(self, asked: str | None) -> UnavailableError:
-        """The error for a model that did not come."""
+        """Returns the error for a model that did not appear."""
         what = "no model" if asked is None else f'no worker for the model "{asked}"'
         where = f'in the namespace "{self._settings.namespace}" of {self._settings.address}'
-        lost = "" if self._is_connected else "; the connection is lost, and is being restored"
+        lost = "" if self._is_connected else "; the connection is lost; it is being restored"
         return UnavailableError(
             f"there was {what} {where} for {self._options.wait_for_model_ms} ms "
             f'("options.wait_for_model_ms" of the configuration){lost}'
@@ -146,11 +145,11 @@ class DynamoEngine:
 
     def _on_event(self, event: Event) -> None:
         self._is_connected = event == "restored"
-        if not self._is_connected:  # nobody would answer; those in flight go on
+        if not self._is_connected:  # there are no workers; requests in flight continue
             self._set({})
 
     def _set(self, models: dict[str, Model]) -> None:
-        """These models are there now."""
+        """Replaces the models."""
         if models == self._models:
             return
         self._models = models
@@ -159,36 +158,36 @@ class DynamoEngine:
         self._has_changed = asyncio.Event()
         self._config.changed()
 
-    async def _look_around(self, connection: Connection) -> None:
-        """See the models whose workers are registered already, as long as that does not take long."""
+    async def _list_first(self, connection: Connection) -> None:
+        """Lists the models whose workers are registered already, unless that takes long."""
         if self._settings.discovery == "kubernetes":
             return
-        names = {card.name for card in await cards(self._settings)}
-        end = asyncio.get_running_loop().time() + _at_first
+        names = {card.name for card in await model_cards(self._settings)}
+        end = asyncio.get_running_loop().time() + _start_timeout
         while asyncio.get_running_loop().time() < end:
-            await self._look(connection)
+            await self._update(connection)
             if names <= {*self._models, *self._unusable}:
                 return
             await asyncio.sleep(0.02)
 
-    async def _look_for_ever(self, connection: Connection) -> None:
-        """Keep the models up to date, and the frontend on the runtime that there is."""
+    async def _keep_updating(self, connection: Connection) -> None:
+        """Keeps the models up to date, and the frontend on the current runtime."""
         runtime = connection.runtime
-        pauses = Pauses(0.2, 5.0)
+        backoff = Backoff(0.2, 5.0)
         while True:
             try:
                 now = await connection.wait()
                 if now is not runtime:
                     self._frontend = await frontend_of(connection, self._settings)
                     runtime = now
-                await self._look(connection)
-                pauses = Pauses(0.2, 5.0)
-                await asyncio.sleep(_between_looks)
+                await self._update(connection)
+                backoff = Backoff(0.2, 5.0)
+                await asyncio.sleep(_update_interval)
             except Exception as error:
-                _log.warning("looking for the cluster's models failed: %s", error)
-                await asyncio.sleep(pauses.take())
+                _log.warning("updating the list of the cluster's models failed: %s", error)
+                await backoff.pause()
 
-    async def _look(self, connection: Connection) -> None:
+    async def _update(self, connection: Connection) -> None:
         assert self._frontend is not None
         runtime = connection.runtime
         names = self._frontend.names()
@@ -214,18 +213,18 @@ class DynamoEngine:
             self._set(models)
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:
-        """Models that Dynamo makes no router for, and those that are back with the router that they had."""
+        """Finds models that Dynamo creates no router for, and those that returned and keep their router."""
         if self._settings.discovery == "kubernetes":
             returned: dict[str, Model] = {name: self._gone.pop(name) for name in names if name in self._gone}
             self._unusable |= dict.fromkeys(
                 [name for name in names if name not in returned],
-                'with the "discovery" "kubernetes" only chat models of token ids can be used',
+                'with the "discovery" "kubernetes" only token-level chat models can be used',
             )
             return returned
         found: dict[str, Model] = {}
         refused: dict[str, str] = {}
         routable: set[str] = set()
-        for card in await cards(self._settings):
+        for card in await model_cards(self._settings):
             if card.name not in names or card.name in found:
                 continue
             if card.input == "Text":
@@ -233,14 +232,14 @@ class DynamoEngine:
                     connection.core, connection.runtime, card, self._settings.router
                 )
             elif card.input == "Tokens" and "Chat" in card.kinds:
-                routable.add(card.name)  # when Dynamo has made its router
+                routable.add(card.name)  # as soon as Dynamo has created its router
                 if card.name in self._gone:
                     found[card.name] = self._gone.pop(card.name)
             else:
                 refused[card.name] = (
-                    f'the model "{card.name}" of the cluster takes {card.input} and is for '
-                    f"{card.kinds or 'nothing'}; usable are models that take tokens and are for chats, and "
-                    f"those that take text"
+                    f'the model "{card.name}" of the cluster takes {card.input} and serves '
+                    f"{card.kinds or 'nothing'}; only token-level chat models and models that take text can "
+                    f"be used"
                 )
         self._unusable |= {name: why for name, why in refused.items() if name not in routable}
         return found

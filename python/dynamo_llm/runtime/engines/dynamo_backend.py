@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``dynamo-backend``: an engine class of NVIDIA Dynamo's ``LLMEngine`` contract, in the process.
+"""The engine ``dynamo-backend``: an engine class of NVIDIA Dynamo's ``LLMEngine`` contract, in this process.
 
-Dynamo's own ``Worker`` is not used: it takes over signals and logging, and serves a cluster. Here its part,
-to start the class, to hand it requests, to tell it of cancels, and to clean up, is played by the library.
+Dynamo's own ``Worker`` is not used: it takes over signals and logging, and serves a cluster. The library does
+its work instead: it starts the class, passes it requests and cancellations, and cleans up.
 """
 
 import asyncio
@@ -29,14 +29,15 @@ from dynamo_llm.errors import (
     UnavailableError,
 )
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.cluster import noise
-from dynamo_llm.runtime.cluster.request import from_dynamo, to_dynamo
+from dynamo_llm.runtime.cluster import dynamo_import
+from dynamo_llm.runtime.cluster.token_protocol import from_dynamo, to_dynamo
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
 from dynamo_llm.runtime.http_status import error_of_http
+from dynamo_llm.runtime.threads import in_thread
 
 _log = logging.getLogger("dynamo_llm.dynamo_backend")
 
-#: Methods that the contract demands.
+#: Methods that the contract requires.
 _methods = ("from_args", "start", "generate", "cleanup")
 
 
@@ -45,17 +46,17 @@ class Options:
     """Keys of ``options`` in the configuration."""
 
     class_: str | None = None
-    """The class, as ``module:Class``. Needed."""
+    """The class, as ``module:Class``. Required."""
     args: list[str] = field(default_factory=list)
-    """Its command line, for ``from_args``; ``{model}`` stands for the configuration's ``model``."""
+    """Its command line, for ``from_args``; ``{model}`` is replaced by the configuration's ``model``."""
     tokenizer: str | None = None
-    """Folder with ``tokenizer.json`` and ``tokenizer_config.json``; default: the model that the class says it
-    has loaded."""
+    """Folder with ``tokenizer.json`` and ``tokenizer_config.json``; default: the model that the class reports
+    to have loaded."""
     context_length: int | None = None
-    """Tokens of prompt and answer together, if the class does not say it, or for less than it says."""
+    """Maximum tokens of prompt and answer together, if the class does not report it, or to lower it."""
     capabilities: list[str] = field(default_factory=lambda: ["chat", "completion", "logprobs", "seed"])
-    """What the class can do, which the contract does not tell: add ``json_schema``, ``regex``, ``grammar``,
-    ``priority`` where it can."""
+    """Capabilities of the class, which the contract does not report: add ``json_schema``, ``regex``,
+    ``grammar``, ``priority`` if it has them."""
     adapters: list[str] = field(default_factory=list)
     """Names of LoRA adapters that the class has loaded; add ``lora`` to ``capabilities``."""
 
@@ -70,7 +71,7 @@ def _import_class(name: str | None) -> type[Any]:
     if not module_name or not class_name:
         raise InvalidConfigError(f'"options.class" of the configuration must be "module:Class", not "{name}"')
     try:
-        noise.prepare()
+        dynamo_import.import_core()
         importlib.import_module("dynamo.llm")
         importlib.import_module("dynamo.common.backend")
     except ImportError as error:
@@ -91,18 +92,18 @@ def _import_class(name: str | None) -> type[Any]:
         )
     if missing := [method for method in _methods if not callable(getattr(kind, method, None))]:
         raise InvalidConfigError(
-            f'"options.class" of the configuration: {name} is no class of the LLMEngine contract; it lacks '
-            f"{', '.join(missing)}"
+            f'"options.class" of the configuration: {name} does not implement the LLMEngine contract; it '
+            f"lacks {', '.join(missing)}"
         )
     if issubclass(kind, importlib.import_module("dynamo.common.backend.engine").RawEngine):
         raise NotSupportedError(
-            f"{name} makes images, videos or audio; only classes that make tokens can be used"
+            f"{name} generates images, videos, or audio; only classes that generate tokens can be used"
         )
     return kind
 
 
 class _Listener(io.TextIOBase):
-    """Takes what one thread writes; what others write goes on to where it went."""
+    """Captures the output of one thread; that of other threads passes through."""
 
     def __init__(self, target: Any) -> None:
         self._thread = threading.get_ident()
@@ -110,7 +111,7 @@ class _Listener(io.TextIOBase):
         self._text = ""
 
     def write(self, text: str) -> int:
-        """Keep it, or pass it on."""
+        """Captures a text, or passes it on."""
         if threading.get_ident() == self._thread:
             self._text += text
         elif self._target is not None:
@@ -118,21 +119,21 @@ class _Listener(io.TextIOBase):
         return len(text)
 
     def take(self) -> str:
-        """What was kept."""
+        """Returns what was captured."""
         text, self._text = self._text, ""
         return text
 
 
 @contextlib.contextmanager
 def _command_line() -> Iterator[None]:
-    """Inside, a command line that is refused is an error, in place of a message on stderr and an exit."""
+    """Turns the rejection of a command line, a message on stderr and an exit, into an error."""
     listener = _Listener(sys.stderr)
     try:
         with contextlib.redirect_stderr(listener):
             yield
     except SystemExit as error:
-        said = listener.take().strip().rsplit("error: ", 1)[-1] or f"it exits with {error}"
-        raise InvalidConfigError(f'"options.args" of the configuration is refused: {said}') from error
+        reason = listener.take().strip().rsplit("error: ", 1)[-1] or f"it exits with {error}"
+        raise InvalidConfigError(f'"options.args" of the configuration is rejected: {reason}') from error
     finally:
         if (text := listener.take()) and sys.stderr is not None:
             sys.stderr.write(text)
@@ -140,7 +141,7 @@ def _command_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Inside, the loop takes no signal handlers: signals are the program's. Dynamo's worker does so, too."""
+    """Keeps signal handlers out of the event loop, like Dynamo's worker: signals belong to the host."""
     original = loop.add_signal_handler
 
     def refuse(signal: int, callback: Any, *arguments: Any) -> None:
@@ -154,15 +155,12 @@ def _without_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 class DynamoBackendEngine:
-    """Runs a class of Dynamo's contract. See :class:`Options` for its options."""
+    """Runs a class of the contract. See :class:`Options` for its options."""
 
     kind: Literal["tokens"] = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
-        for name in ("args", "capabilities", "adapters"):
-            if not all(isinstance(word, str) for word in getattr(self._options, name)):
-                raise InvalidConfigError(f'"options.{name}" of the configuration must be strings')
         self._model = config.model
         self._name = ""
         self._info: ModelInfo = {}
@@ -171,9 +169,9 @@ class DynamoBackendEngine:
         self._errors: Any = None
 
     async def start(self) -> None:
-        """Make the engine of its command line, and start it."""
+        """Creates the engine from its command line, and starts it."""
         loop = asyncio.get_running_loop()
-        kind = await loop.run_in_executor(None, _import_class, self._options.class_)
+        kind = await in_thread(_import_class, self._options.class_)
         self._context_kind = importlib.import_module("dynamo._core").Context
         self._errors = importlib.import_module("dynamo.llm.exceptions")
         arguments = [self._argument(word) for word in self._options.args]
@@ -183,13 +181,13 @@ class DynamoBackendEngine:
             mode = getattr(getattr(worker, "disaggregation_mode", None), "name", "AGGREGATED")
             if mode != "AGGREGATED":
                 raise InvalidConfigError(
-                    f'"options.args" of the configuration make a worker for a part of a request '
-                    f"({mode.lower()}); here an engine answers whole requests: without --disaggregation-mode"
+                    f'"options.args" of the configuration select the role {mode.lower()}; this engine '
+                    f"answers complete requests: omit --disaggregation-mode"
                 )
             try:
                 loaded = await engine.start(secrets.randbits(63))
             except BaseException as error:
-                # The contract: cleanup() after a start that failed, too.
+                # The contract requires cleanup() after a failed start, too.
                 await self._clean_up(engine)
                 if isinstance(error, Exception) and (known := self._translate(error)):
                     raise known from error
@@ -203,7 +201,7 @@ class DynamoBackendEngine:
             return word
         if self._model is None:
             raise InvalidConfigError(
-                '"model" of the configuration is missing, but "options.args" has "{model}" in it'
+                '"model" of the configuration is missing, but "options.args" contains "{model}"'
             )
         return word.replace("{model}", self._model)
 
@@ -215,18 +213,18 @@ class DynamoBackendEngine:
         }
         if self._options.tokenizer is not None:
             info["tokenizer"] = self._options.tokenizer
-        said = getattr(loaded.llm, "context_length", None)
-        lengths = [length for length in (self._options.context_length, said) if length]
+        reported = getattr(loaded.llm, "context_length", None)
+        lengths = [length for length in (self._options.context_length, reported) if length]
         if lengths:
             info["context_length"] = min(lengths)
         return info
 
     def describe(self) -> ModelInfo:
-        """What the class says of its model, and the options."""
+        """Describes the model by the class and the options."""
         return self._info
 
     async def stop(self) -> None:
-        """Clean the engine up."""
+        """Cleans up the engine."""
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.cleanup()
@@ -236,10 +234,10 @@ class DynamoBackendEngine:
         try:
             await engine.cleanup()
         except Exception:
-            _log.exception("cleanup() failed after a start() that failed")
+            _log.exception("cleanup() failed after a failed start()")
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """Answer one choice. When it is left early, the engine's abort() is called."""
+        """Answers one choice. Leaving it early calls the engine's abort()."""
         context = self._context_kind(id=request.id, metadata=request.trace)
         chunks = self._engine.generate(to_dynamo(request, request.adapter or self._name), context)
         has_ended = has_begun = False
@@ -264,25 +262,25 @@ class DynamoBackendEngine:
             await chunks.aclose()
 
     async def _abort(self, context: Any) -> None:
-        """The order of Dynamo's worker: the context, then the engine, then its generator."""
+        """Cancels in the order of Dynamo's worker: the context, then the engine, then its generator."""
         context.stop_generating()
         abort = getattr(self._engine, "abort", None)
         if abort is None:
             return
         try:
             await abort(context)
-        except Exception:  # the request has ended; what ended it matters more
+        except Exception:  # does not replace the error that ended the request
             _log.exception("abort() failed")
 
     def _translate(self, error: Exception, has_begun: bool = False) -> DynamoError | None:
-        """The library's error for one of Dynamo's; None for those that stay as they are."""
+        """Returns the library's error for one of Dynamo's; None for one that is raised unchanged."""
         if isinstance(error, DynamoError):
             return None
         kinds = self._errors
         text = str(error) or type(error).__name__
         if isinstance(error, kinds.HttpError):
             return error_of_http(error.code, error.message)
-        # Dynamo's worker says of a ValueError, too, that the request is wrong.
+        # Like Dynamo's worker, treats a ValueError as an invalid request.
         if isinstance(error, kinds.InvalidArgument) or (isinstance(error, ValueError) and not has_begun):
             return error_of_http(400, text)
         table: tuple[tuple[tuple[type[BaseException], ...], type[DynamoError]], ...] = (

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``dynamo-endpoint``: requests of data to any endpoint of a cluster of NVIDIA Dynamo."""
+"""The engine ``dynamo-endpoint``: raw requests to any endpoint of an NVIDIA Dynamo cluster."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster.client.remote_call import remote_call
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
 from dynamo_llm.runtime.cluster.endpoint_path import full_path
-from dynamo_llm.runtime.cluster.errors import error_of
 from dynamo_llm.runtime.cluster.settings import Settings
-from dynamo_llm.runtime.cluster.token_model import metadata
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig, ModelInfo
+from dynamo_llm.runtime.options import at_least
 
 #: Names of Dynamo's RouterMode.
 _modes = {
@@ -25,10 +25,10 @@ _modes = {
     "direct": "RoundRobin",
 }
 
-#: Seconds that a client which was just made gets to hear of the instances that there are.
-_first_look = 0.5
-#: Seconds that it takes at most to make one.
-_at_first = 2.0
+#: Seconds for a new client to discover the live instances.
+_discovery_time = 0.5
+#: Seconds for its creation.
+_open_timeout = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Options:
     """Keys of ``options`` in the configuration."""
 
     endpoint: str = ""
-    """Path of the endpoint, ``namespace.component.endpoint``, or without the namespace, which is the
-    cluster's then. Needed."""
+    """Path of the endpoint: ``namespace.component.endpoint``, or without the namespace, which defaults to
+    that of the cluster. Required."""
     instance: int | None = None
-    """Id of the instance that gets all requests; needed with the router ``direct``, and only there."""
-    wait_for_instance_ms: int = 10000
-    """How long a request waits for an instance if there is none, in milliseconds; its deadlines may be
-    sooner. 0: not at all."""
+    """Id of the instance that gets all requests; required with the router ``direct``, and only there."""
+    wait_for_instance_ms: Annotated[int, at_least(0)] = 10000
+    """How long a request waits for a live instance, in milliseconds, unless a deadline of the request is
+    earlier. 0: not at all."""
 
 
 class DynamoEndpointEngine:
-    """Sends data to an endpoint, and gets items back. The configuration's ``cluster`` says where the
-    cluster is and, with ``router``, how an instance is chosen. See :class:`Options` for the options.
+    """Sends payloads to an endpoint, and receives items. The configuration's ``cluster`` describes the
+    cluster and, with ``router``, how an instance is selected. See :class:`Options` for the options.
     """
 
     kind: Literal["data"] = "data"
@@ -59,43 +59,39 @@ class DynamoEndpointEngine:
         if router not in _modes:
             raise InvalidConfigError(
                 f'"cluster.router" of the configuration must be one of {", ".join(_modes)} for an endpoint, '
-                f'not "{router}", which chooses by token ids'
+                f'not "{router}", which selects by token ids'
             )
         if (router == "direct") != (instance is not None):
             raise InvalidConfigError(
-                '"options.instance" of the configuration and "cluster.router": "direct" need each other'
-            )
-        if self._options.wait_for_instance_ms < 0:
-            raise InvalidConfigError(
-                '"options.wait_for_instance_ms" of the configuration must not be negative'
+                '"options.instance" of the configuration and "cluster.router": "direct" require each other'
             )
         self._path = full_path(self._options.endpoint, self._settings.namespace)
         self._connection: Connection | None = None
-        self._forget: Callable[[], None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
         self._client: Any = None
         self._opening = asyncio.Lock()
 
     async def start(self) -> None:
-        """Connect. Instances may come later."""
+        """Connects. Instances may join later."""
         self._connection = await acquire(self._settings)
-        self._forget = self._connection.subscribe(self._on_event)
+        self._unsubscribe = self._connection.subscribe(self._on_event)
 
     async def stop(self) -> None:
-        """Disconnect."""
-        if self._forget is not None:
-            self._forget()
+        """Disconnects."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
         if self._connection is not None:
             await self._connection.release()
 
     def describe(self) -> ModelInfo:
-        """Which endpoint it is."""
+        """Describes the endpoint."""
         return {"capabilities": ["data"], "path": self._path}
 
     def _on_event(self, event: Event) -> None:
-        self._client = None  # of a runtime that has ended
+        self._client = None  # its runtime has ended
 
     async def _open(self) -> Any:
-        """Dynamo's client of the endpoint, which has had some time to learn of the instances."""
+        """Returns Dynamo's client of the endpoint, which has had some time to discover instances."""
         assert self._connection is not None
         async with self._opening:
             while self._client is None:
@@ -103,52 +99,40 @@ class DynamoEndpointEngine:
                 mode = getattr(self._connection.core.RouterMode, _modes[self._settings.router])
                 client = await runtime.endpoint(self._path).client(mode)
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(client.wait_for_instances(), _first_look)
-                if (
-                    self._connection.is_connected and self._connection.runtime is runtime
-                ):  # not lost meanwhile
+                    await asyncio.wait_for(client.wait_for_instances(), _discovery_time)
+                # The connection may have been lost meanwhile.
+                if self._connection.is_connected and self._connection.runtime is runtime:
                     self._client = client
             return self._client
 
     async def _ready_client(self) -> Any:
-        """The client, when it knows an instance."""
+        """Returns the client, once it knows an instance."""
         seconds = self._options.wait_for_instance_ms / 1000
         client = self._client
         if client is None:
-            client = await asyncio.wait_for(self._open(), max(seconds, _at_first))
+            client = await asyncio.wait_for(self._open(), max(seconds, _open_timeout))
         if not client.instance_ids():
             await asyncio.wait_for(client.wait_for_instances(), seconds)
         return client
 
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
-        """Call the endpoint. When it is left early, the instance is told."""
+        """Calls the endpoint. Leaving it early cancels the request."""
         assert self._connection is not None
         try:
             client = await self._ready_client()
         except asyncio.TimeoutError:
             milliseconds = self._options.wait_for_instance_ms
             raise UnavailableError(
-                f"nobody served {self._path} in {self._settings.address} for {milliseconds} ms "
+                f"no instance served {self._path} in {self._settings.address} for {milliseconds} ms "
                 f'("options.wait_for_instance_ms" of the configuration)'
             ) from None
-        context = self._connection.core.Context(id=request.id, metadata=metadata(None, request.remaining()))
-        has_ended = False
-        stream = None
-        try:
-            if self._options.instance is None:
-                stream = await client.generate(request.data, annotated=False, context=context)
-            else:
-                instance = self._options.instance
-                stream = await client.direct(request.data, instance, annotated=False, context=context)
-            async for item in stream:
+        async with remote_call(self._connection.core, request.id, None, request.remaining()) as call:
+            instance, context = self._options.instance, call.context
+            opening = (
+                client.generate(request.data, annotated=False, context=context)
+                if instance is None
+                else client.direct(request.data, instance, annotated=False, context=context)
+            )
+            async for item in await call.open(opening):
                 yield item
-            has_ended = True
-        except Exception as error:
-            known = error_of(error)
-            if known is error:
-                raise
-            raise known from error
-        finally:
-            if not has_ended:
-                context.stop_generating()
-            del stream  # without it the instance is stopped at once, too
+            call.end()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines of token ids in C, behind the pipeline, which is in Python."""
+"""Connects token-level engines in C to the pipeline, which is in Python."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,31 +21,33 @@ class Options:
 
 
 class NativeTokens:
-    """An engine of token ids that was registered with ``dynamo_engine_register()``, reached through a runtime
-    of its own. The library puts it in place of such an engine, unless the configuration says
-    ``"pipeline": "off"``.
+    """A token-level engine that was registered with ``dynamo_engine_register()``, run by its own inner
+    runtime. The library substitutes this class for such an engine, unless the configuration has ``"pipeline":
+    "off"``.
     """
 
     kind: Literal["tokens"] = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
         given = options.read(Options, config.options).config
-        # What else there is, limits and streams, is the business of the runtime around the pipeline.
+        # The other keys, such as limits and streams, apply to the outer runtime, which has the pipeline.
         self._config = {key: given[key] for key in _keys if key in given}
+        self.name: str = given.get("engine", config.engine)
+        """The name under which the engine in C was registered."""
         self._runtime: Runtime | None = None
 
     def start(self) -> None:
-        """Start the engine; blocks."""
+        """Starts the engine. Blocks."""
         self._runtime = Runtime(self._config)
 
     def describe(self) -> ModelInfo:
-        """What the engine says of itself."""
+        """Returns the description of the engine in C."""
         assert self._runtime is not None
         (model,) = self._runtime.models()
         return cast(ModelInfo, {key: model[key] for key in ModelInfo.__annotations__ if key in model})
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """Have the engine answer; a close cancels its request."""
+        """Forwards the request to the engine. Closing the generator cancels it."""
         assert self._runtime is not None
         with self._runtime.request(_body(request)) as answer:
             async for response in answer:
@@ -53,7 +55,7 @@ class NativeTokens:
                     "token_ids": response.token_ids,
                     "finish_reason": response.finish_reason,
                 }
-                if request.logprobs is not None:  # else nobody reads the JSON
+                if request.logprobs is not None:  # avoids parsing the JSON if it is not needed
                     logprobs = response.json()["choices"][0]["logprobs"]
                     chunk["logprobs"] = logprobs["tokens"] if logprobs else []
                 if (usage := response.usage) is not None:
@@ -61,13 +63,13 @@ class NativeTokens:
                 yield chunk
 
     def stop(self) -> None:
-        """Stop the engine; blocks."""
+        """Stops the engine. Blocks."""
         if self._runtime is not None:
             self._runtime.close()
 
 
 def _body(request: TokenRequest) -> dict[str, Any]:
-    """The completion body that ``dynamo_llm/engine.h`` describes."""
+    """Returns the completion body that ``dynamo_llm/engine.h`` describes."""
     body: dict[str, Any] = {
         "prompt": request.token_ids,
         "max_tokens": request.max_tokens,
@@ -79,6 +81,8 @@ def _body(request: TokenRequest) -> dict[str, Any]:
         **{key: value for key, value in vars(request.sampling).items() if key != "logit_bias"},
         **{f"guided_{kind}": value for kind, value in (request.guided or {}).items()},
         **(request.trace or {}),
+        **(request.keys or {}),
+        "extra": request.extra,
     }
     if bias := request.sampling.logit_bias:
         body["logit_bias"] = {str(token): value for token, value in bias.items()}

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``openai``: any server that speaks OpenAI's API."""
+"""The engine ``openai``: a client of servers with OpenAI's API."""
 
-import asyncio
 import importlib
 import os
 import re
@@ -9,11 +8,11 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import urlsplit
 
 from dynamo_llm.errors import (
-    DeadlineExceededError,
     EngineFailedError,
     EngineUnavailableError,
     InvalidConfigError,
@@ -23,13 +22,34 @@ from dynamo_llm.errors import (
     UnavailableError,
 )
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.deltas import Deltas, usage_of
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo
-from dynamo_llm.runtime.upstream import Upstream, excerpt
-from dynamo_llm.runtime.urls import without_password
+from dynamo_llm.runtime.openai_chunks import OpenAIChunks, usage_of
+from dynamo_llm.runtime.openai_client import OpenAIClient, excerpt, listed
+from dynamo_llm.runtime.pipeline import structured_output
+from dynamo_llm.runtime.request_timeouts import RequestTimeouts
+from dynamo_llm.runtime.secret import HIDDEN, Secret, shown, shown_variable
+from dynamo_llm.runtime.threads import in_thread
+from dynamo_llm.runtime.urls import secrets_of, shown_url
 
-#: Keys of a request that the server does not get as they are.
-_own_keys = ("adapter", "stream", "stream_options", "traceparent", "tracestate")
+#: Keys of a request that are not passed to the server unchanged.
+_own_keys = ("adapter", "extra", "stream", "stream_options", "traceparent", "tracestate")
+#: Owners, in their lists of models, of servers that reject unknown keys and support ``guided_...`` but not
+#: ``structured_outputs``.
+_without_structured_outputs = ("nvidia",)
+
+#: Headers of the option ``headers`` that are not secrets and may appear in logs.
+_open_headers = re.compile(r"accept(-.*)?|cache-control|content-.*|user-agent", re.IGNORECASE)
+#: Environment variables for the URLs of proxies.
+_proxy_variables = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+#: Maximum bytes of a server's list of models; one with hundreds of models has a few hundred thousand.
+_most_of_models = 8 << 20
+#: Maximum bytes of the answer for each text of an embedding request; 8192 numbers have 200,000.
+_most_of_embedding = 4 << 20
+#: Maximum number of consecutive events without progress; a model may think for as many tokens without output.
+_most_idle = 100_000
+#: Maximum number of model names to read, and maximum characters of a name.
+_most_models, _longest_name = 10_000, 300
 
 
 @dataclass(frozen=True)
@@ -37,97 +57,124 @@ class Options:
     """Keys of ``options`` in the configuration."""
 
     base_url: str | None = None
-    """Where the API is, with its version: ``http://127.0.0.1:8000/v1``. Needed."""
-    api_key: str | None = field(default=None, repr=False)
+    """URL of the API with its version: ``http://127.0.0.1:8000/v1``. Required."""
+    api_key: Secret | None = field(default=None, repr=False)
     """Sent as ``Authorization: Bearer``. Never logged."""
     api_key_env: str | None = None
-    """Environment variable that has the key, in place of ``api_key``."""
-    organization: str | None = None
+    """Environment variable with the key, in place of ``api_key``."""
+    organization: Secret | None = None
     """Sent as ``OpenAI-Organization``."""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
-    """More headers of every request."""
+    """More headers for every request."""
     connect_timeout: float = 10.0
-    """Seconds until a connection must be there."""
+    """Seconds within which a connection must be established."""
     read_timeout: float = 300.0
-    """Seconds that the server may be silent: before the first chunk, and between two."""
-    timeout: float | None = None
-    """Seconds that a whole request may take, tries and pauses included; None for no limit."""
+    """Seconds without progress: until the first chunk of a stream, and between two; until the end of an
+    answer that is not streamed. Comments and events without content do not count as progress."""
+    timeout: float | None = 3600.0
+    """Seconds that a whole request may take, attempts and pauses included; None for no limit."""
+    max_response_bytes: int = 256 << 20
+    """Size limit of one answer in bytes, decompressed. Lower limits apply to answers that are not streamed:
+    8 MiB for a list of models, 4 MiB per embedded text, 64 KiB for an error, the rest of which is not
+    read."""
     max_retries: int = 2
     """How often a request is sent again if the server cannot be reached, is overloaded, or fails before
     it has streamed anything."""
     retry_delay: float = 0.5
-    """Seconds before the first of those; twice as long before each that follows, at most 30. A server's
-    ``Retry-After`` goes before; one over 30 s ends the tries."""
+    """Seconds before the first retry; doubled before each further one, up to 30. A server's ``Retry-After``
+    takes precedence; if it is over 30 s there are no more retries."""
     verify: bool = True
-    """Whether the certificate of an ``https`` server must be good."""
+    """Whether to verify the certificate of an ``https`` server."""
     ca_file: str | None = None
-    """File of certificates (PEM) that are trusted, in place of the system's."""
-    proxy: str | None = None
-    """URL of a proxy, or ``environment``: what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say. None for
-    no proxy, whatever they say."""
+    """File of trusted certificates (PEM), in place of the system's."""
+    proxy: Secret | None = None
+    """URL of a proxy; or ``environment`` to use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, and NO_PROXY; None for no
+    proxy, even if they are set."""
     max_connections: int = 256
-    """Requests at once; more wait."""
+    """Requests in flight at once; further ones are queued."""
     check_server: bool = True
-    """Ask for the server's models at the start, which fails if the server or the model is not there."""
+    """Whether to list the server's models at the start, which fails if the server or the model is missing."""
 
 
 def _check(chosen: Options) -> str:
-    """The base URL, without a slash at its end, if the options fit together."""
+    """Checks that the options are consistent. Returns the base URL without a slash at its end."""
     if chosen.base_url is None:
         raise InvalidConfigError(
-            '"options.base_url" of the configuration is missing: where the server\'s API is, '
+            '"options.base_url" of the configuration is missing; set it to the URL of the server\'s API, '
             'such as "http://127.0.0.1:8000/v1"'
         )
-    parts = urlsplit(chosen.base_url)
+    try:
+        parts = urlsplit(chosen.base_url)
+        parts.port  # noqa: B018 - raises if it is not a number
+    except ValueError:
+        parts = urlsplit("")
+    if "@" in chosen.base_url:  # also after a slash: a password may contain one
+        raise InvalidConfigError(
+            '"options.base_url" of the configuration must not contain a user or a password; use '
+            '"options.api_key" or "options.headers" instead'
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise InvalidConfigError(
-            f'"options.base_url" of the configuration must be like "http://127.0.0.1:8000/v1", '
-            f"not {without_password(chosen.base_url)!r}"
-        )
-    if parts.username is not None:
-        raise InvalidConfigError(
-            '"options.base_url" of the configuration must have no user and password; use "options.api_key" '
-            'or "options.headers"'
+            f'"options.base_url" of the configuration must be a URL such as "http://127.0.0.1:8000/v1", '
+            f'not "{shown_url(chosen.base_url)}"'
         )
     if chosen.api_key is not None and chosen.api_key_env is not None:
-        raise InvalidConfigError('only one of "options.api_key" and "options.api_key_env" can be given')
-    for name in ("connect_timeout", "read_timeout", "timeout", "max_connections"):
+        raise InvalidConfigError(
+            'the configuration has both "options.api_key" and "options.api_key_env"; give one of them'
+        )
+    for name in ("connect_timeout", "read_timeout", "timeout", "max_response_bytes", "max_connections"):
         value = getattr(chosen, name)
         if value is not None and value <= 0:
-            raise InvalidConfigError(f'"options.{name}" of the configuration must be over 0, not {value!r}')
-    for name in ("max_retries", "retry_delay"):
-        if getattr(chosen, name) < 0:
-            raise InvalidConfigError(f'"options.{name}" of the configuration must not be negative')
+            raise InvalidConfigError(
+                f'"options.{name}" of the configuration must be greater than 0, not {value!r}'
+            )
+    options.require_at_least(chosen, {"max_retries": 0, "retry_delay": 0})
     if wrong := [name for name, value in chosen.headers.items() if not isinstance(value, str)]:
-        raise InvalidConfigError(f'"options.headers.{wrong[0]}" of the configuration must be a string')
+        raise InvalidConfigError(f'"options.headers.{shown(wrong[0])}" of the configuration must be a string')
     return chosen.base_url.rstrip("/")
 
 
-def _headers(chosen: Options) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "User-Agent": "dynamo-llm"}
-    key = chosen.api_key
-    if chosen.api_key_env is not None:
-        key = os.environ.get(chosen.api_key_env)
-        if not key:
-            raise InvalidConfigError(
-                f'the environment variable {chosen.api_key_env}, which "options.api_key_env" of the '
-                f"configuration names, is not set"
-            )
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
+def _key(chosen: Options) -> Secret | None:
+    if chosen.api_key_env is None:
+        return chosen.api_key
+    if key := os.environ.get(chosen.api_key_env):
+        return Secret(key)
+    raise InvalidConfigError(
+        f'the environment variable "{shown_variable(chosen.api_key_env)}", which "options.api_key_env" of '
+        f"the configuration names, is not set"
+    )
+
+
+def _headers(chosen: Options) -> dict[str, Secret | str]:
+    headers: dict[str, Secret | str] = {"Content-Type": "application/json", "User-Agent": "dynamo-llm"}
+    if (key := _key(chosen)) is not None:
+        headers["Authorization"] = Secret(f"Bearer {key.reveal()}")
     if chosen.organization is not None:
         headers["OpenAI-Organization"] = chosen.organization
-    headers |= chosen.headers
+    for name, text in chosen.headers.items():
+        headers[name] = text if _open_headers.fullmatch(name) else Secret(text)
     for name, value in headers.items():
-        # The value is not shown: it may be a secret.
+        # The message omits the value, which may be a secret.
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(
-            r"[\t\x20-\x7e]*", value
+            r"[\t\x20-\x7e]*", _text(value)
         ):
+            given = shown(name) if name in chosen.headers else name
             raise InvalidConfigError(
-                f'the header "{name}", of "options.headers", "options.organization" or the key in the '
-                f"configuration, must be one line of ASCII"
+                f'the header "{given}", which "options.headers", "options.organization", or the API key of '
+                f"the configuration sets, must be one line of ASCII"
             )
     return headers
+
+
+def _text(value: Secret | str) -> str:
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+class _NoCookies(CookieJar):
+    """Ignores a server's cookies: each answer could add more."""
+
+    def extract_cookies(self, *_: Any) -> None:
+        """Stores no cookies."""
 
 
 def _trust(chosen: Options) -> ssl.SSLContext | bool:
@@ -136,9 +183,14 @@ def _trust(chosen: Options) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=chosen.ca_file)
     except OSError as error:
+        is_path = chosen.ca_file.startswith(("/", ".", "~")) or chosen.ca_file.endswith(
+            (".pem", ".crt", ".cer")
+        )
+        path = chosen.ca_file if is_path else HIDDEN
+        why = error.strerror or "it has no certificates in PEM format"
         raise InvalidConfigError(
-            f'"options.ca_file" of the configuration, "{chosen.ca_file}", cannot be read: {error}'
-        ) from error
+            f'"options.ca_file" of the configuration, "{path}", cannot be read: {why}'
+        ) from None
 
 
 def _import_client() -> Any:
@@ -151,26 +203,20 @@ def _import_client() -> Any:
         ) from error
 
 
-async def _within(chunks: AsyncGenerator[Chunk, None], seconds: float) -> AsyncGenerator[Chunk, None]:
-    """What it yields, as long as the time lasts."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    async with aclosing(chunks):
-        while True:
-            try:
-                chunk = await asyncio.wait_for(anext(chunks, None), max(0.0, end - loop.time()))
-            except asyncio.TimeoutError as error:
-                raise DeadlineExceededError(
-                    f'the answer took longer than the {seconds:g} s of "options.timeout"'
-                ) from error
-            if chunk is None:
-                return
-            yield chunk
+def _add(payload: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Adds a request's ``extra`` to the body for the server."""
+    for key, value in extra.items():
+        if key in payload or key in _own_keys:
+            raise InvalidRequestError(
+                f'"extra.{key}" of the request is not allowed: the request or the engine "openai" sets '
+                f'"{key}"'
+            )
+        payload[key] = value
 
 
 class OpenAIEngine:
-    """A client of one server. See :class:`Options` for its options; the configuration's ``model`` is the
-    server's name of the model, for requests that name none.
+    """A client of one server. See :class:`Options` for its options. The configuration's ``model`` is the
+    server's name of the model to use for requests that do not name one.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -179,20 +225,58 @@ class OpenAIEngine:
         self._model = config.model
         self._name = config.name
         self._info: ModelInfo = {}
-        self._upstream: Upstream | None = None
+        self._knows_structured_outputs = True
+        self._client: OpenAIClient | None = None
 
     async def start(self) -> None:
-        """Make the client, and look whether the server is there."""
+        """Creates the client, and checks that the server is available."""
         chosen = self._options
-        headers, trust = _headers(chosen), _trust(chosen)
-        httpx = await asyncio.get_running_loop().run_in_executor(None, _import_client)
-        from_environment = chosen.proxy == "environment"
+        httpx = await in_thread(_import_client)
+        client = OpenAIClient(
+            httpx,
+            self._http_client(httpx),
+            self._url,
+            chosen.max_connections,
+            chosen.max_retries,
+            chosen.retry_delay,
+            chosen.max_response_bytes,
+        )
+        self._info = {
+            "capabilities": ["chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema"]
+        }
         try:
-            client = httpx.AsyncClient(
-                headers=headers,
-                verify=trust,
-                proxy=None if from_environment else chosen.proxy,
+            if chosen.check_server:
+                await self._look(client)
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+
+    def _http_client(self, httpx: Any) -> Any:
+        """Creates the HTTP client, without secrets in any attribute that it prints."""
+        chosen = self._options
+        headers = _headers(chosen)
+        from_environment = chosen.proxy is not None and chosen.proxy.reveal() == "environment"
+        if from_environment:
+            names = [name for one in _proxy_variables for name in (one, one.lower())]
+            proxies = [os.environ.get(name, "") for name in names]
+        else:
+            proxies = [] if chosen.proxy is None else [chosen.proxy.reveal()]
+        # Text is redacted only as long as these Secret objects exist.
+        self._secrets = [secret for url in proxies for secret in secrets_of(url)]
+
+        def add_headers(request: Any) -> Any:
+            for name, value in headers.items():
+                request.headers[name] = _text(value)
+            return request
+
+        try:
+            return httpx.AsyncClient(
+                auth=add_headers,
+                verify=_trust(chosen),
+                proxy=proxies[0] if proxies and not from_environment else None,
                 trust_env=from_environment,
+                cookies=_NoCookies(),
                 timeout=httpx.Timeout(
                     connect=chosen.connect_timeout,
                     read=chosen.read_timeout,
@@ -204,51 +288,55 @@ class OpenAIEngine:
                 ),
             )
         except (ValueError, ImportError, httpx.InvalidURL) as error:
+            what = (
+                "needs a package that is not installed"
+                if isinstance(error, ImportError)
+                else "cannot be used"
+            )
+            where = (
+                "the environment's" if from_environment else f'"{shown_url(proxies[0])}"' if proxies else ""
+            )
             raise InvalidConfigError(
-                f'"options.proxy" of the configuration cannot be used: {error}; it must be like '
+                f'"options.proxy" of the configuration, {where}, {what}; it must be a URL such as '
                 f'"http://proxy:3128", or "environment"'
-            ) from error
-        upstream = Upstream(httpx, client, self._url, chosen.max_retries, chosen.retry_delay)
-        self._info = {
-            "capabilities": ["chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema"]
-        }
-        try:
-            if chosen.check_server:
-                await self._look(upstream)
-        except BaseException:
-            await upstream.close()
-            raise
-        self._upstream = upstream
+            ) from None
+
+    def _timeouts(self) -> RequestTimeouts:
+        return RequestTimeouts(self._url, self._options.read_timeout, self._options.timeout)
 
     async def stop(self) -> None:
-        """Close the connections."""
-        if self._upstream is not None:
-            await self._upstream.close()
+        """Closes the connections."""
+        if self._client is not None:
+            await self._client.close()
 
     def describe(self) -> ModelInfo:
-        """What the server's list of models says."""
+        """Returns the description from the server's list of models."""
         return self._info
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Chunk]:
-        """Answer a chat, a completion or an embedding, a chunk an event of the server."""
-        assert self._upstream is not None
+        """Answers a chat, a completion, or an embedding request, with one chunk per event of the server."""
+        assert self._client is not None
         body = request.body
         headers = {name: body[name] for name in ("traceparent", "tracestate") if body.get(name)}
-        payload = {key: value for key, value in body.items() if key not in _own_keys and value is not None}
-        # The runtime's name of the model is not the server's; an adapter is a model of its own there.
+        payload = structured_output.for_server(
+            {key: value for key, value in body.items() if key not in _own_keys and value is not None},
+            self._knows_structured_outputs,
+        )
+        # The server does not know the runtime's name of the model. For the server, an adapter is a separate
+        # model.
         named = None if body.get("model") == self._name else body.get("model")
-        payload["model"] = body.get("adapter") or named or self._default_model(self._upstream.models)
+        payload["model"] = body.get("adapter") or named or self._default_model(self._client.models)
         if "input" in body:
-            chunks = self._embed(self._upstream, payload, headers)
+            _add(payload, body.get("extra") or {})
+            chunks = self._embed(self._client, payload, headers, self._timeouts())
         else:
             prompt = body.get("prompt")
             if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
-                raise NotSupportedError('the engine "openai" takes one "prompt" a request')
+                raise NotSupportedError('the engine "openai" takes only one "prompt" per request')
             payload |= {"stream": True, "stream_options": {"include_usage": True}}
+            _add(payload, body.get("extra") or {})
             path = "/completions" if "prompt" in body else "/chat/completions"
-            chunks = self._stream(self._upstream, path, payload, headers)
-        if self._options.timeout is not None:
-            chunks = _within(chunks, self._options.timeout)
+            chunks = self._stream(self._client, path, payload, headers, self._timeouts())
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -258,65 +346,92 @@ class OpenAIEngine:
             return self._model
         if len(names) == 1:
             return names[0]
-        known = f"; the server has: {', '.join(names)}" if names else ""
+        known = f"; the server has: {listed(names)}" if names else ""
         raise InvalidRequestError(
-            f'"model" is missing in the request, and in the configuration, which is its default{known}'
+            f'"model" is missing in the request, and the configuration has no default "model"{known}'
         )
 
-    async def _look(self, upstream: Upstream) -> None:
-        """Ask for the models."""
-        seconds = self._options.timeout
+    async def _look(self, client: OpenAIClient) -> None:
+        """Requests the list of models."""
         try:
-            answer = await asyncio.wait_for(upstream.fetch("GET", "/models"), seconds)
+            answer = await client.fetch("GET", "/models", self._timeouts(), _most_of_models)
         except ModelNotFoundError as error:
             raise InvalidConfigError(
-                f'there is no OpenAI API at "options.base_url" of the configuration, {self._url} ({error}); '
-                f'it ends with "/v1" as a rule; "options.check_server": false does without a list of models'
-            ) from error
-        except asyncio.TimeoutError as error:
-            raise DeadlineExceededError(
-                f'{self._url} did not list its models within the {seconds:g} s of "options.timeout"'
+                f'"options.base_url" of the configuration, {self._url}, has no OpenAI API ({error}); the URL '
+                f'usually ends with "/v1"; for a server without a list of models set "options.check_server": '
+                f"false"
             ) from error
         entries = answer.get("data")
         if not isinstance(entries, list):
             raise EngineFailedError(f'{self._url}/models sent no list in "data": {excerpt(answer)}')
-        models = {entry["id"]: entry for entry in entries if isinstance(entry, dict) and "id" in entry}
-        names = upstream.models = list(models)
+        models = {entry["id"]: entry for entry in entries[:_most_models] if _is_model(entry)}
+        names = client.models = list(models)
         if not models:
             raise UnavailableError(
-                f'{self._url} has no model yet; "options.check_server": false does not wait for one'
+                f'{self._url} has no model yet; try again later, or set "options.check_server": false'
             )
         if self._model is not None and self._model not in models:
-            raise ModelNotFoundError(f'{self._url} has no model "{self._model}"; it has: {", ".join(names)}')
+            raise ModelNotFoundError(f'{self._url} has no model "{self._model}"; it has: {listed(names)}')
         self._info["models"] = names
+        owners = {str(entry.get("owned_by")) for entry in models.values()}
+        self._knows_structured_outputs = not owners.issubset(_without_structured_outputs)
         entry = models[self._model or names[0]]
         if self._model is None and len(models) > 1:
             return
         for key in ("max_model_len", "context_window", "context_length"):
-            if isinstance(entry.get(key), int):
+            if isinstance(entry.get(key), int) and 0 < entry[key] < 2**53:
                 self._info["context_length"] = entry[key]
                 break
 
-    @staticmethod
     async def _embed(
-        upstream: Upstream, payload: dict[str, Any], headers: dict[str, str]
+        self,
+        client: OpenAIClient,
+        payload: dict[str, Any],
+        headers: dict[str, str],
+        timeouts: RequestTimeouts,
     ) -> AsyncGenerator[Chunk, None]:
-        answer = await upstream.fetch("POST", "/embeddings", payload, headers)
+        given = payload["input"]
+        texts = len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
+        most = (1 + texts) * _most_of_embedding
+        answer = await client.fetch("POST", "/embeddings", timeouts, most, payload, headers)
         if not isinstance(answer.get("data"), list):
-            raise EngineFailedError(f'the server sent no list in "data": {excerpt(answer)}')
+            raise EngineFailedError(f'{self._url} sent no list in "data": {excerpt(answer)}')
         yield {
             "delta": {key: answer[key] for key in ("data", "model") if key in answer},
-            "usage": usage_of(answer.get("usage") or {}),
+            "usage": usage_of(answer.get("usage"), self._url),
         }
 
-    @staticmethod
     async def _stream(
-        upstream: Upstream, path: str, payload: dict[str, Any], headers: dict[str, str]
+        self,
+        client: OpenAIClient,
+        path: str,
+        payload: dict[str, Any],
+        headers: dict[str, str],
+        timeouts: RequestTimeouts,
     ) -> AsyncGenerator[Chunk, None]:
-        deltas = Deltas(payload.get("n") or 1)
-        async with aclosing(upstream.events(path, payload, headers)) as events:
+        deltas = OpenAIChunks(payload.get("n") or 1, self._url)
+        idle = 0
+        async with aclosing(client.events(path, payload, headers, timeouts)) as events:
             async for event in events:
+                idle += 1
                 for chunk in deltas.feed(event):
                     yield chunk
+                    if _says_something(chunk):
+                        timeouts.renew()
+                        idle = 0
+                if idle > _most_idle:
+                    raise EngineFailedError(
+                        f"{self._url} sent {_most_idle} consecutive events without content"
+                    )
         for chunk in deltas.end():
             yield chunk
+
+
+def _says_something(chunk: Chunk) -> bool:
+    return bool(chunk.get("text") or chunk.get("token_ids") or any(chunk.get("delta", {}).values()))
+
+
+def _is_model(entry: Any) -> bool:
+    """Whether an entry of the list of models is valid. Its name appears in errors and statistics."""
+    name = entry.get("id") if isinstance(entry, dict) else None
+    return isinstance(name, str) and 0 < len(name) <= _longest_name and name.isprintable()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``transformers``: models of Hugging Face's transformers, on PyTorch, inside the process."""
+"""The engine ``transformers``: runs models of Hugging Face's transformers with PyTorch, in the process."""
 
 import asyncio
 import importlib
@@ -18,8 +18,10 @@ from dynamo_llm.errors import (
     NotSupportedError,
 )
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime import options
+from dynamo_llm.runtime import model_files, options
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
+from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,21 @@ class Options:
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type that weights are computed in; ``auto`` is the type that they are stored in."""
     device: str = "auto"
-    """PyTorch's name of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto``: a GPU if there is one."""
+    """PyTorch's name of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is a GPU if available."""
     attn_implementation: str | None = None
-    """How attention is computed: ``eager``, ``sdpa``, ``flash_attention_2``, ...; default: the model's."""
+    """Implementation of attention: ``eager``, ``sdpa``, ``flash_attention_2``, ...; default: the model's."""
     max_batch: int = 32
-    """Requests that are computed together; more wait."""
+    """Requests that are computed together; further ones are queued."""
     max_batch_tokens: int = 2048
-    """Tokens of prompts that are computed between two steps; a longer prompt takes several."""
+    """Prompt tokens that are computed between two steps; a longer prompt is split over several."""
     context_length: int | None = None
-    """Tokens of prompt and answer together, at most; default: what the model's config.json says."""
+    """Maximum number of tokens of prompt and answer together; default: that of the model's config.json."""
     trust_remote_code: bool = False
-    """Run Python code that lies in the model's folder. It can do whatever this process may do."""
+    """Whether to run Python code from the model's folder. The code can do whatever this process may do."""
 
 
 class _Answer:
-    """What has come of one answer and was not taken yet. Its methods run on the request's loop."""
+    """The chunks of one answer that were not taken yet. Its methods run on the event loop of the request."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -55,7 +57,9 @@ class _Answer:
         self._has_more.set()
 
     async def take(self) -> TokenChunk:
-        """Everything that has come as one chunk; raises the error that came."""
+        """Waits for more chunks, and returns all that have arrived as one; raises the error if
+        one arrived.
+        """
         await self._has_more.wait()
         first, *more = self._chunks
         if isinstance(first, DynamoError):
@@ -75,24 +79,21 @@ class _Answer:
 
 
 class TransformersEngine:
-    """Models of transformers. See :class:`Options` for its options.
+    """Runs models of transformers. See :class:`Options` for its options.
 
-    The steps are computed by :class:`dynamo_llm.runtime.stepping.stepper.Stepper`, not by the continuous
-    batching of transformers itself: as of 5.24 that has one setting for all requests of greedy decoding or
-    sampling, seed, penalties, biases and the least number of tokens, and gives no alternatives with
-    log-probs. The model, its cache and the logits processors are those of transformers' ``generate()``.
+    The steps are computed by :class:`dynamo_llm.runtime.stepping.stepper.Stepper`, not by transformers' own
+    continuous batching: as of 5.24, that has a single setting of sampling, seed, penalties, biases, and
+    minimum length for all requests, and no alternatives with log-probs. The model, its cache, and the logits
+    processors are those of transformers' ``generate()``.
     """
 
     kind: Literal["tokens"] = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
-        for key in ("max_batch", "max_batch_tokens", "context_length"):
-            value = getattr(self._options, key)
-            if value is not None and value < 1:
-                raise InvalidConfigError(
-                    f'"options.{key}" of the configuration must be at least 1, not {value}'
-                )
+        options.require_at_least(
+            self._options, dict.fromkeys(("max_batch", "max_batch_tokens", "context_length"), 1)
+        )
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
         self._info: ModelInfo = {}
         self._stepper: Any = None
@@ -100,15 +101,15 @@ class TransformersEngine:
         self._stepping: Any = None
 
     def start(self) -> None:
-        """Load the model; blocks."""
-        _check_folder(self._path)
+        """Loads the model. Blocks."""
+        files = _weight_files(self._path)
+        model_files.check_folder(self._path)
         try:
             torch = importlib.import_module("torch")
-            transformers = importlib.import_module("transformers")
             stepping = "dynamo_llm.runtime.stepping"
             self._stepping = {
                 name: importlib.import_module(f"{stepping}.{name}")
-                for name in ("batch", "network", "sampler", "stepper")
+                for name in ("batch", "loader", "network", "probe", "sampler", "stepper")
             }
         except ImportError as error:
             raise EngineUnavailableError(
@@ -116,53 +117,40 @@ class TransformersEngine:
                 f'python -m pip install "dynamo-llm[transformers]"'
             ) from error
         chosen = self._options
-        device = _find_device(torch, chosen.device)
-        logging = transformers.utils.logging
-        shows_progress = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # stderr is the host's
-        try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                self._path,
-                dtype=chosen.dtype,
-                attn_implementation=chosen.attn_implementation,
-                trust_remote_code=chosen.trust_remote_code,
-                use_safetensors=True,
-                local_files_only=True,
-            ).to(device)
-        except Exception as error:
-            raise _explain(error, self._path, chosen) from error
-        finally:
-            if shows_progress:
-                logging.enable_progress_bar()
-        if getattr(model, "_is_stateful", False):
-            raise NotSupportedError(
-                f'the engine "transformers" runs models with attention only, but "{self._path}" '
-                f'({model.config.model_type}) keeps a state; the engine "vllm" may run it'
-            )
-        self._info = _describe(model, self._path, chosen)
+        model = self._stepping["loader"].load(
+            self._path,
+            files,
+            _find_device(torch, chosen.device),
+            dtype=chosen.dtype,
+            attn_implementation=chosen.attn_implementation,
+            trust_remote_code=chosen.trust_remote_code,
+        )
         self._network = self._stepping["network"].Network(model)
+        self._stepping["probe"].check(self._network, f'"{self._path}" ({model.config.model_type})')
+        self._info = _describe(model, self._path, chosen)
         self._stepper = self._stepping["stepper"].Stepper(
             self._network, self._deliver, chosen.max_batch, chosen.max_batch_tokens
         )
 
     def describe(self) -> ModelInfo:
-        """What was loaded."""
+        """Returns the description of the loaded model."""
         return self._info
 
     def stop(self) -> None:
-        """Free the model; blocks until the step that is under way has ended."""
+        """Frees the model. Blocks until the current step has ended."""
         if self._stepper is not None:
             self._stepper.close()
         self._stepper = self._network = None
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """Answer one choice of a request. Tokens that came since the last chunk come together."""
+        """Answers one choice of a request. Tokens that arrived since the last chunk are combined."""
         if self._stepper is None:
             raise ClosedError("the engine was stopped")
         _check(request, self._network.vocabulary)
         sampler = self._stepping["sampler"].Sampler(request, self._network.vocabulary, self._network.device)
         answer = _Answer()
         row = self._stepping["batch"].Row(request, sampler, answer)
+        request.set_queued(True)
         self._stepper.add(row)
         try:
             while True:
@@ -175,7 +163,7 @@ class TransformersEngine:
 
     @staticmethod
     def _deliver(results: list[tuple[Any, TokenChunk | DynamoError]]) -> None:
-        """Hand the results of a step to the loop of the requests; the stepper's thread calls it."""
+        """Passes the results of a step to the event loops of the requests. Called by the stepper's thread."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Answer, TokenChunk | DynamoError]]] = {}
         for row, result in results:
             by_loop.setdefault(row.receiver.loop, []).append((row.receiver, result))
@@ -188,21 +176,33 @@ class TransformersEngine:
             try:
                 loop.call_soon_threadsafe(put, items)
             except RuntimeError:
-                if not loop.is_closed():  # else nobody waits for these answers any more
+                if not loop.is_closed():  # a closed loop no longer awaits the answers
                     raise
 
 
-def _check_folder(path: Path) -> None:
-    if not (path / "config.json").is_file():
+def _weight_files(path: Path) -> list[Path]:
+    """Returns the files from which transformers reads a model's weights.
+
+    :raises ModelNotFoundError: the folder is not a model, or lacks a file.
+    """
+    if not model_files.exists(path / "config.json"):
         raise ModelNotFoundError(
-            f'the model "{path}" is no folder with config.json and *.safetensors; the engine "transformers" '
-            f"takes no other"
+            f'the model "{path}" is not a folder with config.json and *.safetensors, which the engine '
+            f'"transformers" needs'
         )
-    if not any(path.glob("*.safetensors")):
+    if model_files.exists(whole := path / "model.safetensors"):
+        return [whole]
+    index = path / "model.safetensors.index.json"
+    if model_files.exists(index):
+        return model_files.parts_of_index(index)
+    if model_files.named(path, "*.safetensors"):
         raise ModelNotFoundError(
-            f'the folder "{path}" has no *.safetensors; weights in other files (*.bin, *.pt) can run code '
-            f"when they are loaded, so convert them first"
+            f'the folder "{path}" has *.safetensors, but neither model.safetensors nor {index.name}'
         )
+    raise ModelNotFoundError(
+        f'the folder "{path}" has no *.safetensors; loading weights from other files (*.bin, *.pt) '
+        f"can run code, so convert them to safetensors"
+    )
 
 
 def _find_device(torch: Any, wanted: str) -> Any:
@@ -214,55 +214,67 @@ def _find_device(torch: Any, wanted: str) -> Any:
         torch.empty(0, device=device)
     except Exception as error:
         raise InvalidConfigError(
-            f'"options.device" of the configuration: there is no "{wanted}" here ({error}); "auto" finds one'
+            f'"options.device" of the configuration is "{wanted}", which is not available ({error}); "auto" '
+            f"selects an available device"
         ) from error
     return device
 
 
-def _explain(error: Exception, path: Path, chosen: Options) -> DynamoError:
-    text = f'transformers cannot load "{path}": {error}'
-    if not chosen.trust_remote_code and "trust_remote_code" in str(error):
-        return NotSupportedError(
-            f'the model "{path}" brings Python code of its own, which is not run unless '
-            f'"options": {{"trust_remote_code": true}} allows it'
-        )
-    return DynamoError(text)
+#: Keys of config.json for the context length.
+_lengths = ("max_position_embeddings", "max_seq_len", "seq_length")
 
 
 def _describe(model: Any, path: Path, chosen: Options) -> ModelInfo:
     config = model.config.get_text_config(decoder=True)
-    longest = getattr(config, "max_position_embeddings", None)
+    longest = next((length for key in _lengths if (length := getattr(config, key, None)) is not None), None)
     context_length = chosen.context_length or longest
     if context_length is None:
         raise InvalidConfigError(
-            f'config.json of "{path}" has no "max_position_embeddings"; say how long the context is with '
+            f'config.json of "{path}" has no "max_position_embeddings"; set the context length with '
             f'"options": {{"context_length": tokens}}'
         )
     if longest is not None and context_length > longest:
         raise InvalidConfigError(
-            f'"options.context_length" is {context_length}, but the model takes {longest} tokens at most'
+            f'"options.context_length" is {context_length}, but the model takes at most {longest} tokens'
         )
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = config.eos_token_id
     return {
         "path": str(path),
         "context_length": context_length,
         "capabilities": ["chat", "completion", "logprobs", "seed", "priority"],
-        "eos_token_ids": [] if ends is None else [ends] if isinstance(ends, int) else list(ends),
+        "eos_token_ids": _ends(model, path),
     }
+
+
+def _ends(model: Any, path: Path) -> list[int]:
+    """Returns the tokens that end an answer: those of generation_config.json, config.json, and
+    the tokenizer.
+    """
+    found: list[int] = []
+    for config in (model.generation_config, model.config.get_text_config(decoder=True), model.config):
+        ids = getattr(config, "eos_token_id", None)
+        found += [id for id in (ids if isinstance(ids, list) else [ids]) if type(id) is int and id >= 0]
+    if model_files.exists(path / "tokenizer.json"):  # otherwise requests can only use token ids
+        folder = ModelFolder(path)
+        named = folder.special_tokens.get("eos_token")
+        id = None if named is None else Tokenizer(folder).token_id(named)
+        found += [] if id is None else [id]
+    return list(dict.fromkeys(found))
 
 
 def _check(request: TokenRequest, vocabulary: int) -> None:
     if request.guided is not None:
-        raise NotSupportedError('the engine "transformers" has no structured output; "vllm" has')
+        raise NotSupportedError(
+            'the engine "transformers" does not support structured output; use the engine "vllm"'
+        )
     if request.adapter is not None:
-        raise NotSupportedError('the engine "transformers" has no LoRA adapters; "vllm" has')
+        raise NotSupportedError(
+            'the engine "transformers" does not support LoRA adapters; use the engine "vllm"'
+        )
     if not request.token_ids:
         raise InvalidRequestError("the prompt has no tokens; it needs at least one")
-    # On a GPU a wrong id would end every later request, too.
+    # On a GPU, an out-of-range id would make all later requests fail, too.
     for token in (min(request.token_ids), max(request.token_ids)):
         if not 0 <= token < vocabulary:
             raise InvalidRequestError(
-                f"the prompt has the token id {token}; the model's go from 0 to {vocabulary - 1}"
+                f"the prompt has the token id {token}; those of the model are 0 to {vocabulary - 1}"
             )

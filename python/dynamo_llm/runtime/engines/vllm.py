@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``vllm``: vLLM's asynchronous engine inside the process, its workers in child processes."""
+"""The engine ``vllm``: runs vLLM's asynchronous engine in the process, with its workers in child
+processes.
+"""
 
-import asyncio
 import dataclasses
-import difflib
 import functools
 import importlib
 import os
@@ -23,31 +23,35 @@ from dynamo_llm.errors import (
     OverloadedError,
 )
 from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.child_log import ChildLog
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest
+from dynamo_llm.runtime.options import unknown_key
+from dynamo_llm.runtime.secret import shown_value
+from dynamo_llm.runtime.threads import in_thread
 
-#: Arguments of vLLM that differ from its own defaults, unless ``options`` has them.
+#: Arguments of vLLM whose defaults differ from its own, unless ``options`` sets them.
 _defaults: dict[str, Any] = {
-    "scheduling_policy": "priority",  # without priorities it is first come, first served, too
+    "scheduling_policy": "priority",  # without priorities the order is first come, first served
     "disable_log_stats": True,
     "use_tqdm_on_load": False,
 }
 
-#: Variables for vLLM that are set unless they are: no report of its use to its makers, and no fork of a
-#: process that has threads.
+#: Defaults of environment variables for vLLM: it must not send usage statistics, and must not fork a process
+#: that has threads.
 _environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 
-#: Seconds that vLLM's processes get to end by themselves.
-_patience = 5.0
+#: Seconds for vLLM's processes to end by themselves.
+_end_timeout = 5.0
 
-#: Whoever sets one of these configures vLLM's logging himself.
+#: Each of these means that the user configures vLLM's logging, so the library does not change it.
 _logging_options = ("logging_config", "log_level", "log_config_file")
 _logging_variables = ("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH")
 
 
 class VllmEngine:
-    """vLLM. ``options`` are the arguments of its ``AsyncEngineArgs``, and ``adapters``: LoRA adapters by
-    name, each the folder with its ``adapter_config.json``.
+    """Runs models with vLLM. ``options`` are the arguments of its ``AsyncEngineArgs``, and ``adapters``: LoRA
+    adapters by name, each the folder with its ``adapter_config.json``.
     """
 
     kind: Literal["tokens"] = "tokens"
@@ -66,24 +70,25 @@ class VllmEngine:
         self._engine: Any = None
 
     async def start(self) -> None:
-        """Load the model."""
-        if not (self._path / "config.json").is_file():
+        """Loads the model."""
+        if not model_files.exists(self._path / "config.json"):
             raise ModelNotFoundError(
-                f'the model "{self._path}" is no folder with config.json; the engine "vllm" takes no other, '
-                f"and downloads none"
+                f'the model "{self._path}" is not a folder with config.json, which the engine "vllm" needs; '
+                f"it does not download models"
             )
+        model_files.check_folder(self._path)
         log = ChildLog("dynamo_llm.vllm")
         try:
             await log.open()
-            await asyncio.get_running_loop().run_in_executor(None, self._load, log)
+            await in_thread(self._load, log)
         except DynamoError:
             log.close()
             raise
         except BaseException as error:
-            await log.settle(_patience)
+            await log.settle(_end_timeout)
             log.close()
-            said = f"; its last error: {log.errors[-1]}" if log.errors else ""
-            raise DynamoError(f'vLLM cannot load "{self._path}": {error}{said}') from error
+            last_error = f"; its last error: {log.errors[-1]}" if log.errors else ""
+            raise DynamoError(f'vLLM cannot load "{self._path}": {error}{last_error}') from error
         self._log = log
 
     def _load(self, log: ChildLog) -> None:
@@ -107,11 +112,11 @@ class VllmEngine:
         known = [field.name for field in dataclasses.fields(kind) if field.name != "model"]
         for key in self._arguments:
             if key not in known:
-                close = difflib.get_close_matches(key, [*known, "adapters"], n=1)
-                hint = (
-                    f'did you mean "options.{close[0]}"?' if close else "known are those of AsyncEngineArgs"
+                raise InvalidConfigError(
+                    unknown_key(
+                        key, [*known, "adapters"], "options.", hint="known are those of AsyncEngineArgs"
+                    )
                 )
-                raise InvalidConfigError(f'unknown key "options.{key}" in the configuration; {hint}')
         given = dict(self._arguments)
         if not self._logs_itself:
             # vLLM's own settings would close handlers of the host and change levels of its loggers.
@@ -124,7 +129,7 @@ class VllmEngine:
             raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
 
     def describe(self) -> ModelInfo:
-        """What was loaded."""
+        """Returns the description of the loaded model."""
         capabilities = ["chat", "completion", "logprobs", "seed", "json_schema", "regex", "grammar", "choice"]
         if self._arguments["scheduling_policy"] == "priority":
             capabilities.append("priority")
@@ -135,21 +140,22 @@ class VllmEngine:
             "context_length": self._engine.model_config.max_model_len,
             "capabilities": capabilities,
             "adapters": list(self._adapters),
+            "request_keys": ["allowed_token_ids", "bad_words", "extra"],
         }
 
     async def stop(self) -> None:
-        """Free the model: ends vLLM's processes."""
+        """Frees the model: ends vLLM's processes."""
         engine, self._engine = self._engine, None
         if engine is not None:
             if engine.output_handler is not None:
-                engine.output_handler.cancel()  # else it reports the end of the process as its death
-            await asyncio.get_running_loop().run_in_executor(None, engine.shutdown, _patience)
+                engine.output_handler.cancel()  # otherwise it reports the end of the process as a crash
+            await in_thread(engine.shutdown, _end_timeout)
         if self._log is not None:
-            await self._log.settle(_patience)
+            await self._log.settle(_end_timeout)
             self._log.close()
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """Answer one choice of a request."""
+        """Answers one choice of a request."""
         engine = self._engine
         if engine is None:
             raise ClosedError("the engine was stopped")
@@ -160,7 +166,7 @@ class VllmEngine:
                 self._sampling_params(request),
                 request.id,
                 lora_request=self._lora_request(request.adapter),
-                priority=-request.priority,  # vLLM takes the least first
+                priority=-request.priority,  # vLLM schedules lower values first
             )
             try:
                 async for output in answer:
@@ -180,6 +186,8 @@ class VllmEngine:
             "repetition_penalty": chosen.repetition_penalty,
             "seed": chosen.seed,
             "logit_bias": chosen.logit_bias,
+            "extra_args": request.extra,
+            **(request.keys or {}),
         }
         guided = None if request.guided is None else module.StructuredOutputsParams(**request.guided)
         return module.SamplingParams(
@@ -200,19 +208,19 @@ class VllmEngine:
             return None
         if name not in self._adapters:
             known = ", ".join(self._adapters) or "none"
-            raise InvalidRequestError(f'there is no LoRA adapter "{name}"; known: {known}')
+            raise InvalidRequestError(f'the LoRA adapter "{name}" is unknown; known: {known}')
         number = list(self._adapters).index(name) + 1
         return self._vllm["lora.request"].LoRARequest(name, number, str(self._adapters[name]))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn vLLM's exceptions into errors that a caller can tell apart."""
+        """Converts vLLM's exceptions to the library's errors."""
         exceptions = self._vllm["exceptions"]
         try:
             yield
         except self._vllm["v1.engine.exceptions"].EngineDeadError as error:
-            said = f"; its last error: {self._log.errors[-1]}" if self._log and self._log.errors else ""
-            raise EngineFailedError(f"vLLM's process died{said}", {"fatal": True}) from error
+            last_error = f"; its last error: {self._log.errors[-1]}" if self._log and self._log.errors else ""
+            raise EngineFailedError(f"vLLM's process died{last_error}", {"fatal": True}) from error
         except exceptions.GracefulHTTPError as error:
             raise OverloadedError(str(error)) from error
         except (exceptions.VLLMClientError, ValueError, TypeError) as error:
@@ -238,8 +246,8 @@ def _import() -> dict[str, Any]:
 
 
 def _logging_of_children(kind: Any, file: Path) -> Any:
-    """Settings that leave logging alone in this process; a child process, which gets them pickled, reads the
-    file.
+    """Returns settings that do not change logging in this process. A child process, which receives them
+    pickled, reads the file.
     """
     there = functools.partial(
         kind, configure_logging=True, log_level="WARNING", pylogging_config_file=str(file)
@@ -253,14 +261,16 @@ def _logging_of_children(kind: Any, file: Path) -> Any:
 def _read_adapters(given: Any) -> dict[str, Path]:
     if not isinstance(given, dict) or not all(isinstance(path, str) for path in given.values()):
         raise InvalidConfigError(
-            f'"options.adapters" of the configuration must be an object of names and folders, not {given!r}'
+            '"options.adapters" of the configuration must be an object of names and folders, not '
+            + shown_value(given)
         )
     adapters = {name: Path(path).expanduser() for name, path in given.items()}
     for name, path in adapters.items():
-        if not (path / "adapter_config.json").is_file():
+        if not model_files.exists(path / "adapter_config.json"):
             raise ModelNotFoundError(
-                f'the LoRA adapter "{name}" is no folder with adapter_config.json: "{path}"'
+                f'the LoRA adapter "{name}" is not a folder with adapter_config.json: "{path}"'
             )
+        model_files.check_folder(path)
     return adapters
 
 

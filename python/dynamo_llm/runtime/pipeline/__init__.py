@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands around engines that take token ids: chat template, tokenizer, detokenizer, stop strings."""
+"""Adds chat templates, tokenization, detokenization, and stop strings to token-level engines."""

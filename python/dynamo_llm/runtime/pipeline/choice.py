@@ -1,65 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One choice of an answer: token ids of the engine to chunks for the caller."""
+"""Converts the tokens of one choice of an answer to chunks."""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Protocol
 
-from dynamo_llm.runtime.engine import Chunk, TokenChunk, TokenRequest, Usage
+from dynamo_llm.runtime.chunk import Chunk, TokenChunk, Usage
+from dynamo_llm.runtime.engine_request import TokenRequest
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
-from dynamo_llm.runtime.stop import StopStrings
+from dynamo_llm.runtime.stop_strings import StopStrings
 
-#: What engines call the end by a stop token.
-_ends = {"eos": "stop", "stop_token": "stop"}
-
-
-class Text(Protocol):
-    """What makes text of tokens."""
-
-    def feed(self, ids: list[int]) -> str:
-        """More of the text."""
-
-    def flush(self) -> str:
-        """The rest."""
-
-
-class NoText:
-    """In place of a detokenizer, for callers who want token ids only."""
-
-    def feed(self, ids: list[int]) -> str:
-        """No text."""
-        return ""
-
-    def flush(self) -> str:
-        """No text."""
-        return ""
+#: Finish reasons that OpenAI's API names differently.
+_finish_reasons = {"eos": "stop", "stop_token": "stop"}
 
 
 class Choice:
-    """One choice of an answer, from its first token to its end.
+    """Converts one choice of an answer, from its first token to its last.
 
-    :param index: its number.
-    :param request: what the engine was asked.
-    :param text: makes text of the tokens.
-    :param stops: ends it at a stop string.
-    :param logprobs: makes OpenAI's shape of log-probs; None if they were not asked for.
-    :param shown_stops: stop tokens that are shown.
+    :param index: index of the choice.
+    :param request: the request to the engine.
+    :param detokenizer: decodes the tokens; None for callers that receive only token ids.
+    :param stops: ends the choice at a stop string.
+    :param logprobs: converts log-probs to OpenAI's form; None if they were not requested.
+    :param shown_stops: stop tokens that are part of the answer's text.
     """
 
     def __init__(
         self,
         index: int,
         request: TokenRequest,
-        text: Detokenizer | NoText,
+        detokenizer: Detokenizer | None,
         stops: StopStrings,
         logprobs: ChatLogprobs | CompletionLogprobs | RawLogprobs | None,
         shown_stops: frozenset[int] = frozenset(),
     ) -> None:
         self.request = request
-        self.is_over = False
-        """Whether its last chunk was given."""
+        self.has_ended = False
+        """Whether the last chunk was returned."""
         self._index = index
-        self._text: Text = text
+        self._detokenizer = detokenizer
         self._stops = stops
         self._logprobs = logprobs
         self._stop_ids = frozenset(request.stop_token_ids)
@@ -68,22 +46,23 @@ class Choice:
         self._usage: Usage = {}
 
     def feed(self, chunk: TokenChunk) -> Chunk:
-        """What the caller gets for some tokens.
+        """Converts tokens from the engine to a chunk.
 
-        :raises ValueError: the engine's log-probs are not as many as its tokens.
+        :raises ValueError: the engine yielded fewer log-probs than tokens.
         """
         ids = chunk.get("token_ids") or []
         reason = chunk.get("finish_reason")
         if usage := chunk.get("usage"):
             self._usage = usage
-        before = self._count
         ids, shown, stop = self._cut(ids)
+        text, fed = self._show(ids[:shown])
+        if self._stops.has_matched:
+            ids, shown, stop = ids[:fed], fed, "stop"
         self._count += len(ids)
-        reason = stop or (_ends.get(reason, reason) if reason else None)
-        text = self._show(ids[:shown], before)
+        reason = stop or (_finish_reasons.get(reason, reason) if reason else None)
         if reason and not self._stops.has_matched:
             text += self._rest()
-        if self._stops.has_matched:  # also in what was held back until the end
+        if self._stops.has_matched:  # the stop string may have been in the text held back until the end
             reason = "stop"
         result: Chunk = {"text": text, "token_ids": ids, "index": self._index}
         if self._logprobs is not None and ids:
@@ -95,39 +74,56 @@ class Choice:
         return result
 
     def _cut(self, ids: list[int]) -> tuple[list[int], int, str | None]:
-        """Tokens up to the end of the choice, how many of them are shown, and why it ended if it did."""
-        room = self.request.max_tokens - self._count
+        """Returns the tokens up to the end of the choice, how many of them are shown, and the finish reason
+        if the choice ends there.
+        """
+        left = self.request.max_tokens - self._count
         if not self._stop_ids.isdisjoint(ids):
-            for at, token in enumerate(ids[:room]):
+            for at, token in enumerate(ids[:left]):
                 if token in self._stop_ids and self._count + at >= self.request.min_tokens:
                     return ids[: at + 1], at + (token in self._shown_stops), "stop"
-        if len(ids) >= room:
-            return ids[:room], room, "length"
+        if len(ids) >= left:
+            return ids[:left], left, "length"
         return ids, len(ids), None
 
-    def _show(self, ids: list[int], before: int) -> str:
-        if not ids:
-            return ""
-        free = self.request.min_tokens - before
-        if free <= 0:
-            return self._stops.feed(self._text.feed(ids))
-        # Until min_tokens no stop string ends it.
-        text = self._text.feed(ids[:free])
-        return text + self._stops.feed(self._text.feed(ids[free:])) if len(ids) > free else text
+    def _show(self, ids: list[int]) -> tuple[str, int]:
+        """Returns the text of the tokens, up to a stop string, and how many tokens that text takes."""
+        if self._detokenizer is None:
+            return "", len(ids)
+        # A stop string does not end the choice before min_tokens.
+        free = min(max(self.request.min_tokens - self._count, 0), len(ids))
+        text = self._detokenizer.feed(ids[:free]) if free else ""
+        rest = ids[free:] if free else ids
+        if len(rest) < 2 or self._stops.is_empty:
+            return (text + self._stops.feed(self._detokenizer.feed(rest)) if rest else text), len(ids)
+        before = self._detokenizer.copy(), self._stops.copy()
+        new = self._stops.feed(self._detokenizer.feed(rest))
+        if not self._stops.has_matched:
+            return text + new, len(ids)
+        # Feed the tokens again, one by one, to find the one that completed the stop string.
+        self._detokenizer, self._stops = before
+        for at, token in enumerate(rest):
+            text += self._stops.feed(self._detokenizer.feed([token]))
+            if self._stops.has_matched:
+                return text, free + at + 1
+        return text, len(ids)
 
     def _rest(self) -> str:
-        text = self._stops.feed(self._text.flush())
+        """Returns the text that was held back."""
+        if self._detokenizer is None:
+            return ""
+        text = self._stops.feed(self._detokenizer.flush())
         return text if self._stops.has_matched else text + self._stops.flush()
 
     def _of_logprobs(self, chunk: TokenChunk, ids: list[int], shown: int) -> dict[str, object]:
         given = chunk.get("logprobs") or []
         if len(given) < len(ids):
-            raise ValueError(f"the engine gave {len(given)} log-probs for {len(ids)} tokens")
+            raise ValueError(f"the engine yielded {len(given)} log-probs for {len(ids)} tokens")
         assert self._logprobs is not None
         return self._logprobs.of(ids[:shown], given[:shown])
 
     def _end(self, result: Chunk, reason: str) -> None:
-        self.is_over = True
+        self.has_ended = True
         result["finish_reason"] = reason
         result["usage"] = {
             **self._usage,
@@ -136,29 +132,29 @@ class Choice:
         }
 
     def finish(self) -> Chunk:
-        """The last chunk of a choice that the engine ended without a word."""
+        """Returns the last chunk of a choice that the engine ended without a finish reason."""
         result: Chunk = {"text": self._rest(), "index": self._index}
         self._end(result, "stop")
         return result
 
-    async def over_async(self, answer: AsyncIterator[TokenChunk]) -> AsyncIterator[Chunk]:
-        """The chunks of an engine's answer; that is closed as soon as the choice is over."""
+    async def chunks_async(self, answer: AsyncIterator[TokenChunk]) -> AsyncIterator[Chunk]:
+        """Converts an engine's answer. Closes the engine's generator as soon as the choice ends."""
         try:
             async for chunk in answer:
                 yield self.feed(chunk)
-                if self.is_over:
+                if self.has_ended:
                     return
             yield self.finish()
         finally:
             if close := getattr(answer, "aclose", None):
                 await close()
 
-    def over(self, answer: Iterator[TokenChunk]) -> Iterator[Chunk]:
-        """The same in a thread."""
+    def chunks(self, answer: Iterator[TokenChunk]) -> Iterator[Chunk]:
+        """Converts the answer of a synchronous generator, as :meth:`chunks_async` does. Runs in a thread."""
         try:
             for chunk in answer:
                 yield self.feed(chunk)
-                if self.is_over:
+                if self.has_ended:
                     return
             yield self.finish()
         finally:

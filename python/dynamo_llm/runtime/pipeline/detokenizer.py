@@ -1,81 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token ids to text, bit by bit."""
+"""Decodes the token ids of an answer to text while they stream."""
 
-from collections.abc import Sequence
-
-from tokenizers.decoders import DecodeStream
+import json
+from collections.abc import Iterable, Sequence
 
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
-#: What a decoder writes for bytes that are no code point, or not yet.
-_broken = "\ufffd"
-#: Tokens of the prompt that tell how the answer begins: with a space, or without.
-_context = 6
-#: A code point has at most four bytes, and so many tokens, unless special ones come between.
-_code_point = 4
-_near = 8
-#: When so many tokens have no text, what they have is none.
-_patience = 16
+#: Last tokens of a prompt to decode, to see whether it ends within a code point.
+_end = 16
 
 
 class Detokenizer:
-    """Text of an answer whose tokens come bit by bit. A code point that is split over tokens waits until it
-    is whole.
+    """Decodes an answer. All token streams in this package are decoded by this class.
 
-    :param prompt: what the answer continues.
-    :param skip_special_tokens: whether special tokens are left out.
+    The concatenated texts equal the result of :meth:`Tokenizer.decode` for prompt and answer, without the
+    prompt's text. No text ends within a code point; a code point that begins in the prompt and ends in the
+    answer belongs to the answer. The cost per token does not depend on the length of prompt and answer.
+
+    :param tokenizer: tokenizer of the model.
+    :param prompt: token ids that the answer continues.
+    :param skip_special_tokens: whether to omit special tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special_tokens: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int] = (), skip_special_tokens: bool = True
+    ) -> None:
         self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-        self._held: list[int] = []
-        count = _context
-        while count < len(prompt) and not self._decode(list(prompt[-count:])):  # special tokens only
-            count *= 8
-        self._start(list(prompt[-count:]))
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._text = tokenizer.decoder.begin()
+        self._replaced = ""
+        """The end of the prompt's text that later tokens may still change, with U+FFFD for an incomplete code
+        point.
+        """
+        if prompt:
+            self._begin(prompt)
 
-    def _start(self, context: list[int]) -> None:
-        # A context that ends amid a code point would be said again.
-        if self._decode(context).endswith(_broken):
-            context = []
-        self._given = context
-        self._stream = DecodeStream(ids=context, skip_special_tokens=self._skip)
+    def _begin(self, prompt: Sequence[int]) -> None:
+        at = 0
+        if self._tokenizer.decoder.forgets:
+            # It is enough to decode the beginning, up to the first text, and the end.
+            while at < len(prompt) and not self._text.is_settled:
+                self._text.feed(self._tokens(prompt[at : at + 1]))
+                at += 1
+            start, wanted = len(prompt), _end
+            while start > at and wanted:
+                start -= 1
+                wanted -= any(self._tokens(prompt[start : start + 1]))
+            at = start
+        self._text.feed(self._tokens(prompt[at:]))
+        self._replaced = self._text.copy().finish()
 
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, self._skip)
+    def _tokens(self, ids: Iterable[int]) -> list[str]:
+        token_of, skipped = self._tokenizer.token, self._skipped
+        return [token for id in ids if id not in skipped and (token := token_of(id)) is not None]
 
-    def feed(self, ids: list[int]) -> str:
-        """What of the text so far can be shown."""
-        self._held += ids
-        try:
-            text = self._stream.step(self._tokenizer.core, ids)
-        except Exception:  # a decoder that changes its mind about what it said
-            return self._give(0)
-        if text is not None:
-            self._given, self._held = self._held, []
-            return text
-        # It ends amid a code point; but those before that are whole.
-        if len(self._held) <= _code_point:
-            return ""
-        for later in range(1, _near + 1):
-            if not self._decode(self._held[:-later]).endswith(_broken):
-                return self._give(later)
-        return self._give(_code_point - 1) if len(self._held) > _patience else ""
+    def feed(self, ids: Iterable[int]) -> str:
+        """Returns the text that the tokens add, without an incomplete code point at its end."""
+        return self._new(self._text.feed(self._tokens(ids)))
 
     def flush(self) -> str:
-        """What is left when the answer has ended."""
-        return self._give(0) if self._held else ""
+        """Ends the answer. Returns the rest of its text, with U+FFFD for an incomplete code point."""
+        return self._new(self._text.finish())
 
-    def _give(self, later: int) -> str:
-        """Give what is held back but its last tokens, whole or not."""
-        count = len(self._held) - later
-        ids, self._held = self._held[:count], self._held[count:]
-        known, text = self._decode(self._given), self._decode(self._given + ids)
-        new = text[len(known) :] if text.startswith(known) else self._decode(ids)
-        if new:
-            self._given = ids
-        self._start(self._given)
-        if self._held:
-            self._stream.step(self._tokenizer.core, self._held)
-        return new
+    def _new(self, text: str) -> str:
+        while text and self._replaced:
+            if text[0] != self._replaced[0]:
+                self._replaced = ""
+                break
+            text, self._replaced = text[1:], self._replaced[1:]
+        return text
+
+    def copy(self) -> "Detokenizer":
+        """Returns an independent copy with the same state."""
+        other = Detokenizer.__new__(Detokenizer)
+        other.__dict__.update(self.__dict__)
+        other._text = self._text.copy()
+        return other
+
+    @property
+    def numbers(self) -> list[int]:
+        """The state, from which a detokenizer with the same parameters can continue: a few dozen integers, at
+        least one.
+        """
+        return list(json.dumps([self._replaced, self._text.state], separators=(",", ":")).encode())
+
+    @numbers.setter
+    def numbers(self, numbers: Sequence[int]) -> None:
+        self._replaced, self._text.state = json.loads(bytes(numbers))

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log-probs in OpenAI's shapes."""
+"""Converts log-probs to OpenAI's forms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dynamo_llm.runtime.engine import TokenLogprob
+from dynamo_llm.runtime.chunk import TokenLogprob
+from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
 
-def _name(data: bytes) -> str:
-    """A token's text; one that is no UTF-8 by itself is named by its bytes."""
+def token_name(data: bytes) -> str:
+    r"""Returns a token's text, or its bytes as in ``bytes:\xf0`` if it is not valid UTF-8 by itself."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -17,13 +18,13 @@ def _name(data: bytes) -> str:
 
 
 class ChatLogprobs:
-    """Those of a chat: ``{"content": [{"token", "logprob", "bytes", "top_logprobs"}]}``."""
+    """Converts log-probs of a chat: ``{"content": [{"token", "logprob", "bytes", "top_logprobs"}]}``."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def of(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """Those of some tokens."""
+        """Returns the log-probs of the tokens."""
         return {
             "content": [
                 {
@@ -36,60 +37,65 @@ class ChatLogprobs:
 
     def _entry(self, id: int, logprob: float) -> dict[str, Any]:
         data = self._tokenizer.token_bytes(id)
-        return {"token": _name(data), "logprob": logprob, "bytes": list(data)}
+        return {"token": token_name(data), "logprob": logprob, "bytes": list(data)}
 
 
 class CompletionLogprobs:
-    """Those of a completion: lists ``tokens``, ``token_logprobs``, ``top_logprobs`` and ``text_offset``, in
-    characters from the beginning of the answer.
+    """Converts log-probs of a completion to the lists ``tokens``, ``token_logprobs``, ``top_logprobs``, and
+    ``text_offset`` (in characters from the beginning of the answer).
+
+    :param tokenizer: the model's tokenizer.
+    :param has_top: whether ``top_logprobs`` were requested.
+    :param prompt: token ids that the answer continues.
+    :param skip_special_tokens: whether special tokens are omitted from the answer's text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, has_top: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        has_top: bool,
+        prompt: Sequence[int] = (),
+        skip_special_tokens: bool = True,
+    ) -> None:
         self._tokenizer = tokenizer
         self._has_top = has_top
-        self._bytes = b""
-        self._characters = 0
+        self._text = Detokenizer(tokenizer, prompt, skip_special_tokens)
+        self._offset = 0
 
     def of(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """Those of some tokens."""
+        """Returns the log-probs of the tokens."""
         names, offsets, tops = [], [], []
         for id, logprob in zip(ids, logprobs, strict=True):
-            data = self._tokenizer.token_bytes(id)
-            names.append(_name(data))
-            offsets.append(self._advance(data))
-            top = {
-                _name(self._tokenizer.token_bytes(other)): value for other, value in logprob.get("top", ())
-            }
-            tops.append({**top, names[-1]: logprob["logprob"]})
+            names.append(token_name(self._tokenizer.token_bytes(id)))
+            # A token that completes a code point has the offset of that code point's beginning.
+            offsets.append(self._offset)
+            self._offset += len(self._text.feed([id]))
+            if self._has_top:
+                tops.append(self._by_name({id: logprob["logprob"], **dict(logprob.get("top", ()))}))
         return {
             "tokens": names,
             "token_logprobs": [logprob["logprob"] for logprob in logprobs],
-            "top_logprobs": tops if self._has_top else [],
+            "top_logprobs": tops,
             "text_offset": offsets,
         }
 
-    def _advance(self, data: bytes) -> int:
-        """Where a token begins; then go past it. A token that ends a code point begins where that does."""
-        start = self._characters
-        self._bytes += data
-        # All but an unfinished code point at the end, which has at most three bytes.
-        for tail in range(4):
-            head = self._bytes[: len(self._bytes) - tail]
-            try:
-                self._characters += len(head.decode())
-            except UnicodeDecodeError:
-                continue
-            self._bytes = self._bytes[len(head) :]
-            return start
-        self._characters += len(self._bytes.decode(errors="replace"))
-        self._bytes = b""
-        return start
+    def _by_name(self, logprobs: Mapping[int, float]) -> dict[str, float]:
+        """Maps texts to log-probs. If several tokens have the same text, all but the first are named by id:
+        ``token_id:7``.
+        """
+        result: dict[str, float] = {}
+        for id, logprob in logprobs.items():
+            name = token_name(self._tokenizer.token_bytes(id))
+            result[name if name not in result else f"token_id:{id}"] = logprob
+        return result
 
 
 class RawLogprobs:
-    """Those of token ids without texts: ``{"tokens": [{"logprob": -0.1, "top": [[id, logprob], ...]}]}``."""
+    """Converts log-probs to ids without texts: ``{"tokens": [{"logprob": -0.1, "top": [[id, logprob],
+    ...]}]}``.
+    """
 
     @staticmethod
     def of(ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-        """Those of some tokens."""
+        """Returns the log-probs of the tokens."""
         return {"tokens": [logprob for _, logprob in zip(ids, logprobs, strict=True)]}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts template, tokenizer, detokenizer and stop strings around an engine of token ids."""
+"""Connects a token-level engine with chat template, tokenizer, detokenizer, and stop strings."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -10,60 +10,81 @@ from dynamo_llm.errors import (
     DynamoError,
     NotSupportedError,
 )
-from dynamo_llm.runtime.engine import Chunk, EngineRequest, ModelInfo, TokenEngine, TokenRequest
-from dynamo_llm.runtime.pipeline.body import Reader, Settings
-from dynamo_llm.runtime.pipeline.choice import Choice, NoText
+from dynamo_llm.runtime.chunk import Chunk
+from dynamo_llm.runtime.engine import TokenEngine
+from dynamo_llm.runtime.engine_config import TemplateSettings
+from dynamo_llm.runtime.engine_request import EngineRequest, TokenRequest
+from dynamo_llm.runtime.generators import require_generator
+from dynamo_llm.runtime.model_info import ModelInfo
+from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
-from dynamo_llm.runtime.pipeline.folder import Folder
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
+from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.prompt import Prompts, vocab_size
-from dynamo_llm.runtime.pipeline.template import ChatTemplates
+from dynamo_llm.runtime.pipeline.renderer import Renderer
+from dynamo_llm.runtime.pipeline.request_body import BodyReader, RequestSettings
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
-from dynamo_llm.runtime.stop import StopStrings
+from dynamo_llm.runtime.stop_strings import StopStrings
 
 Answer = AsyncIterator[Chunk] | Iterator[Chunk]
 Logprobs = ChatLogprobs | CompletionLogprobs | RawLogprobs
 
+#: Optional keys of a body that the pipeline handles for every engine.
+_keys = ("cache_salt", "min_tokens", "skip_special_tokens", "stop_token_ids", "truncate_prompt_tokens")
+
 
 class Pipeline:
-    """What stands between a caller of chats and completions and a started engine of token ids.
+    """Converts chats and completions to requests for a token-level engine, and its answers to text.
 
-    :param engine: started.
-    :param info: what it said of its model.
-    :param has_text: False for callers who send token ids and want token ids: ``"pipeline": "off"``.
-    :raises DynamoError: the engine does not say enough.
-    :raises ModelNotFoundError: no tokenizer is where it says.
+    :param engine: the engine, already started.
+    :param info: the engine's description.
+    :param has_text: False for callers that send and receive token ids: ``"pipeline": "off"``.
+    :param name: name of the engine, for errors; default: that of its class.
+    :param settings: settings of chat templates.
+    :raises DynamoError: the description is incomplete.
+    :raises ModelNotFoundError: the folder in the description has no tokenizer.
     """
 
-    def __init__(self, engine: TokenEngine, info: ModelInfo, has_text: bool = True) -> None:
+    def __init__(
+        self,
+        engine: TokenEngine,
+        info: ModelInfo,
+        has_text: bool = True,
+        name: str | None = None,
+        settings: TemplateSettings | None = None,
+    ) -> None:
         self._engine = engine
         self._tokenizer: Tokenizer | None = None
-        templates: ChatTemplates | None = None
+        renderer: Renderer | None = None
         where = info.get("tokenizer") or info.get("path")
-        folder: Folder | None = None
+        folder: ModelFolder | None = None
         if has_text:
             if where is None:
-                raise _silent(engine, '"path" or "tokenizer"')
-            folder = Folder(where)
+                raise _incomplete(engine, '"path" or "tokenizer"')
+            folder = ModelFolder(where)
             self._tokenizer = Tokenizer(folder)
-            templates = ChatTemplates(folder.chat_templates, folder.special_tokens)
+            renderer = Renderer(folder.chat_templates, folder.special_tokens, settings or TemplateSettings())
         self._context_length = info.get("context_length") or (folder.context_length if folder else None)
         if self._context_length is None:
-            raise _silent(engine, '"context_length"')
-        self._eos = frozenset(_eos(info, folder, self._tokenizer))
+            raise _incomplete(engine, '"context_length"')
+        own = self._tokenizer.eos_token_ids if self._tokenizer else []
+        self._eos = frozenset([*info.get("eos_token_ids", ()), *own])
         size = vocab_size(folder, self._tokenizer)
-        self._reader = Reader(info, size)
-        self._prompts = Prompts(self._tokenizer, templates, size)
-        self.info: ModelInfo = _described(info, self._context_length, has_text, folder)
-        """What the engine said, and what the pipeline adds to it."""
+        self._reader = BodyReader(name or type(engine).__qualname__, info, size, _keys)
+        self._prompts = Prompts(self._tokenizer, renderer, size)
+        self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, folder)
+        """The engine's description, with the pipeline's additions."""
 
     async def answer(self, request: EngineRequest) -> list[Answer]:
-        """The choices of the answer to a request, which may run at the same time.
+        """Starts to answer a request. Returns one generator per choice; they may run concurrently.
 
-        :raises DynamoError: the request is refused; the engine has not seen it then.
+        :raises DynamoError: the request was rejected before it reached the engine.
         """
         settings = self._reader.read(request.body)
-        prompt = await self._prompts.ids(request.body)
+        # A prompt that will be truncated may have any length.
+        prompt = await self._prompts.ids(
+            request.body, self._context_length if settings.truncate is None else None
+        )
         asked = self._request(request, prompt, settings)
         answers: list[Answer] = []
         for index in range(settings.n):
@@ -73,18 +94,23 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------ request
 
-    def _request(self, request: EngineRequest, prompt: list[int], settings: Settings) -> TokenRequest:
+    def _request(self, request: EngineRequest, prompt: list[int], settings: RequestSettings) -> TokenRequest:
         limit = self._context_length
         assert limit is not None
-        room = limit - len(prompt)
         wanted = settings.max_tokens
-        if room < 1 or (wanted is not None and wanted > room):
+        if settings.truncate is not None:
+            kept = (
+                settings.truncate if settings.truncate > 0 else limit - max(1, wanted or settings.min_tokens)
+            )
+            prompt = prompt[-kept:] if kept > 0 else prompt
+        left = limit - len(prompt)
+        if left < 1 or (wanted is not None and wanted > left):
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens and the answer may have "
                 + (f'{wanted} ("max_tokens")' if wanted is not None else "at least 1")
                 + f", but the model's context length is {limit} tokens for both together"
             )
-        if settings.min_tokens > room:
+        if settings.min_tokens > left:
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens and the answer at least {settings.min_tokens} "
                 f'("min_tokens"), but the model\'s context length is {limit} tokens for both together'
@@ -93,7 +119,7 @@ class Pipeline:
         return TokenRequest(
             id=request.id,
             token_ids=prompt,
-            max_tokens=room if wanted is None else wanted,
+            max_tokens=left if wanted is None else wanted,
             sampling=settings.sampling,
             min_tokens=settings.min_tokens,
             stop_token_ids=tuple(dict.fromkeys([*eos, *settings.stop_token_ids])),
@@ -106,28 +132,33 @@ class Pipeline:
             trace=settings.trace,
             routing=settings.routing,
             disaggregated=settings.disaggregated,
+            extra=settings.extra,
+            keys=settings.keys,
             is_cancelled=request.is_cancelled,
             remaining=request.remaining,
+            set_queued=request.set_queued,
         )
 
     # ------------------------------------------------------------------------------------- answer
 
-    def _choice(self, index: int, request: TokenRequest, settings: Settings) -> Choice:
+    def _choice(self, index: int, request: TokenRequest, settings: RequestSettings) -> Choice:
         logprobs: Logprobs | None = None
         if self._tokenizer is None:
             if settings.stops:
                 raise NotSupportedError(
-                    '"stop" of the request needs the pipeline, which is "off" in the configuration; '
-                    '"stop_token_ids" work without it'
+                    '"stop" of the request needs the pipeline, which is "off" in the configuration; use '
+                    '"stop_token_ids" instead'
                 )
             if settings.logprobs is not None:
                 logprobs = RawLogprobs()
-            return Choice(index, request, NoText(), StopStrings([]), logprobs)
+            return Choice(index, request, None, StopStrings([]), logprobs)
         if settings.logprobs is not None:
             logprobs = (
                 ChatLogprobs(self._tokenizer)
                 if settings.is_chat
-                else CompletionLogprobs(self._tokenizer, settings.logprobs > 0)
+                else CompletionLogprobs(
+                    self._tokenizer, settings.logprobs > 0, request.token_ids, settings.skips_special
+                )
             )
         shown = frozenset(settings.stop_token_ids) - self._eos if settings.includes_stop else frozenset()
         return Choice(
@@ -140,41 +171,31 @@ class Pipeline:
         )
 
     def _start(self, choice: Choice) -> Answer:
-        answer: Any = self._engine.generate(choice.request)
-        if hasattr(answer, "__aiter__"):
-            return choice.over_async(answer)
-        if hasattr(answer, "__iter__"):
-            return choice.over(answer)
-        raise TypeError(
-            f"generate() of {type(self._engine).__qualname__} must be a generator, "
-            f"not return {type(answer).__qualname__}"
-        )
+        answer: Any = require_generator(self._engine.generate(choice.request), type(self._engine))
+        return choice.chunks_async(answer) if hasattr(answer, "__aiter__") else choice.chunks(answer)
 
 
-def _silent(engine: TokenEngine, what: str) -> DynamoError:
-    return DynamoError(f"describe() of {type(engine).__qualname__}, an engine of token ids, must give {what}")
+def _incomplete(engine: TokenEngine, what: str) -> DynamoError:
+    return DynamoError(f"describe() of the token-level engine {type(engine).__qualname__} must return {what}")
 
 
-def _eos(info: ModelInfo, folder: Folder | None, tokenizer: Tokenizer | None) -> list[int]:
-    if "eos_token_ids" in info:
-        return info["eos_token_ids"]
-    if folder is None or tokenizer is None:
-        return []
-    named = folder.special_tokens.get("eos_token")
-    id = None if named is None else tokenizer.token_id(named)
-    return [*folder.eos_token_ids, *([] if id is None else [id])]
-
-
-def _described(info: ModelInfo, context_length: int, has_text: bool, folder: Folder | None) -> ModelInfo:
+def _described(
+    info: ModelInfo, context_length: int, tokenizer: Tokenizer | None, folder: ModelFolder | None
+) -> ModelInfo:
     own = ["completion"]
-    if has_text and folder is not None and folder.chat_templates:
+    if tokenizer is not None and folder is not None and folder.chat_templates:
         own.insert(0, "chat")
     capabilities = list(dict.fromkeys([*own, *info.get("capabilities", ())]))
-    return {**info, "context_length": context_length, "capabilities": capabilities}
+    keys = list(dict.fromkeys([*info.get("request_keys", ()), *_keys]))
+    described: ModelInfo = {**info, "capabilities": capabilities, "request_keys": keys}
+    described["context_length"] = context_length
+    if tokenizer is not None and tokenizer.longest_token is not None:
+        described["longest_token"] = tokenizer.longest_token
+    return described
 
 
 def _of_index(request: TokenRequest, index: int) -> TokenRequest:
-    """The request for one of several choices: with an id of its own, and the next seed."""
+    """Returns the request for one of several choices, with its own id and seed."""
     seed = request.sampling.seed
     sampling = request.sampling if seed is None else replace(request.sampling, seed=seed + index)
     return replace(request, id=f"{request.id}-{index}", sampling=sampling)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Continuous batching for models that are called step by step. Needs PyTorch and transformers."""
+"""Runs models step by step with continuous batching. Needs PyTorch and transformers."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answers that are computed together."""
+"""Defines the batch of requests whose steps are computed together."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,15 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from dynamo_llm.runtime.engine import TokenRequest
+from dynamo_llm.runtime.engine_request import TokenRequest
 from dynamo_llm.runtime.stepping.network import Network
 from dynamo_llm.runtime.stepping.sampler import Sampler
 
 
 class Row:
-    """One request on its way: waiting, its prompt being computed, or in the batch.
+    """One request: queued, in prefill, or in the batch.
 
-    :param receiver: for whoever delivers what comes.
+    :param receiver: passed back with the results, to the function that delivers them.
     """
 
     def __init__(self, request: TokenRequest, sampler: Sampler, receiver: Any) -> None:
@@ -24,23 +24,25 @@ class Row:
         self.receiver = receiver
         self.sampler = sampler
         self.is_cancelled = False
-        """Set by any thread: it leaves before the next step."""
+        """May be set by any thread: the row leaves the batch before the next step."""
         self.answer: list[int] = []
         self.cache = DynamicCache()
-        """Keys and values of the prompt, until it joins the batch."""
+        """Keys and values of the prompt, until the row joins the batch."""
         self.computed = 0
-        """How many tokens of the prompt are in the cache."""
+        """Number of prompt tokens in the cache."""
 
     @property
     def length(self) -> int:
-        """Tokens whose keys and values are computed, once it is in the batch: all but the last."""
+        """Number of tokens whose keys and values are computed once the row is in the batch: all
+        but the last.
+        """
         return len(self.request.token_ids) + len(self.answer) - 1
 
     def prefill(self, network: Network, budget: int) -> torch.Tensor | None:
-        """Compute some of the prompt.
+        """Computes part of the prompt.
 
-        :param budget: how many tokens, at most.
-        :return: logits, of shape (1, vocabulary), if that was the last of it.
+        :param budget: maximum number of tokens.
+        :return: logits, of shape (1, vocabulary), if the prompt is now complete.
         """
         prompt = self.request.token_ids
         piece = prompt[self.computed : self.computed + budget]
@@ -53,8 +55,8 @@ class Row:
 class Batch:
     """Rows whose next tokens are computed together.
 
-    Keys and values of all rows lie in one cache, the shorter rows padded on the left. Joining and leaving
-    copy it once, as each step of a DynamicCache does.
+    The keys and values of all rows are in one cache, in which shorter rows are padded on the left. A row that
+    joins or leaves costs one copy of the cache, as does each step of a DynamicCache.
     """
 
     def __init__(self, network: Network) -> None:
@@ -64,7 +66,7 @@ class Batch:
         self._mask = torch.empty(0)
 
     def join(self, row: Row) -> None:
-        """Add a row whose prompt was computed and whose first token was chosen."""
+        """Adds a row whose prompt was computed and whose first token was sampled."""
         width = max((one.length for one in [*self.rows, row]), default=0)
         self._arrange(width, [self._cache, row.cache] if self.rows else [row.cache])
         row.cache = DynamicCache()
@@ -72,7 +74,7 @@ class Batch:
         self._make_mask(width)
 
     def keep(self, is_kept: Callable[[Row], bool]) -> None:
-        """Remove the other rows."""
+        """Removes the rows that are not to be kept."""
         kept = [index for index, row in enumerate(self.rows) if is_kept(row)]
         if len(kept) == len(self.rows):
             return
@@ -85,13 +87,13 @@ class Batch:
         self._make_mask(width)
 
     def clear(self) -> None:
-        """Remove all rows."""
+        """Removes all rows."""
         self.rows = []
         self._cache = DynamicCache()
         self._mask = torch.empty(0)
 
     def step(self) -> torch.Tensor:
-        """Compute one token more of each row.
+        """Computes the next token of each row.
 
         :return: logits, of shape (rows, vocabulary).
         """
@@ -99,7 +101,7 @@ class Batch:
         return self._network([[row.answer[-1]] for row in self.rows], self._mask, self._cache)
 
     def _arrange(self, width: int, caches: list[DynamicCache], rows: torch.Tensor | None = None) -> None:
-        """Put caches into one, of the given width, and of these rows only."""
+        """Joins caches into one of the given width, with only the given rows."""
 
         def fit(values: torch.Tensor) -> torch.Tensor:
             if rows is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses the tokens of one answer."""
+"""Samples the tokens of one answer."""
 
 import torch
 from transformers import (
@@ -14,16 +14,18 @@ from transformers import (
 )
 
 from dynamo_llm.errors import InvalidRequestError
-from dynamo_llm.runtime.engine import TokenLogprob, TokenRequest
+from dynamo_llm.runtime.chunk import TokenLogprob
+from dynamo_llm.runtime.engine_request import TokenRequest
 
 
 class Sampler:
-    """A request's logits processors, in the order of transformers' ``generate()``, and its random numbers.
+    """Applies a request's logits processors, in the order of transformers' ``generate()``, and samples with
+    the request's own random numbers.
 
-    :param request: what to sample for.
-    :param vocabulary: how many tokens there are.
-    :param device: where the logits are.
-    :raises InvalidRequestError: a value that the processors refuse.
+    :param request: the request.
+    :param vocabulary: size of the vocabulary.
+    :param device: device of the logits.
+    :raises InvalidRequestError: the processors do not accept a value.
     """
 
     def __init__(self, request: TokenRequest, vocabulary: int, device: torch.device) -> None:
@@ -42,7 +44,7 @@ class Sampler:
         self.is_plain = (
             self._is_greedy and not self._processors and not self._counts_tokens and request.logprobs is None
         )
-        """Whether the likeliest token is chosen, and nothing else asked for: the caller may do that."""
+        """Whether sampling is greedy without log-probs, so that the caller can choose the token itself."""
         if self.is_plain:
             return
         self._tokens = torch.empty(self._length + request.max_tokens, dtype=torch.long, device=device)
@@ -63,7 +65,7 @@ class Sampler:
         if chosen.logit_bias:
             made.append(SequenceBiasLogitsProcessor([[[t], float(b)] for t, b in chosen.logit_bias.items()]))
             if not all(0 <= token < self._vocabulary for token in chosen.logit_bias):
-                raise ValueError(f'"logit_bias" has a token id beyond 0 to {self._vocabulary - 1}')
+                raise ValueError(f'"logit_bias" has a token id that is not in 0 to {self._vocabulary - 1}')
         if chosen.repetition_penalty is not None and chosen.repetition_penalty != 1:
             made.append(RepetitionPenaltyLogitsProcessor(float(chosen.repetition_penalty)))
         if request.min_tokens and request.stop_token_ids:
@@ -89,11 +91,11 @@ class Sampler:
         return made
 
     def choose(self, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
-        """The next token.
+        """Samples the next token.
 
-        :param logits: the model's, of shape (1, vocabulary), in float32.
-        :return: its id, and its log-prob if the request asks for log-probs. They are the model's, before
-            penalties, biases and temperature.
+        :param logits: the model's logits, of shape (1, vocabulary), in float32.
+        :return: the token's id, and its log-prob if the request asks for log-probs. Log-probs are the
+            model's, before penalties, biases, and temperature.
         """
         before = self._tokens[None, : self._length]
         scores = self._processors(before, logits)

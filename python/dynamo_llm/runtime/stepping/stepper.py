@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that computes step after step."""
+"""Computes the steps of a model in a thread."""
 
 import heapq
 import threading
@@ -9,25 +9,25 @@ from typing import Any
 import torch
 
 from dynamo_llm.errors import ClosedError, DynamoError, EngineFailedError, OverloadedError
-from dynamo_llm.runtime.engine import TokenChunk
+from dynamo_llm.runtime.chunk import TokenChunk
 from dynamo_llm.runtime.stepping.batch import Batch, Row
 from dynamo_llm.runtime.stepping.network import Network
 
-#: What came for rows in one step: some of an answer, or the error that ends it.
+#: The results of one step for its rows: part of an answer, or the error that ends it.
 Results = list[tuple[Row, TokenChunk | DynamoError]]
 
 
 class Stepper:
-    """Computes the answers of many requests at once in a thread of its own.
+    """Computes the answers of many requests at once in its own thread.
 
-    A request joins as soon as its prompt is computed and leaves with its last token, whatever the others
-    do. Prompts are computed one after the other, in pieces, between the steps of the batch, so that a long
-    one does not stop the answers that are under way.
+    A request joins the batch as soon as its prompt is computed, and leaves it with its last token,
+    independently of the other requests. Prompts are computed one after the other, in pieces, between the
+    steps of the batch, so that a long prompt does not stop the answers in progress.
 
     :param network: the model.
     :param deliver: called by the thread after each step.
-    :param max_batch: requests that are computed together; more wait.
-    :param max_batch_tokens: tokens of prompts that are computed between two steps.
+    :param max_batch: maximum number of requests in the batch; others are queued.
+    :param max_batch_tokens: maximum number of prompt tokens computed between two steps.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Stepper:
         self._lock = threading.Condition()
         self._new: list[Row] = []
         self._end: DynamoError | None = None
-        # The thread's own.
-        self._waiting: list[tuple[int, int, Row]] = []  # by priority, then in order
+        # Used only by the thread.
+        self._waiting: list[tuple[int, int, Row]] = []  # ordered by priority, then by arrival
         self._number = 0
         self._prompt: Row | None = None
         self._batch = Batch(network)
@@ -50,7 +50,7 @@ class Stepper:
         self._thread.start()
 
     def add(self, row: Row) -> None:
-        """Compute an answer. From any thread.
+        """Adds a request to compute. Thread-safe.
 
         :raises DynamoError: the thread has ended.
         """
@@ -61,7 +61,7 @@ class Stepper:
             self._lock.notify()
 
     def close(self) -> None:
-        """End the thread after the step that is under way; fails what is not answered yet. Blocks."""
+        """Ends the thread after the current step; unfinished requests fail. Blocks."""
         with self._lock:
             self._end = self._end or ClosedError("the engine was stopped")
             self._lock.notify()
@@ -76,7 +76,9 @@ class Stepper:
                     self._flush()
         except BaseException as error:
             with self._lock:
-                self._end = EngineFailedError(f"the thread that computes died: {error!r}", {"fatal": True})
+                self._end = EngineFailedError(
+                    f"the thread that computes the steps failed: {error!r}", {"fatal": True}
+                )
                 self._end.__cause__ = error
         assert self._end is not None
         waiting = [row for _, _, row in self._waiting]
@@ -87,7 +89,7 @@ class Stepper:
         self._flush()
 
     def _take(self) -> bool:
-        """Wait for something to do. False: the end."""
+        """Waits until there is work. Returns False if the thread must end."""
         is_idle = not (self._batch.rows or self._prompt or self._waiting)
         with self._lock:
             while is_idle and not self._new and self._end is None:
@@ -121,6 +123,7 @@ class Stepper:
             _, _, row = heapq.heappop(self._waiting)
             if not row.is_cancelled:
                 self._prompt = row
+                row.request.set_queued(False)
         return self._prompt
 
     def _decode(self) -> None:
@@ -129,7 +132,7 @@ class Stepper:
             if not self._batch.rows:
                 return
             logits = self._batch.step()
-            likeliest = logits.argmax(-1).tolist()
+            likeliest = _likeliest(logits)
             goes_on = {
                 id(row): self._choose(row, logits[index : index + 1], likeliest[index])
                 for index, row in enumerate(self._batch.rows)
@@ -141,17 +144,19 @@ class Stepper:
             self._batch.clear()
 
     def _choose(self, row: Row, logits: torch.Tensor, likeliest: int | None = None) -> bool:
-        """Choose a row's next token. False: it was the last."""
+        """Samples a row's next token. Returns False if it was the last one."""
         request = row.request
         chunk: TokenChunk = {}
         try:
             if row.sampler.is_plain:
-                token = int(logits.argmax(-1)) if likeliest is None else likeliest
+                token = _likeliest(logits)[0] if likeliest is None else likeliest
+                if token is None:
+                    raise ValueError("its logits are not numbers")
             else:
                 token, logprob = row.sampler.choose(logits)
                 if logprob is not None:
                     chunk["logprobs"] = [logprob]
-        except Exception as error:  # of this request only: logits that are no numbers
+        except Exception as error:  # fails only this request, for example if logits are NaN
             self._fail(row, self._explain(error))
             return False
         row.answer.append(token)
@@ -165,13 +170,13 @@ class Stepper:
 
     def _explain(self, error: Exception) -> DynamoError:
         kind: Any = OverloadedError if isinstance(error, torch.OutOfMemoryError) else EngineFailedError
-        hint = '; a smaller "options.max_batch" takes less memory' if kind is OverloadedError else ""
+        hint = '; a smaller "options.max_batch" needs less memory' if kind is OverloadedError else ""
         result: DynamoError = kind(f"the model failed: {type(error).__name__}: {error}{hint}")
         result.__cause__ = error
         return result
 
     def _fail(self, row: Row, error: DynamoError) -> None:
-        own = type(error)(error.message, error.details)  # its traceback is one request's
+        own = type(error)(error.message, error.details)  # a copy, so that requests do not share a traceback
         own.__cause__ = error.__cause__
         self._results.append((row, own))
 
@@ -179,3 +184,10 @@ class Stepper:
         results, self._results = self._results, []
         if results:
             self._deliver(results)
+
+
+def _likeliest(logits: torch.Tensor) -> list[int | None]:
+    """Returns the most likely token of each row; None if a logit is NaN."""
+    values, tokens = logits.max(-1)
+    pairs = zip(values.isnan().tolist(), tokens.tolist(), strict=True)
+    return [None if is_nan else token for is_nan, token in pairs]

@@ -91,6 +91,8 @@ DYNAMO_LLM_API int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeo
 
 DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);
 
+DYNAMO_LLM_API int32_t dynamo_stream_set_queued(dynamo_stream_t *stream, int32_t is_queued);
+
 DYNAMO_LLM_API int32_t dynamo_stream_remaining(dynamo_stream_t *stream, int64_t *remaining_ms);
 
 DYNAMO_LLM_API int32_t dynamo_stream_finish(dynamo_stream_t *stream, const char *finish_reason,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``mistralrs``: mistral.rs inside the process, through its Python package."""
+"""The engine ``mistralrs``: runs mistral.rs in the process, through its Python package."""
 
 from dynamo_llm.runtime.engines.mistralrs.engine import MistralRsEngine
 from dynamo_llm.runtime.engines.mistralrs.options import Options

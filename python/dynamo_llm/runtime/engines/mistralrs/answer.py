@@ -1,95 +1,192 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One choice of an answer: mistral.rs' chunks as ours."""
+"""Converts the chunks of mistral.rs for one choice of an answer to the library's chunks."""
 
-import codecs
 from typing import Any
 
 from dynamo_llm.runtime.engine import Chunk, Usage
 from dynamo_llm.runtime.engines.mistralrs import logprobs, tools
 from dynamo_llm.runtime.engines.mistralrs.request import Request
-from dynamo_llm.runtime.stop import StopStrings
+from dynamo_llm.runtime.engines.mistralrs.vocabulary import Vocabulary
+from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
+from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs
+from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from dynamo_llm.runtime.stop_strings import StopStrings
 
 
 class Answer:
-    """One choice of an answer, as it comes."""
+    """Converts one choice of an answer, from its first token to its end.
 
-    def __init__(self, index: int, request: Request) -> None:
+    Text, stop strings, log-probs, and token counts are derived from the token ids, as for a token-level
+    engine. Only reasoning, and tool calls that the model makes by its own choice, are parsed by mistral.rs.
+
+    :param index: index of the choice.
+    :param request: the converted request.
+    :param prompt: token ids that the answer continues.
+    :param tokenizer: the model's tokenizer.
+    :param vocabulary: the tokenizer's tokens.
+    :param ends: ids of the tokens that end the answer.
+    :param is_parsed: whether mistral.rs parses the text for reasoning or tool calls.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        request: Request,
+        prompt: list[int],
+        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
+        ends: frozenset[int],
+        is_parsed: bool,
+    ) -> None:
+        self.has_ended = False
+        """Whether the chunk with the finish reason was returned."""
+        self.usage: Usage = {"prompt_tokens": len(prompt), "completion_tokens": 0}
+        """Token counts; complete once the answer has ended."""
         self._index = index
         self._request = request
+        self._text = Detokenizer(tokenizer, prompt, True)
+        self._vocabulary = vocabulary
+        self._ends = ends
+        self._is_parsed = is_parsed
         self._stops = StopStrings(request.stops, request.keeps_stop)
         self._forced = tools.ForcedCall() if request.tools.is_forced else None
-        self._length = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._count = 0
+        self._last_id = -1
+        self._shown = True
+        self._is_thinking = False
+        self._has_hidden_end = True  # whether mistral.rs counts the EOS without reporting it
+        # The text until mistral.rs reports some: mistral.rs strips white space from the beginning of an
+        # answer.
+        self._beginning: str | None = "" if is_parsed else None
+        self._logprobs: ChatLogprobs | CompletionLogprobs | None = None
+        if request.logprobs is not None:
+            self._logprobs = (
+                ChatLogprobs(tokenizer)
+                if request.is_chat
+                else CompletionLogprobs(tokenizer, request.logprobs > 0, prompt)
+            )
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether a stop string came."""
-        return self._stops.has_matched
+    def chunks(self, choice: Any, counts: Any) -> list[Chunk]:
+        """Converts one chunk of mistral.rs.
 
-    def chunks(self, choice: Any) -> list[Chunk]:
-        """What a chunk of mistral.rs is; the last one of it has what counts once."""
-        # Each look at an attribute makes a new object of it.
-        said = choice.delta
-        given_logprobs = choice.logprobs
-        reason = choice.finish_reason
-        content = self._text(said, given_logprobs, reason)
+        :param choice: a ChunkChoice of mistral.rs.
+        :param counts: a Usage of mistral.rs; None before the end.
+        """
+        # Each access to an attribute creates a new object, so read each only once.
+        given, reason, message = choice.logprobs, choice.finish_reason, choice.delta
+        ids = [] if given is None else self._vocabulary.ids(given)
+        ended_at = counts.completion_tokens if reason == "stop" and counts is not None else None
+        content, is_cut = self._content(ids, message, bool(reason), ended_at)
+        reason = "stop" if is_cut else reason
+        last: Chunk = {"index": self._index, "text": content}
         delta: dict[str, Any] = {}
         calls: list[dict[str, Any]] = []
         if self._forced is not None:
+            last["text"] = ""
             calls = self._forced.feed(content)
             if reason:
                 calls += self._forced.finish()
                 reason = "tool_calls" if reason == "stop" else reason
-            content = ""
-        elif its_calls := said.tool_calls:
-            found = tools.of_answer(its_calls)
-            delta["tool_calls"] = found if self._request.may_call_several else found[:1]
-        if not self._request.is_exact and (thought := said.reasoning_content):
-            delta["reasoning_content"] = thought
-        text = self._stops.feed(content)
-        if self._stops.has_matched:
-            reason = "stop"
-        last: Chunk = {"index": self._index, "text": text + self._stops.flush() if reason else text}
-        if reason:
-            last["finish_reason"] = _reasons.get(reason, reason)
-        if given_logprobs is not None and self._request.logprobs is not None and not self._stops.has_matched:
-            last["logprobs"] = self._logprobs(given_logprobs)
-        self._length += len(content)
-        if calls:
-            delta.update(calls.pop())
+            if calls:
+                delta.update(calls.pop())
+        elif self._is_parsed and not is_cut:
+            delta = self._delta(message, self._lost(ended_at))
         if delta:
             last["delta"] = delta
+        if ids and self._logprobs is not None and self._shown:
+            one = logprobs.of_token(given, self._request.logprobs or 0)
+            last["logprobs"] = self._logprobs.of(ids[-1:], [one])
+        if reason:
+            last["finish_reason"] = _reasons.get(reason, reason)
+            self.has_ended = True
+            self.usage["completion_tokens"] = self._count
+            if not is_cut and counts is not None:
+                self.usage = usage_of(counts)
         return [*(Chunk(index=self._index, delta=call) for call in calls), last]
 
-    def _text(self, said: Any, given_logprobs: Any, reason: str | None) -> str:
-        """The text of a chunk."""
-        if not self._request.is_exact:
-            return said.content or ""
-        data = b"" if given_logprobs is None else bytes(given_logprobs.bytes or b"")
-        return self._decoder.decode(data, bool(reason))
+    def _content(self, ids: list[int], message: Any, is_last: bool, ended_at: int | None) -> tuple[str, bool]:
+        """Returns the text of a chunk, and whether the answer ends there, at a stop string or an end token.
 
-    def _logprobs(self, given: Any) -> dict[str, Any]:
-        count = self._request.logprobs or 0
-        if self._request.is_chat:
-            return logprobs.of_chat(given, count)
-        return logprobs.of_completion(given, count, self._length)
+        :param ended_at: see :meth:`_lost`.
+        """
+        text, self._shown = "", True
+        for at, id in enumerate(ids):
+            self._count += 1
+            if id in self._ends:
+                self._shown = False
+                if not self._is_parsed:
+                    text += self._stops.feed(self._text.flush())
+                elif is_last:
+                    self._has_hidden_end = False
+                    # mistral.rs ends the answer, too, and reports the text that it held back: the beginning
+                    # of a marker.
+                    break
+                return text + self._rest(), True
+            piece = self._text.feed([id])
+            if self._is_parsed:
+                if self._beginning is not None:
+                    self._beginning += piece
+                continue
+            text += self._stops.feed(piece)
+            if self._stops.has_matched:
+                self._shown = at == len(ids) - 1
+                return text, True
+        if self._is_parsed:
+            self._is_thinking = bool(message.reasoning_content) or (self._is_thinking and not message.content)
+            content = self._parsed(ids, message.content or "")
+            text = self._stops.feed(content if self._is_thinking else content + self._lost(ended_at))
+        elif is_last:
+            text += self._stops.feed(self._text.flush())
+        if is_last and not self._stops.has_matched:
+            text += self._rest()
+        return text, self._stops.has_matched
+
+    def _lost(self, ended_at: int | None) -> str:
+        """Returns the text of a last token that mistral.rs counts but does not report: a "<" before an EOS.
+
+        :param ended_at: number of tokens, with the EOS, of an answer that an EOS ended; None for any other
+            chunk.
+        """
+        return "<" if ended_at is not None and ended_at == self._count + self._has_hidden_end + 1 else ""
+
+    def _rest(self) -> str:
+        return "" if self._stops.has_matched else self._stops.flush()
+
+    def _parsed(self, ids: list[int], content: str) -> str:
+        """Returns text that mistral.rs reports, with the white space that it stripped, without special
+        tokens.
+        """
+        if ids:
+            self._last_id = ids[-1]
+        if special := self._vocabulary.special.get(self._last_id):
+            content = content.removesuffix(special)
+        if content and self._beginning is not None:
+            left_out = self._beginning.removesuffix(content)
+            self._beginning = None
+            if left_out.isspace():
+                return left_out + content
+        return content
+
+    def _delta(self, message: Any, lost: str) -> dict[str, Any]:
+        """Returns the reasoning and the tool calls that mistral.rs found."""
+        delta: dict[str, Any] = {}
+        if its_calls := message.tool_calls:
+            found = tools.of_answer(its_calls)
+            delta["tool_calls"] = found if self._request.may_call_several else found[:1]
+        if thought := (message.reasoning_content or "") + (lost if self._is_thinking else ""):
+            self._beginning = None
+            delta["reasoning_content"] = thought
+        return delta
 
 
-#: mistral.rs' reasons that OpenAI calls otherwise.
+#: Finish reasons of mistral.rs that OpenAI's API names differently.
 _reasons = {"canceled": "stop"}
 
 
 def usage_of(given: Any) -> Usage:
-    """Token counts of a choice."""
+    """Returns the token counts of a choice."""
     counts: Usage = {"prompt_tokens": given.prompt_tokens, "completion_tokens": given.completion_tokens}
     details = given.prompt_tokens_details
     if details is not None:
         counts["cached_tokens"] = details.cached_tokens
     return counts
-
-
-def sum_of(choices: list[Usage]) -> Usage:
-    """The usage of a request of several choices: its prompt counts once."""
-    total: Usage = {**choices[0]}
-    total["completion_tokens"] = sum(usage["completion_tokens"] for usage in choices)
-    return total

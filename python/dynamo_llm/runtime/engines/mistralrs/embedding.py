@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Embedding requests: their inputs, and vectors in the form that was asked for."""
+"""Reads the inputs of embedding requests, and encodes the vectors as requested."""
 
 import base64
 import math
@@ -8,37 +8,52 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
-from dynamo_llm.runtime.engines.mistralrs.request import check_nvext
 
-_known = {"input", "model", "encoding_format", "dimensions", "user", "nvext", "traceparent", "tracestate"}
+_known = {
+    "input",
+    "model",
+    "encoding_format",
+    "dimensions",
+    "user",
+    "nvext",
+    "request_id",
+    "traceparent",
+    "tracestate",
+}
 
 
-def inputs_of(body: Mapping[str, Any]) -> list[str] | list[list[int]]:
-    """The texts, or the lists of token ids, of which a vector each is asked for.
+#: Texts, or lists of token ids.
+Inputs = list[str] | list[list[int]]
 
-    :raises InvalidRequestError: something else.
+
+def inputs_of(body: Mapping[str, Any]) -> Inputs:
+    """Returns the inputs of an embedding request, texts or lists of token ids, with one vector requested for
+    each.
+
+    :raises InvalidRequestError: the input has another form.
     """
     for key in sorted(body):
         if body[key] and key not in _known:
             raise NotSupportedError(f'the engine "mistralrs" does not support "{key}" of the request')
-    check_nvext(body)
+    for key in sorted((body.get("nvext") or {}).keys() - {"agent_hints", "extra_fields"}):
+        raise NotSupportedError(f'the engine "mistralrs" does not support "nvext.{key}" of the request')
     given = body["input"]
     if isinstance(given, str) or are_ids(given):
         given = [given]
     if not given or not (all(isinstance(one, str) for one in given) or all(map(are_ids, given))):
         raise InvalidRequestError(
             '"input" of the request must be a text, a list of texts, a list of token ids, or a list of such '
-            "lists; none of them empty"
+            "lists, and none of them may be empty"
         )
     for index, one in enumerate(given):
         if not one:
             raise InvalidRequestError(f'"input[{index}]" of the request is empty')
-    inputs: list[str] | list[list[int]] = given
+    inputs: Inputs = given
     return inputs
 
 
 def are_ids(value: Any) -> bool:
-    """Whether it is a list of token ids, not empty."""
+    """Whether a value is a nonempty list of token ids."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -47,10 +62,10 @@ def are_ids(value: Any) -> bool:
 
 
 def shortened(vector: Sequence[float], dimensions: int | None, is_normal: bool) -> Sequence[float]:
-    """The first dimensions of a vector, as models trained for that (Matryoshka) allow.
+    """Returns the first dimensions of a vector, for models trained for that (Matryoshka).
 
-    :param is_normal: whether the model's vectors have the length 1; then so has the result.
-    :raises InvalidRequestError: the vector has fewer.
+    :param is_normal: whether the model's vectors have length 1; then the result is normalized, too.
+    :raises InvalidRequestError: the vector has fewer dimensions.
     """
     if dimensions is None or dimensions == len(vector):
         return vector
@@ -64,7 +79,7 @@ def shortened(vector: Sequence[float], dimensions: int | None, is_normal: bool) 
 
 
 def entry(index: int, vector: Sequence[float], encoding: str | None) -> dict[str, Any]:
-    """One of OpenAI's ``data``.
+    """Returns an entry of OpenAI's ``data``.
 
     :param encoding: ``float``, or ``base64`` of float32, little-endian.
     """

@@ -1,31 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine: loads a model, answers requests."""
+"""The engine ``mistralrs``: loads a model with mistral.rs, and answers requests."""
 
 import importlib
+import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynamo_llm.errors import (
     ContextLengthError,
     DynamoError,
+    EngineFailedError,
     EngineUnavailableError,
-    InvalidRequestError,
     ModelNotFoundError,
     NotSupportedError,
 )
+from dynamo_llm.runtime import model_files, safetensors_file
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo, Usage
-from dynamo_llm.runtime.engines.mistralrs import embedding, failure, model, options, request
-from dynamo_llm.runtime.engines.mistralrs.answer import Answer, sum_of, usage_of
+from dynamo_llm.runtime.engines.mistralrs import (
+    config_sizes,
+    embedding,
+    engine_folder,
+    error_mapping,
+    gguf_metadata,
+    model,
+    options,
+    request,
+)
+from dynamo_llm.runtime.engines.mistralrs.architectures import known
+from dynamo_llm.runtime.engines.mistralrs.slots import Slots
+from dynamo_llm.runtime.pipeline.request_body import BodyReader
+from dynamo_llm.runtime.rust_panic import is_rust_panic
+from dynamo_llm.runtime.threads import DaemonThreads, in_pool
 
 if TYPE_CHECKING:
-    from dynamo_llm.runtime.engines.mistralrs.template import Templates
+    from dynamo_llm.runtime.engines.mistralrs.prompt import Prompt
+    from dynamo_llm.runtime.engines.mistralrs.text_model import TextModel
+    from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+#: Number of requests whose prompts are prepared at once.
+_most_preparing = 8
 
 
 def _import(name: str) -> Any:
-    """A module that needs other packages."""
+    """Imports a module that needs optional packages."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -37,102 +61,215 @@ def _import(name: str) -> Any:
 
 
 def _without_stdout() -> Any:
-    """Import mistral.rs. It logs to stdout, which is the host's, unless RUST_LOG is set by then."""
+    """Imports mistral.rs. If RUST_LOG is not set by then, it logs to stdout, which belongs to the host."""
     os.environ.setdefault("RUST_LOG", "off")
     return _import("mistralrs")
 
 
 class MistralRsEngine:
-    """mistral.rs. See :class:`Options` for its options."""
+    """Runs models with mistral.rs. See :class:`Options` for its options."""
+
+    architectures = tuple(known)
+    """Architectures of model folders that it generates text with, by their names in config.json."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._options = options.read(config.options)
         self.max_threads = self._options.max_seqs
         self._model = model.Model(Path(), "folder")
-        self._templates: Templates | None = None
+        self._tokenizer: Tokenizer | None = None  # None for an embedding model
+        self._text: TextModel | None = None  # likewise
+        self._count: Callable[[str, int | None], int] | None = None  # only for an embedding model
+        self._slots = Slots(self._options.max_seqs)
+        # Own threads: this model's texts may keep all of them busy without blocking other engines.
+        self._preparing = DaemonThreads(_most_preparing, "dynamo-llm-prepare")
         self._normalises = False
-        # What the tokenizer puts before a text (BOS). mistral.rs leaves it out if the text begins with it.
-        self._added: list[int] = []
         self._context: int | None = None
+        self._short_context: int | None = None  # set for LongRoPE until an answer crosses it
+        self._reader = BodyReader("mistralrs", {}, None)
         self._runner: Any = None
         self._mistralrs: Any = None
-        # The wheel's functions borrow the runner; two at once raise "Already borrowed". Iterating is free.
+        # The wheel's functions borrow the runner; two calls at once raise "Already borrowed". Iterating needs
+        # no lock.
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Load the model; blocks."""
+        """Loads the model. Blocks."""
         self._model = model.find(self._config.model, self._options)
         self._mistralrs = _without_stdout()
         try:
             self._load()
             self._context = self._runner.max_sequence_length()
-            whole, bare = (self._runner.tokenize_text("a", special, None) for special in (True, False))
         except DynamoError:
             raise
         except BaseException as error:
-            if not isinstance(error, Exception) and not failure.is_panic(error):
+            if not isinstance(error, Exception) and not is_rust_panic(error):
                 raise
-            raise failure.of_load(self._model.path, error) from error
-        self._added = whole[: len(whole) - len(bare)]
+            raise error_mapping.of_load(self._model.path, error) from error
+        if (self._model.config.get("rope_scaling") or {}).get("type") == "longrope":
+            self._short_context = self._model.config["original_max_position_embeddings"]
+        self._reader = BodyReader("mistralrs", self.describe(), self._vocab_size(), hints=request.hints)
+        if self._model.kind != "embedding":
+            self._try()
+
+    def _vocab_size(self) -> int | None:
+        """Returns the exclusive upper limit of the model's token ids."""
+        if self._model.kind == "gguf":
+            return len(gguf_metadata.metadata(self._model.path).get("tokenizer.ggml.tokens") or ()) or None
+        size = self._model.config.get("vocab_size")
+        known = self._tokenizer.vocab_size if self._tokenizer is not None else 0
+        return max(size if isinstance(size, int) else 0, known) or None
+
+    def _try(self) -> None:
+        """Computes two tokens, the second from the cache, because some models load but fail on
+        every request.
+        """
+        chat = self._mistralrs.ChatCompletionRequest(
+            messages=[{"role": "user", "content": "\x01a"}],
+            model="default",
+            max_tokens=2,
+            temperature=0.0,
+            ignore_eos=True,
+        )
+        try:
+            self._runner.send_chat_completion_request(chat)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_rust_panic(error):
+                raise
+            raise error_mapping.of_trial(self._model.path, error) from error
 
     def _load(self) -> None:
         chosen = self._options
         common = {
-            "which": self._which(),
             "max_seqs": chosen.max_seqs,
-            "prefix_cache_n": chosen.prefix_cache_n,
+            "prefix_cache_n": 16 if chosen.prefix_cache_n is None else chosen.prefix_cache_n,
             "token_source": "none",
             "in_situ_quant": chosen.isq,
             "seed": chosen.seed,
-            "paged_attn": chosen.paged_attn is True,
+            "paged_attn": chosen.paged_attn is not False,
             "no_paged_attn": chosen.paged_attn is False,
         }
-        if self._model.kind == "embedding":
-            self._normalises = model.normalises(self._model.path)
-            self._runner = self._mistralrs.Runner(**common)
-            return
-        template = _import("dynamo_llm.runtime.engines.mistralrs.template")
-        self._templates = template.Templates(self._model, chosen)
-        with template.file_for_engine(self._templates) as file:
-            self._runner = self._mistralrs.Runner(**common, jinja_explicit=file)
+        is_token = None
+        if self._model.kind != "embedding":
+            self._tokenizer = self._find_tokenizer()
+            is_token = self._tokenizer.is_token
+        with engine_folder.of(self._model, is_token) as folder:
+            try:
+                self._load_from(folder, common)
+            except Exception as error:
+                # Replace the temporary folder's name, which would not help the user.
+                if str(folder) in str(error) and not isinstance(error, DynamoError):
+                    raise ValueError(str(error).replace(str(folder), str(self._model.path))) from error
+                raise
 
-    def _which(self) -> Any:
-        which, path, chosen = self._mistralrs.Which, self._model.path, self._options
+    def _load_from(self, folder: Path, common: dict[str, Any]) -> None:
+        if self._model.kind == "embedding":
+            self._count = self._counter()
+            self._normalises = model.normalises(self._model.path)
+            self._run({**common, "which": self._which(folder, None)})
+            return
+        template, text_model, end_tokens = (
+            _import(f"dynamo_llm.runtime.engines.mistralrs.{name}")
+            for name in ("templates", "text_model", "end_tokens")
+        )
+        templates = template.Templates(self._model, self._options, self._config.templates)
+        assert self._tokenizer is not None  # an embedding model returned above
+        with (
+            template.file_for_engine(templates, self._tokenizer) as jinja,
+            text_model.tokenizer_for_engine(self._tokenizer) as tokenizer_json,
+        ):
+            self._run({**common, "which": self._which(folder, tokenizer_json), "jinja_explicit": jinja})
+        declared = list(self._tokenizer.eos_token_ids)
+        if self._model.kind == "gguf":
+            declared += gguf_metadata.end_token_ids(gguf_metadata.metadata(self._model.path))
+        self._text = text_model.TextModel(
+            self._tokenizer, templates, end_tokens.EndTokens(declared, self._tokenizer)
+        )
+
+    def _counter(self) -> Callable[[str, int | None], int]:
+        """Returns a function that counts the tokens of a text to embed, outside of mistral.rs' thread."""
+        tokenizer, text_length = (
+            _import(f"dynamo_llm.runtime.pipeline.{name}") for name in ("tokenizer", "text_length")
+        )
+        count: Callable[[str, int | None], int] = partial(
+            text_length.count, tokenizer.read_core(self._model.path / "tokenizer.json")
+        )
+        return count
+
+    def _find_tokenizer(self) -> "Tokenizer":
+        if self._model.kind == "gguf" and self._options.tokenizer_json is None:
+            tokenizer: Tokenizer = _import("dynamo_llm.runtime.engines.mistralrs.gguf_tokenizer").of(
+                self._model.path
+            )
+            return tokenizer
+        tokenizer = _import("dynamo_llm.runtime.pipeline.tokenizer").Tokenizer(
+            self._model.tokenizer_folder(self._options)
+        )
+        return tokenizer
+
+    def _run(self, arguments: dict[str, Any]) -> None:
+        """Loads the model, with PagedAttention if the device supports it.
+
+        Without PagedAttention, mistral.rs does not limit its prefix cache, so the cache is off unless the
+        options enable it.
+        """
+        try:
+            self._runner = self._mistralrs.Runner(**arguments)
+            return
+        except ValueError as error:
+            if self._options.paged_attn is not None or not error_mapping.is_paging_unavailable(error):
+                raise
+        arguments["paged_attn"] = False
+        kept = self._options.prefix_cache_n
+        if kept:
+            _log.warning(
+                '"options.prefix_cache_n" is %d, but mistral.rs has no PagedAttention on this device and '
+                "keeps the KV cache of every prompt: memory grows with each request",
+                kept,
+            )
+        arguments["prefix_cache_n"] = kept or 0
+        self._runner = self._mistralrs.Runner(**arguments)
+
+    def _which(self, folder: Path, tokenizer_json: str | None) -> Any:
+        """Returns the model argument for mistral.rs.
+
+        :param folder: the folder made by :func:`engine_folder.of`.
+        :param tokenizer_json: file of the tokenizer, if it is not in the folder.
+        """
+        which, chosen = self._mistralrs.Which, self._options
         dtypes = self._mistralrs.ModelDType
         common = {
             "dtype": {"auto": dtypes.Auto, "f32": dtypes.F32, "f16": dtypes.F16, "bf16": dtypes.BF16}[
                 chosen.dtype
             ],
-            "tokenizer_json": chosen.tokenizer_json,
+            "tokenizer_json": tokenizer_json or chosen.tokenizer_json,
         }
         adapters = {}
         if chosen.adapters:
             entries = [self._adapter(name, Path(folder)) for name, folder in chosen.adapters.items()]
             adapters = {"adapters": entries, "max_adapters": max(16, len(entries))}
         if self._model.kind == "gguf":
-            return which.GGUF(
-                quantized_model_id=str(path.parent), quantized_filename=path.name, **common, **adapters
-            )
+            files = [file.name for file in self._model.files]
+            return which.GGUF(quantized_model_id=str(folder), quantized_filename=files, **common, **adapters)
         if self._model.kind == "embedding":
-            return which.Embedding(model_id=str(path), **common)
-        return (which.Lora if adapters else which.Plain)(model_id=str(path), **common, **adapters)
+            return which.Embedding(model_id=str(folder), **common)
+        return (which.Lora if adapters else which.Plain)(model_id=str(folder), **common, **adapters)
 
     def _adapter(self, name: str, folder: Path) -> Any:
         folder = folder.expanduser()
         for file in ("adapter_config.json", "adapter_model.safetensors"):
-            if not (folder / file).is_file():
+            if not model_files.exists(folder / file):
                 raise ModelNotFoundError(f'the adapter "{name}" has no {file} in "{folder}"')
-        model.read_json(folder / "adapter_config.json")
-        model.check_safetensors(folder / "adapter_model.safetensors")
+        config_sizes.check_adapter(folder, model_files.read_json(folder / "adapter_config.json"))
+        safetensors_file.tensors(folder / "adapter_model.safetensors")
         return self._mistralrs.LoraAdapter(name, str(folder))
 
     def describe(self) -> ModelInfo:
-        """What was loaded."""
+        """Returns the description of the loaded model."""
         capabilities = ["embedding"]
         if self._model.kind != "embedding":
-            capabilities = ["completion", "logprobs", "json_schema", "regex", "grammar"]
-            if self._templates:
+            capabilities = ["completion", "logprobs", "json_schema", "regex", "grammar", "choice"]
+            if self._text is not None and self._text.templates:
                 capabilities = ["chat", *capabilities, "tools"]
             if self._options.adapters:
                 capabilities.append("lora")
@@ -141,102 +278,101 @@ class MistralRsEngine:
             "capabilities": capabilities,
             "adapters": list(self._options.adapters),
         }
+        if self._model.kind != "embedding":
+            info["request_keys"] = list(request.keys)
         if self._context is not None:
             info["context_length"] = self._context
+        if self._tokenizer is not None and self._tokenizer.longest_token is not None:
+            info["longest_token"] = self._tokenizer.longest_token
         return info
 
     def stop(self) -> None:
-        """Free the model."""
+        """Frees the model."""
         self._runner = None
+        self._preparing.shutdown(wait=False)
 
-    def generate(self, request: EngineRequest) -> Iterator[Chunk]:
-        """Answer a chat or a completion, a chunk a token, or an embedding request."""
-        has_begun = False
+    async def generate(self, request: EngineRequest) -> Iterator[Chunk]:
+        """Checks a chat, completion, or embedding request, and answers it with one chunk per token.
+
+        Requests that cannot be answered are rejected at once, without waiting for earlier requests.
+        """
+        prepare = self._inputs if "input" in request.body else self._prepare
+        with self._explained():
+            prepared: Any = await in_pool(prepare, request, pool=self._preparing)
+        return self._chunks(request, prepared)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Converts exceptions of mistral.rs to errors that show whether the request or the engine is at
+        fault.
+        """
         try:
-            chunks = self._embed(request) if "input" in request.body else self._answer(request.body)
-            for chunk in chunks:
-                yield chunk
-                has_begun = True
+            yield
         except (DynamoError, GeneratorExit):
             raise
         except BaseException as error:
-            if isinstance(error, ValueError) or failure.is_panic(error):
-                raise failure.of_request(error, self._context, has_begun) from error
+            if isinstance(error, ValueError) or is_rust_panic(error):
+                raise error_mapping.of_request(error, self._context) from error
             raise
 
-    def _answer(self, body: dict[str, Any]) -> Iterator[Chunk]:
-        if self._templates is None:
-            raise NotSupportedError(f'the model "{self._model.path}" makes embeddings only; send an "input"')
-        prompt = self._templates.render(body) if "messages" in body else self._prompt(body["prompt"])
-        ready = request.of_body(body, prompt, self._options.adapters)
-        self._check_length(prompt, ready.arguments.get("max_tokens") or 0)
-        # Several choices are several requests: a stream of mistral.rs with more than one ends with the
-        # first that does, and counts the tokens of one.
-        answers = [Answer(index, ready) for index in range(ready.choices)]
+    def _chunks(self, request: EngineRequest, prepared: Any) -> Iterator[Chunk]:
+        with self._explained():
+            if "input" in request.body:
+                yield from self._embed(request, *prepared)
+                return
+            ready, prompt, ends = prepared
+            request.set_queued(True)
+            with self._slots.taken(ready.choices, request.is_cancelled) as has_slots:
+                if has_slots:
+                    request.set_queued(False)
+                    yield from self._answer(ready, prompt, ends)
+
+    def _prepare(self, asked: EngineRequest) -> "tuple[request.Request, Prompt, frozenset[int]]":
+        """Converts a chat or a completion. Returns mistral.rs' arguments, the prompt, and the ids of end
+        tokens.
+        """
+        if self._text is None:
+            raise NotSupportedError(
+                f'the model "{self._model.path}" only makes embeddings; send an "input" instead'
+            )
+        body = asked.body
+        settings = self._reader.read(body)
+        prompt = self._text.prompt(body, asked.is_cancelled, self._context)
+        ends = self._text.ends.of(settings)
+        ready = request.of_body(body, settings, prompt.text, ends.texts)
+        self._check_count(len(prompt.ids), ready.arguments.get("max_tokens") or 0)
+        return ready, prompt, ends.ids
+
+    def _answer(self, ready: request.Request, prompt: "Prompt", ends: frozenset[int]) -> Iterator[Chunk]:
+        assert self._text is not None
+        answers = self._text.answers(ready, prompt, ends)
+        # Each choice is a separate request: a stream of mistral.rs with several choices ends with the first
+        # one that ends, and counts only the tokens of one.
         streams = {index: self._send(ready) for index in range(ready.choices)}
-        usages: dict[int, Usage] = {}
         while streams:
             for index, stream in list(streams.items()):
                 answer = answers[index]
-                chunk = None if answer.is_cut else next(stream, None)
+                chunk = next(stream, None)
                 if chunk is None:
-                    del streams[index]
-                    continue
+                    raise EngineFailedError("mistral.rs ended an answer without a finish reason")
                 for choice in chunk.choices:
-                    *first, last = answer.chunks(choice)
-                    if (counts := chunk.usage) is not None:
-                        usages[index] = usage_of(counts)
-                        if len(usages) == len(answers):
-                            last["usage"] = sum_of(list(usages.values()))
+                    *first, last = answer.chunks(choice, chunk.usage)
+                    if answer.has_ended:
+                        # Deleting a stream cancels it at its next token.
+                        del streams[index]
+                        self._warn_of_crossing(answer.usage)
+                        if not streams:
+                            last["usage"] = self._text.usage(answers)
                     yield from (*first, last)
 
     def _send(self, ready: request.Request) -> Iterator[Any]:
         choices = self._mistralrs.ToolChoice
-        # Of a call that must be made the text is read by us; mistral.rs then leaves it alone.
+        # If a tool call is forced, the library parses its text, and mistral.rs must not.
         is_off = ready.tools.are_off or ready.tools.is_forced
         tool_choice = None if ready.tools.schemas is None else (choices.NoTools if is_off else choices.Auto)
         chat = self._mistralrs.ChatCompletionRequest(**ready.arguments, tool_choice=tool_choice)
         with self._lock:
             return iter(self._runner.send_chat_completion_request(chat))
-
-    def _prompt(self, given: str | list[Any]) -> str:
-        """The text of a completion's prompt."""
-        if isinstance(given, list) and len(given) == 1 and isinstance(given[0], str | list):
-            given = given[0]
-        if isinstance(given, list) and given and isinstance(given[0], str | list):
-            raise NotSupportedError(
-                f'"prompt" of the request has {len(given)} prompts; the engine "mistralrs" takes one'
-            )
-        text = given if isinstance(given, str) else self._text(given)
-        if not text:
-            raise InvalidRequestError('"prompt" of the request is empty')
-        return text
-
-    def _text(self, ids: list[Any]) -> str:
-        """The text of token ids, if mistral.rs makes the same ids of it; it takes texts only."""
-        if not embedding.are_ids(ids):
-            raise InvalidRequestError('"prompt" of the request must be a text or a list of token ids')
-        with self._lock:
-            text: str = self._runner.detokenize_text(ids, False)
-            again = self._runner.tokenize_text(text, False, None)
-        if again != ids or ids[: len(self._added)] != self._added:
-            raise NotSupportedError(
-                '"prompt" of the request: the engine "mistralrs" takes texts only, and its tokenizer makes '
-                "other token ids of this text; send the text"
-            )
-        return text
-
-    def _check_length(self, text: str, max_tokens: int) -> None:
-        """See that a prompt and its answer fit into the context."""
-        # A token is a byte at least, so most texts need not be counted.
-        if self._context is not None and len(text.encode()) + len(self._added) + max_tokens > self._context:
-            self._check_count(self._count(text), max_tokens)
-
-    def _count(self, text: str) -> int:
-        """Tokens of a text."""
-        with self._lock:
-            ids = self._runner.tokenize_text(text, False, None)
-        return len(ids) + (0 if ids[: len(self._added)] == self._added else len(self._added))
 
     def _check_count(self, count: int, max_tokens: int = 0) -> None:
         if self._context is not None and count + max_tokens > self._context:
@@ -246,24 +382,48 @@ class MistralRsEngine:
                 f"{self._context} tokens"
             )
 
-    def _embed(self, given: EngineRequest) -> Iterator[Chunk]:
-        if self._model.kind != "embedding":
-            raise NotSupportedError(
-                f'the model "{self._model.path}" makes no embeddings; those that do have a modules.json'
+    def _warn_of_crossing(self, usage: Usage) -> None:
+        """Logs, once, that an answer has crossed the length at which LongRoPE changes its factors."""
+        short, prompt = self._short_context, usage["prompt_tokens"]
+        if short is not None and prompt <= short < prompt + usage["completion_tokens"]:
+            self._short_context = None
+            _log.warning(
+                "an answer crossed %d tokens, where LongRoPE changes its factors: mistral.rs keeps the short "
+                "factors for the tokens before, so the rest may differ from what transformers generates",
+                short,
             )
-        inputs = embedding.inputs_of(given.body)
+
+    def _inputs(self, asked: EngineRequest) -> "tuple[embedding.Inputs, int]":
+        """Returns the inputs to embed, and their number of tokens."""
+        if self._count is None:
+            raise NotSupportedError(
+                f'the model "{self._model.path}" does not make embeddings; embedding models have a '
+                f"modules.json"
+            )
+        inputs = embedding.inputs_of(asked.body)
+        total = 0
+        for one in inputs:
+            if asked.is_cancelled():
+                break
+            count = self._count(one, self._context) if isinstance(one, str) else len(one)
+            self._check_count(count)
+            total += count
+        return inputs, total
+
+    def _embed(self, given: EngineRequest, inputs: "embedding.Inputs", count: int) -> Iterator[Chunk]:
         dimensions, encoding = given.body.get("dimensions"), given.body.get("encoding_format")
-        counts = [self._count(one) if isinstance(one, str) else len(one) for one in inputs]
-        self._check_count(max(counts))
         data: list[dict[str, Any]] = []
-        # Some at a time, so that a cancel ends it and others get their turn.
+        given.set_queued(True)
+        # In batches, so that a cancellation takes effect and other requests get their turn.
         for start in range(0, len(inputs), self._options.max_seqs):
             some = inputs[start : start + self._options.max_seqs]
             with self._lock:
                 if given.is_cancelled():
                     return
+                if start == 0:
+                    given.set_queued(False)
                 vectors = self._runner.send_embedding_request(self._mistralrs.EmbeddingRequest(some))
             for vector in vectors:
                 short = embedding.shortened(vector, dimensions, self._normalises)
                 data.append(embedding.entry(len(data), short, encoding))
-        yield {"delta": {"data": data}, "usage": {"prompt_tokens": sum(counts)}}
+        yield {"delta": {"data": data}, "usage": {"prompt_tokens": count}}

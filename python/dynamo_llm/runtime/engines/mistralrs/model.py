@@ -1,151 +1,238 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a model: where they are, what they are for, and what is wrong with them.
+"""Finds and checks the files of a model.
 
-mistral.rs says of some faults what its parser said, and panics about others. So what can be seen in the
-files is checked before.
+mistral.rs reports some faults in its parser's terms, panics on others, and ignores some. So faults that can
+be detected in the files are reported in advance.
 """
 
-import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dynamo_llm.errors import InvalidConfigError, ModelNotFoundError
+from dynamo_llm.errors import InvalidConfigError, ModelNotFoundError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime import model_files, safetensors_file
+from dynamo_llm.runtime.engines.mistralrs import (
+    architectures,
+    config_sizes,
+    gguf_metadata,
+    normalized_config,
+    weights,
+)
 from dynamo_llm.runtime.engines.mistralrs.options import Options
 
-_weights = ("*.safetensors", "*.bin", "*.pth", "*.pt")
+if TYPE_CHECKING:
+    from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
+
+_expected = "a folder with config.json and *.safetensors, or a .gguf file"
+#: File name of a part of a model in several GGUF files, by llama.cpp's rule.
+_part = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+_hub_name = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can be loaded, as far as its files tell."""
+    """A model that, according to its files, can be loaded."""
 
     path: Path
-    """Folder, or file in GGUF."""
+    """The folder, or the GGUF file; for several files, the first."""
     kind: Literal["folder", "gguf", "embedding"]
-    """How mistral.rs loads it."""
+    """How mistral.rs loads the model."""
+    files: tuple[Path, ...] = ()
+    """The weight files."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Only for a folder: config.json, normalized."""
+
+    def tokenizer_folder(self, options: Options) -> "ModelFolder":
+        """Returns the tokenizer's folder: the model's own, or if that has none, the one in the options."""
+        from dynamo_llm.runtime.pipeline.model_folder import ModelFolder  # needs tokenizers
+
+        has_tokenizer = model_files.exists(self.path / "tokenizer.json")
+        return ModelFolder(self.path if has_tokenizer else options.tokenizer_json or self.path)
 
 
 def find(model: str | None, options: Options) -> Model:
-    """The model that a configuration names.
+    """Returns the model that a configuration names.
 
-    :raises ModelNotFoundError: there is none, or a file of it is missing or broken.
-    :raises InvalidConfigError: ``options`` does not fit it.
+    :raises ModelNotFoundError: the model does not exist, or one of its files is missing or broken.
+    :raises NotSupportedError: mistral.rs cannot compute it, or would ignore part of it.
+    :raises InvalidConfigError: ``options`` do not match it.
     """
     path, is_gguf = _find(model)
     if is_gguf:
         if options.task == "embed":
-            raise InvalidConfigError('"options.task": mistral.rs makes no embeddings with models in GGUF')
-        return Model(path, "gguf")
-    has_modules = (path / "modules.json").is_file()
+            raise InvalidConfigError(
+                '"options.task": mistral.rs does not make embeddings with models in GGUF'
+            )
+        files = parts(path)
+        gguf_metadata.check_tensors(path, files)
+        return Model(path, "gguf", files)
+    has_modules = model_files.exists(path / "modules.json")
     if options.task == "embed" and not has_modules:
         raise ModelNotFoundError(
-            f'the folder "{path}" has no modules.json, which says how its embeddings are made'
+            f'the folder "{path}" has no modules.json, which tells how its embeddings are made'
         )
-    _check_folder(path, options)
-    if options.task == "generate" or not has_modules:
-        return Model(path, "folder")
-    _check_modules(path)
-    if options.adapters:
-        raise InvalidConfigError('"options.adapters": mistral.rs has no adapters for embedding models')
-    return Model(path, "embedding")
+    is_embedding = options.task != "generate" and has_modules
+    if is_embedding:
+        _check_modules(path)
+        if options.adapters:
+            raise InvalidConfigError('"options.adapters": mistral.rs has no adapters for embedding models')
+    config, files = _read_folder(path, options, is_embedding)
+    return Model(path, "embedding" if is_embedding else "folder", files, config)
 
 
 def _find(model: str | None) -> tuple[Path, bool]:
-    """The folder or file of a model, and whether it is GGUF."""
+    """Returns the folder or file of a model, and whether it is GGUF."""
     path = demo_model_dir() if model is None else Path(model).expanduser()
-    if not path.exists():
-        raise ModelNotFoundError(
-            f'the model "{path}" does not exist; "model" is a folder with config.json and '
-            f"*.safetensors, or a .gguf file"
-        )
+    if not path.is_dir() and not model_files.exists(path):
+        hint = ""
+        if _hub_name.fullmatch(str(model)):
+            hint = (
+                "; models of the Hugging Face Hub are not downloaded: download the model and give its folder"
+            )
+        raise ModelNotFoundError(f'the model "{path}" does not exist; "model" must be {_expected}{hint}')
     if path.is_dir():
-        if (path / "config.json").is_file():
-            return path, False
-        files = sorted(path.glob("*.gguf"))
-        if len(files) == 1:
-            return files[0], True
-        raise ModelNotFoundError(
-            f'the folder "{path}" is no model: it has no config.json'
-            + (f" and {len(files)} .gguf files; name one of them" if files else " and no .gguf file")
-        )
+        return _in_folder(path)
     if path.suffix != ".gguf":
-        raise ModelNotFoundError(
-            f'the file "{path}" is no model: "model" is a folder with config.json, or a .gguf file'
-        )
+        raise ModelNotFoundError(f'the file "{path}" is not a model: "model" must be {_expected}')
     return path, True
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
-    """A file's JSON.
-
-    :raises ModelNotFoundError: it cannot be read, or is something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f'the file "{path}" of the model cannot be read: {error}') from error
-    if not isinstance(value, kind):
-        word = "an object" if kind is dict else "an array"
-        raise ModelNotFoundError(f'the file "{path}" of the model must be {word} in JSON')
-    return value
-
-
-def _check_folder(path: Path, options: Options) -> None:
-    architectures = read_json(path / "config.json").get("architectures")
-    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+def _in_folder(path: Path) -> tuple[Path, bool]:
+    if model_files.exists(path / "config.json"):
+        return path, False
+    if model_files.exists(path / "adapter_config.json"):
         raise ModelNotFoundError(
-            f'"{path / "config.json"}" has no "architectures", such as ["LlamaForCausalLM"], by which '
-            f"mistral.rs knows the model's kind"
+            f'the folder "{path}" has a LoRA adapter, not a model; give the folder of its base model as '
+            f'"model", and this one in "options": {{"adapters": {{"NAME": "{path}"}}}}'
         )
-    tokenizer = Path(options.tokenizer_json or path / "tokenizer.json").expanduser()
-    if not tokenizer.is_file():
-        hint = "" if options.tokenizer_json else '; give one as "options.tokenizer_json"'
-        raise ModelNotFoundError(f'the model has no tokenizer: "{tokenizer}" is no file{hint}')
-    if not isinstance(read_json(tokenizer).get("model"), dict):
-        raise ModelNotFoundError(f'the file "{tokenizer}" is no tokenizer: it has no "model"')
-    if (path / "tokenizer_config.json").exists():
-        read_json(path / "tokenizer_config.json")
-    files = [file for pattern in _weights for file in sorted(path.glob(pattern))]
-    if not files:
-        raise ModelNotFoundError(f'the folder "{path}" has no weights: no *.safetensors')
-    for file in files:
-        if file.suffix == ".safetensors":
-            check_safetensors(file)
-    index = path / "model.safetensors.index.json"
-    if index.exists():
-        shards = read_json(index).get("weight_map", {})
-        missing = sorted({name for name in shards.values() if not (path / name).is_file()})
-        if missing:
-            raise ModelNotFoundError(f'the folder "{path}" lacks {missing[0]}, which {index.name} names')
-
-
-def check_safetensors(path: Path) -> None:
-    """See whether a file of weights is whole.
-
-    :raises ModelNotFoundError: it is not.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= size - 8:
-                raise ValueError("its header does not fit into it")
-            header = json.loads(file.read(length))
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ModelNotFoundError(f'the file "{path}" is no safetensors file: {error}') from error
-    if 8 + length + max(ends, default=0) != size:
+    files = model_files.named(path, "*.gguf")
+    matches = [_part.fullmatch(file.name) for file in files]
+    models = [file for file, match in zip(files, matches, strict=True) if not match or int(match[2]) == 1]
+    if len(models) == 1:
+        return models[0], True
+    if models:
+        names = ", ".join(file.name for file in models)
         raise ModelNotFoundError(
-            f'the file "{path}" is not whole: it has {size} bytes, and its header speaks of '
-            f"{8 + length + max(ends, default=0)}"
+            f'the folder "{path}" has {len(models)} .gguf files that are models; name one of them: {names}'
+        )
+    raise ModelNotFoundError(
+        f'the folder "{path}" is not a model: it has no config.json and no .gguf file'
+        + (f" that is the first part of one (it has {files[0].name})" if files else "")
+    )
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """Returns all files of a GGUF model, from its first file.
+
+    :raises ModelNotFoundError: the path is not the first part, or a part is missing.
+    """
+    match = _part.fullmatch(path.name)
+    if match is None:
+        return (path,)
+    stem, number, count = match[1], int(match[2]), int(match[3])
+    first = path.with_name(f"{stem}-00001-of-{match[3]}.gguf")
+    if number != 1:
+        raise ModelNotFoundError(
+            f'the file "{path}" is part {number} of a model in {count} files; give the first, "{first}"'
+        )
+    if count > model_files.most_parts:
+        raise ModelNotFoundError(
+            f'by its name, the file "{path}" is one of {count} files; at most {model_files.most_parts} are '
+            f"allowed"
+        )
+    files = tuple(path.with_name(f"{stem}-{one:05d}-of-{match[3]}.gguf") for one in range(1, count + 1))
+    missing = [file.name for file in files if not model_files.exists(file)]
+    if missing:
+        raise ModelNotFoundError(
+            f'the model "{path}" consists of {count} files, of which these are missing: '
+            f"{', '.join(missing[:9])}"
+        )
+    return files
+
+
+def _read_folder(path: Path, options: Options, is_embedding: bool) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """Returns config.json, normalized, and the weight files."""
+    given = model_files.read_json(path / "config.json")
+    names = given.get("architectures")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ModelNotFoundError(
+            f'"{path / "config.json"}" has no "architectures", such as ["LlamaForCausalLM"], which '
+            f"mistral.rs needs"
+        )
+    _check_tokenizer(path, options)
+    _check_adapter(path, options)
+    files = weights.files(path)
+    tensors = safetensors_file.all_tensors(files)
+    if is_embedding:
+        normal = normalized_config.normalized_embedding(given)
+        # Weights of a transformer without a head have no prefix.
+        whole = {
+            name if name.startswith(("model.", "lm_head.")) else f"model.{name}": tensor
+            for name, tensor in tensors.items()
+        }
+        whole.pop("lm_head.weight", None)
+        architecture = architectures.embedding[normal["architectures"][0]]
+        config_sizes.check(normal, whole, architecture)
+        weights.check(path, whole, architecture, normal)
+        return normal, tuple(files)
+    normal = normalized_config.normalized(given)
+    if normal["tie_word_embeddings"] and weights.has_own_head(tensors):
+        normal["tie_word_embeddings"] = False
+    architecture = normalized_config.architecture_of(given)
+    config_sizes.check(normal, tensors, architecture)
+    weights.check(path, tensors, architecture, normal)
+    return normal, tuple(files)
+
+
+def _check_tokenizer(path: Path, options: Options) -> None:
+    tokenizer = Path(options.tokenizer_json or path / "tokenizer.json").expanduser()
+    if not model_files.exists(tokenizer):
+        hint = "" if options.tokenizer_json else '; give one as "options.tokenizer_json"'
+        raise ModelNotFoundError(f'the model has no tokenizer: "{tokenizer}" is not a file{hint}')
+    description = model_files.read_json(tokenizer)
+    if not isinstance(description.get("model"), dict):
+        raise ModelNotFoundError(f'the file "{tokenizer}" is not a tokenizer: it has no "model"')
+    added = description.get("added_tokens")
+    check_added(len(added) if isinstance(added, list) else 0)
+    if model_files.exists(path / "tokenizer_config.json"):
+        model_files.read_json(path / "tokenizer_config.json")
+
+
+#: Maximum number of added tokens. The time to load them in mistral.rs is quadratic in their number.
+_most_added = 32_768
+
+
+def check_added(count: int) -> None:
+    """Rejects a tokenizer that mistral.rs would take very long to load.
+
+    :param count: number of its added tokens.
+    :raises NotSupportedError: there are too many.
+    """
+    if count > _most_added:
+        raise NotSupportedError(
+            f"the model's tokenizer has {count} added tokens; mistral.rs takes minutes to load more than "
+            f"{_most_added}"
+        )
+
+
+def _check_adapter(path: Path, options: Options) -> None:
+    """Rejects a LoRA adapter in the model's folder that no option names: transformers would apply it."""
+    if not model_files.exists(path / "adapter_config.json"):
+        return
+    named = {Path(str(folder)).expanduser().absolute() for folder in options.adapters.values()}
+    if path.absolute() not in named:
+        raise NotSupportedError(
+            f'the folder "{path}" has a LoRA adapter next to the model (adapter_config.json), which is not '
+            f'applied automatically; name it with "options": {{"adapters": {{"NAME": "{path}"}}}} and give '
+            f'the name as "model" of requests; or move the adapter\'s files elsewhere'
         )
 
 
 def _modules(path: Path) -> list[str]:
-    """The kinds of the modules that make an embedding, in their order."""
-    modules = read_json(path / "modules.json", list)
+    """Returns the kinds of an embedding model's modules, in order."""
+    modules = model_files.read_json(path / "modules.json", list)
     return [str(entry.get("type", "")) if isinstance(entry, dict) else "" for entry in modules]
 
 
@@ -158,5 +245,5 @@ def _check_modules(path: Path) -> None:
 
 
 def normalises(path: Path) -> bool:
-    """Whether an embedding model's vectors have the length 1."""
+    """Whether an embedding model's vectors have length 1."""
     return any(kind.endswith(".Normalize") for kind in _modules(path))

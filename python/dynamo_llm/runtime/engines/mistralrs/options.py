@@ -13,44 +13,40 @@ class Options:
     """Keys of ``options`` in the configuration."""
 
     task: Literal["auto", "generate", "embed"] = "auto"
-    """What the model is for; ``auto``: ``embed`` if its folder has the ``modules.json`` of
+    """Use of the model. ``auto`` is ``embed`` if the model's folder has the ``modules.json`` of
     sentence-transformers, else ``generate``."""
     dtype: Literal["auto", "f32", "f16", "bf16"] = "auto"
     """Type that weights are computed in."""
     max_seqs: int = 32
-    """Requests that are decoded together; more wait."""
-    prefix_cache_n: int = 16
-    """Sequences whose KV cache is kept for requests with the same beginning; 0 for none."""
+    """Requests that are decoded together; further ones are queued."""
+    prefix_cache_n: int | None = None
+    """Sequences whose KV cache is kept for requests with the same prefix; 0 for none. Default: 16 with
+    PagedAttention, which bounds their memory; otherwise 0, since on a CPU mistral.rs never frees them."""
     isq: str | None = None
-    """In-situ quantisation while loading, such as ``Q4K`` or ``Q8_0``."""
+    """In-situ quantization while loading, such as ``Q4K`` or ``Q8_0``."""
     seed: int | None = None
     """Seed of the sampler, which all requests share."""
     paged_attn: bool | None = None
-    """Force PagedAttention on or off; default: on with CUDA and Metal."""
+    """Turns PagedAttention on or off; default: on with CUDA and Metal."""
     chat_template: str | None = None
     """File with a chat template in Jinja, which replaces the model's."""
     tokenizer_json: str | None = None
     """File of the tokenizer, if the model's folder has none."""
     adapters: dict[str, Any] = field(default_factory=dict)
-    """LoRA adapters: a name, which requests give as their ``model``, and the adapter's folder."""
+    """LoRA adapters: folders by name. Requests give the name as ``model``."""
 
 
 def read(given: dict[str, Any]) -> Options:
-    """The options of a configuration.
+    """Reads and checks the options.
 
-    :raises InvalidConfigError: an unknown key, a wrong type, a value out of range.
+    :raises InvalidConfigError: a key is unknown, or a value has the wrong type or is out of range.
     """
     chosen = options.read(Options, given)
-    for name, least in (("max_seqs", 1), ("prefix_cache_n", 0), ("seed", 0)):
-        value = getattr(chosen, name)
-        if value is not None and value < least:
-            raise InvalidConfigError(
-                f'"options.{name}" of the configuration must be at least {least}, not {value}'
-            )
+    options.require_at_least(chosen, {"max_seqs": 1, "prefix_cache_n": 0, "seed": 0})
     for name, folder in chosen.adapters.items():
         if not name or not isinstance(folder, str):
             raise InvalidConfigError(
-                '"options.adapters" of the configuration must give a folder for each name, such as '
+                '"options.adapters" of the configuration must have a folder for each name, such as '
                 f'{{"mine": "/models/mine"}}, not {folder!r} for {name!r}'
             )
     return chosen

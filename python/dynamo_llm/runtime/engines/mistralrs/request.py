@@ -1,213 +1,122 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A body as the arguments of mistral.rs' ChatCompletionRequest."""
+"""Converts a body to the arguments of ChatCompletionRequest of mistral.rs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
 from dynamo_llm.runtime.engines.mistralrs import grammar
 from dynamo_llm.runtime.engines.mistralrs.tools import Tools
+from dynamo_llm.runtime.pipeline.request_body import RequestSettings
 
-# Keys of a body that mistral.rs takes under the same name.
-_same_name = (
-    "top_p",
-    "min_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "ignore_eos",
-)
-# Keys that are handled one by one below, or say nothing about the answer.
-_handled = {
-    "model",
-    "adapter",
-    "messages",
-    "prompt",
-    "stream",
-    "stream_options",
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "priority",
-    "traceparent",
-    "tracestate",
-    "max_tokens",
-    "max_completion_tokens",
-    "n",
-    "stop",
-    "include_stop_str_in_output",
-    "temperature",
-    "top_k",
-    "logit_bias",
-    "logprobs",
-    "top_logprobs",
-    "seed",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "chat_template",
-    "chat_template_kwargs",
-    "reasoning_effort",
-    "verbosity",
-    "add_generation_prompt",
-    "continue_final_message",
-    *grammar.keys,
-}
-# Values of other keys that ask for what happens anyway.
-_usual: dict[str, tuple[Any, ...]] = {
-    "best_of": (1,),
-    "echo": (False,),
-    "min_tokens": (0,),
-    "modalities": (["text"],),
-    "skip_special_tokens": (True,),
-    "stop_token_ids": ([],),
-    "suffix": ("",),
-}
-_hints = {
-    "suffix": "; put what is to be filled in into the prompt, as the model's card says",
-    "echo": "; put the prompt before the answer",
-    "best_of": '; ask for "n" answers with "logprobs", and choose',
+#: Optional keys of a body that the engine accepts: ``request_keys`` of ``describe()``.
+keys = ("parallel_tool_calls", "stop_token_ids", "tool_choice")
+#: Alternatives to what the engine does not support.
+hints = {
+    "seed": '; it has one sampler for all requests: set "options.seed" of the configuration instead',
 }
 
 
 @dataclass(frozen=True)
 class Request:
-    """A chat or a completion, made ready."""
+    """A converted chat or completion."""
 
     arguments: dict[str, Any]
-    """Those of ChatCompletionRequest, for one choice."""
+    """Arguments of ChatCompletionRequest, for one choice."""
     choices: int
-    """How many answers."""
+    """Number of answers."""
     stops: list[str]
     """Stop strings."""
     keeps_stop: bool
-    """Whether the stop string belongs to the answer."""
+    """Whether the stop string is part of the answer."""
     is_exact: bool
-    """Whether the answer is its tokens, to the letter: log-probs have their bytes, of all but EOS."""
+    """Whether the answer is exactly the text of its tokens, not parsed for reasoning or tool calls."""
     logprobs: int | None
-    """None: no log-probs; else how many alternatives each token gets."""
+    """Number of alternatives for each token; None: no log-probs."""
     is_chat: bool
-    """Or a completion, which has another shape of log-probs."""
+    """Whether it is a chat. A completion has another format of log-probs."""
     tools: Tools
-    """The tools that it has."""
+    """The request's tools."""
     may_call_several: bool
-    """Or the first call only."""
+    """Whether the answer may have several tool calls; otherwise only the first one is kept."""
 
 
-def of_body(body: Mapping[str, Any], prompt: str, adapters: Iterable[str]) -> Request:
-    """Make a body ready.
+def of_body(
+    body: Mapping[str, Any],
+    settings: RequestSettings,
+    prompt: str,
+    end_tokens: Sequence[str] = (),
+) -> Request:
+    """Converts a body.
 
-    :param prompt: the text that the model gets.
-    :param adapters: names of those that are loaded.
-    :raises InvalidRequestError: a value that makes no sense.
-    :raises NotSupportedError: a key that would change the answer, and that mistral.rs does not know.
+    :param settings: the settings in the body.
+    :param prompt: the text for the model.
+    :param end_tokens: texts of tokens that end the answer, in addition to those that mistral.rs knows as EOS.
+    :raises InvalidRequestError: the tools are not valid, or the request has both structured output and a
+        forced tool call.
+    :raises NotSupportedError: tools that are not functions, or stop tokens that must be part of the answer.
     """
-    given = {key: value for key, value in body.items() if value is not None}
-    _check(given)
-    tools = Tools(given)
-    shape = grammar.of_body(given)
+    if settings.stop_token_ids and settings.includes_stop:
+        raise NotSupportedError(
+            'the engine "mistralrs" cannot include stop tokens in the answer: "include_stop_str_in_output" '
+            'and "stop_token_ids" of the request exclude each other'
+        )
+    tools = Tools(body)
+    form = grammar.of_guided(settings.guided)
     if tools.is_forced:
-        if shape is not None:
+        if form is not None:
             raise InvalidRequestError(
-                '"tool_choice" of the request makes the answer a call, so it can have no other form'
+                '"tool_choice" of the request forces a tool call, so the request cannot demand '
+                "structured output"
             )
-        shape = tools.forced()
-    stop = given.get("stop")
-    stops = [stop] if isinstance(stop, str) else [one for one in stop or [] if one]
-    keeps_stop = given.get("include_stop_str_in_output", False)
-    count = _logprobs(given)
-    # mistral.rs takes white space from the beginning of an answer, and looks for thoughts in it. But a prompt
-    # is gone on with, and a form is obeyed, to the letter.
+        form = tools.forced()
+    # mistral.rs strips white space from the beginning of an answer, and parses reasoning in it. The answer to
+    # a completion, and structured output, must stay exactly as the model wrote it.
     may_call = tools.schemas is not None and not tools.is_forced and not tools.are_off
-    is_exact = "prompt" in given or (shape is not None and not may_call)
+    is_exact = not settings.is_chat or (form is not None and not may_call)
     arguments: dict[str, Any] = {
-        "messages": [{"role": "user", "content": prompt}],  # its template hands it on
+        "messages": [{"role": "user", "content": prompt}],  # its template passes this on unchanged
         "model": "default",
         "stream": True,
-        "max_tokens": given.get("max_completion_tokens", given.get("max_tokens")),
+        "max_tokens": settings.max_tokens,
         "n_choices": 1,
-        # mistral.rs sees a stop string that is one token only as that very token ("KV" is not " KV"), so
-        # the text is cut by us. It gets the strings all the same, to stop by itself, which gives usage; but
-        # then it keeps the stop string for itself.
-        "stop_seqs": None if keeps_stop else [form for one in stops for form in (one, " " + one)] or None,
-        "top_k": given["top_k"] if given.get("top_k", 0) > 0 else None,
-        "logit_bias": _biases(given.get("logit_bias", {})),
-        # Greedy, whatever generation_config.json says: the same for every model and engine.
-        "temperature": given.get("temperature", 0.0),
-        "logprobs": count is not None or is_exact,
-        "top_logprobs": max(1, count or 0),
+        # Never the request's stop strings: mistral.rs cuts at them by other rules, and reports no usage.
+        "stop_seqs": list(end_tokens) or None,
+        "ignore_eos": settings.ignore_eos,
+        "logprobs": True,  # needed to identify the tokens of the answer
+        "top_logprobs": max(1, settings.logprobs or 0),
         "tool_schemas": tools.schemas,
-        "adapter": _adapter(given, list(adapters)),
-        **{key: given[key] for key in _same_name if key in given},
+        "adapter": settings.adapter,
+        **_sampling(settings),
     }
-    if shape is not None:
-        arguments["grammar"], arguments["grammar_type"] = shape
+    if form is not None:
+        arguments["grammar"], arguments["grammar_type"] = form
     return Request(
         arguments,
-        choices=given.get("n", 1),
-        stops=stops,
-        keeps_stop=keeps_stop,
+        choices=settings.n,
+        stops=settings.stops,
+        keeps_stop=settings.includes_stop,
         is_exact=is_exact,
-        logprobs=count,
-        is_chat="messages" in given,
+        logprobs=settings.logprobs,
+        is_chat=settings.is_chat,
         tools=tools,
-        may_call_several=given.get("parallel_tool_calls", True),
+        may_call_several=body.get("parallel_tool_calls") is not False,
     )
 
 
-def check_nvext(given: Mapping[str, Any]) -> None:
-    """See that ``nvext`` has what the library itself heeds.
-
-    :raises NotSupportedError: it has more.
-    """
-    for key in sorted((given.get("nvext") or {}).keys() - {"agent_hints", "extra_fields"}):
-        raise NotSupportedError(f'the engine "mistralrs" does not support "nvext.{key}" of the request')
-
-
-def _check(given: Mapping[str, Any]) -> None:
-    check_nvext(given)
-    for key in sorted(set(given) - _handled - set(_same_name) - {"nvext"}):
-        if given[key] not in _usual.get(key, ()):
-            hint = _hints.get(key, "")
-            raise NotSupportedError(f'the engine "mistralrs" does not support "{key}" of the request{hint}')
-    if "seed" in given and given.get("temperature", 0) > 0:
-        raise NotSupportedError(
-            'the engine "mistralrs" has one sampler for all requests; set "options.seed" of the '
-            'configuration in place of "seed" of the request'
-        )
-
-
-def _logprobs(given: Mapping[str, Any]) -> int | None:
-    """None, or the count of alternatives."""
-    if "prompt" in given:
-        return given.get("logprobs")
-    if given.get("logprobs"):
-        count: int = given.get("top_logprobs", 0)
-        return count
-    if given.get("top_logprobs"):
-        raise InvalidRequestError('"top_logprobs" of the request needs "logprobs": true beside it')
-    return None
-
-
-def _biases(given: Mapping[str, Any]) -> dict[int, float] | None:
-    try:
-        return {int(key): float(bias) for key, bias in given.items()} or None
-    except (ValueError, TypeError) as error:
-        raise InvalidRequestError(
-            f'"logit_bias" of the request must give a number for each token id: {error}'
-        ) from error
-
-
-def _adapter(given: Mapping[str, Any], adapters: list[str]) -> str | None:
-    adapter = given.get("adapter")
-    if adapter is None:
-        model = given.get("model")
-        return model if model in adapters else None
-    if adapter not in adapters:
-        known = ", ".join(adapters) or "none"
-        raise InvalidRequestError(f'"adapter" of the request: there is no {adapter!r}; loaded: {known}')
-    return str(adapter)
+def _sampling(settings: RequestSettings) -> dict[str, Any]:
+    """Returns the arguments for sampling."""
+    chosen = settings.sampling
+    given = {
+        "top_k": chosen.top_k if chosen.top_k is not None and chosen.top_k > 0 else None,
+        "top_p": chosen.top_p,
+        "min_p": chosen.min_p,
+        "frequency_penalty": chosen.frequency_penalty,
+        "presence_penalty": chosen.presence_penalty,
+        "repetition_penalty": chosen.repetition_penalty,
+        "logit_bias": chosen.logit_bias,
+    }
+    # The default is greedy, whatever generation_config.json declares: the same for every model and engine.
+    temperature = chosen.temperature or 0.0
+    return {"temperature": temperature, **{key: one for key, one in given.items() if one is not None}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools: what a model may call, and calls that it must make."""
+"""Reads the tools of a request, and parses forced tool calls."""
 
 import json
 import re
@@ -15,28 +15,42 @@ from dynamo_llm.runtime.engines.mistralrs.grammar import Grammar
 class Tools:
     """The tools of a request, and its ``tool_choice``.
 
-    :raises InvalidRequestError: a tool without a name, or a choice of one that is not there.
-    :raises NotSupportedError: tools that are no functions.
+    :raises InvalidRequestError: a tool has no name, or ``tool_choice`` names an unknown tool.
+    :raises NotSupportedError: a tool is not a function.
     """
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self._functions = [_function(tool) for tool in body.get("tools") or []]
         choice = body.get("tool_choice")
         self.schemas = [json.dumps({"type": "function", "function": one}) for one in self._functions] or None
-        """mistral.rs' argument ``tool_schemas``."""
+        """The argument ``tool_schemas`` of mistral.rs."""
         self.are_off = choice == "none"
-        """Whether the model must not call any."""
+        """Whether the model must not call any tool."""
         self._forced = self._choose(choice)
 
     def _choose(self, choice: Any) -> Sequence[Mapping[str, Any]]:
-        """Those of which one must be called; none of them: it is up to the model."""
+        """Returns the tools of which one must be called; empty if the model decides."""
         if choice in (None, "none", "auto"):
             return []
         names = [function["name"] for function in self._functions]
         if choice == "required":
             if not names:
-                raise InvalidRequestError('"tool_choice" of the request is "required", and it has no "tools"')
+                raise InvalidRequestError(
+                    '"tool_choice" of the request is "required", but the request has no "tools"'
+                )
             return self._functions
+        if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+            return self._allow(choice.get("allowed_tools"))
+        return [self._functions[self._index_of(choice)]]
+
+    def _index_of(self, choice: Any) -> int:
+        """Returns the index of the function that a ``tool_choice``, or one of its allowed tools, names."""
+        if isinstance(choice, Mapping) and choice.get("type", "function") != "function":
+            kind = json.dumps(choice["type"])
+            raise NotSupportedError(
+                f'the engine "mistralrs" does not support the type {kind} in "tool_choice" of the request; '
+                f'it takes "function" and "allowed_tools"'
+            )
         function = choice.get("function") if isinstance(choice, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(name, str):
@@ -44,20 +58,40 @@ class Tools:
                 '"tool_choice" of the request must be "none", "auto", "required" or {"type": "function", '
                 '"function": {"name": "..."}}'
             )
+        names = [function["name"] for function in self._functions]
         if name not in names:
             known = ", ".join(names) or "none"
             raise InvalidRequestError(
-                f'"tool_choice" of the request names "{name}", which is none of its tools: {known}'
+                f'"tool_choice" of the request names "{name}", which is not one of its tools: {known}'
             )
-        return [self._functions[names.index(name)]]
+        return names.index(name)
+
+    def _allow(self, allowed: Any) -> Sequence[Mapping[str, Any]]:
+        """Reads a ``tool_choice`` of the type ``allowed_tools``, which allows only some tools."""
+        tools = allowed.get("tools") if isinstance(allowed, Mapping) else None
+        mode = allowed.get("mode") if isinstance(allowed, Mapping) else None
+        if mode not in ("auto", "required") or not isinstance(tools, list) or not tools:
+            raise InvalidRequestError(
+                '"tool_choice.allowed_tools" of the request must be {"mode": "auto" or "required", "tools": '
+                '[{"type": "function", "function": {"name": "..."}}, ...]}'
+            )
+        chosen = sorted({self._index_of(tool) for tool in tools})
+        if mode == "required":
+            return [self._functions[index] for index in chosen]
+        if len(chosen) < len(self._functions):
+            raise NotSupportedError(
+                'the engine "mistralrs" cannot allow only some tools: leave the others out of "tools" of the '
+                'request, or set "mode": "required" in "tool_choice.allowed_tools"'
+            )
+        return []
 
     @property
     def is_forced(self) -> bool:
-        """Whether the answer must be a call."""
+        """Whether the answer must be a tool call."""
         return bool(self._forced)
 
     def forced(self) -> Grammar:
-        """What a call that must be made looks like; :class:`ForcedCall` reads it."""
+        """Returns the grammar of a forced tool call, which :class:`ForcedCall` parses."""
         calls = []
         for index, function in enumerate(self._forced):
             parameters = function.get("parameters") or {"type": "object", "properties": {}}
@@ -78,7 +112,7 @@ class Tools:
 
 def _function(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, dict) or tool.get("type", "function") != "function":
-        raise NotSupportedError('the engine "mistralrs" takes "tools" of the type "function" only')
+        raise NotSupportedError('the engine "mistralrs" only supports "tools" of the type "function"')
     function = tool.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise InvalidRequestError(
@@ -93,7 +127,7 @@ def _function(tool: Any) -> dict[str, Any]:
 
 
 def _moved(schema: Any, place: str) -> Any:
-    """A schema that was the whole, at its place in another one: its references to itself follow."""
+    """Moves a schema into another one: adjusts its references to itself to the new path."""
     if isinstance(schema, list):
         return [_moved(one, place) for one in schema]
     if not isinstance(schema, dict):
@@ -110,14 +144,14 @@ _head = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\
 
 
 class ForcedCall:
-    """Makes OpenAI's deltas of the text of a call that had to be made."""
+    """Converts the text of a forced tool call to OpenAI's deltas."""
 
     def __init__(self) -> None:
         self._held = ""
         self._arguments: str | None = None
 
     def feed(self, text: str) -> list[dict[str, Any]]:
-        """The deltas of some more text: first one with the name, then the arguments bit by bit."""
+        """Converts more text to deltas: first one with the name, then the arguments piece by piece."""
         self._held += text
         deltas = []
         if self._arguments is None:
@@ -128,13 +162,14 @@ class ForcedCall:
             self._held = self._held[head.end() :]
             call = {"id": f"call-{uuid.uuid4()}", "type": "function"}
             deltas.append(_delta({**call, "function": {"name": json.loads(head[1]), "arguments": ""}}))
-        # The last brace closes the call, not its arguments; it is held back until more comes.
+        # The last brace closes the call, not its arguments, so a final brace is held back until more text
+        # arrives.
         ready = len(self._held) - self._held.endswith("}")
         deltas += self._more(ready)
         return deltas
 
     def finish(self) -> list[dict[str, Any]]:
-        """The deltas that are left when the answer has ended, maybe in the middle of the call."""
+        """Returns the remaining deltas when the answer has ended, maybe in the middle of the call."""
         if self._arguments is None or _is_json(self._arguments):
             return []
         return self._more(len(self._held))
@@ -158,7 +193,7 @@ def _delta(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_answer(calls: Sequence[Any]) -> list[dict[str, Any]]:
-    """Calls that mistral.rs found in an answer, as OpenAI has them."""
+    """Converts tool calls that mistral.rs found in an answer to OpenAI's form."""
     return [
         {
             "index": call.index,

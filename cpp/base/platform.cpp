@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/platform.hpp"
+
+#include <locale.h>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include "base/error.hpp"
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+#endif
+#if defined(__linux__)
+#include <sys/eventfd.h>
+#endif
+#if defined(__APPLE__)
+#include <xlocale.h>
+#endif
+
+namespace dynamo::platform {
+
+constinit std::atomic<bool> detail::forked{false};
+
+std::string error_text(int error) {
+#if !defined(_WIN32)
+    // Never freed, because threads may need it while the process exits.
+    static const locale_t english = ::newlocale(LC_ALL_MASK, "C", nullptr);
+    if (english != nullptr) {
+        return ::strerror_l(error, english);
+    }
+#endif
+    return "system error " + std::to_string(error);
+}
+
+namespace {
+
+[[noreturn]] void fail_system(const char *what, int error) {
+    throw Failure(DYNAMO_ERROR_SYSTEM, std::string(what) + ": " + error_text(error));
+}
+
+}  // namespace
+
+#if defined(__linux__)
+
+Notifier::Notifier() {
+    read_fd_ = write_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (read_fd_ < 0) {
+        fail_system("cannot open a file descriptor for the stream (eventfd)", errno);
+    }
+}
+
+#elif !defined(_WIN32)
+
+Notifier::Notifier() {
+    int ends[2];
+    if (::pipe(ends) != 0) {
+        fail_system("cannot open a file descriptor for the stream (pipe)", errno);
+    }
+    read_fd_ = ends[0];
+    write_fd_ = ends[1];
+    for (int fd : ends) {
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+}
+
+#else
+
+Notifier::Notifier() {
+    throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
+                  "this platform has no file descriptors to wait on; receive with "
+                  "dynamo_request_next() or a callback");
+}
+
+#endif
+
+#if !defined(_WIN32)
+
+Notifier::~Notifier() {
+    if (is_forked_child()) {
+        return;  // shared with the parent
+    }
+    ::close(read_fd_);
+    if (write_fd_ != read_fd_) {
+        ::close(write_fd_);
+    }
+}
+
+void Notifier::set() noexcept {
+    if (!is_set_) {
+        // Eight bytes are valid for an eventfd and for a pipe. Neither can be full, because at most one write is
+        // unread.
+        const std::uint64_t one = 1;
+        is_set_ = ::write(write_fd_, &one, sizeof one) == sizeof one;
+    }
+}
+
+void Notifier::clear() noexcept {
+    if (is_set_) {
+        std::uint64_t value;
+        is_set_ = ::read(read_fd_, &value, sizeof value) != sizeof value;
+    }
+}
+
+void guard_fork() noexcept {
+    static std::once_flag once;
+    std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { detail::forked = true; }); });
+}
+
+namespace {
+
+// Blocks all signals except faults of the thread itself, so that handlers of the host do not run in threads of the
+// library.
+class SignalsBlocked {
+  public:
+    SignalsBlocked() {
+        sigset_t all;
+        sigfillset(&all);
+        for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
+            sigdelset(&all, fault);
+        }
+        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+  private:
+    sigset_t before_;
+};
+
+void name_this_thread(const char *name) {
+#if defined(__APPLE__)
+    ::pthread_setname_np(name);
+#else
+    ::pthread_setname_np(::pthread_self(), name);
+#endif
+}
+
+}  // namespace
+
+#else
+
+Notifier::~Notifier() = default;
+void Notifier::set() noexcept {}
+void Notifier::clear() noexcept {}
+void guard_fork() noexcept {}
+
+namespace {
+class SignalsBlocked {};
+void name_this_thread(const char *) {}
+}  // namespace
+
+#endif
+
+void start_thread(const char *name, std::function<void()> function) {
+    guard_fork();
+    [[maybe_unused]] SignalsBlocked blocked;
+    try {
+        // Detached: the destructor of a joinable thread would terminate the program at exit.
+        std::thread([name, function = std::move(function)] {
+            name_this_thread(name);
+            function();
+        }).detach();
+    } catch (const std::system_error &error) {
+        throw Failure(DYNAMO_ERROR_SYSTEM, std::string("cannot start the thread '") + name +
+                                               "': " + error_text(error.code().value()));
+    }
+}
+
+void replace_thread(const char *name, const std::function<void()> &function) noexcept {
+    while (true) {
+        try {
+            start_thread(name, function);
+            return;
+        } catch (const std::exception &) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    }
+}
+
+}  // namespace dynamo::platform

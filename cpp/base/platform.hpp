@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that differs between operating systems, and nothing else.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+namespace dynamo::platform {
+
+// Describes an errno in English. strerror() would use the host's locale, and is not thread-safe.
+std::string error_text(int error);
+
+// A file descriptor for poll(), readable from set() to clear(). Not thread-safe.
+class Notifier {
+  public:
+    Notifier();  // throws Failure with SYSTEM or NOT_SUPPORTED
+    ~Notifier();
+    Notifier(const Notifier &) = delete;
+    Notifier &operator=(const Notifier &) = delete;
+
+    int fd() const noexcept { return read_fd_; }
+    void set() noexcept;
+    void clear() noexcept;
+
+  private:
+    int read_fd_ = -1;
+    int write_fd_ = -1;  // equals read_fd_ for an eventfd
+    bool is_set_ = false;
+};
+
+// Runs a function in a new detached thread, with the host's signals blocked. Throws Failure with SYSTEM.
+void start_thread(const char *name, std::function<void()> function);
+
+// As start_thread(), for a thread that ends and must be replaced: retries until the system has a thread.
+void replace_thread(const char *name, const std::function<void()> &function) noexcept;
+
+// Hints the CPU to load memory that will be written soon.
+inline void prefetch_to_write(const void *memory, std::size_t size) noexcept {
+#if defined(__GNUC__)
+    constexpr std::size_t line = 64;  // bytes of a cache line of most CPUs
+    for (std::size_t at = 0; at < size; at += line) {
+        __builtin_prefetch(static_cast<const char *>(memory) + at, 1);
+    }
+#else
+    (void)memory, (void)size;
+#endif
+}
+
+// Records that this process uses the library: in a child that fork() creates later, is_forked_child() is true. May be
+// called repeatedly.
+void guard_fork() noexcept;
+namespace detail {
+extern std::atomic<bool> forked;
+}
+inline bool is_forked_child() noexcept {
+    return detail::forked.load(std::memory_order_relaxed);
+}
+
+}  // namespace dynamo::platform

@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/body.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/schema.hpp"
+#include "base/utf8.hpp"
+#include "runtime/request_keys.hpp"
+
+namespace dynamo {
+namespace {
+
+using json::Json;
+
+// The keys of OpenAI's API reference, followed by the extensions that vLLM, SGLang and Dynamo share. Ranges are
+// OpenAI's.
+constexpr Key any(const char *name) {
+    return {name, Type::any, ""};
+}
+constexpr Key boolean(const char *name) {
+    return or_null({name, Type::boolean, ""});
+}
+constexpr Key text(const char *name) {
+    return or_null({name, Type::string, ""});
+}
+constexpr Key array(const char *name) {
+    return or_null({name, Type::array, ""});
+}
+constexpr Key object(const char *name) {
+    return or_null({name, Type::object, ""});
+}
+constexpr Key count(const char *name, double least, double most = 4294967295.0) {
+    return or_null({name, Type::integer, "", least, most});
+}
+// Accepts any std::int64_t.
+constexpr Key integer(const char *name) {
+    return or_null({name, Type::integer, "", -9223372036854775808.0, 9223372036854775808.0});
+}
+// Engines have 32 bits for the scheduler's priority.
+constexpr Key priority_key = or_null({"priority", Type::integer, "", -2147483648.0, 2147483647.0});
+constexpr Key number(const char *name, double least, double most) {
+    return or_null({name, Type::number, "", least, most});
+}
+
+#define DYNAMO_SAMPLING_KEYS                                                                       \
+    text("model"), number("frequency_penalty", -2, 2), number("presence_penalty", -2, 2),          \
+        object("logit_bias"), count("max_tokens", 0), count("n", 1, 128), integer("seed"),         \
+        or_null({"stop", Type::string_or_array, ""}), boolean("stream"), object("stream_options"), \
+        number("temperature", 0, 2), number("top_p", 0, 1), text("user"), count("top_k", -1),      \
+        number("min_p", 0, 1), number("repetition_penalty", 0, 100), count("min_tokens", 0),       \
+        boolean("ignore_eos"), array("stop_token_ids"), boolean("skip_special_tokens"),            \
+        boolean("include_stop_str_in_output"), priority_key, object("nvext"), text("adapter"),     \
+        text("traceparent"), text("tracestate"), object("response_format"),                        \
+        object("structured_outputs"), any("guided_json"), text("guided_regex"),                    \
+        text("guided_grammar"), array("guided_choice"), array("bad_words"),                        \
+        array("allowed_token_ids"), number("length_penalty", -100, 100),                           \
+        count("truncate_prompt_tokens", -1), boolean("return_token_ids"), text("request_id"),      \
+        text("cache_salt"), object("extra")
+
+constexpr std::array chat_keys = {
+    DYNAMO_SAMPLING_KEYS,
+    Key{"messages", Type::array, ""},
+    boolean("logprobs"),
+    count("top_logprobs", 0, 20),
+    count("max_completion_tokens", 0),
+    array("tools"),
+    array("documents"),
+    or_null({"tool_choice", Type::string_or_object, ""}),
+    boolean("parallel_tool_calls"),
+    text("reasoning_effort"),
+    any("metadata"),
+    boolean("store"),
+    text("service_tier"),
+    array("modalities"),
+    object("audio"),
+    any("prediction"),
+    object("web_search_options"),
+    any("moderation"),
+    array("functions"),
+    or_null({"function_call", Type::string_or_object, ""}),
+    text("prompt_cache_key"),
+    text("prompt_cache_retention"),
+    object("prompt_cache_options"),
+    text("safety_identifier"),
+    text("verbosity"),
+    object("chat_template_kwargs"),
+    text("chat_template"),
+    boolean("add_generation_prompt"),
+    boolean("continue_final_message"),
+};
+
+constexpr std::array completion_keys = {
+    DYNAMO_SAMPLING_KEYS,     Key{"prompt", Type::string_or_array, ""},
+    count("logprobs", 0, 20), count("best_of", 1, 128),
+    boolean("echo"),          text("suffix"),
+};
+
+constexpr std::array embedding_keys = {
+    Key{"input", Type::string_or_array, ""},
+    text("model"),
+    or_null(one_of("float|base64", {"encoding_format", Type::string, ""})),
+    count("dimensions", 1),
+    text("user"),
+    object("nvext"),
+    text("traceparent"),
+    text("tracestate"),
+    text("request_id"),
+    object("extra"),
+};
+
+std::span<const Key> keys_of(BodyKind kind) {
+    switch (kind) {
+        case BodyKind::completion:
+            return completion_keys;
+        case BodyKind::embedding:
+            return embedding_keys;
+        default:
+            return chat_keys;
+    }
+}
+
+bool is_key_of_any_kind(std::string_view name) {
+    const auto has = [&](std::span<const Key> keys) {
+        return std::any_of(keys.begin(), keys.end(),
+                           [&](const Key &key) { return name == key.name; });
+    };
+    return has(chat_keys) || has(completion_keys) || has(embedding_keys);
+}
+
+[[noreturn]] void reject(const std::string &message) {
+    throw Failure(DYNAMO_ERROR_INVALID_REQUEST, message);
+}
+
+// Whether a message of an assistant has something instead of a content, which is then null or absent.
+bool may_lack_content(const Json &message) {
+    for (const char *key : {"tool_calls", "function_call", "refusal", "audio", "reasoning_content",
+                            "reasoning", "thinking"}) {
+        const auto found = message.find(key);
+        if (found != message.end() && !found->is_null() && !(found->is_array() && found->empty())) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void check_messages(const Json &messages) {
+    if (messages.empty()) {
+        reject(
+            "\"messages\" of the request is empty; it needs at least one like "
+            "{\"role\": \"user\", \"content\": \"...\"}");
+    }
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+        const Json &message = messages[i];
+        const std::string subject = "\"messages[" + std::to_string(i) + "]\" of the request ";
+        if (!message.is_object()) {
+            reject(subject + "must be an object, not " + json::type_name(message));
+        }
+        const auto role = message.find("role");
+        if (role == message.end() || !role->is_string()) {
+            reject(subject + "needs a string \"role\", such as \"user\"");
+        }
+        const auto content = message.find("content");
+        const bool has_content =
+            content != message.end() && (content->is_string() || content->is_array());
+        if (!has_content && !may_lack_content(message)) {
+            reject(subject + "needs a \"content\" that is a string or an array of parts");
+        }
+    }
+}
+
+// Estimates the tokens of a prompt; exact for token ids.
+std::uint64_t estimate_tokens(const Json &prompt) {
+    if (prompt.is_string()) {
+        return prompt.get_ref<const std::string &>().size() / 4 + 1;
+    }
+    if (prompt.is_number()) {
+        return 1;
+    }
+    std::uint64_t sum = 0;
+    if (prompt.is_array()) {
+        for (const Json &item : prompt) {
+            sum += estimate_tokens(item);
+        }
+    } else if (prompt.is_object()) {  // a message, or a part of its content
+        for (const char *key : {"content", "text"}) {
+            if (const auto found = prompt.find(key); found != prompt.end()) {
+                sum += estimate_tokens(*found);
+            }
+        }
+    }
+    return sum;
+}
+
+// Returns the size without white space at the ends, which templates remove.
+std::uint64_t trimmed_size(std::string_view text) {
+    constexpr const char *blanks = " \t\r\n\v\f";
+    const std::size_t first = text.find_first_not_of(blanks);
+    return first == text.npos ? 0 : text.find_last_not_of(blanks) - first + 1;
+}
+
+// Returns the size of the users' texts. A template may omit parts of other messages.
+std::uint64_t user_text_bytes(const Json &messages) {
+    std::uint64_t sum = 0;
+    const auto add = [&](const Json &text) {
+        if (const auto *const string = text.get_ptr<const std::string *>()) {
+            sum += trimmed_size(*string);
+        }
+    };
+    for (const Json &message : messages) {
+        const auto content = message.find("content");
+        if (content == message.end() || !json::is_text(message["role"], "user")) {
+            continue;
+        }
+        add(*content);
+        if (content->is_array()) {
+            for (const Json &part : *content) {
+                if (part.is_object() && part.contains("text")) {
+                    add(part["text"]);
+                }
+            }
+        }
+    }
+    return sum;
+}
+
+// Measures a prompt or input: a text, token ids, or an array of these.
+void measure_prompt(const Json &prompt, Body &body) {
+    if (const auto *const text = prompt.get_ptr<const std::string *>()) {
+        body.longest_text = std::max<std::uint64_t>(body.longest_text, text->size());
+    } else if (prompt.is_array() && !prompt.empty()) {
+        if (prompt[0].is_number()) {
+            body.longest_ids = std::max<std::uint64_t>(body.longest_ids, prompt.size());
+            return;
+        }
+        for (const Json &one : prompt) {
+            measure_prompt(one, body);
+        }
+    }
+}
+
+// Returns the unknown keys that an engine has declared, and rejects the others. A null for a key of another kind of
+// body is ignored, because some clients write all keys that they know.
+std::vector<std::string> keys_for_engine(const std::vector<std::string> &unknown,
+                                         const Json &object, BodyKind kind) {
+    std::vector<std::string> result;
+    for (const std::string &name : unknown) {
+        if (request_keys::is_declared(name)) {
+            result.push_back(name);
+        } else if (!(object[name].is_null() && is_key_of_any_kind(name))) {
+            std::vector<std::string> names;
+            add_names(names, keys_of(kind));
+            request_keys::add_declared(names);
+            reject_unknown(name, names, DYNAMO_ERROR_INVALID_REQUEST, "request");
+        }
+    }
+    return result;
+}
+
+// Begins a message about an item of an array.
+std::string subject(const std::string &key, std::size_t number) {
+    return "\"" + key + "[" + std::to_string(number) + "]\" of the request must be ";
+}
+
+// Engines would refuse invalid items with different statuses, or not at all.
+void check_texts(const char *key, const Json &texts) {
+    for (std::size_t i = 0; texts.is_array() && i < texts.size(); ++i) {
+        if (!texts[i].is_string() || json::is_text(texts[i], "")) {
+            reject(subject(key, i) + "a string that is not empty, not " +
+                   (texts[i].is_string() ? "\"\"" : json::type_name(texts[i])));
+        }
+    }
+    if (json::is_text(texts, "")) {
+        reject(subject(key, 0) + "a string that is not empty, not \"\"");
+    }
+}
+
+void check_ids(const std::string &key, const Json &ids) {
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        if (!ids[i].is_number_integer()) {
+            reject(subject(key, i) + "an integer, not " + json::type_name(ids[i]));
+        }
+        if (!ids[i].is_number_unsigned() || ids[i].get<std::uint64_t>() > 4294967295) {
+            reject(subject(key, i) + "from 0 to 4294967295, not " + ids[i].dump());
+        }
+    }
+}
+
+// Checks a prompt or an input: texts, token ids, or arrays of token ids.
+void check_prompts(const char *key, const Json &prompts) {
+    if (!prompts.is_array() || prompts.empty()) {
+        return;
+    }
+    if (prompts.front().is_number()) {
+        check_ids(key, prompts);
+        return;
+    }
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+        if (prompts[i].is_array()) {
+            check_ids(std::string(key) + "[" + std::to_string(i) + "]", prompts[i]);
+        } else if (!prompts[i].is_string()) {
+            reject(subject(key, i) +
+                   "a string, a token id or an array of token ids like the others, not " +
+                   json::type_name(prompts[i]));
+        }
+    }
+}
+
+void check_bias(const Json &bias) {
+    for (const auto &[key, value] : bias.items()) {
+        std::uint32_t id = 0;
+        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+        if (error != std::errc() || end != key.data() + key.size()) {
+            reject("\"logit_bias\" of the request has token ids as keys, not \"" +
+                   as_utf8(std::string_view(key).substr(0, 100)) + "\"");
+        }
+        const bool is_valid =
+            value.is_number() && value.get<double>() >= -100 && value.get<double>() <= 100;
+        if (!is_valid) {
+            reject("\"logit_bias." + key +
+                   "\" of the request must be a number from -100 to 100, not " +
+                   (value.is_number() ? value.dump() : json::type_name(value)));
+        }
+    }
+}
+
+void read_stream_options(const Json &options, Body &body) {
+    constexpr std::array keys = {
+        boolean("include_usage"),
+        boolean(
+            "include_obfuscation"),  // OpenAI's padding against eavesdropping on a network: ignored
+        boolean("continuous_usage_stats"),  // vLLM's
+    };
+    check(options, keys, DYNAMO_ERROR_INVALID_REQUEST, "request", "stream_options.");
+    if (const auto include = options.find("include_usage");
+        include != options.end() && include->is_boolean()) {
+        body.include_usage = include->get<bool>();
+    }
+    if (const auto continuous = options.find("continuous_usage_stats");
+        continuous != options.end() && continuous->is_boolean() && continuous->get<bool>()) {
+        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
+                      "\"stream_options.continuous_usage_stats\" of the request is not supported: "
+                      "token counts come at the end of the stream; use \"include_usage\"");
+    }
+}
+
+void read_nvext(const Json &nvext, Body &body) {
+    constexpr std::array keys = {object("agent_hints"), array("extra_fields"), array("annotations"),
+                                 text("cache_salt")};
+    constexpr std::array hint_keys = {priority_key};
+    std::vector<std::string> unknown;  // left to the engine
+    check(nvext, keys, DYNAMO_ERROR_INVALID_REQUEST, "request", "nvext.", &unknown);
+    if (const auto hints = nvext.find("agent_hints"); hints != nvext.end() && hints->is_object()) {
+        check(*hints, hint_keys, DYNAMO_ERROR_INVALID_REQUEST, "request", "nvext.agent_hints.",
+              &unknown);
+        if (const auto priority = hints->find("priority");
+            priority != hints->end() && !priority->is_null()) {
+            body.priority = priority->get<std::int64_t>();
+        }
+    }
+    if (const auto fields = nvext.find("extra_fields");
+        fields != nvext.end() && fields->is_array()) {
+        for (const Json &field : *fields) {
+            body.wants_timing = body.wants_timing || json::is_text(field, "timing");
+        }
+    }
+}
+
+}  // namespace
+
+Body Body::parse(std::string_view text) {
+    text = json::without_bom(text);
+    const Json object = json::parse_object(text, "request", DYNAMO_ERROR_INVALID_REQUEST);
+    const int kinds = static_cast<int>(object.contains("messages")) +
+                      static_cast<int>(object.contains("prompt")) +
+                      static_cast<int>(object.contains("input"));
+    if (kinds != 1) {
+        std::vector<std::string> names = {"messages", "prompt", "input"};
+        std::string hint;
+        for (const auto &[name, value] : object.items()) {
+            const std::string suggestion = kinds == 0 ? nearest(name, names) : "";
+            if (!suggestion.empty()) {
+                hint = "; did you mean \"" + suggestion + "\" instead of \"" + name + "\"?";
+            }
+        }
+        reject(std::string("the request needs ") + (kinds == 0 ? "one of " : "only one of ") +
+               "\"messages\" (chat), \"prompt\" (completion) and \"input\" (embedding)" + hint);
+    }
+    Body body;
+    body.text = text;
+    body.kind = object.contains("messages") ? BodyKind::chat
+                : object.contains("prompt") ? BodyKind::completion
+                                            : BodyKind::embedding;
+    std::vector<std::string> unknown;
+    check(object, keys_of(body.kind), DYNAMO_ERROR_INVALID_REQUEST, "request", "", &unknown);
+    body.engine_keys = keys_for_engine(unknown, object, body.kind);
+    if (body.kind == BodyKind::chat) {
+        check_messages(object["messages"]);
+    }
+    const auto given = [&](const char *key) {
+        const auto found = object.find(key);
+        return found == object.end() || found->is_null() ? nullptr : &*found;
+    };
+    for (const char *key : {"stop", "bad_words", "guided_choice"}) {
+        if (const Json *texts = given(key)) {
+            check_texts(key, *texts);
+        }
+    }
+    for (const char *key : {"prompt", "input"}) {
+        if (const Json *prompts = given(key)) {
+            check_prompts(key, *prompts);
+        }
+    }
+    for (const char *key : {"stop_token_ids", "allowed_token_ids"}) {
+        if (const Json *ids = given(key)) {
+            check_ids(key, *ids);
+        }
+    }
+    if (const Json *bias = given("logit_bias")) {
+        check_bias(*bias);
+    }
+    if (const Json *model = given("model")) {
+        body.model = model->get<std::string>();
+    }
+    if (const Json *id = given("request_id")) {
+        body.id = id->get<std::string>();
+    }
+    if (const Json *stream = given("stream")) {
+        body.stream = stream->get<bool>();
+    }
+    if (const Json *n = given("n")) {
+        body.n = n->get<std::uint32_t>();
+    }
+    if (const Json *options = given("stream_options")) {
+        read_stream_options(*options, body);
+    }
+    if (const Json *nvext = given("nvext")) {
+        read_nvext(*nvext, body);
+    }
+    if (const Json *priority = given("priority")) {
+        body.priority = priority->get<std::int64_t>();
+    }
+    for (const char *key : {"messages", "prompt", "input"}) {
+        if (const Json *prompt = given(key)) {
+            body.prompt_tokens = estimate_tokens(*prompt);
+            if (body.kind == BodyKind::chat) {
+                body.longest_text = user_text_bytes(*prompt);
+            } else {
+                measure_prompt(*prompt, body);
+            }
+        }
+    }
+    body.may_truncate = given("truncate_prompt_tokens") != nullptr;
+    for (const char *key : {"max_completion_tokens", "max_tokens"}) {
+        if (const Json *most = given(key); most != nullptr && !body.max_tokens) {
+            body.max_tokens = most->get<std::uint64_t>();
+        }
+    }
+    if (body.kind == BodyKind::embedding) {
+        body.stream = false;
+        body.max_tokens = 0;
+    }
+    body.cost = Cost::of_body(object, text.size(), body.n);
+    return body;
+}
+
+void Body::check_engine_keys(const std::vector<std::string> &declared,
+                             const std::string &engine) const {
+    for (const std::string &name : engine_keys) {
+        if (std::find(declared.begin(), declared.end(), name) == declared.end()) {
+            std::vector<std::string> names;
+            add_names(names, keys_of(kind));
+            names.insert(names.end(), declared.begin(), declared.end());
+            reject_unknown(name, names, DYNAMO_ERROR_INVALID_REQUEST,
+                           "request for the engine \"" + engine + "\"");
+        }
+    }
+}
+
+Body Body::raw(std::int32_t kind, std::string_view bytes) {
+    if (kind != DYNAMO_DATA_JSON && kind != DYNAMO_DATA_BYTES) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                      "kind is " + std::to_string(kind) +
+                          "; it must be DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES");
+    }
+    if (kind == DYNAMO_DATA_JSON) {
+        bytes = json::without_bom(bytes);
+        json::parse(bytes, "data");
+    }
+    Body body;
+    body.text = bytes;
+    body.kind = BodyKind::raw;
+    body.payload_kind = kind;
+    body.max_tokens = 0;
+    return body;
+}
+
+}  // namespace dynamo

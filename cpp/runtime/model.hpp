@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model that a runtime serves: a name and the engine that runs it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.hpp"
+#include "runtime/engine.hpp"
+#include "stream/counters.hpp"
+
+namespace dynamo {
+
+class Model {
+  public:
+    // Starts the engine. Throws Failure with the engine's error.
+    explicit Model(const ModelConfig &config);
+
+    const std::string &name() const { return name_; }
+    Engine &engine() const { return *engine_; }
+    Counters &counters() { return counters_; }
+    const Counters &counters() const { return counters_; }
+    std::optional<std::uint64_t> context_length() const { return context_length_; }
+
+    // Throws Failure with CONTEXT_LENGTH for a prompt that is certainly too long, without tokenizing it.
+    void check_length(const Body &body) const;
+
+    // Throws Failure with INVALID_REQUEST for a key that neither the library nor the engine knows.
+    void check_keys(const Body &body) const;
+
+    // Whether this is the model's name, or the name of one of its adapters.
+    bool is_called(std::string_view name) const;
+    // Whether requests may give any name, because none was configured.
+    bool has_any_name() const { return has_any_name_; }
+    void add_names(std::vector<std::string> &names) const;
+
+    // Appends OpenAI's model object, extended by the engine's description, to a list: one for each model that the
+    // engine lists.
+    void add_json(json::OrderedJson &list) const;
+
+  private:
+    // Returns the engine's current description.
+    json::OrderedJson description() const;
+
+    std::string name_;
+    bool has_any_name_;
+    std::string path_;
+    std::string description_;  // JSON, from the start of the engine
+    bool is_dynamic_ = false;  // the description may change: a dynamic model list
+    std::optional<std::uint64_t> context_length_;
+    std::optional<std::uint64_t> longest_token_;  // in bytes
+    std::vector<std::string> adapters_;
+    std::vector<std::string> request_keys_;  // declared by the engine at its start
+    std::int64_t created_;
+    std::shared_ptr<Engine> engine_;
+    Counters counters_;
+};
+
+}  // namespace dynamo

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's side of a stream: pushing chunks, and waking the readers that wait for them.
+#include <algorithm>
+#include <utility>
+
+#include "base/wait_check.hpp"
+#include "stream/chunk_objects.hpp"
+#include "stream/stream.hpp"
+
+namespace dynamo {
+
+Stream::PushResult Stream::state_before_push(const dynamo_stream_t *engine) const {
+    const std::lock_guard lock(mutex_);
+    if (engine_ != engine) {
+        return PushResult::stale;
+    }
+    platform::prefetch_to_write(head_.get(), sizeof(ResponseHead::spare));
+    if (recent_response_ != nullptr) {
+        platform::prefetch_to_write(recent_response_, sizeof(Response));
+    }
+    return end_claimed_ ? PushResult::closed : PushResult::ok;
+}
+
+Stream::PushResult Stream::set_queued(const dynamo_stream_t *engine, bool is_queued) {
+    const std::lock_guard lock(mutex_);
+    if (engine_ != engine) {
+        return PushResult::stale;
+    }
+    if (!end_claimed_) {
+        meter_.on_queued(is_queued);
+    }
+    return PushResult::ok;
+}
+
+Stream::PushResult Stream::push_with_objects(const dynamo_stream_t *engine,
+                                             const dynamo_chunk_t &chunk) {
+    ChunkObjects objects = ChunkObjects::parse(chunk);
+    return push_parsed(engine, chunk, &objects);
+}
+
+Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dynamo_chunk_t &chunk,
+                                       ChunkObjects *objects) {
+    std::unique_lock lock(mutex_);
+    if (engine_ != engine) {
+        return PushResult::stale;
+    }
+    if (end_claimed_) {
+        return PushResult::closed;
+    }
+    if (chunk.index >= choice_count_) {
+        reject_index(chunk.index);
+    }
+    if (chunk.data != nullptr && head_->kind != BodyKind::raw) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.data requires a raw request");
+    }
+    if (is_full()) {
+        return reject_full();
+    }
+    Choice &state = choice(chunk.index);
+    if (state.has_finished) {
+        return push_after_finish(chunk, objects);
+    }
+    if (objects != nullptr && objects->delta && head_->kind == BodyKind::chat) {
+        delta::normalize(*objects->delta, tool_calls(chunk.index));
+        if (objects->delta->empty()) {
+            objects->delta.reset();
+        }
+    }
+    bool is_new = false;
+    Response &response = open_response(chunk.index, is_new);
+    state.has_delta = state.has_delta || (objects != nullptr && objects->delta);
+    std::size_t tokens = chunk.token_count;
+    if (tokens == 0 && (chunk.text_length > 0 || objects != nullptr)) {
+        tokens = 1;
+    }
+    if (objects != nullptr) {
+        objects->move_to(response, chunk.data);
+    }
+    if (chunk.text != nullptr) {
+        state.joiner.append(response.text, {chunk.text, chunk.text_length});
+    }
+    if (chunk.token_ids != nullptr) {
+        response.token_ids.append(chunk.token_ids, chunk.token_count);
+    }
+    response.tokens += tokens;
+    queued_tokens_ += tokens;
+    meter_.on_tokens(tokens, is_new || !is_streaming_);
+    if (chunk.finish_reason != nullptr && chunk.finish_reason[0] != '\0') {
+        finish_choice(state, response, chunk.finish_reason);
+    }
+    notify(lock);
+    return PushResult::ok;
+}
+
+void Stream::reject_index(std::uint32_t index) const {
+    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.index is " + std::to_string(index) +
+                                                     ", but the request has " +
+                                                     std::to_string(choice_count_) + " choice(s)");
+}
+
+// Ignores an empty chunk, such as one that carried only the token counts.
+Stream::PushResult Stream::push_after_finish(const dynamo_chunk_t &chunk,
+                                             const ChunkObjects *objects) const {
+    if (chunk.text_length == 0 && chunk.token_count == 0 &&
+        (objects == nullptr || objects->is_empty())) {
+        return PushResult::ok;
+    }
+    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                  "choice " + std::to_string(chunk.index) +
+                      " already has its finish_reason; push its last chunk with it, or before it");
+}
+
+Stream::PushResult Stream::reject_full() {
+    meter_.on_full();
+    if (!limits_.fail_when_full) {
+        was_full_ = true;
+        return PushResult::full;
+    }
+    return PushResult::overflow;
+}
+
+Error Stream::overflow_error() const {
+    const std::lock_guard lock(mutex_);
+    Error error;
+    error.status = DYNAMO_ERROR_SLOW_CONSUMER;
+    error.message = "the stream is full: " + std::to_string(queued_tokens_) +
+                    " tokens were not received in time (\"stream.when_full\" is \"fail\"; "
+                    "receive faster, or raise \"stream.capacity\")";
+    return error;
+}
+
+Stream::Choice &Stream::choice(std::uint32_t index) {
+    if (index == 0) {
+        return first_choice_;
+    }
+    if (more_choices_.size() < index) {
+        more_choices_.resize(index);
+    }
+    return more_choices_[index - 1];
+}
+
+delta::ToolCalls &Stream::tool_calls(std::uint32_t index) {
+    if (tool_calls_.size() <= index) {
+        tool_calls_.resize(index + 1);
+    }
+    return tool_calls_[index];
+}
+
+static bool is_open(const Response &response, std::uint32_t index) {
+    return response.index == index && response.finish_reason.empty();
+}
+
+// The response that more of this choice can be appended to. A body that does not stream gathers each choice in one
+// response; otherwise only the last response is open, which keeps the order.
+Response &Stream::open_response(std::uint32_t index, bool &is_new) {
+    if (responses_.last() != nullptr && is_open(*responses_.last(), index)) {
+        is_new = false;
+        return *responses_.last();
+    }
+    return find_or_append_response(index, is_new);
+}
+
+Response &Stream::find_or_append_response(std::uint32_t index, bool &is_new) {
+    is_new = false;
+    if (!is_streaming_) {
+        for (Response *response = responses_.first(); response != nullptr;
+             response = response->next.get()) {
+            if (is_open(*response, index)) {
+                return *response;
+            }
+        }
+    }
+    Choice &state = choice(index);
+    Response &response = append_response(index);
+    is_new = true;
+    response.is_first = !state.has_started;
+    response.is_after_delta = state.has_delta;
+    state.has_started = true;
+    return response;
+}
+
+Response &Stream::append_response(std::uint32_t index) {
+    std::shared_ptr<Response> response = Response::create(head_.get());
+    response->index = index;
+    Response *const added = response.get();
+    responses_.append(std::move(response));
+    recent_response_ = added;
+    return *added;
+}
+
+// The last response carries the usage, and nothing may follow a finish reason of its choice. So the finish reason of
+// the choice that finishes last is kept back until the end.
+void Stream::finish_choice(Choice &state, Response &response, const char *reason) {
+    if (finished_choices_ + 1 == choice_count_) {
+        state.finish_reason = as_utf8(reason);
+    } else {
+        state.joiner.flush(response.text);
+        response.finish_reason = as_utf8(reason);
+        state.has_finished = true;
+        ++finished_choices_;
+    }
+}
+
+void Stream::append_finish(const char *reason, const std::optional<Usage> &usage) {
+    const bool is_raw = head_->kind == BodyKind::raw;  // has no finish reason
+    for (std::uint32_t index = 0; index < choice_count_; ++index) {
+        Choice &state = choice(index);
+        if (state.has_finished || is_raw) {
+            continue;
+        }
+        bool is_new;
+        Response &last = open_response(index, is_new);
+        state.joiner.flush(last.text);
+        last.finish_reason = !state.finish_reason.empty() ? state.finish_reason
+                             : reason != nullptr          ? as_utf8(reason)
+                                                          : "stop";
+    }
+    if (!is_streaming_ && choice_count_ > 1) {
+        join_choices();
+    }
+    if (usage && !is_raw) {
+        if (is_streaming_ && head_->include_usage.value_or(false)) {
+            append_response(0).has_choice = false;
+        }
+        responses_.last()->usage = std::make_unique<Usage>(*usage);
+        meter_.on_usage(*usage);
+    }
+    if (!responses_.is_empty()) {
+        responses_.last()->timing = std::make_unique<Timing>(meter_.timing());
+    }
+}
+
+// Joins all choices into one response, since a whole answer is one.
+void Stream::join_choices() {
+    auto others = std::make_unique<std::vector<std::shared_ptr<Response>>>();
+    others->reserve(choice_count_);
+    std::shared_ptr<Response> first;
+    while (!responses_.is_empty()) {
+        std::shared_ptr<Response> response = responses_.pop();
+        if (response->index == 0) {
+            first = std::move(response);
+        } else {
+            others->push_back(std::move(response));
+        }
+    }
+    std::sort(others->begin(), others->end(),
+              [](const auto &a, const auto &b) { return a->index < b->index; });
+    for (const std::shared_ptr<Response> &other : *others) {
+        first->tokens += other->tokens;
+    }
+    first->more_choices = std::move(others);
+    responses_.append(std::move(first));
+}
+
+void Stream::notify(std::unique_lock<std::mutex> &lock) {
+    const bool has_listeners = readers_waiting_ > 0 || readers_polling_ > 0 ||
+                               notifier_ != nullptr || notify_ != Notify::never;
+    if (has_listeners && is_readable()) {
+        notify_listeners(lock);
+    } else {
+        lock.unlock();
+    }
+}
+
+void Stream::notify_listeners(std::unique_lock<std::mutex> &lock) {
+    const bool wakes = readers_waiting_ > 0 || (readers_polling_ > 0 && is_urgent());
+    // notify_one() could wake the polling reader where the sleeping one is meant; each checks for itself.
+    const bool wakes_all = end_published_ || (readers_waiting_ > 0 && readers_polling_ > 0);
+    if (notifier_ != nullptr) {
+        notifier_->set();
+    }
+    bool is_first = false;
+    bool becomes_urgent = false;
+    if (notify_ != Notify::never) {
+        is_first = !std::exchange(owner_notified_, true);
+        becomes_urgent = is_nearly_full() && !std::exchange(owner_urged_, true);
+        if (notify_ == Notify::once) {
+            notify_ = Notify::never;
+            owner_notified_ = owner_urged_ = false;
+        }
+    }
+    // Unlocked first, so that a woken reader does not block on the lock. The request outlives this call.
+    lock.unlock();
+    if (wakes) {
+        wakes_all ? conditions_->readable.notify_all() : conditions_->readable.notify_one();
+    }
+    if (is_first) {
+        owner_.on_ready();
+    }
+    if (becomes_urgent) {
+        owner_.on_urgent();
+    }
+}
+
+Stream::PushResult Stream::wait_until_writable(const dynamo_stream_t *engine,
+                                               std::optional<Clock::time_point> until) {
+    std::unique_lock lock(mutex_);
+    const auto ready = [&] { return engine_ != engine || end_claimed_ || !is_full(); };
+    bool is_ready = ready();
+    if (!is_ready) {
+        if (until && *until <= Clock::now()) {
+            return PushResult::full;
+        }
+        if (is_hosted_) {
+            wait_check::require_allowed("dynamo_stream_wait()", true);
+        }
+        std::condition_variable &writable = conditions().writable;
+        ++writers_waiting_;
+        if (until) {
+            is_ready = writable.wait_until(lock, *until, ready);
+        } else {
+            writable.wait(lock, ready);
+            is_ready = true;
+        }
+        --writers_waiting_;
+    }
+    if (engine_ != engine) {
+        return PushResult::stale;
+    }
+    return end_claimed_ ? PushResult::closed : is_ready ? PushResult::ok : PushResult::full;
+}
+
+}  // namespace dynamo

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the objects of the Python API have in common: a configuration, ``open()``, and ``with``."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dynamo_llm.api.interruptible import interruptible
+from dynamo_llm.api.json_text import json_text
+from dynamo_llm.errors import InvalidConfigError
+from dynamo_llm.runtime.threads import in_thread
+
+Self = TypeVar("Self", bound="Handle")
+Core = TypeVar("Core")
+
+
+class Handle:
+    """An object of the library. ``with`` closes it at the end of the block."""
+
+    @classmethod
+    async def open(cls: type[Self], config: Mapping[str, Any] | str | None = None, **keys: Any) -> Self:
+        """Creates the object as the constructor does, from the same arguments, without blocking the caller's
+        event loop.
+        """
+        constructor: Any = cls
+        created: Self = await in_thread(partial(constructor, config, **keys))
+        return created
+
+    def close(self) -> None:
+        """Releases the object."""
+        raise NotImplementedError
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def create(
+    kind: Callable[[str], Core], config: Mapping[str, Any] | str | None, keys: Mapping[str, Any]
+) -> Core:
+    """Creates an object of the C library. Blocks without holding the GIL; Ctrl-C interrupts it.
+
+    :param kind: its class in ``dynamo_llm._core``, which takes the configuration as JSON.
+    :param config: the configuration, a dictionary or its JSON.
+    :param keys: keys that override those of the configuration; None means absent.
+    :raises InvalidConfigError: the configuration cannot be written as JSON.
+    :raises DynamoError: the library refuses the configuration.
+    """
+    return interruptible(partial(kind, _config_text(config, without_none(keys))))
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries whose value is not None."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _config_text(config: Mapping[str, Any] | str | None, keys: dict[str, Any]) -> str:
+    if isinstance(config, str):
+        try:
+            parsed = json.loads(config)
+        except ValueError:
+            return config  # the library reports the position of the mistake
+        if not keys or not isinstance(parsed, dict):
+            return config
+        config = parsed
+    return json_text({**(config or {}), **keys}, "configuration", InvalidConfigError)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sends requests to the models and endpoints of a cluster."""

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Translates errors of Dynamo's clients.
+
+Most of Dynamo's exception types do not cross processes: its client raises a ValueError or an Exception whose
+message begins with the name of the error class.
+"""
+
+import json
+import re
+from functools import partial
+
+from dynamo_llm.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DynamoError,
+    EngineFailedError,
+    ModelNotFoundError,
+    NotSupportedError,
+    OverloadedError,
+    UnavailableError,
+)
+from dynamo_llm.runtime.http_status import error_of_http
+
+#: Class at the beginning of a message, and the error; None: an invalid request, distinguished by its message.
+_classes: dict[str, type[DynamoError] | None] = {
+    "Unavailable": UnavailableError,
+    "DeadlineExceeded": DeadlineExceededError,
+    "Cancelled": CancelledError,
+    "RateLimited": OverloadedError,
+    "CapacityExhausted": OverloadedError,
+    "ResourceExhausted": OverloadedError,
+    "NotFound": ModelNotFoundError,
+    "NotImplemented": NotSupportedError,
+    "InvalidRequest": None,
+    "InvalidArgument": None,
+    "PayloadTooLarge": None,
+    "Internal": EngineFailedError,
+    "BackendProtocol": EngineFailedError,
+    "Unauthenticated": EngineFailedError,
+    "PermissionDenied": EngineFailedError,
+    "Conflict": EngineFailedError,
+}
+_class = re.compile(r"(\w+): *", re.ASCII)
+
+
+def error_of(error: Exception) -> DynamoError:
+    """Returns the library's error for one that a Dynamo call raised."""
+    if isinstance(error, DynamoError):
+        return error
+    name, text = type(error).__name__, str(error)
+    found = _class.match(text)
+    if found and found[1] in _classes:
+        name, text = found[1], text[found.end() :]
+    text = _message(text) or name
+    if name not in _classes:
+        return EngineFailedError(f"{name}: {text}")
+    return (_classes[name] or partial(error_of_http, 400))(text)
+
+
+def _message(text: str) -> str:
+    """Returns the human-readable message of an error's text, which may be JSON."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, dict) and isinstance(value.get("message"), str):
+        return str(value["message"])
+    return text

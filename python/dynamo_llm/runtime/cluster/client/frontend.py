@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dynamo's frontend in this process: it discovers models, and creates a router for each.
+
+Its HTTP server comes with it; it listens on a free port of the loopback interface, and the library sends it
+only one request, at the start.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+import socket
+from typing import Any, cast
+
+from dynamo_llm.errors import InvalidConfigError, UnavailableError
+from dynamo_llm.runtime.cluster import http_client
+from dynamo_llm.runtime.cluster.client.token_model import TokenModel
+from dynamo_llm.runtime.cluster.connection import Connection
+from dynamo_llm.runtime.cluster.settings import Settings
+
+_log = logging.getLogger("dynamo_llm.cluster")
+
+#: Names of Dynamo's RouterMode.
+_modes = {
+    "round_robin": "RoundRobin",
+    "random": "Random",
+    "power_of_two": "PowerOfTwoChoices",
+    "kv": "KV",
+    "least_loaded": "LeastLoaded",
+    "direct": "Direct",
+}
+#: Seconds for the HTTP server to start.
+_timeout = 10.0
+#: Another process may take the free port before the server binds it.
+_attempts = 5
+
+
+async def frontend_of(connection: Connection, settings: Settings) -> "Frontend":
+    """Returns the frontend of a connection's runtime, which all users with the same settings share: its
+    watches last as long as the runtime.
+
+    :raises InvalidConfigError: the router's options are invalid.
+    :raises UnavailableError: it does not start, or the connection is lost.
+    """
+    options = json.dumps(settings.router_options, sort_keys=True, default=str)
+    key = ("frontend", settings.namespace, settings.router, options, settings.migration_limit)
+    opening = connection.shared.get(key)
+    if opening is None:
+        frontend = Frontend(connection.core, connection.runtime, settings)
+        opening = connection.shared[key] = asyncio.create_task(frontend.start())
+    try:
+        return cast(Frontend, await asyncio.shield(opening))
+    except BaseException:
+        if opening.done() and connection.shared.get(key) is opening:
+            del connection.shared[key]  # the next caller tries again
+        raise
+
+
+class Frontend:
+    """A frontend on a Dynamo runtime, with which it ends. Its methods run on the asyncio event loop.
+
+    :param core: the module ``dynamo._core``.
+    :param runtime: Dynamo's DistributedRuntime.
+    """
+
+    def __init__(self, core: Any, runtime: Any, settings: Settings) -> None:
+        self._core = core
+        self._runtime = runtime
+        self._settings = settings
+        self._routed: dict[str, TokenModel] = {}
+        self._view: Any = None
+
+    def names(self) -> list[str]:
+        """Returns the names of the models that can answer requests now, sorted."""
+        return sorted(self._view.serving_ready_display_names())
+
+    def model(self, name: str) -> TokenModel | None:
+        """Returns the model with this name, if it is token-level and has been discovered."""
+        return self._routed.get(name)
+
+    async def start(self) -> "Frontend":
+        """Starts it; returns when it serves."""
+        router = router_config(self._core, self._settings)
+        problem = ""
+        for _ in range(_attempts):
+            try:
+                await self._start(router)
+                return self
+            except OSError as error:
+                problem = str(error)
+        raise UnavailableError(f"Dynamo's frontend does not start: {problem}")
+
+    async def _start(self, router: Any) -> None:
+        core, loop = self._core, asyncio.get_running_loop()
+        path, port = "/" + secrets.token_hex(16), _free_port()
+        arguments = core.EntrypointArgs(
+            core.EngineType.Dynamic,
+            http_host="127.0.0.1",
+            http_port=port,
+            router_config=router,
+            migration_limit=self._settings.migration_limit,
+            chat_engine_factory=self._discovered,
+            namespace=self._settings.namespace,
+        )
+        view: asyncio.Future[Any] = loop.create_future()
+
+        def show(context: Any) -> dict[str, Any]:
+            loop.call_soon_threadsafe(seen, context)
+            return {}
+
+        def seen(context: Any) -> None:
+            if not view.done():
+                view.set_result(context)
+
+        engine = await core.make_engine(self._runtime, arguments)
+        # Dynamo passes the view of the served models to the handlers of routes.
+        route = core.FrontendRoute("GET", path, show)
+        running = asyncio.ensure_future(_run(core, self._runtime, engine, route))
+        requesting = asyncio.ensure_future(_request(f"http://127.0.0.1:{port}", path))
+        try:
+            await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not view.done():
+                raise OSError(_problem_of(running))
+            self._view = view.result()
+        except BaseException:
+            running.cancel()
+            raise
+        finally:
+            requesting.cancel()
+
+    async def _discovered(self, instance: Any, card: Any, routed: Any) -> Any:
+        """Dynamo calls this when a model's first worker joins; the router is ``routed``."""
+        self._routed[card.name()] = TokenModel(self._core, card, routed)
+
+        async def unused(request: Any, context: Any = None) -> Any:
+            raise NotImplementedError("this frontend takes no requests over HTTP")
+            yield {}
+
+        return self._core.PythonAsyncEngine(unused, asyncio.get_running_loop())
+
+
+def router_config(core: Any, settings: Settings) -> Any:
+    """Returns Dynamo's RouterConfig for the settings.
+
+    :raises InvalidConfigError: Dynamo's KvRouterConfig rejects the options.
+    """
+    mode = getattr(core.RouterMode, _modes[settings.router])
+    if settings.router != "kv":
+        return core.RouterConfig(mode)
+    try:
+        options = core.KvRouterConfig(**settings.router_options)
+    except (TypeError, ValueError) as error:
+        raise InvalidConfigError(
+            f'"cluster.router_options" of the configuration must be keyword arguments of Dynamo\'s '
+            f"KvRouterConfig: {error}"
+        ) from error
+    return core.RouterConfig(mode, options)
+
+
+async def _run(core: Any, runtime: Any, engine: Any, route: Any) -> None:
+    try:
+        await core.run_input(runtime, "http", engine, [route])
+    except Exception as error:
+        raise OSError(str(error)) from error
+
+
+def _problem_of(running: "asyncio.Task[None]") -> str:
+    if not running.done():
+        return f"it does not serve within {_timeout:g} s"
+    error = running.exception()
+    return str(error) if error is not None else "it ended"
+
+
+async def _request(url: str, path: str) -> None:
+    """Sends requests until one is answered."""
+    while True:
+        try:
+            await http_client.fetch(url, 80, path)
+            return
+        except (OSError, EOFError, ValueError):
+            await asyncio.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])

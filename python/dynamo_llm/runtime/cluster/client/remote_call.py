@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A call to a worker of a cluster, whose response is a stream of items."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+from dynamo_llm.runtime.cluster.client.errors import error_of
+from dynamo_llm.runtime.cluster.request_metadata import metadata_of
+
+_log = logging.getLogger("dynamo_llm.cluster")
+
+#: Seconds that a worker gets to end its stream after its last item.
+_drain_timeout = 5.0
+
+_draining: set[asyncio.Task[None]] = set()
+
+
+class RemoteCall:
+    """A call in progress. Created by :func:`remote_call`."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        """Dynamo's, to be passed to the client."""
+        self._stream: Any = None
+        self._has_ended = False
+
+    async def open(self, opening: Awaitable[Any]) -> Any:
+        """Returns the stream of items.
+
+        :param opening: what Dynamo's client returns for the request.
+        """
+        self._stream = await opening
+        return self._stream
+
+    def end(self) -> None:
+        """Marks the response as complete, after the stream's end."""
+        self._has_ended = True
+
+    def end_early(self) -> None:
+        """Marks the response as complete, after its last item and before the stream's end. The rest of the
+        stream is read in the background: Dynamo treats a dropped stream as cancelled, and tells the worker.
+        """
+        self._has_ended = True
+        task = asyncio.ensure_future(_drain(self._stream))
+        _draining.add(task)
+        task.add_done_callback(_draining.discard)
+
+    def close(self) -> None:
+        """Cancels the request unless its response is complete."""
+        if not self._has_ended:
+            self.context.stop_generating()
+        self._stream = None  # dropping it stops the worker at once, too
+
+
+@contextlib.asynccontextmanager
+async def remote_call(
+    core: Any, request_id: str, trace: dict[str, str] | None, remaining: float | None
+) -> AsyncIterator[RemoteCall]:
+    """Makes a call inside the context. Leaving it early cancels the request; Dynamo's errors are translated.
+
+    :param core: the module ``dynamo._core``.
+    :param trace: the W3C trace context.
+    :param remaining: seconds until the deadline; None without one.
+    """
+    call = RemoteCall(core.Context(id=request_id, metadata=metadata_of(trace, remaining)))
+    try:
+        yield call
+    except Exception as error:
+        known = error_of(error)
+        if known is error:
+            raise
+        raise known from error
+    finally:
+        call.close()
+
+
+async def _drain(stream: Any) -> None:
+    async def read() -> None:
+        async for _ in stream:
+            pass
+
+    try:
+        await asyncio.wait_for(read(), _drain_timeout)
+    except Exception as error:  # the response is complete already
+        _log.debug("a stream ended with an error: %r", error)

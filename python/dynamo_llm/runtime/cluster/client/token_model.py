@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model of a cluster whose workers are token-level engines."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from dynamo_llm.errors import EngineFailedError
+from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.client.remote_call import remote_call
+from dynamo_llm.runtime.cluster.token_protocol import from_dynamo, to_dynamo
+from dynamo_llm.runtime.engine import ModelInfo, TokenChunk, TokenRequest
+
+#: Seconds that a request waits while Dynamo excludes all workers. It excludes a worker for 5 seconds after an
+#: error that looks like a shutdown.
+_exclusion = 6.0
+
+
+class TokenModel:
+    """Sends requests through Dynamo's router, which also migrates a request whose worker dies.
+
+    :param core: the module ``dynamo._core``.
+    :param card: the ModelDeploymentCard.
+    :param routed: the RoutedEngine.
+    """
+
+    kind: Literal["tokens"] = "tokens"
+
+    def __init__(self, core: Any, card: Any, routed: Any) -> None:
+        self._core = core
+        self._routed = routed
+        self._name = card.name()
+        self._info = _info(json.loads(card.to_json_str()), card.local_dir())
+
+    def describe(self) -> ModelInfo:
+        """Describes the model by its card."""
+        return self._info
+
+    async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
+        """Answers one choice. Leaving it early cancels the request."""
+        async with remote_call(self._core, request.id, request.trace, request.remaining()) as call:
+            opening = self._send(to_dynamo(request, self._name), call.context)
+            async for item in await call.open(opening):
+                if item.is_error():
+                    raise EngineFailedError("; ".join(item.comments() or ["the worker failed"]))
+                given = item.data()
+                if given is None:  # an event or a comment
+                    continue
+                chunk = from_dynamo(given, request.logprobs)
+                if "finish_reason" in chunk:
+                    call.end_early()
+                    yield chunk
+                    return
+                if chunk["token_ids"]:
+                    yield chunk
+            raise EngineFailedError("the worker ended the answer without a finish_reason")
+
+    async def _send(self, request: dict[str, Any], context: Any) -> Any:
+        """Sends a request; waits while Dynamo excludes all workers."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _exclusion
+        backoff = Backoff(0.1, 1.0)
+        while True:
+            try:
+                return await self._routed.generate(request, context=context)
+            except Exception as error:
+                if "No workers available" not in str(error) or loop.time() >= end:
+                    raise
+            await backoff.pause()
+
+
+def _info(card: dict[str, Any], folder: str) -> ModelInfo:
+    info: ModelInfo = {
+        "path": card.get("source_path") or folder,
+        "tokenizer": folder,
+        "capabilities": [
+            "logprobs",
+            "seed",
+            "json_schema",
+            "regex",
+            "grammar",
+            "choice",
+            "priority",
+            "routing",
+        ],
+    }
+    length = (card.get("runtime_config") or {}).get("context_length") or card.get("context_length")
+    if length:
+        info["context_length"] = length
+    return info

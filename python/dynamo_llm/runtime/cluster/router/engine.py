@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine behind the C interface's routers: selects workers for requests that the caller sends itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from dynamo_llm.errors import InvalidConfigError, NotSupportedError
+from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster import connection
+from dynamo_llm.runtime.cluster.endpoint_path import full_path
+from dynamo_llm.runtime.cluster.router.cluster import ClusterRouter
+from dynamo_llm.runtime.cluster.router.model_card import folder_of, wait_for_card
+from dynamo_llm.runtime.cluster.router.reservations import Worker
+from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
+from dynamo_llm.runtime.cluster.router.selection import RANK
+from dynamo_llm.runtime.cluster.router.static import StaticRouter
+from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.engine import DataRequest, EngineConfig
+from dynamo_llm.runtime.options import between
+from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
+from dynamo_llm.runtime.pipeline.prompt import Prompts
+from dynamo_llm.runtime.threads import in_thread
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of a router's configuration, except ``cluster``."""
+
+    endpoint: str | None = None
+    """Endpoint of the workers that answer: ``namespace.component.endpoint``, or without the namespace."""
+    prefill_endpoint: str | None = None
+    """Endpoint of the workers that only prefill; for the mode ``disaggregated``."""
+    mode: Literal["aggregated", "disaggregated"] = "aggregated"
+    """Whether the same worker computes the prompt and the answer."""
+    kv_block_size: Annotated[int, between(1, 1 << 20)] | None = None
+    """Tokens per KV block; None: that of the first worker's model, which the start waits for."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of Dynamo's ``KvRouterConfig`` or, without a cluster, its ``SelectionService``."""
+    model: str | None = None
+    """Folder with tokenizer and template for request bodies; None: the files that the workers' card names."""
+    workers: list[dict[str, Any]] | None = None
+    """Without a cluster: the first workers, as for ``dynamo_router_upsert_worker()``."""
+    wait_for_workers_ms: Annotated[int, between(0, 10**9)] = 10000
+    """How long to wait for a worker whose model must be known, in milliseconds."""
+
+
+class RouterEngine:
+    """A router. Its requests are commands, each answered by one item; a command is an object with one key:
+
+    - ``select``: ``{"token_ids": [...]}`` or ``{"body": {...}}``, an OpenAI request body, with the optional
+      keys of a :class:`RoutingRequest`, ``phase`` (``all``, ``prefill``, ``decode``), and ``request_id``,
+      which also reserves the request;
+    - ``reserve``: ``{"request_id", "token_ids", "worker_id", "data_parallel_rank", "prefill_worker_id",
+      "prefill_data_parallel_rank"}``;
+    - ``prefill_complete``, ``free``: ``{"request_id"}``; ``output_block``: also ``decay``;
+    - ``loads``, ``overlaps``: as ``select``;
+    - ``workers``, ``upsert_worker``, ``delete_worker``.
+    """
+
+    kind: Literal["data"] = "data"
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._templates = config.templates
+        rest = dict(config.options)
+        cluster = rest.pop("cluster", None)
+        self._options = given = options.read(Options, rest, "")
+        self._settings = None if cluster is None else Settings.read(cluster)
+        if self._settings is not None:
+            _check_cluster_router(given)
+        elif given.endpoint is not None or given.prefill_endpoint is not None:
+            key = "endpoint" if given.endpoint is not None else "prefill_endpoint"
+            raise InvalidConfigError(
+                f'"{key}" of the configuration requires "cluster"; a router without it takes "workers"'
+            )
+        elif given.kv_block_size is None:
+            raise InvalidConfigError(
+                '"kv_block_size" of the configuration is missing; a router without "cluster" requires it'
+            )
+        self._router: ClusterRouter | StaticRouter
+        self._prompts: Prompts | None = None
+        self._prompts_lock = asyncio.Lock()
+        self._commands: dict[str, Callable[[Any], Any]] = {
+            "select": self._select,
+            "reserve": self._reserve,
+            "prefill_complete": lambda given: self._router.prefill_complete(given["request_id"]),
+            "output_block": lambda given: self._router.output_block(given["request_id"], given["decay"]),
+            "free": lambda given: self._router.free(given["request_id"]),
+            "loads": self._loads,
+            "overlaps": self._overlaps,
+            "workers": lambda given: self._router.workers(),
+            "upsert_worker": lambda given: self._router.upsert_worker(given),  # noqa: PLW0108 (a later one)
+            "delete_worker": lambda given: self._router.delete_worker(given["worker_id"]),
+        }
+
+    async def start(self) -> None:
+        """Creates the router; joins the cluster, if there is one."""
+        given = self._options
+        if given.model is not None:
+            folder = given.model
+            self._prompts = await in_thread(lambda: Prompts.of(ModelFolder(folder), self._templates))
+        if self._settings is not None:
+            ClusterRouter.check(given.options)
+            await self._join(self._settings)
+            return
+        assert given.kv_block_size is not None
+        self._block_size = given.kv_block_size
+        self._router = StaticRouter(given.mode == "disaggregated", given.kv_block_size, given.options)
+        try:
+            for worker in given.workers or []:
+                await self._router.upsert_worker(worker)
+        except BaseException:
+            await self._router.close()
+            raise
+
+    async def _join(self, settings: Settings) -> None:
+        given = self._options
+        assert given.endpoint is not None
+        self._path = full_path(given.endpoint, settings.namespace)
+        prefill = given.prefill_endpoint and full_path(given.prefill_endpoint, settings.namespace)
+        self._connection = await connection.acquire(settings)
+        try:
+            if given.kv_block_size is None:
+                self._block_size = (await self._card())["kv_cache_block_size"]
+            else:
+                self._block_size = given.kv_block_size
+            self._router = ClusterRouter(
+                self._connection, (self._path, prefill or None), self._block_size, given.options
+            )
+        except BaseException:
+            await self._connection.release()
+            raise
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what ``dynamo_router_info()`` describes."""
+        where = {} if self._settings is None else {"endpoint": self._path}
+        return {"mode": self._options.mode, "kv_block_size": self._block_size, **where}
+
+    async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
+        """Executes a command."""
+        ((command, given),) = request.data.items()
+        answer = await self._commands[command](given)
+        yield {} if answer is None else answer
+
+    async def stop(self) -> None:
+        """Closes the router."""
+        await self._router.close()
+
+    # ------------------------------------------------------------------------------------ commands
+
+    async def _select(self, given: dict[str, Any]) -> dict[str, Any]:
+        request = await self._request(given)
+        selection = await self._router.select(request, given.get("phase", "all"), given.get("request_id"))
+        result = selection.result()
+        if "body" in given:
+            result["token_ids"] = request.token_ids
+        return result
+
+    async def _reserve(self, given: dict[str, Any]) -> None:
+        def worker(prefix: str) -> Worker | None:
+            id = given.get(f"{prefix}worker_id")
+            return None if id is None else (id, given[prefix + RANK])
+
+        request = await self._request(given)
+        await self._router.reserve(given["request_id"], request, worker(""), worker("prefill_"))
+
+    async def _loads(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        rows = await self._router.loads(await self._request(given), given.get("phase", "all"))
+        return _renamed(rows)
+
+    async def _overlaps(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        rows = await self._router.overlaps(await self._request(given), given.get("phase", "all"))
+        return _renamed(rows)
+
+    async def _request(self, given: dict[str, Any]) -> RoutingRequest:
+        body = given.get("body")
+        if body is None:
+            return RoutingRequest.of_command(given, given.get("token_ids") or [])
+        request = RoutingRequest.of_command(given, [])
+        return replace(request, token_ids=await (await self._body_prompts()).ids(body))
+
+    async def _body_prompts(self) -> Prompts:
+        """Returns what converts bodies to token ids."""
+        async with self._prompts_lock:
+            if self._prompts is None:
+                if self._settings is None:
+                    raise NotSupportedError(
+                        'to route request bodies, the router requires "model" in its configuration, a folder '
+                        "with a tokenizer; without it the router only takes token ids"
+                    )
+                card = await self._card()
+                self._prompts = await in_thread(lambda: Prompts.of(folder_of(card), self._templates))
+            return self._prompts
+
+    async def _card(self) -> dict[str, Any]:
+        """Returns the card of the workers' model."""
+        endpoint = self._connection.runtime.endpoint(self._path)
+        return await wait_for_card(endpoint, self._path, self._options.wait_for_workers_ms)
+
+
+def _renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns Dynamo's rows with the key ``data_parallel_rank`` in place of its ``dp_rank``."""
+    return [{RANK if key == "dp_rank" else key: value for key, value in row.items()} for row in rows]
+
+
+def _check_cluster_router(given: Options) -> None:
+    if given.workers is not None:
+        raise InvalidConfigError(
+            '"workers" and "cluster" of the configuration exclude each other: the workers of a cluster '
+            "register in its discovery"
+        )
+    if given.endpoint is None:
+        raise InvalidConfigError(
+            '"endpoint" of the configuration is missing; set it to one like "dynamo.backend.generate"'
+        )
+    if (given.mode == "disaggregated") != (given.prefill_endpoint is not None):
+        raise InvalidConfigError(
+            '"prefill_endpoint" and the "mode" "disaggregated" of the configuration require each other, and '
+            "one of them is missing"
+        )

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The workers that a router selected for a request."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dynamo_llm.errors import UnavailableError
+from dynamo_llm.runtime.cluster.router.reservations import Worker
+from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
+
+#: Dynamo's settings for the decode of a request that another worker prefills: the KV blocks come with it, so
+#: blocks that a worker has already do not matter.
+decode_override = {"overlap_score_credit": 0.0, "assume_kv_reuse": False, "track_prefill_tokens": False}
+
+#: The key for the rank of a worker in a command or its result; the C++ side uses it, too.
+RANK = "data_parallel_rank"
+
+
+@dataclass(frozen=True)
+class SelectedWorker:
+    """A worker for a request."""
+
+    worker: Worker
+    overlap_blocks: int
+    """Number of the prompt's blocks that it has."""
+    address: str | None
+    """The address that it serves at."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The workers for a request."""
+
+    decode: SelectedWorker | None
+    """The worker that answers; None if only one for the prefill was requested."""
+    prefill: SelectedWorker | None = None
+    """The worker that computes the prompt, if that is a separate one."""
+
+    def result(self) -> dict[str, Any]:
+        """Returns the result of the command ``select``."""
+        result: dict[str, Any] = {}
+        for prefix, selected in (("", self.decode), ("prefill_", self.prefill)):
+            if selected is not None:
+                result[f"{prefix}worker_id"], result[prefix + RANK] = selected.worker
+                result[f"{prefix}overlap_blocks"] = selected.overlap_blocks
+                result[f"{prefix}address"] = selected.address
+        return result
+
+
+def no_worker(request: RoutingRequest, known: Iterable[int]) -> UnavailableError:
+    """Returns the error for a request that no worker can be selected for.
+
+    :param known: ids of the live workers.
+    """
+    allowed = "" if request.workers is None else f" among the allowed ones ({listed(request.workers)})"
+    taints = f" with the taints {', '.join(request.required_taints)}" if request.required_taints else ""
+    return UnavailableError(f"no worker{allowed}{taints} is available; live workers: {listed(known)}")
+
+
+def listed(ids: Iterable[int]) -> str:
+    """Formats ids for a message."""
+    return ", ".join(str(id) for id in sorted(ids)) or "none"

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's entries in a cluster's discovery: its endpoint and its model."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamo_llm.errors import InvalidConfigError, UnavailableError
+from dynamo_llm.runtime import model_files
+from dynamo_llm.runtime.cluster.connection import Connection
+from dynamo_llm.runtime.cluster.worker.config import ModelConfig, model_types
+from dynamo_llm.runtime.secret import shown_value
+
+_log = logging.getLogger("dynamo_llm.worker")
+
+#: Seconds for a served endpoint to be listed.
+_timeout = 10.0
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model as the cluster's discovery gets it."""
+
+    name: str
+    path: str | None
+    """Its folder; None if frontends need none of its files."""
+    takes_tokens: bool
+    context_length: int | None
+    config: ModelConfig
+
+
+class Registration:
+    """Serves an endpoint once; to serve it again, create another one.
+
+    :param path: ``namespace.component.endpoint``.
+    :param model: None for a raw engine.
+    :param payload: a request that Dynamo may send to test whether the worker works.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        path: str,
+        model: RegisteredModel | None,
+        payload: dict[str, Any] | None,
+    ) -> None:
+        self._core = connection.core
+        self._runtime = connection.runtime
+        self._model = model
+        self._payload = payload
+        self._path = path
+        # Not shared: Dynamo serves each of these objects only once.
+        self.endpoint: Any = self._runtime.endpoint(path)
+        """Dynamo's."""
+        self.instance_id: int = self.endpoint.connection_id()
+        """The worker's id in the cluster."""
+        self._serving: asyncio.Future[None] | None = None
+        self._is_listed = False
+
+    async def enter(self, handler: Callable[[Any, Any], Any]) -> None:
+        """Serves; returns once the endpoint is listed.
+
+        :raises UnavailableError: the discovery refuses it.
+        """
+        self._serving = asyncio.ensure_future(
+            self.endpoint.serve_endpoint(handler, graceful_shutdown=True, health_check_payload=self._payload)
+        )
+        try:
+            await asyncio.wait_for(self._listed(), _timeout)
+            self._is_listed = True
+            if self._model is not None:
+                await self._register(self._model)
+        except asyncio.TimeoutError:
+            await self.end()
+            raise UnavailableError(
+                f"the endpoint {self._path} was not listed within {_timeout:.0f} seconds"
+            ) from None
+        except InvalidConfigError:
+            await self.end()
+            raise
+        except Exception as error:
+            await self.end()
+            raise UnavailableError(f"the endpoint {self._path} could not be registered: {error}") from error
+        except BaseException:  # cancelled: the connection may be shared, and outlive this
+            await self.end()
+            raise
+
+    async def _listed(self) -> None:
+        client = await self._runtime.endpoint(self._path).client()
+        while self.instance_id not in client.instance_ids():
+            assert self._serving is not None
+            if self._serving.done():
+                self._serving.result()
+                raise UnavailableError(f"the endpoint {self._path} ended immediately")
+            await asyncio.sleep(0.02)
+
+    async def leave(self) -> None:
+        """Leaves the discovery; requests in flight continue. May be called again."""
+        if self._is_listed:
+            self._is_listed = False
+            await self.endpoint.unregister_endpoint_instance()
+            if self._model is not None:
+                await self._core.unregister_model(self.endpoint)
+
+    async def hide(self, is_hidden: bool) -> None:
+        """Hides the worker from clients, or shows it again; the model stays listed."""
+        if is_hidden:
+            await self.endpoint.unregister_endpoint_instance()
+        else:
+            await self.endpoint.register_endpoint_instance()
+        self._runtime.set_health_status(not is_hidden)
+
+    async def end(self) -> None:
+        """Stops serving; to be called after :meth:`leave`, when no request is in flight."""
+        with contextlib.suppress(Exception):  # the connection may be lost, and the entries with it
+            await self.leave()
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+
+    async def _register(self, model: RegisteredModel) -> None:
+        if model.path is not None:  # Dynamo opens the files there unchecked
+            path = Path(model.path).expanduser()
+            folder = path if path.is_dir() else path.parent
+            await asyncio.get_running_loop().run_in_executor(None, model_files.check_folder, folder)
+        core, config = self._core, model.config
+        kinds = [getattr(core.ModelType, model_types[kind]) for kind in config.types]
+        kind = kinds[0]
+        for one in kinds[1:]:
+            kind = kind | one
+        if config.role == "prefill":
+            kind = core.ModelType.Prefill
+        worker_type = getattr(core.WorkerType, config.role.capitalize())
+        needs = {"prefill": [[core.WorkerType.Decode]], "decode": [[core.WorkerType.Prefill]]}
+        await core.register_model(
+            core.ModelInput.Tokens if model.takes_tokens else core.ModelInput.Text,
+            kind,
+            self.endpoint,
+            model.path or model.name,
+            model.name,
+            worker_type=worker_type,
+            needs=needs.get(config.role, []),
+            kv_cache_block_size=config.kv_block_size,
+            runtime_config=self._runtime_config(model),
+            user_data=config.user_data or None,
+            custom_template_path=config.chat_template
+            and str(Path(config.chat_template).expanduser().absolute()),
+            self_host_metadata=config.self_host_metadata or None,
+            model_aliases=config.aliases or None,
+            ignore_weights=True,
+            skip_model_assets=model.path is None,
+        )
+
+    def _runtime_config(self, model: RegisteredModel) -> Any:
+        config = model.config
+        runtime_config = self._core.ModelRuntimeConfig()
+        for key in (
+            "total_kv_blocks",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "data_parallel_size",
+            "data_parallel_start_rank",
+            "tool_call_parser",
+            "reasoning_parser",
+        ):
+            if (value := getattr(config, key)) is not None:
+                setattr(runtime_config, key, value)
+        if model.context_length is not None:
+            runtime_config.context_length = model.context_length
+        if config.role == "decode":
+            runtime_config.enable_local_indexer = False  # routers look up prompts at the prefill workers
+        return runtime_config
+
+
+def check_parsers(core: Any, config: ModelConfig) -> None:
+    """Checks that Dynamo has the configured parsers.
+
+    :raises InvalidConfigError: it does not; the message lists the known ones.
+    """
+    for key, names in (
+        ("tool_call_parser", core.get_tool_parser_names),
+        ("reasoning_parser", core.get_reasoning_parser_names),
+    ):
+        value = getattr(config, key)
+        if value is not None and value not in (known := names()):
+            raise InvalidConfigError(
+                f'"model.{key}" of the configuration must be one of {", ".join(sorted(known))}, not '
+                f"{shown_value(value)}"
+            )

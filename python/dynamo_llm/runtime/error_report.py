@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns an exception of an engine into the error that the caller gets."""
+
+import json
+import traceback
+from typing import Any
+
+from dynamo_llm import _core
+from dynamo_llm.errors import DynamoError
+from dynamo_llm.runtime.secret import redact
+
+_ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
+#: Characters that are kept of each end of a long traceback.
+_most_of_traceback = 16384
+_OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
+
+#: Keys of error details that the library sets itself, anew in each process that the error passes through.
+OF_CORE = ("status", "name", "message", "layer", "engine", "request_id")
+
+
+def as_text(text: str) -> str:
+    """Escapes lone surrogates, which cannot be encoded as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_of(error: BaseException) -> str:
+    """Returns an exception's message, without known secrets. Does not raise."""
+    try:
+        return redact(str(error))
+    except Exception:
+        return "(the exception's message is unavailable: its __str__() failed)"
+
+
+def traceback_of(error: BaseException) -> str:
+    """Returns an exception's traceback, without known secrets; of a very long one, the two ends."""
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    if len(trace) > 2 * _most_of_traceback:
+        trace = f"{trace[:_most_of_traceback]}\n...\n{trace[-_most_of_traceback:]}"
+    return as_text(redact(trace))
+
+
+def describe(error: BaseException) -> tuple[int, str, str]:
+    """Returns the status, the message, and the details (JSON) that the caller gets for an exception. Does not
+    raise.
+    """
+    kind = type(error)
+    text = text_of(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(error, DynamoError):
+        status = error.status
+    else:
+        status = _OUT_OF_MEMORY if isinstance(error, MemoryError) else _ENGINE_FAILED
+        text = f"{name}: {text}"
+    details: dict[str, Any] = {"python": {"type": name, "traceback": traceback_of(error)}}
+    if isinstance(error, DynamoError):  # an engine may know these better than the status implies
+        details |= {key: error.details[key] for key in ("retriable", "fatal") if key in error.details}
+        if "child" in error.details:  # the error comes from another process, with details of its own
+            details |= {key: value for key, value in error.details.items() if key not in OF_CORE}
+    return status, as_text(text), json.dumps(details)

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program of an isolated engine's child process: it answers the parent's requests with its own runtime.
+
+The main thread has an event loop of its own, on which it reads frames, sends requests to the runtime, and
+writes the answers. So answers leave the process even while an engine blocks the event loop that it runs on.
+Only the answer to a heartbeat goes through the engine's event loop.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import json
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dynamo_llm import _core, paths
+from dynamo_llm.api.runtime import Runtime
+from dynamo_llm.errors import DynamoError
+from dynamo_llm.runtime import host
+from dynamo_llm.runtime.error_report import OF_CORE, describe
+from dynamo_llm.runtime.isolation import frames
+from dynamo_llm.runtime.isolation.outbox import Outbox
+
+_OK = _core.STATUSES["DYNAMO_OK"]
+_END = _core.STATUSES["DYNAMO_END"]
+
+#: Milliseconds by which a deadline is later here, so that the parent is the one that ends the request.
+_later_ms = 50
+
+#: Python's thread switch interval in seconds: the main thread must not wait long for the engine's threads.
+_switch_interval = 0.0005
+
+#: Seconds between two checks for changes that the parent is told of.
+_check_interval = 0.5
+
+#: Keys of the library's model object that are not the engine's.
+_not_described = ("id", "object", "created", "owned_by", "engine")
+
+
+class _Answer:
+    """The answer to one request, which is sent to the parent as fast as its credit allows. On the main
+    thread's event loop.
+
+    :param number: number of the request on this connection.
+    :param kind: the body's key with the prompt: ``messages``, ``prompt``, or ``input``; empty for raw
+        requests.
+    :param credit: tokens that the parent accepts.
+    """
+
+    def __init__(self, server: "_Server", number: int, core: _core.Request, kind: str, credit: int) -> None:
+        self._server = server
+        self._number = number
+        self._core = core
+        self._kind = kind
+        self._credit = credit
+        self._usage: _core.Usage | None = None
+        self._descriptor = -1  # the one that the event loop watches
+
+    def start(self) -> None:
+        """Starts to send the answer."""
+        self._advance()
+
+    def add_credit(self, tokens: int) -> None:
+        """Notes that the parent accepts so many more tokens."""
+        self._credit += tokens
+        if self._descriptor < 0 and self._credit > 0:
+            self._advance()
+
+    def cancel(self) -> None:
+        """Cancels the request."""
+        self._core.cancel()
+        self.add_credit(1 << 40)
+
+    def _advance(self) -> None:
+        """Sends what has come, then waits for more of the answer, for credit, or for capacity of the
+        channel.
+        """
+        try:
+            while self._credit > 0:
+                if self._server.outbox.is_full:
+                    self._unwatch()
+                    self._server.outbox.when_writable(self._advance)
+                    return
+                status, response = self._core.receive(0)
+                if response is not None:
+                    self._usage = response.usage or self._usage
+                    self._send(response)
+                elif status == _END:
+                    usage = self._usage.json() if self._usage else {}
+                    self._end(frames.frame_json(frames.END, self._number, usage))
+                    return
+                else:
+                    self._watch()
+                    return
+            self._unwatch()
+        except BaseException as error:
+            self._end(frames.frame_json(frames.FAIL, self._number, failure(error)))
+            if not isinstance(error, Exception):
+                raise
+
+    def _send(self, response: _core.Response) -> None:
+        put, number = self._server.outbox.put, self._number
+        if not self._kind:
+            for one in response.items:
+                put(frames.item(number, one))
+                self._credit -= 1
+            return
+        text, ids, reason = response.text, response.token_ids, response.finish_reason
+        more = _more(response.json(), text, self._kind)
+        if text or ids or reason or more:
+            count = len(ids) or int(bool(text or more))  # as the library counts
+            put(frames.chunk(number, response.index, text.encode(), ids, count, reason, more))
+            self._credit -= max(1, count)
+
+    def _end(self, frame: bytes) -> None:
+        self._unwatch()
+        self._server.answers.pop(self._number, None)
+        self._server.outbox.put(frame)
+
+    def _watch(self) -> None:
+        if self._descriptor < 0:
+            self._descriptor = self._core.fileno()
+            self._server.loop.add_reader(self._descriptor, self._advance)
+
+    def _unwatch(self) -> None:
+        if self._descriptor >= 0:
+            self._server.loop.remove_reader(self._descriptor)
+            self._descriptor = -1
+
+
+def _more(whole: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
+    """Returns what a response has besides text and tokens, as the engine yielded it: ``delta``,
+    ``logprobs``.
+    """
+    if kind == "input":
+        delta = {key: value for key, value in whole.items() if key not in ("object", "usage")}
+        return {"delta": delta} if "data" in delta else {}
+    if not whole["choices"]:
+        return {}  # only token counts
+    (choice,) = whole["choices"]
+    more: dict[str, Any] = {}
+    if logprobs := choice.get("logprobs"):
+        more["logprobs"] = logprobs
+    if kind == "messages":
+        delta = choice["delta"]
+        if delta.get("content") in (None, text):
+            delta.pop("content", None)
+        if delta.get("role") == "assistant":
+            delta.pop("role")
+    else:
+        own = ("index", "text", "logprobs", "finish_reason")
+        delta = {key: value for key, value in choice.items() if key not in own}
+    if delta:
+        more["delta"] = delta
+    return more
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Returns what the parent gets of an error: status, message, and the details that the library does not
+    set.
+    """
+    if isinstance(error, DynamoError) and "status" in error.details:
+        details = {key: value for key, value in error.details.items() if key not in OF_CORE}
+        return {"status": error.status, "message": error.message, "details": details}
+    status, message, detail = describe(error)
+    return {"status": status, "message": message, "details": json.loads(detail)}
+
+
+def _description(models: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Reconstructs the engine's description from the models that the runtime lists."""
+    if len(models) == 1 and models[0]["id"] == name:
+        return {key: value for key, value in models[0].items() if key not in _not_described}
+    rest = ("object", "created", "owned_by", "engine")
+    return {
+        "changes": True,
+        "models": [{key: value for key, value in model.items() if key not in rest} for model in models],
+    }
+
+
+def _of_engine(metrics: str) -> str:
+    """Returns the metrics of the engine itself; the parent has the library's."""
+    lines = metrics.splitlines(keepends=True)
+    own = ("# HELP dynamo_llm_", "# TYPE dynamo_llm_", "dynamo_llm_")
+    return "".join(line for line in lines if not line.startswith(own))
+
+
+class _Server:
+    """Handles the parent's frames, on the main thread's event loop."""
+
+    def __init__(self, runtime: Runtime, channel: socket.socket, setup: dict[str, Any]) -> None:
+        self._runtime = runtime
+        self._channel = channel
+        self._window: int = setup["window"]
+        self._name: str = setup["name"]
+        self._reader = frames.Reader()
+        self.loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self.loop, channel)
+        self.answers: dict[int, _Answer] = {}
+        self._stopped: asyncio.Future[None] = self.loop.create_future()
+        self._models = ""
+        self._metrics = ""
+
+    async def run(self) -> None:
+        """Runs until the parent closes the channel."""
+        self._channel.setblocking(False)
+        self._tell_models(frames.READY)
+        self.loop.add_reader(self._channel, self._on_readable)
+        reporting = self.loop.create_task(self._report_changes())
+        try:
+            await self._stopped
+        finally:
+            reporting.cancel()
+            self.loop.remove_reader(self._channel)
+
+    async def _report_changes(self) -> None:
+        """Sends models and metrics to the parent when they change."""
+        while True:
+            await asyncio.sleep(_check_interval)
+            self._tell_models(frames.MODELS)
+            metrics = _of_engine(self._runtime.metrics())
+            if metrics != self._metrics:
+                self._metrics = metrics
+                self.outbox.put(frames.frame(frames.METRICS, 0, metrics.encode()))
+
+    def _tell_models(self, kind: int) -> None:
+        models = json.dumps(_description(self._runtime.models(), self._name))
+        if models != self._models:
+            self._models = models
+            self.outbox.put(frames.frame(kind, 0, models.encode()))
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._channel.recv(1 << 18)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._stop()
+            return
+        for kind, number, payload in self._reader.feed(data):
+            if kind == frames.REQUEST:
+                self._on_request(number, *frames.read_request(payload))
+            elif kind == frames.CREDIT:
+                if answer := self.answers.get(number):
+                    answer.add_credit(frames.read_credit(payload))
+            elif kind == frames.CANCEL:
+                if answer := self.answers.get(number):
+                    answer.cancel()
+            elif kind == frames.PING:
+                self._answer_heartbeat()
+
+    def _answer_heartbeat(self) -> None:
+        """Answers by way of the event loop that engines in Python run on, if there is one."""
+        if host._host is None:
+            self._put_pong()
+        else:
+            put = functools.partial(self.loop.call_soon_threadsafe, self._put_pong)
+            host._host.loop.call_soon_threadsafe(put)
+
+    def _put_pong(self) -> None:
+        self.outbox.put(frames.frame(frames.PONG))
+
+    def _stop(self) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def _on_request(self, number: int, kind: int, remaining_ms: int, content: bytes) -> None:
+        try:
+            if kind == frames.OPENAI:
+                body = json.loads(content)
+                body_kind = next(key for key in ("messages", "prompt", "input") if key in body)
+                if body.get("stream") is False and body_kind != "input":
+                    # The parent assembles the answer; here it is streamed.
+                    content = json.dumps({**body, "stream": True}).encode()
+                core = _core.Request(content.decode())
+            else:
+                body_kind = ""
+                core = _core.Request.of_data(content, kind == frames.JSON)
+            if remaining_ms >= 0:
+                core.set_deadlines(-1, remaining_ms + _later_ms)
+            self._runtime._core.send(core)
+        except BaseException as error:
+            self.outbox.put(frames.frame_json(frames.FAIL, number, failure(error)))
+            return
+        answer = self.answers[number] = _Answer(self, number, core, body_kind, self._window)
+        answer.start()
+
+
+def _send_records(level: int) -> None:
+    """Sends the library's own log records to the parent; those of Python go there already.
+
+    :param level: least of the library's log levels that the parent delivers.
+    """
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p)
+    names = ["DEBUG", "DEBUG", "INFO", "WARNING", "ERROR"]
+
+    def on_record(_user: Any, level: int, logger: bytes, message: bytes) -> None:
+        head = names[level].encode() + b" " + logger + b": "
+        data = b"".join(head + line + b"\n" for line in message.splitlines())
+        while data:
+            data = data[os.write(2, data) :]
+
+    global _on_record
+    _on_record = prototype(on_record)
+    library = ctypes.CDLL(str(paths.lib_dir() / "libdynamo_llm_capi.so.1"))
+    library.dynamo_log_set_callback.argtypes = [ctypes.c_int32, prototype, ctypes.c_void_p, ctypes.c_void_p]
+    library.dynamo_log_set_callback(level, _on_record, None, None)
+
+
+_on_record: Any = None  # kept alive: the library calls it until the process ends
+
+
+def _prepare(setup: dict[str, Any]) -> None:
+    """Sets up the process before the engine is loaded."""
+    with contextlib.suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(
+        OSError
+    ):  # if memory runs out, the kernel should kill this process, not the parent
+        file = Path("/proc/self/oom_score_adj")
+        file.write_text(str(min(1000, int(file.read_text()) + 300)))
+    faulthandler.enable(all_threads=False)
+    _send_records(setup["log_level"])
+    if limit := setup["memory_limit_mib"]:
+        resource.setrlimit(resource.RLIMIT_AS, (limit << 20, limit << 20))
+
+
+def _open_library(path: str) -> None:
+    """Loads a shared library, which registers its engines."""
+    try:
+        register = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL).dynamo_llm_register_engines
+    except (OSError, AttributeError) as error:
+        from dynamo_llm.errors import EngineUnavailableError
+
+        raise EngineUnavailableError(
+            f'"isolation_options.engine_library" of the configuration, "{path}", cannot be used: {error}; it '
+            "must be a shared library with the function int32_t dynamo_llm_register_engines(void)"
+        ) from None
+    status = register()
+    if status < 0:
+        from dynamo_llm.errors import EngineFailedError
+
+        raise EngineFailedError(f'dynamo_llm_register_engines() of "{path}" failed with status {status}')
+
+
+async def _serve(runtime: Runtime, channel: socket.socket, setup: dict[str, Any]) -> None:
+    await _Server(runtime, channel, setup).run()
+
+
+def serve(channel: socket.socket, setup: dict[str, Any]) -> None:
+    """Runs an isolated engine until the parent closes the channel. Does not return.
+
+    :param setup: ``config``, ``library``, ``window``, ``name``, ``log_level``, ``memory_limit_mib``.
+    """
+    try:
+        _prepare(setup)
+        if library := setup["library"]:
+            _open_library(library)
+        runtime = Runtime(setup["config"])
+    except BaseException as error:
+        channel.setblocking(True)
+        channel.sendall(frames.frame_json(frames.REFUSED, 0, failure(error)))
+        _end(0)
+    sys.setswitchinterval(_switch_interval)
+    asyncio.run(_serve(runtime, channel, setup))
+    runtime.close()
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends the process without waiting for threads of the engine."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

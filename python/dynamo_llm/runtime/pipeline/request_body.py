@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and checks the body of a request."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynamo_llm.errors import InvalidRequestError, NotSupportedError
+from dynamo_llm.runtime.engine_request import Sampling
+from dynamo_llm.runtime.model_info import ModelInfo
+from dynamo_llm.runtime.pipeline import request_keys, structured_output
+
+_log = logging.getLogger("dynamo_llm.requests")
+
+#: Keys of "nvext" that this module or the library handles.
+_nvext = ("agent_hints", "cache_salt", "annotations", "extra_fields")
+#: Keys of "nvext" that route the request in a cluster, by Dynamo's names.
+_routing = ("backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_rank", "prefill_dp_rank")
+#: Keys of "nvext" with the prefill's result, for a decode worker.
+_disaggregated = ("prefill_result", "bootstrap_info")
+#: Keys of "nvext.agent_hints" that influence routing, and Dynamo's names for them.
+_hints = {"osl": "expected_output_tokens", "strict_priority": "strict_priority"}
+#: Within this distance of the strictest value, "top_p" and "min_p" keep only the most likely token.
+_strict = 1e-7
+#: Characters with a special meaning in regular expressions.
+_special = set("\\^$.|?*+()[]{}")
+#: The capability that a kind of structured output needs.
+_capability_of = {"json": "json_schema", "regex": "regex", "grammar": "grammar", "choice": "choice"}
+
+
+@dataclass(frozen=True)
+class RequestSettings:
+    """The settings of a request: everything in its body but the prompt."""
+
+    is_chat: bool
+    sampling: Sampling
+    n: int
+    max_tokens: int | None
+    """None: as many as fit into the context."""
+    min_tokens: int
+    ignore_eos: bool
+    stops: list[str]
+    stop_token_ids: list[int]
+    includes_stop: bool
+    """Whether the stop string is part of the answer's text."""
+    skips_special: bool
+    """Whether special tokens are left out of the answer's text."""
+    logprobs: int | None
+    guided: dict[str, Any] | None
+    adapter: str | None
+    priority: int
+    cache_salt: str | None
+    routing: dict[str, Any] | None
+    disaggregated: dict[str, Any] | None
+    trace: dict[str, str] | None
+    truncate: int | None
+    """Number of tokens to keep from the end of the prompt; None for all, -1 for as many as fit."""
+    extra: dict[str, Any] | None
+    """The body's ``extra``, unchanged."""
+    keys: dict[str, Any] | None
+    """Keys that only the engine reads, because it declares them; unchanged."""
+
+
+def _integer(value: Any, name: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequestError(f'"{name}" of the request must be an integer, not {json.dumps(value)}')
+    if not least <= value <= most:
+        raise InvalidRequestError(f'"{name}" of the request must be from {least} to {most}, not {value}')
+    return value
+
+
+def token_ids(values: list[Any], name: str, vocab_size: int | None) -> list[int]:
+    """Checks a list of token ids, and returns it.
+
+    :raises InvalidRequestError: an item is not a token id of the model.
+    """
+    most = (vocab_size or 1 << 32) - 1
+    if all(type(value) is int for value in values) and (
+        not values or (min(values) >= 0 and max(values) <= most)
+    ):
+        return values
+    return [_integer(value, f"{name}[{number}]", 0, most) for number, value in enumerate(values)]
+
+
+class BodyReader:
+    """Reads the bodies of requests to one model. The same rules apply to the keys for all engines.
+
+    :param engine: name of the engine, for errors.
+    :param info: the engine's description: ``capabilities``, ``adapters``, and ``request_keys``.
+    :param vocab_size: exclusive upper limit of token ids; None if unknown.
+    :param keys: optional keys that the caller handles, whatever the engine declares.
+    :param hints: by key: the alternative that errors suggest if the engine does not support the key.
+    """
+
+    def __init__(
+        self,
+        engine: str,
+        info: ModelInfo,
+        vocab_size: int | None,
+        keys: Iterable[str] = (),
+        hints: Mapping[str, str] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._capabilities = frozenset(info.get("capabilities", ()))
+        self._adapters = info.get("adapters", [])
+        self._vocab_size = vocab_size
+        self._declared = frozenset(info.get("request_keys", ()))
+        self._keys = self._declared | frozenset(keys)
+        self._passed_on = self._declared - frozenset(keys) - request_keys.common - {"extra"}
+        self._hints = {**request_keys.hints, **(hints or {})}
+        self._warned: set[str] = set()
+
+    def read(self, body: Mapping[str, Any]) -> RequestSettings:
+        """Reads a body.
+
+        :raises InvalidRequestError: a value is not valid.
+        :raises NotSupportedError: the engine does not support a key; the message names the missing
+            capability.
+        """
+        given = {key: value for key, value in body.items() if value is not None}
+        if "input" in given:
+            raise NotSupportedError(f'the engine "{self._engine}" does not make embeddings')
+        self._check_keys(given)
+        hints = self._nvext(given)
+        min_tokens = given.get("min_tokens", 0)
+        max_tokens = given.get("max_completion_tokens", given.get("max_tokens"))
+        if max_tokens is not None and max_tokens < max(1, min_tokens):
+            least = f'"min_tokens" ({min_tokens})' if min_tokens > 1 else "1"
+            raise InvalidRequestError(
+                f'"max_tokens" of the request must be at least {least}, not {max_tokens}'
+            )
+        trace: dict[str, str] = {key: given[key] for key in ("traceparent", "tracestate") if key in given}
+        return RequestSettings(
+            is_chat="messages" in given,
+            sampling=self._sampling(given),
+            n=given.get("n", 1),
+            max_tokens=max_tokens,
+            min_tokens=min_tokens,
+            ignore_eos=given.get("ignore_eos", False),
+            stops=self._stops(given),
+            stop_token_ids=token_ids(given.get("stop_token_ids", []), "stop_token_ids", self._vocab_size),
+            includes_stop=given.get("include_stop_str_in_output", False),
+            skips_special=given.get("skip_special_tokens", True),
+            logprobs=self._logprobs(given),
+            guided=self._guided(given),
+            adapter=self._adapter(given),
+            priority=hints[0],
+            cache_salt=hints[1],
+            routing=hints[2] or None,
+            disaggregated=self._disaggregated(given),
+            trace=trace or None,
+            truncate=self._truncate(given),
+            extra=given.get("extra") or None,
+            keys=self._own_keys(given) or None,
+        )
+
+    def _need(self, capability: str, what: str) -> None:
+        if capability not in self._capabilities:
+            has = ", ".join(sorted(self._capabilities)) or "none"
+            raise NotSupportedError(
+                f'{what} of the request needs the capability "{capability}", which the engine '
+                f'"{self._engine}" does not have (it has: {has}){self._hints.get(what.strip(chr(34)), "")}'
+            )
+
+    def _check_keys(self, given: dict[str, Any]) -> None:
+        """Rejects keys that the engine does not support, and logs a warning about ignored keys."""
+        for key in sorted(given.keys() - request_keys.common - self._keys):
+            value = given[key]
+            if key in request_keys.ignored:
+                if value not in request_keys.ignored[key]:
+                    self._warn(key)
+            elif key == "best_of":
+                self._refuse(key, value != given.get("n", 1))
+            elif key == "parallel_tool_calls":
+                self._refuse(key, value is False and bool(given.get("tools")), ": false")
+            elif key == "tool_choice":
+                self._check_tool_choice(value)
+            else:
+                self._refuse(key, value not in request_keys.optional.get(key, ()))
+
+    def _refuse(self, key: str, is_asked: bool, how: str = "") -> None:
+        if is_asked:
+            raise NotSupportedError(
+                f'the engine "{self._engine}" does not support "{key}"{how} of the request'
+                + self._hints.get(key, "")
+            )
+
+    def _check_tool_choice(self, choice: Any) -> None:
+        if choice == "required" or isinstance(choice, dict):
+            raise NotSupportedError(
+                f'the engine "{self._engine}" does not support a "tool_choice" that forces a call or '
+                f"restricts the tools"
+            )
+        if choice not in request_keys.optional["tool_choice"]:
+            raise InvalidRequestError(
+                '"tool_choice" of the request must be "none", "auto", "required" or an object, not '
+                + json.dumps(choice)
+            )
+
+    def _warn(self, key: str) -> None:
+        """Logs, once per key, that the key is ignored."""
+        if key not in self._warned:
+            self._warned.add(key)
+            _log.warning(
+                'the engine "%s" ignores "%s" of requests; the answers are the same without it',
+                self._engine,
+                key,
+            )
+
+    def _own_keys(self, given: dict[str, Any]) -> dict[str, Any]:
+        own = {key: given[key] for key in sorted(self._passed_on & given.keys())}
+        if "allowed_token_ids" in own:
+            token_ids(own["allowed_token_ids"], "allowed_token_ids", self._vocab_size)
+            if not own["allowed_token_ids"]:
+                raise InvalidRequestError('"allowed_token_ids" of the request must not be empty')
+        for number, word in enumerate(own.get("bad_words", [])):
+            if not isinstance(word, str) or not word:
+                raise InvalidRequestError(
+                    f'"bad_words[{number}]" of the request must be a string that is not empty, not '
+                    + json.dumps(word)
+                )
+        return own
+
+    @staticmethod
+    def _truncate(given: dict[str, Any]) -> int | None:
+        count: int | None = given.get("truncate_prompt_tokens")
+        if count == 0:
+            raise InvalidRequestError(
+                '"truncate_prompt_tokens" of the request must be at least 1, or -1 for as many as fit, not 0'
+            )
+        return count
+
+    def _sampling(self, given: dict[str, Any]) -> Sampling:
+        values = {key: given[key] for key in request_keys.sampling if key in given}
+        if "seed" in given:
+            seed = _integer(given["seed"], "seed", -(1 << 63), (1 << 63) - 1)
+            if given.get("temperature", 0) > 0:  # greedy decoding does not depend on the seed
+                self._need("seed", '"seed"')
+            if "seed" in self._capabilities:
+                values["seed"] = seed
+        if values.get("top_p", 1) < _strict or values.get("min_p", 0) > 1 - _strict:
+            # Engines that compute in 32 bits, or treat the strictest value as no limit, would answer
+            # differently.
+            values["top_k"] = 1
+            values.pop("top_p", None)
+            values.pop("min_p", None)
+        if values.get("repetition_penalty", 1) <= 0:
+            raise InvalidRequestError('"repetition_penalty" of the request must be greater than 0')
+        bias = given.get("logit_bias")
+        if bias:
+            values["logit_bias"] = {self._biased(key): self._bias(key, bias[key]) for key in bias}
+        return Sampling(**values)
+
+    def _biased(self, key: str) -> int:
+        if not key.isascii() or not key.isdigit() or len(key) > 20:
+            raise InvalidRequestError(f'"logit_bias" of the request has token ids as keys, not "{key}"')
+        return token_ids([int(key)], "logit_bias", self._vocab_size)[0]
+
+    @staticmethod
+    def _bias(key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -100 <= value <= 100:
+            raise InvalidRequestError(
+                f'"logit_bias.{key}" of the request must be a number from -100 to 100, not '
+                + json.dumps(value)
+            )
+        return float(value)
+
+    @staticmethod
+    def _stops(given: dict[str, Any]) -> list[str]:
+        stop = given.get("stop", [])
+        stops = [stop] if isinstance(stop, str) else stop
+        for number, text in enumerate(stops):
+            if not isinstance(text, str) or not text:
+                raise InvalidRequestError(
+                    f'"stop[{number}]" of the request must be a string that is not empty, not '
+                    + json.dumps(text)
+                )
+        return list(stops)
+
+    def _logprobs(self, given: dict[str, Any]) -> int | None:
+        asked = given.get("logprobs")
+        count: int | None = asked
+        if "messages" in given:
+            count = given.get("top_logprobs", 0) if asked else None
+            if given.get("top_logprobs") and not asked:
+                raise InvalidRequestError('"top_logprobs" of the request needs "logprobs": true')
+        if count is not None:
+            self._need("logprobs", '"logprobs"')
+        return count
+
+    def _guided(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        form = structured_output.of_body(given)
+        if form is None:
+            return None
+        if form.kind == "choice" and "choice" not in self._capabilities:
+            self._need("regex", f'"{form.name}"')
+            escaped = ["".join("\\" + c if c in _special else c for c in text) for text in form.value]
+            return {"regex": "(" + "|".join(escaped) + ")"}
+        self._need(_capability_of[form.kind], f'"{form.name}"')
+        return {form.kind: form.value}
+
+    def _adapter(self, given: dict[str, Any]) -> str | None:
+        adapter = given.get("adapter")
+        if adapter is None:
+            model: str | None = given.get("model")
+            return model if model in self._adapters else None
+        if adapter not in self._adapters:
+            has = ", ".join(self._adapters) or "none"
+            raise InvalidRequestError(
+                f'"adapter" of the request is {json.dumps(adapter)}, which the engine does not have; it has: '
+                f"{has}"
+            )
+        return str(adapter)
+
+    def _disaggregated(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        extension = given.get("nvext", {})
+        found = {key: extension[key] for key in _disaggregated if extension.get(key) is not None}
+        for key, value in found.items():
+            self._need("disaggregation", f'"nvext.{key}"')
+            if not isinstance(value, dict):
+                raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
+        return found or None
+
+    def _nvext(self, given: dict[str, Any]) -> tuple[int, str | None, dict[str, Any]]:
+        """Returns priority, cache salt, and routing hints."""
+        extension = given.get("nvext", {})
+        hints = extension.get("agent_hints") or {}
+        routing: dict[str, Any] = {}
+        for key in extension:
+            if extension[key] is None or key in (*_nvext, *_disaggregated):
+                continue
+            if key not in (*_routing, "routing_constraints"):
+                self._refuse(f"nvext.{key}", True)
+            self._need("routing", f'"nvext.{key}"')
+            routing[key] = extension[key]
+            if key in _routing:
+                bits = 32 if key.endswith("dp_rank") else 64
+                _integer(routing[key], f"nvext.{key}", 0, (1 << bits) - 1)
+            elif not isinstance(routing[key], dict):
+                raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
+        if not isinstance(hints, dict):
+            raise InvalidRequestError('"nvext.agent_hints" of the request must be an object')
+        for key, name in _hints.items():
+            if hints.get(key) is not None:
+                routing[name] = _integer(hints[key], f"nvext.agent_hints.{key}", 0, (1 << 32) - 1)
+        priority, name = hints.get("priority"), "nvext.agent_hints.priority"
+        if "priority" in given:
+            priority, name = given["priority"], "priority"
+        if extension.get("annotations"):
+            self._warn("nvext.annotations")
+        salt, name_of_salt = given.get("cache_salt"), "cache_salt"
+        if salt is None and extension.get("cache_salt") is not None:
+            salt, name_of_salt = extension["cache_salt"], "nvext.cache_salt"
+            self._refuse(name_of_salt, "cache_salt" not in self._keys)
+        if salt is not None and (not isinstance(salt, str) or not salt):
+            raise InvalidRequestError(f'"{name_of_salt}" of the request must be a string that is not empty')
+        priority = 0 if priority is None else _integer(priority, name, -(1 << 31), (1 << 31) - 1)
+        return priority, salt, routing

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The task that runs one request of an engine with generators."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from dynamo_llm import _core
+from dynamo_llm.runtime.chunk import Chunk, Usage
+from dynamo_llm.runtime.engine_request import DataRequest, EngineRequest
+from dynamo_llm.runtime.error_report import describe
+from dynamo_llm.runtime.generators import require_generator
+from dynamo_llm.runtime.payload_chunks import payload_chunks
+from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher
+from dynamo_llm.runtime.span import Span
+from dynamo_llm.runtime.threads import DaemonThreads
+
+#: Result of :meth:`RequestTask.open`: chunks that are still to be read, or None if all were pushed; a
+#: function to call with each of them, or None; the token counts, if all were pushed.
+Opened = tuple[AsyncIterator[Chunk] | None, OnPushed | None, Usage | None]
+
+
+class RequestTask(Pusher):
+    """One request. Its methods run on the event loop. Its task runs :func:`dynamo_llm._core.drain`, which
+    calls
+    :meth:`open`, reads the chunks, and calls :meth:`wait_for_space` and :meth:`end`.
+
+    :param stream: number of the request's stream in the library.
+    :param request_id: unique in this process.
+    :param text: the OpenAI body as JSON; or a payload, bytes or JSON.
+    :param threads: runs plain generators.
+    :param runs: all running requests by stream; the request removes itself at its end.
+    :param owner: the engine's class, for errors.
+    """
+
+    __slots__ = ("_owner", "_request_id", "_runs", "_span", "_text", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(
+        self,
+        stream: int,
+        request_id: str,
+        text: str | bytes,
+        threads: DaemonThreads,
+        runs: dict[int, Any],
+        owner: type,
+    ) -> None:
+        super().__init__(stream, threads)
+        self._owner = owner
+        self._request_id = request_id
+        self._text = text
+        self._runs = runs
+        self._span: Span | None = None
+
+    def start(self, opening: Any, may_gather: bool) -> None:
+        """Starts the task.
+
+        :param opening: the coroutine of :meth:`open` or :meth:`open_data`.
+        :param may_gather: whether chunks that come without a pause may be pushed together.
+        """
+        self._runs[self._stream] = self
+        self.task = asyncio.get_running_loop().create_task(
+            _core.drain(self._stream, opening, self, may_gather)
+        )
+
+    def cancel(self) -> None:
+        """Cancels the task: the rest of the answer is unwanted."""
+        self.task.cancel()
+
+    async def ended(self) -> None:
+        """Waits until the engine has finished with the request."""
+        await asyncio.wait([self.task])
+
+    async def open(
+        self,
+        ask: Callable[[EngineRequest], Awaitable[Sequence[Answer]]],
+        trace: Callable[[dict[str, Any], str], Span | None],
+    ) -> Opened:
+        """Passes the request to the engine.
+
+        :param ask: returns the choices of the answer.
+        :param trace: starts a span for a body with a trace context.
+        """
+        text, self._text = self._text, ""
+        body = json.loads(text)
+        on_pushed: OnPushed | None = None
+        if "traceparent" in body:
+            self._span = trace(body, self._request_id)
+            if self._span is not None:
+                self._span.enter()
+                on_pushed = self._span.record
+        answers = await ask(
+            EngineRequest(self._request_id, body, self.is_cancelled, self.remaining, self.set_queued)
+        )
+        if len(answers) == 1 and hasattr(answers[0], "__aiter__"):
+            return cast(AsyncIterator[Chunk], answers[0]), on_pushed, None
+        return None, None, await self.push(answers, on_pushed)
+
+    async def open_data(self, generate: Callable[[DataRequest], Any]) -> Opened:
+        """Passes a raw request to the engine, and pushes all of its answer.
+
+        :param generate: ``generate()`` of the engine.
+        """
+        given = self._text
+        content = given if isinstance(given, bytes) else json.loads(given)
+        request = DataRequest(self._request_id, content, self.is_cancelled, self.remaining)
+        await self.push([payload_chunks(require_generator(generate(request), self._owner))])
+        return None, None, None
+
+    def end(self, usage: Any, error: BaseException | None) -> tuple[int, str, str] | None:
+        """Ends the request: the answer is complete, or something failed. Any exception, also SystemExit,
+        ends the request only, never the event loop.
+
+        :returns: status, message, and details of the failure, for the caller; None without one.
+        """
+        self._runs.pop(self._stream, None)
+        try:
+            if self._span is not None and error is None:
+                self._span.finish(usage)
+            elif self._span is not None and error is not None:
+                self._span.fail(error)
+        except BaseException as failure:
+            error = failure
+        return None if error is None else describe(error)
