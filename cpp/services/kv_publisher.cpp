@@ -118,7 +118,6 @@ void KvPublisher::Queue::send_next() {
         const auto done = [queue = shared_from_this(), events = next.events, blocks = next.blocks](
                               const Error *error, const std::string &answer) {
             std::unique_lock lock(queue->mutex);
-            queue->is_busy = false;
             queue->queued_events -= events;
             queue->queued_blocks -= blocks;
             if (error != nullptr) {
@@ -127,6 +126,10 @@ void KvPublisher::Queue::send_next() {
                 queue->published += events;
                 queue->stored = stored_of(answer, queue->stored);
             }
+            // Logs before flush() returns: its caller may then remove the log callback.
+            queue->say(lock);
+            lock.lock();
+            queue->is_busy = false;
             queue->send_next();
             if (!queue->is_busy) {
                 queue->idle.notify_all();
