@@ -14,13 +14,15 @@ class DynamoError(Exception):
 
     When an engine raises this class itself, or any other exception, the caller gets
     ``DYNAMO_ERROR_ENGINE_FAILED`` with the traceback.
-
-    :param message: what is wrong and what would be right.
-    :param details: error details, see :attr:`details`.
     """
 
     status_name = "DYNAMO_ERROR_ENGINE_FAILED"
     """Name of the status in the C API."""
+
+    def __init_subclass__(cls, status_name: str | None = None) -> None:
+        super().__init_subclass__()
+        if status_name is not None:
+            cls.status_name = status_name
 
     def __init__(self, message: str = "", details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -51,150 +53,102 @@ class DynamoError(Exception):
         return bool(self.details.get("fatal", False))
 
 
-class InvalidArgumentError(DynamoError):
+class InvalidArgumentError(DynamoError, status_name="DYNAMO_ERROR_INVALID_ARGUMENT"):
     """An argument is out of range or not valid UTF-8."""
 
-    status_name = "DYNAMO_ERROR_INVALID_ARGUMENT"
 
-
-class InvalidHandleError(DynamoError):
+class InvalidHandleError(DynamoError, status_name="DYNAMO_ERROR_INVALID_HANDLE"):
     """The object was closed before."""
 
-    status_name = "DYNAMO_ERROR_INVALID_HANDLE"
 
-
-class InvalidStateError(DynamoError):
+class InvalidStateError(DynamoError, status_name="DYNAMO_ERROR_INVALID_STATE"):
     """The object's state does not allow the call, such as sending a request twice."""
 
-    status_name = "DYNAMO_ERROR_INVALID_STATE"
 
-
-class InvalidJsonError(DynamoError):
+class InvalidJsonError(DynamoError, status_name="DYNAMO_ERROR_INVALID_JSON"):
     """A text is not valid JSON; the message gives the position."""
 
-    status_name = "DYNAMO_ERROR_INVALID_JSON"
 
-
-class InvalidConfigError(DynamoError):
+class InvalidConfigError(DynamoError, status_name="DYNAMO_ERROR_INVALID_CONFIG"):
     """A key or a value of the configuration is not valid."""
 
-    status_name = "DYNAMO_ERROR_INVALID_CONFIG"
 
-
-class InvalidRequestError(DynamoError):
+class InvalidRequestError(DynamoError, status_name="DYNAMO_ERROR_INVALID_REQUEST"):
     """A key or a value of the request is not valid."""
 
-    status_name = "DYNAMO_ERROR_INVALID_REQUEST"
 
-
-class EngineNotFoundError(DynamoError):
+class EngineNotFoundError(DynamoError, status_name="DYNAMO_ERROR_ENGINE_NOT_FOUND"):
     """No engine has that name."""
 
-    status_name = "DYNAMO_ERROR_ENGINE_NOT_FOUND"
 
-
-class EngineUnavailableError(DynamoError):
+class EngineUnavailableError(DynamoError, status_name="DYNAMO_ERROR_ENGINE_UNAVAILABLE"):
     """The engine is known, but something it needs is not installed."""
 
-    status_name = "DYNAMO_ERROR_ENGINE_UNAVAILABLE"
 
-
-class ModelNotFoundError(DynamoError):
+class ModelNotFoundError(DynamoError, status_name="DYNAMO_ERROR_MODEL_NOT_FOUND"):
     """The model does not exist or is not a valid model."""
 
-    status_name = "DYNAMO_ERROR_MODEL_NOT_FOUND"
 
-
-class PythonUnavailableError(DynamoError):
+class PythonUnavailableError(DynamoError, status_name="DYNAMO_ERROR_PYTHON_UNAVAILABLE"):
     """No usable Python was found to run engines. In a Python program, the package does not fit its Python."""
 
-    status_name = "DYNAMO_ERROR_PYTHON_UNAVAILABLE"
 
-
-class EngineFailedError(DynamoError):
+class EngineFailedError(DynamoError, status_name="DYNAMO_ERROR_ENGINE_FAILED"):
     """The engine failed; :attr:`details` has its exception and its traceback."""
 
-    status_name = "DYNAMO_ERROR_ENGINE_FAILED"
 
-
-class CancelledError(DynamoError):
+class CancelledError(DynamoError, status_name="DYNAMO_ERROR_CANCELLED"):
     """The request was cancelled."""
 
-    status_name = "DYNAMO_ERROR_CANCELLED"
 
-
-class DeadlineExceededError(DynamoError):
+class DeadlineExceededError(DynamoError, status_name="DYNAMO_ERROR_DEADLINE_EXCEEDED"):
     """A deadline or timeout passed."""
 
-    status_name = "DYNAMO_ERROR_DEADLINE_EXCEEDED"
 
-
-class OverloadedError(DynamoError):
+class OverloadedError(DynamoError, status_name="DYNAMO_ERROR_OVERLOADED"):
     """There are more requests than the limits allow; try again later."""
 
-    status_name = "DYNAMO_ERROR_OVERLOADED"
 
-
-class UnavailableError(DynamoError):
+class UnavailableError(DynamoError, status_name="DYNAMO_ERROR_UNAVAILABLE"):
     """No worker is currently available; try again later."""
 
-    status_name = "DYNAMO_ERROR_UNAVAILABLE"
 
-
-class SlowConsumerError(DynamoError):
+class SlowConsumerError(DynamoError, status_name="DYNAMO_ERROR_SLOW_CONSUMER"):
     """The stream was full, and its ``when_full`` is ``fail``."""
 
-    status_name = "DYNAMO_ERROR_SLOW_CONSUMER"
 
-
-class ContextLengthError(DynamoError):
+class ContextLengthError(DynamoError, status_name="DYNAMO_ERROR_CONTEXT_LENGTH"):
     """Prompt and answer exceed the model's context length."""
 
-    status_name = "DYNAMO_ERROR_CONTEXT_LENGTH"
 
-
-class ClosedError(DynamoError):
+class ClosedError(DynamoError, status_name="DYNAMO_ERROR_CLOSED"):
     """The runtime was shut down."""
 
-    status_name = "DYNAMO_ERROR_CLOSED"
 
-
-class ForkedError(DynamoError):
+class ForkedError(DynamoError, status_name="DYNAMO_ERROR_FORKED"):
     """The process was forked after the library was used; only the parent can use the library."""
 
-    status_name = "DYNAMO_ERROR_FORKED"
 
-
-class OutOfMemoryError(DynamoError):
+class OutOfMemoryError(DynamoError, status_name="DYNAMO_ERROR_OUT_OF_MEMORY"):
     """The library ran out of memory."""
 
-    status_name = "DYNAMO_ERROR_OUT_OF_MEMORY"
 
-
-class NotSupportedError(DynamoError):
+class NotSupportedError(DynamoError, status_name="DYNAMO_ERROR_NOT_SUPPORTED"):
     """The engine or the platform does not support the operation."""
 
-    status_name = "DYNAMO_ERROR_NOT_SUPPORTED"
 
-
-class VersionMismatchError(DynamoError):
+class VersionMismatchError(DynamoError, status_name="DYNAMO_ERROR_VERSION_MISMATCH"):
     """The library and this package have incompatible versions."""
 
-    status_name = "DYNAMO_ERROR_VERSION_MISMATCH"
 
-
-class SystemFailedError(DynamoError):
+class SystemFailedError(DynamoError, status_name="DYNAMO_ERROR_SYSTEM"):
     """The operating system refused a thread, a file descriptor, or the like. (The status is SYSTEM, but
     Python has a ``SystemError`` of its own.)
     """
 
-    status_name = "DYNAMO_ERROR_SYSTEM"
 
-
-class InternalError(DynamoError):
+class InternalError(DynamoError, status_name="DYNAMO_ERROR_INTERNAL"):
     """A bug in the library; please report it."""
-
-    status_name = "DYNAMO_ERROR_INTERNAL"
 
 
 def _statuses() -> dict[str, int]:
