@@ -3,6 +3,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from functools import reduce
 
 from jinja2 import nodes
 from jinja2.visitor import NodeVisitor
@@ -33,35 +34,18 @@ _elements = {
     "functions": "function",
     "argument list": "arguments",
 }
-_lists = {
-    "message": "messages",
-    "first": "messages",
-    "content": "contents",
-    "opening": "contents",
-    "part": "content",
-    "call": "calls",
-    "function": "functions",
-    "arguments": "argument list",
-}
+_lists = {element: several for several, element in _elements.items() if several != "opening"}
+_lists.update(first="messages", opening="contents")
 #: Lists that can be extended by ``+``.
 _growing = frozenset({"messages", "contents", "calls", "functions", "argument list"})
+#: Kinds that are mappings, and what their keys represent.
 _keys = {
-    ("message", "content"): frozenset({"content"}),
-    ("first", "content"): frozenset({"opening"}),
-    ("first", "role"): _role,
-    ("first", "tool_calls"): frozenset({"calls"}),
-    ("first", "function_call"): frozenset({"function"}),
-    ("message", "role"): _role,
-    ("message", "tool_calls"): frozenset({"calls"}),
-    ("message", "function_call"): frozenset({"function"}),
-    ("call", "function"): frozenset({"function"}),
-    ("call", "arguments"): frozenset({"arguments"}),
-    ("function", "arguments"): frozenset({"arguments"}),
-    ("part", "text"): _text,
-    ("part", "content"): _text,
+    "message": {"content": "content", "role": "role", "tool_calls": "calls", "function_call": "function"},
+    "first": {"content": "opening", "role": "role", "tool_calls": "calls", "function_call": "function"},
+    "call": {"function": "function", "arguments": "arguments"},
+    "function": {"arguments": "arguments"},
+    "part": {"text": "text", "content": "text"},
 }
-#: Kinds that are mappings.
-_keyed = frozenset(kind for kind, _ in _keys)
 _selecting = frozenset({"selectattr", "rejectattr", "select", "reject"})
 _keeping = frozenset({"list", "reverse", "sort", "unique", "slice", "batch"})
 _counting = frozenset({"length", "count", "abs", "int", "float"})
@@ -106,9 +90,7 @@ class Traits:
 
     @property
     def needs_object(self) -> bool:
-        """Whether arguments of tool calls must be objects; otherwise the string in the message is
-        sufficient.
-        """
+        """Whether arguments of tool calls must be objects; otherwise the string in the message suffices."""
         return self.arguments_as_object or (self.arguments_as_json and not self.tests_arguments)
 
 
@@ -167,11 +149,8 @@ class _Walk(NodeVisitor):
             scope = scope.outer
         return found
 
-    def _inner(self, node: nodes.Node, outer: _Scope | None = None) -> _Scope:
-        scope = self._scopes.get(id(node))
-        if scope is None:
-            scope = self._scopes[id(node)] = _Scope(outer or self._scope)
-        return scope
+    def _inner(self, node: nodes.Node) -> _Scope:
+        return self._scopes.setdefault(id(node), _Scope(self._scope))
 
     def _assign(self, target: nodes.Node, kinds: Kinds) -> None:
         if isinstance(target, nodes.Name):
@@ -195,12 +174,9 @@ class _Walk(NodeVisitor):
     def visit_Output(self, node: nodes.Output) -> None:
         for child in node.nodes:
             if not isinstance(child, nodes.TemplateData):
-                self._write(self._kinds(child))
-
-    def _write(self, kinds: Kinds) -> None:
-        if kinds & _written:
-            self.traits.writes_content = True
-        self._as_string(kinds)
+                kinds = self._kinds(child)
+                self.traits.writes_content |= not kinds.isdisjoint(_written)
+                self._as_string(kinds)
 
     def visit_Assign(self, node: nodes.Assign) -> None:
         value = node.node
@@ -219,10 +195,8 @@ class _Walk(NodeVisitor):
 
     def visit_For(self, node: nodes.For) -> None:
         kinds = self._kinds(node.iter)
-        if kinds & _contents:
-            self.traits.reads_parts = True
-        if "arguments" in kinds:
-            self.traits.arguments_as_object = True
+        self.traits.reads_parts |= not kinds.isdisjoint(_contents)
+        self._as_mapping(kinds)
         scope = self._inner(node)
         item = _element(kinds)
         outer, self._scope = self._scope, scope
@@ -288,34 +262,32 @@ class _Walk(NodeVisitor):
         return self._kinds(node.expr1) | (self._kinds(node.expr2) if node.expr2 else _none)
 
     def visit_Add(self, node: nodes.Add | nodes.Concat) -> Kinds:
-        found = _none
-        for child in node.iter_child_nodes():
-            found |= self._kinds(child)
-        if not found.isdisjoint(_growing):
-            return found
-        return self._as_string(found)
+        found = _none.union(*map(self._kinds, node.iter_child_nodes()))
+        return self._as_string(found) if found.isdisjoint(_growing) else found
 
     visit_Concat = visit_Add
 
     def _as_string(self, kinds: Kinds) -> Kinds:
         """Records that an expression is used as a string. Returns the kinds of that string."""
-        if kinds & _contents or "contents" in kinds:
-            self.traits.reads_text = True
+        self.traits.reads_text |= not kinds.isdisjoint(_contents | {"contents"})
         return _text if kinds & _written else _none
+
+    def _as_mapping(self, kinds: Kinds) -> None:
+        """Records that an expression is used as a mapping."""
+        self.traits.arguments_as_object |= "arguments" in kinds
 
     def _attribute(self, kinds: Kinds, key: str) -> Kinds:
         if kinds & _messages:
             self.traits.keys.add(key)
-        if "part" in kinds:
-            self.traits.reads_parts = True
-        if "arguments" in kinds:
-            self.traits.arguments_as_object = True
-        found = _none
-        for kind in kinds:
-            found |= _keys.get((kind, key), _none)
-        if "calls" in found:
-            self.traits.reads_calls = True
+        self.traits.reads_parts |= "part" in kinds
+        self._as_mapping(kinds)
+        found = frozenset(_keys[kind][key] for kind in kinds if key in _keys.get(kind, ()))
+        self.traits.reads_calls |= "calls" in found
         return found
+
+    def _attributes(self, kinds: Kinds, keys: Kinds) -> Kinds:
+        """Looks up each constant among ``keys`` as the name of an attribute."""
+        return _none.union(*(self._attribute(kinds, key) for key in _constants(keys)))
 
     def visit_Getattr(self, node: nodes.Getattr) -> Kinds:
         found = _none
@@ -333,21 +305,18 @@ class _Walk(NodeVisitor):
         argument = self._kinds(node.arg)
         if "role" in argument:
             self._name_roles(kinds)
-        if "arguments" in kinds and not isinstance(node.arg, nodes.Const):
-            self.traits.arguments_as_object = True
-        is_first = "messages" in kinds and isinstance(node.arg, nodes.Const) and node.arg.value == 0
-        if is_first:
+        if not isinstance(node.arg, nodes.Const):
+            self._as_mapping(kinds)
+        if "messages" in kinds and isinstance(node.arg, nodes.Const) and node.arg.value == 0:
             return _element(kinds) - {"message"} | {"first"}
         found = _element(kinds)
-        for key in argument:  # the key may be a name that represents constants
-            if key.startswith("=") and kinds & _keyed:
-                found |= self._attribute(kinds, key[1:])
+        if not kinds.isdisjoint(_keys):  # the key may be a name that represents constants
+            found |= self._attributes(kinds, argument)
         return found
 
     def _name_roles(self, kinds: Kinds) -> None:
-        for kind in kinds:
-            if kind.startswith("="):  # the template may compare the role in upper case
-                self.traits.roles.update((kind[1:], kind[1:].lower()))
+        for role in _constants(kinds):  # the template may compare the role in upper case
+            self.traits.roles.update((role, role.lower()))
 
     def visit_Compare(self, node: nodes.Compare) -> Kinds:
         left = self._kinds(node.expr)
@@ -359,17 +328,14 @@ class _Walk(NodeVisitor):
             if "content" in both and any(_is_none(side) for side in (node.expr, operand.expr)):
                 self.traits.tests_null = True
             if operand.op in ("in", "notin") and right & _messages:
-                self.traits.keys.update(kind[1:] for kind in left if kind.startswith("="))
-                if "=content" in left:
-                    self.traits.tests_presence = True
+                self.traits.keys.update(_constants(left))
+                self.traits.tests_presence |= "=content" in left
         return _none
 
     def visit_Test(self, node: nodes.Test) -> Kinds:
         kinds = self._kinds(node.node)
         arguments = [*node.args] if node.args else []
-        values = _none
-        for argument in arguments:
-            values |= self._kinds(argument)
+        values = _none.union(*map(self._kinds, arguments))
         # A test whether the first message has a content, or whether a name is set, does not show how the
         # template handles tool calls without a text.
         if "content" in kinds and (node.name == "none" or any(map(_is_none, arguments))):
@@ -377,13 +343,12 @@ class _Walk(NodeVisitor):
         is_name = isinstance(node.node, nodes.Name)
         if "content" in kinds and node.name in ("defined", "undefined") and not is_name:
             self.traits.tests_presence = True
-        if kinds & _contents and node.name in ("string", "mapping", "iterable", "sequence"):
-            self.traits.tests_type = True
-        if "arguments" in kinds:
+        if node.name in ("string", "mapping", "iterable", "sequence"):
+            self.traits.tests_type |= not kinds.isdisjoint(_contents)
             if node.name == "string":
-                self.traits.tests_arguments = True
-            elif node.name in ("mapping", "iterable", "sequence"):
-                self.traits.arguments_as_object = True
+                self.traits.tests_arguments |= "arguments" in kinds
+            else:
+                self._as_mapping(kinds)
         if "role" in kinds:
             self._name_roles(values)
         return _none
@@ -393,8 +358,7 @@ class _Walk(NodeVisitor):
         arguments = [self._kinds(argument) for argument in node.args or ()]
         named = {str(item.key): self._kinds(item.value) for item in node.kwargs or ()}
         if node.name in _selecting:
-            if kinds & _contents:
-                self.traits.reads_parts = True
+            self.traits.reads_parts |= not kinds.isdisjoint(_contents)
             if "messages" in kinds and len(arguments) > 2 and "=role" in arguments[0]:
                 self._name_roles(arguments[2])
             if "messages" in kinds and len(arguments) > 1 and "=content" in arguments[0]:
@@ -411,36 +375,27 @@ class _Walk(NodeVisitor):
             items = _element(kinds)
             if "attribute" in named:
                 return _listed(self._mapped(named["attribute"], items))
-            names = arguments[0] if arguments else _none  # filters
-            if "=tojson" not in names:
-                return self._as_string(items)
-            if items & _with_arguments:
-                self.traits.arguments_as_json = True
-            return _text if items & _written else _none
+            filters = arguments[0] if arguments else _none
+            return self._as_json(items) if "=tojson" in filters else self._as_string(items)
         if node.name in ("items", "dictsort"):
-            if "arguments" in kinds:
-                self.traits.arguments_as_object = True
+            self._as_mapping(kinds)
             return _none
         if node.name in ("default", "d"):
             return kinds.union(*arguments, *named.values())
         if node.name in _counting:
             return _none
         if node.name == "tojson":
-            if kinds & _with_arguments:
-                self.traits.arguments_as_json = True
-            return _text if kinds & _written else _none
+            return self._as_json(kinds)
         return self._as_string(kinds.union(*arguments)) | (kinds & _role)
+
+    def _as_json(self, kinds: Kinds) -> Kinds:
+        """Records that an expression is encoded as JSON. Returns the kinds of that JSON."""
+        self.traits.arguments_as_json |= not kinds.isdisjoint(_with_arguments)
+        return _text if kinds & _written else _none
 
     def _mapped(self, keys: Kinds, of: Kinds) -> Kinds:
         """Returns what attributes of a name with dots represent."""
-        found = _none
-        for key in keys:
-            if key.startswith("="):
-                kinds = of
-                for one in key[1:].split("."):
-                    kinds = self._attribute(kinds, one)
-                found |= kinds
-        return found
+        return _none.union(*(reduce(self._attribute, key.split("."), of) for key in _constants(keys)))
 
     def visit_Call(self, node: nodes.Call) -> Kinds:
         arguments = [self._kinds(argument) for argument in node.args]
@@ -469,25 +424,18 @@ class _Walk(NodeVisitor):
         if name == "get":
             if "role" in given:
                 self._name_roles(kinds)
-            found = _none
-            for key in given:
-                if key.startswith("="):
-                    found |= self._attribute(kinds, key[1:])
-            return found
+            return self._attributes(kinds, given)
         if name in ("items", "keys", "values"):
-            if "arguments" in kinds:
-                self.traits.arguments_as_object = True
+            self._as_mapping(kinds)
             return _none
         if name in _string_methods:
             return self._as_string(kinds | given) | (kinds & _role)
-        return self._lookup_method(callee)
+        return self._lookup(f"{callee.node.name}.{name}") if isinstance(callee.node, nodes.Name) else _none
 
-    def _lookup_method(self, callee: nodes.Getattr) -> Kinds:
-        return (
-            self._lookup(f"{callee.node.name}.{callee.attr}")
-            if isinstance(callee.node, nodes.Name)
-            else _none
-        )
+
+def _constants(kinds: Kinds) -> list[str]:
+    """Returns the string constants that an expression may represent."""
+    return [kind[1:] for kind in kinds if kind.startswith("=")]
 
 
 def _element(kinds: Kinds) -> Kinds:
