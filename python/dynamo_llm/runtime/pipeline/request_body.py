@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and checks the body of a request."""
+"""Reads the body of a request. The library has checked its types (cpp/runtime/body.cpp)."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ _routing = ("backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_
 #: Keys of "nvext" with the prefill's result, for a decode worker.
 _disaggregated = ("prefill_result", "bootstrap_info")
 #: Keys of "nvext.agent_hints" that influence routing, and Dynamo's names for them.
-_hints = {"osl": "expected_output_tokens", "strict_priority": "strict_priority"}
+_agent_hints = {"osl": "expected_output_tokens", "strict_priority": "strict_priority"}
 #: Within this distance of the strictest value, "top_p" and "min_p" keep only the most likely token.
 _strict = 1e-7
 #: Characters with a special meaning in regular expressions.
@@ -72,22 +72,20 @@ def _integer(value: Any, name: str, least: int, most: int) -> int:
 
 
 def token_ids(values: list[Any], name: str, vocab_size: int | None) -> list[int]:
-    """Checks a list of token ids, and returns it.
+    """Returns a list of token ids, whose types the library has checked.
 
     :raises InvalidRequestError: an item is not a token id of the model.
     """
     most = (vocab_size or 1 << 32) - 1
-    if all(type(value) is int for value in values) and (
-        not values or (min(values) >= 0 and max(values) <= most)
-    ):
-        return values
-    return [_integer(value, f"{name}[{number}]", 0, most) for number, value in enumerate(values)]
+    if max(values, default=0) > most:
+        for number, value in enumerate(values):
+            _integer(value, f"{name}[{number}]", 0, most)
+    return values
 
 
 class BodyReader:
     """Reads the bodies of requests to one model. The same rules apply to the keys for all engines.
 
-    :param engine: name of the engine, for errors.
     :param info: the engine's description: ``capabilities``, ``adapters``, and ``request_keys``.
     :param vocab_size: exclusive upper limit of token ids; None if unknown.
     :param keys: optional keys that the caller handles, whatever the engine declares.
@@ -123,7 +121,7 @@ class BodyReader:
         if "input" in given:
             raise NotSupportedError(f'the engine "{self._engine}" does not make embeddings')
         self._check_keys(given)
-        hints = self._nvext(given)
+        priority, cache_salt, routing = self._nvext(given)
         min_tokens = given.get("min_tokens", 0)
         max_tokens = given.get("max_completion_tokens", given.get("max_tokens"))
         if max_tokens is not None and max_tokens < max(1, min_tokens):
@@ -131,6 +129,7 @@ class BodyReader:
             raise InvalidRequestError(
                 f'"max_tokens" of the request must be at least {least}, not {max_tokens}'
             )
+        stop = given.get("stop", [])
         trace: dict[str, str] = {key: given[key] for key in ("traceparent", "tracestate") if key in given}
         return RequestSettings(
             is_chat="messages" in given,
@@ -139,16 +138,16 @@ class BodyReader:
             max_tokens=max_tokens,
             min_tokens=min_tokens,
             ignore_eos=given.get("ignore_eos", False),
-            stops=self._stops(given),
+            stops=[stop] if isinstance(stop, str) else list(stop),
             stop_token_ids=token_ids(given.get("stop_token_ids", []), "stop_token_ids", self._vocab_size),
             includes_stop=given.get("include_stop_str_in_output", False),
             skips_special=given.get("skip_special_tokens", True),
             logprobs=self._logprobs(given),
             guided=self._guided(given),
             adapter=self._adapter(given),
-            priority=hints[0],
-            cache_salt=hints[1],
-            routing=hints[2] or None,
+            priority=priority,
+            cache_salt=cache_salt,
+            routing=routing or None,
             disaggregated=self._disaggregated(given),
             trace=trace or None,
             truncate=self._truncate(given),
@@ -215,12 +214,6 @@ class BodyReader:
             token_ids(own["allowed_token_ids"], "allowed_token_ids", self._vocab_size)
             if not own["allowed_token_ids"]:
                 raise InvalidRequestError('"allowed_token_ids" of the request must not be empty')
-        for number, word in enumerate(own.get("bad_words", [])):
-            if not isinstance(word, str) or not word:
-                raise InvalidRequestError(
-                    f'"bad_words[{number}]" of the request must be a string that is not empty, not '
-                    + json.dumps(word)
-                )
         return own
 
     @staticmethod
@@ -235,11 +228,10 @@ class BodyReader:
     def _sampling(self, given: dict[str, Any]) -> Sampling:
         values = {key: given[key] for key in request_keys.sampling if key in given}
         if "seed" in given:
-            seed = _integer(given["seed"], "seed", -(1 << 63), (1 << 63) - 1)
             if given.get("temperature", 0) > 0:  # greedy decoding does not depend on the seed
                 self._need("seed", '"seed"')
-            if "seed" in self._capabilities:
-                values["seed"] = seed
+            if "seed" not in self._capabilities:
+                del values["seed"]
         if values.get("top_p", 1) < _strict or values.get("min_p", 0) > 1 - _strict:
             # Engines that compute in 32 bits, or treat the strictest value as no limit, would answer
             # differently.
@@ -248,36 +240,15 @@ class BodyReader:
             values.pop("min_p", None)
         if values.get("repetition_penalty", 1) <= 0:
             raise InvalidRequestError('"repetition_penalty" of the request must be greater than 0')
-        bias = given.get("logit_bias")
-        if bias:
-            values["logit_bias"] = {self._biased(key): self._bias(key, bias[key]) for key in bias}
+        if "logit_bias" in given:
+            bias = {self._biased(key): float(value) for key, value in given["logit_bias"].items()}
+            values["logit_bias"] = bias or None
         return Sampling(**values)
 
     def _biased(self, key: str) -> int:
-        if not key.isascii() or not key.isdigit() or len(key) > 20:
+        if len(key) > 20:  # many leading zeros
             raise InvalidRequestError(f'"logit_bias" of the request has token ids as keys, not "{key}"')
         return token_ids([int(key)], "logit_bias", self._vocab_size)[0]
-
-    @staticmethod
-    def _bias(key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -100 <= value <= 100:
-            raise InvalidRequestError(
-                f'"logit_bias.{key}" of the request must be a number from -100 to 100, not '
-                + json.dumps(value)
-            )
-        return float(value)
-
-    @staticmethod
-    def _stops(given: dict[str, Any]) -> list[str]:
-        stop = given.get("stop", [])
-        stops = [stop] if isinstance(stop, str) else stop
-        for number, text in enumerate(stops):
-            if not isinstance(text, str) or not text:
-                raise InvalidRequestError(
-                    f'"stop[{number}]" of the request must be a string that is not empty, not '
-                    + json.dumps(text)
-                )
-        return list(stops)
 
     def _logprobs(self, given: dict[str, Any]) -> int | None:
         asked = given.get("logprobs")
@@ -328,33 +299,27 @@ class BodyReader:
         extension = given.get("nvext", {})
         hints = extension.get("agent_hints") or {}
         routing: dict[str, Any] = {}
-        for key in extension:
-            if extension[key] is None or key in (*_nvext, *_disaggregated):
+        for key, value in extension.items():
+            if value is None or key in (*_nvext, *_disaggregated):
                 continue
             if key not in (*_routing, "routing_constraints"):
                 self._refuse(f"nvext.{key}", True)
             self._need("routing", f'"nvext.{key}"')
-            routing[key] = extension[key]
+            routing[key] = value
             if key in _routing:
                 bits = 32 if key.endswith("dp_rank") else 64
-                _integer(routing[key], f"nvext.{key}", 0, (1 << bits) - 1)
-            elif not isinstance(routing[key], dict):
+                _integer(value, f"nvext.{key}", 0, (1 << bits) - 1)
+            elif not isinstance(value, dict):
                 raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
-        if not isinstance(hints, dict):
-            raise InvalidRequestError('"nvext.agent_hints" of the request must be an object')
-        for key, name in _hints.items():
+        for key, name in _agent_hints.items():
             if hints.get(key) is not None:
                 routing[name] = _integer(hints[key], f"nvext.agent_hints.{key}", 0, (1 << 32) - 1)
-        priority, name = hints.get("priority"), "nvext.agent_hints.priority"
-        if "priority" in given:
-            priority, name = given["priority"], "priority"
         if extension.get("annotations"):
             self._warn("nvext.annotations")
-        salt, name_of_salt = given.get("cache_salt"), "cache_salt"
+        salt, name = given.get("cache_salt"), "cache_salt"
         if salt is None and extension.get("cache_salt") is not None:
-            salt, name_of_salt = extension["cache_salt"], "nvext.cache_salt"
-            self._refuse(name_of_salt, "cache_salt" not in self._keys)
-        if salt is not None and (not isinstance(salt, str) or not salt):
-            raise InvalidRequestError(f'"{name_of_salt}" of the request must be a string that is not empty')
-        priority = 0 if priority is None else _integer(priority, name, -(1 << 31), (1 << 31) - 1)
-        return priority, salt, routing
+            salt, name = extension["cache_salt"], "nvext.cache_salt"
+            self._refuse(name, "cache_salt" not in self._keys)
+        if salt == "":
+            raise InvalidRequestError(f'"{name}" of the request must be a string that is not empty')
+        return given.get("priority", hints.get("priority") or 0), salt, routing

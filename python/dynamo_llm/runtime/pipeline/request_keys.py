@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists the keys of request bodies: those that every engine accepts, optional ones, and ignored ones."""
 
+from dataclasses import fields
 from typing import Any
 
+from dynamo_llm.runtime.engine import Sampling
 from dynamo_llm.runtime.pipeline import structured_output
 
 #: Keys that control how the next token is sampled.
-sampling = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-)
+sampling = [field.name for field in fields(Sampling)]
 #: Keys that every engine accepts: the pipeline, the library, or the chat template reads them.
 common = {
     *sampling,
@@ -31,8 +25,6 @@ common = {
     "priority",
     "nvext",
     "n",
-    "seed",
-    "logit_bias",
     "max_tokens",
     "max_completion_tokens",
     "ignore_eos",
