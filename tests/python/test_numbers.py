@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from dynamo_llm import InvalidArgumentError, InvalidConfigError, InvalidRequestError, Runtime
-from dynamo_llm.api.duration import FOREVER, milliseconds
-from dynamo_llm.api.numbers import integer, number, token_ids, words
+from dynamo_llm.api.numbers import FOREVER, integer, milliseconds, number, token_ids, words
 from reliability import reliability
 
 numpy = pytest.importorskip("numpy")

@@ -4,7 +4,6 @@
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar
 
 from dynamo_llm.api.interruptible import interruptible
@@ -21,9 +20,7 @@ class Handle:
 
     @classmethod
     async def open(cls: type[Self], config: Mapping[str, Any] | str | None = None, **keys: Any) -> Self:
-        """Creates the object as the constructor does, from the same arguments, without blocking the caller's
-        event loop.
-        """
+        """Creates the object, from the arguments of the constructor, without blocking the event loop."""
         constructor: Any = cls
         created: Self = await in_thread(partial(constructor, config, **keys))
         return created
@@ -35,9 +32,7 @@ class Handle:
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -4,10 +4,12 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from concurrent.futures import Future
+from typing import TypeVar
 
 from dynamo_llm import _core
-from dynamo_llm.api.duration import FOREVER, milliseconds
+from dynamo_llm.api.numbers import FOREVER, milliseconds
+from dynamo_llm.runtime.threads import settle
 
 Result = TypeVar("Result")
 
@@ -25,28 +27,17 @@ def interruptible(function: Callable[[], Result]) -> Result:
     # refuses to wait: the function must be called here to raise that error.
     if threading.current_thread() is not threading.main_thread() or _core.is_loop_thread():
         return function()
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.extend((True, function()))
-        except BaseException as error:
-            outcome.extend((False, error))
-
-    thread = threading.Thread(target=work, name="dynamo-blocking", daemon=True)
+    job: Future[Result] = Future()
+    thread = threading.Thread(target=settle, args=(job, function), name="dynamo-blocking", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # since Python 3.12 no thread can be started during finalization
         return function()
     thread.join()
-    has_returned, result = outcome
     try:
-        if not has_returned:
-            raise result
-        value: Result = result
-        return value
+        return job.result()
     finally:
-        del result, outcome[:]  # the error's traceback refers to this frame: avoid a cycle
+        del job  # the error's traceback refers to this frame: avoid a cycle
 
 
 def wait_in_steps(wait: Callable[[int], bool], timeout: float | None) -> bool:

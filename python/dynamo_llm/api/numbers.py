@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks numbers, and packs arrays of them into the bytes that the library takes."""
+"""Checks numbers, and converts them to the form that the library takes: milliseconds, arrays as bytes."""
 
 import math
 import operator
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 from dynamo_llm.errors import InvalidArgumentError
+
+#: No time limit, in milliseconds of the C library.
+FOREVER = -1
+
+#: Seconds; a longer duration counts as no limit.
+_longest = 1e12
 
 
 def token_ids(ids: Sequence[int]) -> bytes:
@@ -49,13 +56,36 @@ def number(value: float, name: str, least: float, most: float) -> float:
     :returns: the value as a float.
     :raises InvalidArgumentError: the value is not a number in that range.
     """
-    try:
-        real = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        real = math.nan
+    real = _float(value)
     if not least <= real <= most:
         raise InvalidArgumentError(f"{name} must be a number from {least:g} to {most:g}, not {value!r:.100}")
     return real
+
+
+def milliseconds(seconds: float | None, name: str) -> int:
+    """Converts seconds to whole milliseconds, rounded up so that no wait is shorter than requested.
+
+    :param seconds: at least 0; None or infinity for no limit.
+    :param name: the argument's name, for the error.
+    :returns: milliseconds, or :data:`FOREVER`.
+    :raises InvalidArgumentError: ``seconds`` is negative or not a number.
+    """
+    limit = math.inf if seconds is None else _float(seconds)
+    if not limit >= 0:
+        raise InvalidArgumentError(
+            f"{name} must be None or a number of seconds, 0 or more, not {seconds!r:.100}"
+        )
+    return FOREVER if limit > _longest else math.ceil(limit * 1000)
+
+
+def _float(value: Any) -> float:
+    """Converts a number; a value that is not a number becomes NaN."""
+    try:
+        return math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except OverflowError:  # an integer beyond the range of float
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _packed(code: str, numbers: Sequence[int], rule: str) -> bytes:

@@ -3,13 +3,12 @@
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from dynamo_llm import _core
 from dynamo_llm._core import STATUSES, Response, Timing
-from dynamo_llm.api.duration import FOREVER, milliseconds
 from dynamo_llm.api.json_text import json_text
+from dynamo_llm.api.numbers import FOREVER, milliseconds
 
 Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Request[Any]")
@@ -178,9 +177,7 @@ class Request(Generic[Result]):
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cancel()
 
     def __repr__(self) -> str:

@@ -7,14 +7,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar
 
 from dynamo_llm import _core
 from dynamo_llm._core import Response
-from dynamo_llm.api.duration import milliseconds
 from dynamo_llm.api.handle import Handle, create, without_none
 from dynamo_llm.api.interruptible import interruptible
+from dynamo_llm.api.numbers import milliseconds
 from dynamo_llm.api.request import DataRequest, Request
 from dynamo_llm.api.result import Completion, Embeddings
 from dynamo_llm.errors import DeadlineExceededError
@@ -173,11 +172,7 @@ class Runtime(Handle):
         return self._send(Request(body, result, timeout, first_token_timeout))
 
     def data(
-        self,
-        data: Any,
-        *,
-        timeout: float | None = None,
-        first_token_timeout: float | None = None,
+        self, data: Any, *, timeout: float | None = None, first_token_timeout: float | None = None
     ) -> Request[list[Any]]:
         """Sends a raw request: a payload in place of an OpenAI body, for a raw engine, such as an endpoint
         of a cluster or an engine of your own. The responses have ``items``, and
@@ -213,9 +208,7 @@ class Runtime(Handle):
         interruptible(partial(self._core.shutdown, wait))
 
     def close(self) -> None:
-        """Cancels the requests in flight and stops the engine. Blocks, without holding the GIL, for at most
-        10 seconds.
-        """
+        """Cancels the requests in flight and stops the engine. Blocks, without the GIL, for at most 10 s."""
         with contextlib.suppress(DeadlineExceededError):  # cancelled requests are intended here
             self.shutdown(0)
 
@@ -240,9 +233,7 @@ class Runtime(Handle):
     async def __aenter__(self: Self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await in_thread(self.close)
 
     def __repr__(self) -> str:

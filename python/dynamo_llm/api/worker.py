@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any
 
 from dynamo_llm import _core
-from dynamo_llm.api.duration import milliseconds
 from dynamo_llm.api.handle import Handle, create
 from dynamo_llm.api.interruptible import interruptible, wait_in_steps
-from dynamo_llm.api.numbers import integer
+from dynamo_llm.api.numbers import integer, milliseconds
 from dynamo_llm.errors import DeadlineExceededError, InvalidHandleError
 
 

@@ -24,9 +24,6 @@ _Job = tuple[Future[Any], Callable[[], Any]]
 class DaemonThreads(ThreadPoolExecutor):
     """A pool of daemon threads, which are started when needed. It derives from ``ThreadPoolExecutor`` because
     asyncio accepts no other default executor.
-
-    :param max_workers: maximum number of threads; further jobs are queued.
-    :param thread_name_prefix: prefix of the threads' names.
     """
 
     def __init__(self, max_workers: int, thread_name_prefix: str) -> None:
@@ -84,13 +81,14 @@ class DaemonThreads(ThreadPoolExecutor):
 
 def _work(jobs: "queue.SimpleQueue[_Job | None]", guard: threading.Lock, free: list[int]) -> None:
     while job := jobs.get():
-        _run(*job)
+        settle(*job)
         del job  # an idle thread must not keep the last job's objects alive
         with guard:
             free[0] += 1
 
 
-def _run(future: Future[Any], function: Callable[[], Any]) -> None:
+def settle(future: Future[Any], function: Callable[[], Any]) -> None:
+    """Settles a future with what a function returns or raises."""
     try:
         if future.set_running_or_notify_cancel():
             future.set_result(function())
@@ -108,7 +106,7 @@ _pool = DaemonThreads(min(32, (os.cpu_count() or 1) + 4), "dynamo-work")
 async def in_pool(
     function: Callable[..., Result], *arguments: Any, pool: DaemonThreads | None = None
 ) -> Result:
-    """Calls a function that does not block in a thread of a pool.
+    """Calls a function in a thread of a pool.
 
     :param pool: the pool; None for the library's own, for functions that take milliseconds.
     """
@@ -126,7 +124,7 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
     job: Future[Result] = Future()
     job.add_done_callback(partial(_hand_over, loop, future))
     call = partial(contextvars.copy_context().run, function, *arguments)
-    threading.Thread(target=_run, args=(job, call), name="dynamo-blocking", daemon=True).start()
+    threading.Thread(target=settle, args=(job, call), name="dynamo-blocking", daemon=True).start()
     del job
     try:
         return await future
@@ -136,10 +134,10 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
 
 def _hand_over(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", job: Future[Any]) -> None:
     with suppress(RuntimeError):  # the loop was closed meanwhile
-        loop.call_soon_threadsafe(_settle, future, job)
+        loop.call_soon_threadsafe(_copy, future, job)
 
 
-def _settle(future: "asyncio.Future[Any]", job: Future[Any]) -> None:
+def _copy(future: "asyncio.Future[Any]", job: Future[Any]) -> None:
     if future.done():
         return
     if (error := job.exception()) is None:
