@@ -6,16 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from dynamo_llm import DynamoError, Runtime
 from dynamo_llm.cli import command_group, output, runtime_options
 from dynamo_llm.cli.timing import Timing
-from dynamo_llm.errors import DynamoError
-
-if TYPE_CHECKING:
-    from dynamo_llm import Runtime
 
 Body = dict[str, Any]
 
@@ -63,7 +60,7 @@ def bench(
         "max_tokens": max_tokens,
     }
     start = perf_counter()
-    with runtime_options.start(config, engine, model) as runtime:
+    with Runtime(config, engine=engine, model=model) as runtime:
         load_seconds = perf_counter() - start
         with output.progress("requests", requests) as done:
             result = asyncio.run(_run(runtime, body, requests, concurrency, done))
@@ -77,7 +74,7 @@ def bench(
 
 
 async def _run(
-    runtime: "Runtime", body: Body, requests: int, concurrency: int, done: Callable[[], None]
+    runtime: Runtime, body: Body, requests: int, concurrency: int, done: Callable[[], None]
 ) -> dict[str, Any]:
     await _ask(runtime, body)
     timings: list[Timing] = []
@@ -97,7 +94,7 @@ async def _run(
     return {"concurrency": concurrency, **_report(timings, errors, perf_counter() - start)}
 
 
-async def _ask(runtime: "Runtime", body: Body) -> Timing:
+async def _ask(runtime: Runtime, body: Body) -> Timing:
     timing = Timing()
     with runtime.request(body) as request:
         async for response in request:

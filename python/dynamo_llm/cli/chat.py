@@ -2,15 +2,13 @@
 """``dynamo-llm chat``: answers one prompt, or holds a conversation."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from dynamo_llm import Runtime
 from dynamo_llm.cli import output, runtime_options
 from dynamo_llm.cli.print_answer import print_answer
-
-if TYPE_CHECKING:
-    from dynamo_llm import Runtime
 
 
 @click.command()
@@ -46,8 +44,7 @@ def chat(
     if prompt is None and sys.stdin.isatty():
         if as_json or not sys.stdout.isatty():
             raise click.UsageError(
-                "a conversation needs a terminal, and cannot be printed as JSON; give a PROMPT",
-                context,
+                "a conversation needs a terminal, and cannot be printed as JSON; give a PROMPT", context
             )
         from dynamo_llm.cli.conversation import Conversation
 
@@ -68,9 +65,9 @@ def chat(
             output.console(stderr=True).print(timing.summary(), style="dim")
 
 
-def _load(config: dict[str, Any], engine: str | None, model: str | None) -> "Runtime":
+def _load(config: dict[str, Any], engine: str | None, model: str | None) -> Runtime:
     with output.spinner("Loading the model ..."):
-        return runtime_options.start(config, engine, model)
+        return Runtime(config, engine=engine, model=model)
 
 
 def _read_stdin() -> str:

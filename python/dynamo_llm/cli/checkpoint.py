@@ -18,8 +18,8 @@ class UnusableModelError(Exception):
 class Checkpoint:
     """A model on disk."""
 
-    path: Path
     name: str
+    path: Path
     format: str | None = None
     """``safetensors`` or ``GGUF``."""
     architecture: str | None = None
@@ -43,7 +43,7 @@ def is_checkpoint(folder: Path) -> bool:
 
 def inspect(path: Path) -> Checkpoint:
     """Describes a model's folder or GGUF file."""
-    found = Checkpoint(path, _name(path))
+    found = Checkpoint(_name(path), path)
     try:
         if path.is_dir():
             _inspect_folder(found)

@@ -22,11 +22,7 @@ BROKEN_PIPE = 141
 
 def describe(error: DynamoError) -> dict[str, Any]:
     """Returns an error as the object that ``dynamo_last_error_json()`` describes."""
-    return error.details or {
-        "status": error.status,
-        "name": error.status_name,
-        "message": error.message,
-    }
+    return error.details or {"status": error.status, "name": error.status_name, "message": error.message}
 
 
 @contextmanager

@@ -6,18 +6,13 @@ import shlex
 
 import click
 
-from dynamo_llm import __version__, paths
+from dynamo_llm import __version__, _core, paths
 
 _static_libraries = "-lstdc++ -lm -ldl -lpthread"
-
 
 # Characters that a shell, or shlex.split(), does not take literally. Words are quoted only if they need it:
 # a shell does not interpret quotes in the result of $(...).
 _special = re.compile(r"[^\w@%+=:,./\-\u0080-\U0010ffff]")
-
-
-def _quote(word: str) -> str:
-    return shlex.quote(word) if _special.search(word) else word
 
 
 def _run_path(lib: str) -> list[str]:
@@ -65,13 +60,12 @@ def config(
         words += [f"{lib}/libdynamo_llm_capi.a", *_static_libraries.split()]
     elif libs:
         words += [f"-L{lib}", "-ldynamo_llm_capi", *_run_path(lib)]
-    lines = [" ".join(map(_quote, words))] if words else []
+    words = [shlex.quote(word) if _special.search(word) else word for word in words]
+    lines = [" ".join(words)] if words else []
     lines += [lib] * libdir + [include] * includedir
     lines += [str(paths.cmake_dir())] * cmakedir + [str(paths.pkgconfig_dir())] * pkgconfigdir
     lines += [__version__] * version
     if schema:
-        from dynamo_llm import _core
-
         lines.append(_core.config_schema())
     if not lines:
         raise click.UsageError("no option is given; choose what to print, such as --cflags --libs", context)

@@ -21,7 +21,6 @@ To send a message that starts with "/", type a space before it."""
 class Conversation:
     """A conversation. Each request contains all messages before it.
 
-    :param runtime: answers.
     :param system: the system message, or empty.
     :param sampling: more keys of the requests' bodies.
     """

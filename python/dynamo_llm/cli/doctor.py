@@ -10,12 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dynamo_llm import __version__, _core, paths
+from dynamo_llm import DynamoError, __version__, _core, paths
 from dynamo_llm.cli import command_group, output
 from dynamo_llm.printable import printable
 
@@ -53,7 +54,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
             "python": _python(),
             "python_for_c": _python_for_c(),
             "engines": _engines(),
-            "runs": {"echo": _run("echo", '{"engine": "echo"}'), "default": _run("default", "{}")},
+            "runs": {"echo": _run('{"engine": "echo"}'), "default": _run("{}")},
         }
     if as_json:
         output.write_json(findings, indent=2)
@@ -64,10 +65,11 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def _library() -> dict[str, Any]:
-    path = next(iter(sorted(paths.lib_dir().glob("libdynamo_llm_capi.*so.*"))), None)
-    path = path or next(iter(sorted(paths.lib_dir().glob("libdynamo_llm_capi.*"))), None)
-    if path is None:
-        return {"path": str(paths.lib_dir()), "problem": "libdynamo_llm_capi is not in this folder"}
+    folder = paths.lib_dir()
+    files = [*sorted(folder.glob("libdynamo_llm_capi.*so.*")), *sorted(folder.glob("libdynamo_llm_capi.*"))]
+    if not files:
+        return {"path": str(folder), "problem": "libdynamo_llm_capi is not in this folder"}
+    path = files[0]
     found: dict[str, Any] = {"path": str(path), "package": __version__}
     try:
         library = ctypes.CDLL(str(path))
@@ -131,7 +133,6 @@ def _python_for_c() -> dict[str, Any]:
 
 
 def _engines() -> dict[str, Any]:
-    from dynamo_llm.errors import DynamoError
     from dynamo_llm.runtime import registry
 
     engines: dict[str, Any] = {}
@@ -173,7 +174,7 @@ def _packages_of(engine: str, extra: str) -> tuple[dict[str, str | None], bool]:
     return versions, bool(of_extra)
 
 
-def _run(name: str, config: str) -> dict[str, Any]:
+def _run(config: str) -> dict[str, Any]:
     """Runs an engine in a process of its own: if it crashes, the other findings are still reported."""
     command = [sys.executable, "-m", "dynamo_llm", "bench", "--json", "--config", config]
     command += ["--requests", "1", "--concurrency", "1", "--max-tokens", "8"]
@@ -205,31 +206,21 @@ def _run(name: str, config: str) -> dict[str, Any]:
     return {"works": False, "problem": problem}
 
 
-def _rows(findings: dict[str, Any]) -> list[tuple[str, bool, str]]:
+def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, bool, str]]:
     library, python, for_c = (findings[key] for key in ("library", "python", "python_for_c"))
-    rows = [
-        (
-            "library",
-            "problem" not in library,
-            library.get("problem") or f"{library['version']}, ABI {library['abi']}, {library['path']}",
-        ),
-        ("python", True, f"{python['version']}, {python['executable']}, prefix {python['prefix']}"),
-    ]
-    rows += [(key, True, python[key]) for key in ("DYNAMO_LLM_PYTHON", "VIRTUAL_ENV") if python[key]]
-    rows.append(
-        (
-            "python for C programs",
-            "problem" not in for_c,
-            for_c.get("problem") or f"{for_c['executable']} with {for_c['libpython']}: {for_c['because']}",
-        )
-    )
+    told = library.get("problem") or f"{library['version']}, ABI {library['abi']}, {library['path']}"
+    yield "library", "problem" not in library, told
+    yield "python", True, f"{python['version']}, {python['executable']}, prefix {python['prefix']}"
+    for key in ("DYNAMO_LLM_PYTHON", "VIRTUAL_ENV"):
+        if python[key]:
+            yield key, True, python[key]
+    told = for_c.get("problem") or f"{for_c['executable']} with {for_c['libpython']}: {for_c['because']}"
+    yield "python for C programs", "problem" not in for_c, told
     for name, engine in findings["engines"].items():
-        versions = ", ".join(f"{package} {version}" for package, version in engine["packages"].items())
+        told = ", ".join(f"{package} {version}" for package, version in engine["packages"].items())
         if "architectures" in engine:
-            versions += f"; architectures: {', '.join(engine['architectures'])}"
-        rows.append(
-            (f"engine {name}", engine["problem"] is None, engine["problem"] or versions or "available")
-        )
+            told += f"; architectures: {', '.join(engine['architectures'])}"
+        yield f"engine {name}", engine["problem"] is None, engine["problem"] or told or "available"
     for name, run in findings["runs"].items():
         told = (
             f"loaded in {run['load_seconds']:.2f} s, first response after {run['first_response_ms']:.1f} ms, "
@@ -237,8 +228,7 @@ def _rows(findings: dict[str, Any]) -> list[tuple[str, bool, str]]:
             if run["works"]
             else run["problem"]
         )
-        rows.append((f"run on {name}", run["works"], told))
-    return rows
+        yield f"run on {name}", run["works"], told
 
 
 def _show(findings: dict[str, Any]) -> None:

@@ -4,17 +4,15 @@
 import os
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynamo_llm import paths
 from dynamo_llm.cli import output
+from dynamo_llm.cli.checkpoint import Checkpoint, inspect, is_checkpoint
 from dynamo_llm.printable import one_line
-
-if TYPE_CHECKING:
-    from dynamo_llm.cli.checkpoint import Checkpoint
 
 #: Levels of folders that are searched.
 _depth = 5
@@ -29,11 +27,11 @@ def models(folders: tuple[Path, ...], as_json: bool) -> None:
     Only headers and JSON files are read; no code and no pickle is loaded. Models that cannot be used are
     listed with the reason.
     """
-    from dynamo_llm.cli.checkpoint import inspect
-
     found = [inspect(path) for path in _paths(folders)]
     if as_json:
-        output.write_json([_entry(one) for one in found], indent=2)
+        output.write_json(
+            [{**asdict(one), "path": str(one.path.absolute()), "use": _use(one)} for one in found], indent=2
+        )
         return
     output.write_line("\n\n".join(_text(one) for one in found))
 
@@ -62,8 +60,6 @@ def _hugging_face_cache() -> Path:
 
 def _below(folder: Path) -> Iterator[Path]:
     """Model folders and GGUF files. Links to folders are not followed: they could form a cycle."""
-    from dynamo_llm.cli.checkpoint import is_checkpoint
-
     for place, names, files in os.walk(folder):
         at = Path(place)
         if is_checkpoint(at):
@@ -73,7 +69,7 @@ def _below(folder: Path) -> Iterator[Path]:
         names[:] = [] if is_deep else sorted(name for name in names if not name.startswith("."))
 
 
-def _use(checkpoint: "Checkpoint") -> str | None:
+def _use(checkpoint: Checkpoint) -> str | None:
     if checkpoint.problem is not None:
         return None
     if checkpoint.path == paths.demo_model_dir():
@@ -81,20 +77,7 @@ def _use(checkpoint: "Checkpoint") -> str | None:
     return f"dynamo-llm chat --model {shlex.quote(str(checkpoint.path.absolute()))}"
 
 
-def _entry(checkpoint: "Checkpoint") -> dict[str, Any]:
-    return {
-        "name": checkpoint.name,
-        "path": str(checkpoint.path.absolute()),
-        "format": checkpoint.format,
-        "architecture": checkpoint.architecture,
-        "context_length": checkpoint.context_length,
-        "bytes": checkpoint.bytes,
-        "problem": checkpoint.problem,
-        "use": _use(checkpoint),
-    }
-
-
-def _text(checkpoint: "Checkpoint") -> str:
+def _text(checkpoint: Checkpoint) -> str:
     facts = [
         checkpoint.format,
         checkpoint.architecture,

@@ -74,9 +74,7 @@ def spinner(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows a progress bar while the block runs, if stderr is a terminal. The function that it yields
-    advances the bar by one.
-    """
+    """Shows a progress bar meanwhile, if stderr is a terminal. Yields a function that advances it by one."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

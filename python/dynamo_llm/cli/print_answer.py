@@ -2,19 +2,17 @@
 """Sends a chat and prints the answer while it streams."""
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dynamo_llm import Runtime
 from dynamo_llm.cli import output
 from dynamo_llm.cli.timing import Timing
-
-if TYPE_CHECKING:
-    from dynamo_llm import Runtime
 
 Message = dict[str, str]
 
 
 def print_answer(
-    runtime: "Runtime", messages: list[Message], sampling: dict[str, Any], parts: list[str] | None = None
+    runtime: Runtime, messages: list[Message], sampling: dict[str, Any], parts: list[str] | None = None
 ) -> Timing:
     """Sends a chat and prints the answer as it comes. Blocks until its end.
 

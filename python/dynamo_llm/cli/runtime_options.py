@@ -4,12 +4,9 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from dynamo_llm import Runtime
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +35,7 @@ def json_object(_context: click.Context, _parameter: click.Parameter, value: str
 
 
 def options(command: Command) -> Command:
-    """The options ``--config``, ``--engine`` and ``--model``, for :func:`start`."""
+    """The options ``--config``, ``--engine`` and ``--model``."""
     for option in (
         click.option(
             "--model", metavar="PATH", help="Folder or .gguf file of the model; overrides --config."
@@ -58,18 +55,10 @@ def options(command: Command) -> Command:
     return command
 
 
-def start(config: dict[str, Any], engine: str | None, model: str | None) -> "Runtime":
-    """Creates the runtime that the options describe."""
-    from dynamo_llm import Runtime
-
-    return Runtime(config, engine=engine, model=model)
-
-
 def utf8(text: str, name: str) -> str:
     """Checks that an argument of the command line is UTF-8; Python accepts other bytes, too, and escapes
     them.
 
-    :param name: the argument's name, for the error.
     :raises click.UsageError: it is not.
     """
     try:

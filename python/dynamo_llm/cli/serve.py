@@ -4,15 +4,13 @@
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from dynamo_llm import DynamoError, Worker
 from dynamo_llm.cli import output, runtime_options
 from dynamo_llm.cli.command_group import FAILED, INTERRUPTED, describe
-
-if TYPE_CHECKING:
-    from dynamo_llm import Worker
 
 #: Seconds between two checks for signals.
 _interval = 0.1
@@ -85,8 +83,6 @@ def serve(
     Then the worker leaves the cluster, and requests in flight run to their end. Pressing Ctrl-C again cancels
     them.
     """
-    from dynamo_llm import Worker
-
     signals = _Signals()
     runtime = {key: value for key, value in config.items() if key != "cluster"}
     runtime |= {key: value for key, value in (("engine", engine), ("model", model)) if value is not None}
@@ -113,10 +109,8 @@ def serve(
     click.get_current_context().exit(_end(worker, drain, signals, as_json))
 
 
-def _end(worker: "Worker", drain: float, signals: _Signals, as_json: bool) -> int:
+def _end(worker: Worker, drain: float, signals: _Signals, as_json: bool) -> int:
     """Stops the worker. Returns the exit code."""
-    from dynamo_llm import DynamoError
-
     in_flight = worker.info["in_flight"]
     if in_flight and not as_json:
         what = "request" if in_flight == 1 else "requests"

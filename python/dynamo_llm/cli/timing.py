@@ -3,10 +3,8 @@
 
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dynamo_llm import Response, Usage
+from dynamo_llm import Response, Usage
 
 
 @dataclass
@@ -18,9 +16,9 @@ class Timing:
     """Arrival of each response that carries text or tokens, which may be several tokens."""
     end: float = 0.0
     """The end of the request; the caller sets it."""
-    usage: "Usage | None" = None
+    usage: Usage | None = None
 
-    def note(self, response: "Response") -> None:
+    def note(self, response: Response) -> None:
         """Records the arrival of a response."""
         if response.text or response.token_ids:
             self.arrivals.append(perf_counter())
