@@ -107,7 +107,7 @@ def test_package(folder: Path, is_bare: bool) -> None:
     child = Child("obedient", name="test", is_bare=is_bare)
     child.start()
     assert ask(child, "'dynamo_llm._core' in sys.modules") is not is_bare
-    place = ask(child, "__import__('dynamo_llm.runtime.payload_chunks').runtime.payload_chunks.__file__")
+    place = ask(child, "__import__('dynamo_llm.runtime.threads').runtime.threads.__file__")
     assert Path(place).parent == Path(child_module.__file__).parent
     child.stop()
 

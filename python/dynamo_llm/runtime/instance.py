@@ -15,11 +15,10 @@ from dynamo_llm.errors import NotSupportedError
 from dynamo_llm.runtime import registry
 from dynamo_llm.runtime.engine_config import EngineConfig, TemplateSettings
 from dynamo_llm.runtime.engine_request import EngineRequest
-from dynamo_llm.runtime.generators import require_generator
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
 from dynamo_llm.runtime.model_info import ModelInfo
-from dynamo_llm.runtime.pusher import Answer
+from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.request_task import Opened, RequestTask
 from dynamo_llm.runtime.sink import Sink
 from dynamo_llm.runtime.span import Span, start_span

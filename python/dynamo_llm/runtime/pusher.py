@@ -35,9 +35,7 @@ class Pusher:
         self._has_failed = False
 
     def is_cancelled(self) -> bool:
-        """Whether the rest of the answer is unwanted: the request was cancelled, or a choice failed. Any
-        thread.
-        """
+        """Whether the rest of the answer is unwanted: it was cancelled, or a choice failed. Any thread."""
         return self._has_failed or _core.stream_is_cancelled(self._stream)
 
     def remaining(self) -> float | None:
@@ -156,6 +154,19 @@ class Pusher:
             raise failures.pop()
         result: Usage | None = future.result()
         return result
+
+
+def require_generator(returned: Any, owner: type) -> Any:
+    """Returns what ``generate()`` of an engine returned, if it can be iterated.
+
+    :param owner: the engine's class, for the error.
+    :raises TypeError: it is neither an asynchronous nor a plain iterator.
+    """
+    if hasattr(returned, "__aiter__") or hasattr(returned, "__iter__"):
+        return returned
+    raise TypeError(
+        f"generate() of {owner.__qualname__} must return a generator, not {type(returned).__qualname__}"
+    )
 
 
 def _sum(choices: list[Usage | None]) -> Usage | None:

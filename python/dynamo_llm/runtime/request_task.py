@@ -3,16 +3,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, cast
 
 from dynamo_llm import _core
+from dynamo_llm.errors import EngineFailedError
 from dynamo_llm.runtime.chunk import Chunk, Usage
 from dynamo_llm.runtime.engine_request import DataRequest, EngineRequest
 from dynamo_llm.runtime.error_report import describe
-from dynamo_llm.runtime.generators import require_generator
-from dynamo_llm.runtime.payload_chunks import payload_chunks
-from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher
+from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher, require_generator
 from dynamo_llm.runtime.span import Span
 from dynamo_llm.runtime.threads import DaemonThreads
 
@@ -23,13 +22,9 @@ Opened = tuple[AsyncIterator[Chunk] | None, OnPushed | None, Usage | None]
 
 class RequestTask(Pusher):
     """One request. Its methods run on the event loop. Its task runs :func:`dynamo_llm._core.drain`, which
-    calls
-    :meth:`open`, reads the chunks, and calls :meth:`wait_for_space` and :meth:`end`.
+    calls :meth:`open`, reads the chunks, and calls :meth:`wait_for_space` and :meth:`end`.
 
-    :param stream: number of the request's stream in the library.
-    :param request_id: unique in this process.
     :param text: the OpenAI body as JSON; or a payload, bytes or JSON.
-    :param threads: runs plain generators.
     :param runs: all running requests by stream; the request removes itself at its end.
     :param owner: the engine's class, for errors.
     """
@@ -99,14 +94,12 @@ class RequestTask(Pusher):
         return None, None, await self.push(answers, on_pushed)
 
     async def open_data(self, generate: Callable[[DataRequest], Any]) -> Opened:
-        """Passes a raw request to the engine, and pushes all of its answer.
-
-        :param generate: ``generate()`` of the engine.
-        """
+        """Passes a raw request to the engine's ``generate()``, and pushes all of its answer."""
         given = self._text
         content = given if isinstance(given, bytes) else json.loads(given)
         request = DataRequest(self._request_id, content, self.is_cancelled, self.remaining)
-        await self.push([payload_chunks(require_generator(generate(request), self._owner))])
+        items = require_generator(generate(request), self._owner)
+        await self.push([_chunks_async(items) if hasattr(items, "__aiter__") else _chunks(items)])
         return None, None, None
 
     def end(self, usage: Any, error: BaseException | None) -> tuple[int, str, str] | None:
@@ -124,3 +117,33 @@ class RequestTask(Pusher):
         except BaseException as failure:
             error = failure
         return None if error is None else describe(error)
+
+
+def _chunk(item: Any) -> Chunk:
+    """Wraps an item of a raw engine as a chunk."""
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return {"data": bytes(item)}
+    try:
+        return {"data": json.dumps(item, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        raise EngineFailedError(
+            f"the engine yielded an item that is neither bytes nor a JSON value: {error}"
+        ) from error
+
+
+async def _chunks_async(items: AsyncIterator[Any]) -> AsyncIterator[Chunk]:
+    try:
+        async for item in items:
+            yield _chunk(item)
+    finally:
+        if close := getattr(items, "aclose", None):
+            await close()
+
+
+def _chunks(items: Iterator[Any]) -> Iterator[Chunk]:
+    try:
+        for item in items:
+            yield _chunk(item)
+    finally:
+        if close := getattr(items, "close", None):
+            close()

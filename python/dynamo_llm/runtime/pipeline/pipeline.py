@@ -1,32 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connects a token-level engine with chat template, tokenizer, detokenizer, and stop strings."""
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
-from dynamo_llm.errors import (
-    ContextLengthError,
-    DynamoError,
-    NotSupportedError,
-)
-from dynamo_llm.runtime.chunk import Chunk
+from dynamo_llm.errors import ContextLengthError, DynamoError, NotSupportedError
 from dynamo_llm.runtime.engine import TokenEngine
 from dynamo_llm.runtime.engine_config import TemplateSettings
 from dynamo_llm.runtime.engine_request import EngineRequest, TokenRequest
-from dynamo_llm.runtime.generators import require_generator
 from dynamo_llm.runtime.model_info import ModelInfo
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
-from dynamo_llm.runtime.pipeline.prompt import Prompts, vocab_size
-from dynamo_llm.runtime.pipeline.renderer import Renderer
+from dynamo_llm.runtime.pipeline.prompt import Prompts
 from dynamo_llm.runtime.pipeline.request_body import BodyReader, RequestSettings
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.stop_strings import StopStrings
 
-Answer = AsyncIterator[Chunk] | Iterator[Chunk]
 Logprobs = ChatLogprobs | CompletionLogprobs | RawLogprobs
 
 #: Optional keys of a body that the pipeline handles for every engine.
@@ -37,41 +29,31 @@ class Pipeline:
     """Converts chats and completions to requests for a token-level engine, and its answers to text.
 
     :param engine: the engine, already started.
-    :param info: the engine's description.
     :param has_text: False for callers that send and receive token ids: ``"pipeline": "off"``.
-    :param name: name of the engine, for errors; default: that of its class.
-    :param settings: settings of chat templates.
+    :param name: name of the engine, for errors.
     :raises DynamoError: the description is incomplete.
     :raises ModelNotFoundError: the folder in the description has no tokenizer.
     """
 
     def __init__(
-        self,
-        engine: TokenEngine,
-        info: ModelInfo,
-        has_text: bool = True,
-        name: str | None = None,
-        settings: TemplateSettings | None = None,
+        self, engine: TokenEngine, info: ModelInfo, has_text: bool, name: str, settings: TemplateSettings
     ) -> None:
         self._engine = engine
-        self._tokenizer: Tokenizer | None = None
-        renderer: Renderer | None = None
-        where = info.get("tokenizer") or info.get("path")
+        self._prompts = Prompts(None, None, None)
         folder: ModelFolder | None = None
         if has_text:
+            where = info.get("tokenizer") or info.get("path")
             if where is None:
                 raise _incomplete(engine, '"path" or "tokenizer"')
             folder = ModelFolder(where)
-            self._tokenizer = Tokenizer(folder)
-            renderer = Renderer(folder.chat_templates, folder.special_tokens, settings or TemplateSettings())
+            self._prompts = Prompts.of(folder, settings)
+        self._tokenizer = self._prompts.tokenizer
         self._context_length = info.get("context_length") or (folder.context_length if folder else None)
         if self._context_length is None:
             raise _incomplete(engine, '"context_length"')
         own = self._tokenizer.eos_token_ids if self._tokenizer else []
         self._eos = frozenset([*info.get("eos_token_ids", ()), *own])
-        size = vocab_size(folder, self._tokenizer)
-        self._reader = BodyReader(name or type(engine).__qualname__, info, size, _keys)
-        self._prompts = Prompts(self._tokenizer, renderer, size)
+        self._reader = BodyReader(name, info, self._prompts.vocab_size, _keys)
         self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, folder)
         """The engine's description, with the pipeline's additions."""
 
@@ -104,16 +86,15 @@ class Pipeline:
             )
             prompt = prompt[-kept:] if kept > 0 else prompt
         left = limit - len(prompt)
+        too_long = None
         if left < 1 or (wanted is not None and wanted > left):
+            too_long = "may have " + ("at least 1" if wanted is None else f'{wanted} ("max_tokens")')
+        elif settings.min_tokens > left:
+            too_long = f'at least {settings.min_tokens} ("min_tokens")'
+        if too_long is not None:
             raise ContextLengthError(
-                f"the prompt has {len(prompt)} tokens and the answer may have "
-                + (f'{wanted} ("max_tokens")' if wanted is not None else "at least 1")
-                + f", but the model's context length is {limit} tokens for both together"
-            )
-        if settings.min_tokens > left:
-            raise ContextLengthError(
-                f"the prompt has {len(prompt)} tokens and the answer at least {settings.min_tokens} "
-                f'("min_tokens"), but the model\'s context length is {limit} tokens for both together'
+                f"the prompt has {len(prompt)} tokens and the answer {too_long}, but the model's context "
+                f"length is {limit} tokens for both together"
             )
         eos = () if settings.ignore_eos else sorted(self._eos)
         return TokenRequest(
@@ -183,7 +164,7 @@ def _described(
     info: ModelInfo, context_length: int, tokenizer: Tokenizer | None, folder: ModelFolder | None
 ) -> ModelInfo:
     own = ["completion"]
-    if tokenizer is not None and folder is not None and folder.chat_templates:
+    if folder is not None and folder.chat_templates:
         own.insert(0, "chat")
     capabilities = list(dict.fromkeys([*own, *info.get("capabilities", ())]))
     keys = list(dict.fromkeys([*info.get("request_keys", ()), *_keys]))

@@ -22,16 +22,17 @@ class Prompts:
     def __init__(
         self, tokenizer: Tokenizer | None, renderer: Renderer | None, vocab_size: int | None
     ) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
         self._renderer = renderer
-        self._vocab_size = vocab_size
 
     @classmethod
     def of(cls, folder: ModelFolder, settings: TemplateSettings) -> "Prompts":
         """Creates the prompts of a model. Blocks while its files are read."""
         tokenizer = Tokenizer(folder)
         renderer = Renderer(folder.chat_templates, folder.special_tokens, settings)
-        return cls(tokenizer, renderer, vocab_size(folder, tokenizer))
+        size = folder.config.get("vocab_size")  # may exceed that of the tokenizer
+        return cls(tokenizer, renderer, max(tokenizer.vocab_size, size if isinstance(size, int) else 0))
 
     async def ids(self, body: dict[str, Any], context_length: int | None = None) -> list[int]:
         """Returns the token ids of a request's prompt.
@@ -43,13 +44,13 @@ class Prompts:
         :raises NotSupportedError: a text without a tokenizer, or several prompts.
         """
         if "messages" in body:
-            if self._renderer is None or self._tokenizer is None:
+            if self._renderer is None or self.tokenizer is None:
                 raise NotSupportedError(
                     'chats need the pipeline, which is "off" in the configuration; send a completion whose '
                     '"prompt" is an array of token ids'
                 )
             text = await self._renderer.render_in_thread(body)
-            return await self._tokenizer.encode(text, False, context_length)
+            return await self.tokenizer.encode(text, False, context_length)
         prompt = body["prompt"]
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
             if len(prompt) > 1:
@@ -59,23 +60,13 @@ class Prompts:
             prompt = prompt[0]
         ids = prompt
         if isinstance(prompt, str):
-            if self._tokenizer is None:
+            if self.tokenizer is None:
                 raise NotSupportedError(
                     'texts need the pipeline, which is "off" in the configuration; "prompt" must be an array '
                     "of token ids"
                 )
-            ids = await self._tokenizer.encode(prompt, True, context_length)
-        ids = token_ids(ids, "prompt", self._vocab_size)
+            ids = await self.tokenizer.encode(prompt, True, context_length)
+        ids = token_ids(ids, "prompt", self.vocab_size)
         if not ids:
             raise InvalidRequestError('"prompt" of the request has no tokens; it needs at least one')
         return ids
-
-
-def vocab_size(folder: ModelFolder | None, tokenizer: Tokenizer | None) -> int | None:
-    """Returns the exclusive upper limit of a model's token ids, which may exceed the size of its
-    tokenizer.
-    """
-    if folder is None or tokenizer is None:
-        return None
-    size = folder.config.get("vocab_size")
-    return max(tokenizer.vocab_size, size if isinstance(size, int) else 0)
