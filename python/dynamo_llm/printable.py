@@ -21,9 +21,7 @@ def _escape(found: "re.Match[str]") -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escapes characters that could control a terminal (``\x1b``, ``\u009b``, ``\u202e``). Tabs and newlines
-    stay.
-    """
+    r"""Escapes characters that could control a terminal, such as ``\x1b``. Tabs and newlines stay."""
     return _in_text.sub(_escape, text)
 
 

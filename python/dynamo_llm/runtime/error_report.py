@@ -40,9 +40,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> tuple[int, str, str]:
-    """Returns the status, the message, and the details (JSON) that the caller gets for an exception. Does not
-    raise.
-    """
+    """Returns status, message, and details (JSON) that the caller gets for an exception. Does not raise."""
     kind = type(error)
     text = text_of(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

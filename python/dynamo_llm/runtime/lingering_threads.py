@@ -9,6 +9,7 @@ import concurrent.futures.thread
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -36,10 +37,8 @@ class LingeringThreads:
         self._kinds.add(kind)
 
     def leave(self, seconds: float) -> list[str]:
-        """Waits for the engines' threads, and abandons those that are still working after that.
-
-        :param seconds: to wait at most.
-        :returns: names of the abandoned threads.
+        """Waits for the engines' threads for some seconds, and abandons those that are still working after
+        that. Returns their names.
         """
         end = time.monotonic() + seconds
         threads = self._at_work()
@@ -71,12 +70,8 @@ class LingeringThreads:
         ]
 
     def _runs_engine(self, stack: FrameType) -> bool:
-        frame: FrameType | None = stack
-        while frame is not None:
-            if any(_is_code_of(kind, frame) for kind in self._kinds):
-                return True
-            frame = frame.f_back
-        return False
+        frames = (frame for frame, _ in traceback.walk_stack(stack))
+        return any(_is_code_of(kind, frame) for frame in frames for kind in self._kinds)
 
 
 def _is_code_of(kind: type, frame: FrameType) -> bool:

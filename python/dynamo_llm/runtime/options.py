@@ -28,9 +28,7 @@ _plurals = {str: "strings", int: "integers", dict: "objects"}
 
 @dataclass(frozen=True)
 class Must:
-    """Restricts the values of a field, as ``Annotated[type, Must(...)]``; a given value is checked, a default
-    is not.
-    """
+    """Restricts the values of a field, as ``Annotated[type, Must(...)]``; a default is not checked."""
 
     be: str
     """Completes "must be ..." in the error."""
@@ -110,8 +108,7 @@ def read(kind: type[T], options: Mapping[str, Any], where: str = "options") -> T
         underscore that a field ends with if its key is a Python keyword. A string becomes a
         :class:`~dynamo_llm.runtime.secret.Secret` where that is the field's type; :class:`Must` restricts
         the values of a field.
-    :param options: the object of the configuration.
-    :param where: its path in the configuration, for messages; empty for the whole.
+    :param where: path of the options in the configuration, for messages; empty for the whole.
     :raises InvalidConfigError: an unknown key (the nearest known one is named), a wrong type or value.
     """
     hints = {
@@ -119,17 +116,20 @@ def read(kind: type[T], options: Mapping[str, Any], where: str = "options") -> T
     }
     fields = {field.name.rstrip("_"): field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     prefix = f"{where}." if where else ""
+    values: dict[str, Any] = {}
     for key, value in options.items():
         if key not in fields:
             raise InvalidConfigError(unknown_key(key, fields, prefix))
-        if not _fits(value, hints[key]):
+        hint = hints[key]
+        if not _fits(value, hint):
             # A value that the object's repr() hides is hidden here, too.
-            is_hidden = not fields[key].repr or _is_secret(hints[key])
+            is_hidden = not fields[key].repr or _is_secret(hint)
             found = f"a value of type {type(value).__name__}" if is_hidden else _shown(value)
             raise InvalidConfigError(
-                f'"{prefix}{key}" of the configuration must be {_describe(hints[key])}, not {found}'
+                f'"{prefix}{key}" of the configuration must be {_describe(hint)}, not {found}'
             )
-    return kind(**{fields[key].name: _made(value, hints[key]) for key, value in options.items()})
+        values[fields[key].name] = Secret(value) if isinstance(value, str) and _is_secret(hint) else value
+    return kind(**values)
 
 
 def _shown(value: Any) -> str:
@@ -143,10 +143,8 @@ def _is_secret(kind: object) -> bool:
 
 
 def require_at_least(chosen: object, least: Mapping[str, float]) -> None:
-    """Checks the lower limits of options. None is allowed.
+    """Checks the lower limits of a dataclass's options. None is allowed.
 
-    :param chosen: the dataclass with the options.
-    :param least: the smallest allowed value of each option.
     :raises InvalidConfigError: a value is below its limit.
     """
     for name, limit in least.items():
@@ -155,7 +153,3 @@ def require_at_least(chosen: object, least: Mapping[str, float]) -> None:
             raise InvalidConfigError(
                 f'"options.{name}" of the configuration must be at least {limit}, not {value}'
             )
-
-
-def _made(value: Any, kind: object) -> Any:
-    return Secret(value) if _is_secret(kind) and isinstance(value, str) else value

@@ -31,8 +31,6 @@ _part = 8
 class Secret:
     """A key or a password. ``str()``, ``repr()``, and formatting return ``***``. It cannot be pickled or
     copied. Secrets with the same text compare equal.
-
-    :param value: the text.
     """
 
     __slots__ = ("__value", "__weakref__")
@@ -62,14 +60,8 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self.__value)
 
-    def __copy__(self) -> NoReturn:
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:  # the module copy calls it, too
         raise TypeError("a secret cannot be pickled or copied; use reveal() where its text is needed")
-
-    def __deepcopy__(self, memo: Any) -> NoReturn:
-        self.__copy__()
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        self.__copy__()
 
 
 class _Known:
@@ -206,9 +198,7 @@ def shown_variable(name: str) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """Returns a value of a configuration as error messages may show it: texts only if they look
-    like names.
-    """
+    """Returns a value of a configuration for error messages: texts only if they look like names."""
     if isinstance(value, str):
         return f'"{shown(value)}"'
     if value is None or isinstance(value, bool | int | float):

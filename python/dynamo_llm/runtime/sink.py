@@ -3,11 +3,10 @@
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.chunk import Usage
-from dynamo_llm.runtime.engine_request import EngineRequest
+from dynamo_llm.runtime.engine import EngineRequest, StepEngine, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.span import Span
 
@@ -25,30 +24,17 @@ push_many = _core.push_many
 """
 
 
-class _StepEngine(Protocol):
-    def add(self, request: EngineRequest, sink: "Sink") -> None: ...
-
-    def cancel(self, sink: "Sink") -> None: ...
-
-
 class Sink(_core.Sink):
     """One request of a step-level engine, until :meth:`finish` or :meth:`fail`. Any thread may use it, but
     only one at a time. The library creates it; the engine keeps it in place of the request.
 
     :param stream: number of the request's stream in the library.
-    :param request_id: unique in this process.
     :param engine: gets the request, and is notified when it is cancelled and when its stream is writable.
-    :param span: span of the request, or None.
     :param on_end: called once, at the end of the request, in the engine's thread.
     """
 
     def __init__(
-        self,
-        stream: int,
-        request_id: str,
-        engine: _StepEngine,
-        span: Span | None,
-        on_end: Callable[[], Any],
+        self, stream: int, request_id: str, engine: StepEngine, span: Span | None, on_end: Callable[[], Any]
     ) -> None:
         super().__init__(stream, None if span is None else span.record)
         self.id = request_id
@@ -88,9 +74,7 @@ class Sink(_core.Sink):
         self._on_end()
 
     def fail(self, error: BaseException) -> None:
-        """Ends the answer with an error, which the caller gets as if a generator had raised it. Later calls
-        are ignored.
-        """
+        """Ends the answer with an error, as if a generator had raised it. Later calls are ignored."""
         if self.has_ended:
             return
         if self._span is not None:

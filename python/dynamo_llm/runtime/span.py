@@ -12,32 +12,19 @@ from dynamo_llm.runtime.chunk import Chunk, Usage
 from dynamo_llm.runtime.error_report import text_of, traceback_of
 from dynamo_llm.runtime.model_info import ModelInfo
 
-#: Attributes of OpenTelemetry's conventions for generative AI, by the body's keys that they are taken from.
-_attributes = {
-    "gen_ai.request.temperature": "temperature",
-    "gen_ai.request.top_p": "top_p",
-    "gen_ai.request.top_k": "top_k",
-    "gen_ai.request.frequency_penalty": "frequency_penalty",
-    "gen_ai.request.presence_penalty": "presence_penalty",
-    "gen_ai.request.seed": "seed",
-    "gen_ai.request.max_tokens": "max_tokens",
-}
+#: Keys of the body that are attributes of OpenTelemetry's conventions for generative AI.
+_keys = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "max_tokens")
 
 
 class Span:
-    """The span of one request. Either :meth:`finish` or :meth:`fail` ends it, in any thread.
-
-    :param span: OpenTelemetry's span.
-    """
+    """The span of one request. Either :meth:`finish` or :meth:`fail` ends it, in any thread."""
 
     def __init__(self, span: Any) -> None:
         self._span = span
         self._reasons: dict[int, str] = {}
 
     def enter(self) -> None:
-        """Makes the span current in the caller's context (a task's, or a copy), so that the engine's own
-        spans become its children.
-        """
+        """Makes the span current in the caller's context, so that the engine's spans become its children."""
         from opentelemetry import context, trace
 
         context.attach(trace.set_span_in_context(self._span))
@@ -76,8 +63,6 @@ def start_span(body: Mapping[str, Any], request_id: str, engine: str, info: Mode
     """Starts the span of the engine's work on a request.
 
     :param body: the OpenAI body, with ``traceparent`` and perhaps ``tracestate``.
-    :param engine: name of the engine.
-    :param info: what the engine reported about its model.
     :returns: None if the body has no ``traceparent`` or opentelemetry-api is not installed.
     """
     parent = body.get("traceparent")
@@ -98,9 +83,9 @@ def start_span(body: Mapping[str, Any], request_id: str, engine: str, info: Mode
     }
     if model is not None:
         attributes["gen_ai.request.model"] = model
-    for name, key in _attributes.items():
+    for key in _keys:
         if isinstance(body.get(key), int | float):
-            attributes[name] = body[key]
+            attributes[f"gen_ai.request.{key}"] = body[key]
     if isinstance(body.get("max_completion_tokens"), int):
         attributes["gen_ai.request.max_tokens"] = body["max_completion_tokens"]
     if stops := body.get("stop"):

@@ -4,8 +4,6 @@
 import copy
 from collections.abc import Sequence
 
-from dynamo_llm.runtime.partial_match import partial_match
-
 
 class StopStrings:
     """Passes text through up to the stop string that is completed first. Text that may be the beginning of a
@@ -52,3 +50,11 @@ class StopStrings:
     def is_empty(self) -> bool:
         """Whether there are no stop strings."""
         return not self._stops
+
+
+def partial_match(text: str, pattern: str) -> int:
+    """Returns the length of the longest suffix of a text that is a proper prefix of a pattern."""
+    for length in range(min(len(text), len(pattern) - 1), 0, -1):
+        if text.endswith(pattern[:length]):
+            return length
+    return 0

@@ -31,10 +31,7 @@ class SurrogateHalves:
         self._ids: dict[_Path, Any] = {}
 
     def join(self, choice: int, delta: dict[str, Any]) -> dict[str, Any]:
-        """Returns a delta with the halves held back before, and without halves that are held back now.
-
-        :param choice: index of the delta's choice.
-        """
+        """Returns a choice's delta with the halves held back before, and without those held back now."""
         return {key: self._value((choice, key), value) for key, value in delta.items()}
 
     def rest(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -70,9 +67,7 @@ class SurrogateHalves:
         return self._value((*path, (index, name)), item)
 
     def _text(self, path: _Path, text: str) -> str:
-        if text.isascii() and not self._kept:
-            return text
-        if not text:
+        if not text or (text.isascii() and not self._kept):
             return text
         text = self._kept.pop(path, "") + text
         if "\ud800" <= text[-1] < "\udc00":

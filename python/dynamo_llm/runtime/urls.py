@@ -26,9 +26,7 @@ def shown_url(url: str) -> str:
 
 
 def secrets_of(url: str) -> list[Secret]:
-    """Returns the parts of a URL that may be secrets: user, password, fragment, and the values of the
-    query.
-    """
+    """Returns the parts of a URL that may be secrets: user, password, fragment, values of the query."""
     try:
         parts = urlsplit(url)
         values = [

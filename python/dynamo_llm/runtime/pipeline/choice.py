@@ -16,11 +16,8 @@ _finish_reasons = {"eos": "stop", "stop_token": "stop"}
 class Choice:
     """Converts one choice of an answer, from its first token to its last.
 
-    :param index: index of the choice.
-    :param request: the request to the engine.
-    :param detokenizer: decodes the tokens; None for callers that receive only token ids.
-    :param stops: ends the choice at a stop string.
-    :param logprobs: converts log-probs to OpenAI's form; None if they were not requested.
+    :param detokenizer: None for callers that receive only token ids.
+    :param logprobs: None if they were not requested.
     :param shown_stops: stop tokens that are part of the answer's text.
     """
 
@@ -74,9 +71,7 @@ class Choice:
         return result
 
     def _cut(self, ids: list[int]) -> tuple[list[int], int, str | None]:
-        """Returns the tokens up to the end of the choice, how many of them are shown, and the finish reason
-        if the choice ends there.
-        """
+        """Returns the tokens up to the end of the choice, how many are shown, and the reason if it ends."""
         left = self.request.max_tokens - self._count
         if not self._stop_ids.isdisjoint(ids):
             for at, token in enumerate(ids[:left]):

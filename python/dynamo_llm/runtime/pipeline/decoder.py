@@ -37,10 +37,7 @@ _per_token = ("Replace", "Strip", "Metaspace", "WordPiece")
 
 
 class DecodingText:
-    """Decodes one text: holds the stages of a decoder with their state.
-
-    :param stages: the stages, in their initial state.
-    """
+    """Decodes one text: holds the stages of a decoder with their state."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = stages

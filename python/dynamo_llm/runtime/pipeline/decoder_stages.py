@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from dynamo_llm.runtime.partial_match import partial_match
+from dynamo_llm.runtime.stop_strings import partial_match
 
 #: Part of a token, and whether the token ends with it.
 Fragment = tuple[str, bool]
@@ -27,24 +27,18 @@ def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("dynamo_llm.replace_each_byte", _replace_each_byte)
 
 
-@lru_cache(maxsize=1)
-def _bytes_of_letters() -> dict[str, int]:
-    """Maps the letters of byte-level tokenizers to bytes: printable characters represent themselves, other
-    bytes are represented by U+0100 and above.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {chr(byte): byte for byte in printable}
-    letters.update({chr(0x100 + number): byte for number, byte in enumerate(others)})
-    return letters
+_printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_others = [byte for byte in range(256) if byte not in _printable]
+#: Letters of byte-level tokenizers: printable characters represent themselves, U+0100 and above other bytes.
+_letters = {chr(byte): byte for byte in _printable}
+_letters |= {chr(0x100 + number): byte for number, byte in enumerate(_others)}
 
 
 @lru_cache(maxsize=65536)
 def bytes_of_letters_in(token: str) -> bytes:
     """Returns the bytes of a byte-level token, or its UTF-8 if a letter does not represent a byte."""
-    letters = _bytes_of_letters()
     try:
-        return bytes([letters[letter] for letter in token])
+        return bytes([_letters[letter] for letter in token])
     except KeyError:
         return token.encode()
 
@@ -79,7 +73,6 @@ class TokenStage(Stage):
     begun = ""
 
     def feed(self, fragments: list[Fragment]) -> list[Fragment]:
-        """Receives more text."""
         result: list[Fragment] = []
         for text, ends in fragments:
             if ends:
@@ -109,7 +102,6 @@ class EachToken(TokenStage):
         return self.has_begun
 
     def take(self, token: str, result: list[Fragment]) -> None:
-        """Converts one token."""
         result.append((self.piece(token, not self.has_begun), True))
         self.has_begun = True
 
@@ -122,7 +114,6 @@ class ByteFallback(TokenStage):
     is_amid_bytes = False
 
     def take(self, token: str, result: list[Fragment]) -> None:
-        """Converts one token."""
         if token.startswith("<0x") and (match := byte_token.fullmatch(token)):
             data = self.pending.encode("latin-1") + bytes([int(match[1], 16)])
             text, size = codecs.utf_8_decode(data, "dynamo_llm.replace_each_byte", False)
@@ -135,7 +126,6 @@ class ByteFallback(TokenStage):
         result.append((token, True))
 
     def finish(self) -> list[Fragment]:
-        """Returns the rest."""
         if not self.is_amid_bytes:
             return []
         rest = _replacement * len(self.pending)
@@ -151,7 +141,6 @@ class ByteLevel(Stage):
     begun = ""
 
     def feed(self, fragments: list[Fragment]) -> list[Fragment]:
-        """Receives more text."""
         data = self.pending.encode("latin-1")
         for text, ends in fragments:
             if not ends:
@@ -164,7 +153,6 @@ class ByteLevel(Stage):
         return [(text, False)] if text else []
 
     def finish(self) -> list[Fragment]:
-        """Returns the rest."""
         rest, self.pending = self.pending.encode("latin-1").decode(errors="replace"), ""
         return [(rest, True)]
 
@@ -182,7 +170,6 @@ class Suffix(TokenStage):
         self.suffix = suffix
 
     def take(self, token: str, result: list[Fragment]) -> None:
-        """Converts one token."""
         if self.amid:
             result.append((self.amid, True))
         amid, last = token.replace(self.suffix, " "), token.replace(self.suffix, "")
@@ -198,7 +185,6 @@ class Suffix(TokenStage):
         self.amid, self.last = amid[same:], last[same:]
 
     def finish(self) -> list[Fragment]:
-        """Returns the rest."""
         if not self.amid:
             return []
         last, self.amid, self.last = self.last, "", ""
@@ -215,7 +201,6 @@ class Distinct(TokenStage):
         self.piece = piece
 
     def take(self, token: str, result: list[Fragment]) -> None:
-        """Converts one token."""
         if token == self.before:
             return
         self.before = token
@@ -241,24 +226,17 @@ class StripText(Stage):
         return self.left == 0
 
     def feed(self, fragments: list[Fragment]) -> list[Fragment]:
-        """Receives more text."""
         if not self.left and not self.right:
             return fragments
         text = self.held + "".join([text for text, _ in fragments])
-        while text and self.left:
-            if text[0] != self.content:
-                self.left = 0
-                break
-            text, self.left = text[1:], self.left - 1
-        kept = 0
-        while kept < min(self.right, len(text)) and text[-1 - kept] == self.content:
-            kept += 1
-        border = len(text) - kept
+        removed = min(self.left, len(text) - len(text.lstrip(self.content)))
+        text = text[removed:]
+        self.left = 0 if text else self.left - removed
+        border = len(text) - min(self.right, len(text) - len(text.rstrip(self.content)))
         self.held = text[border:]
         return [(text[:border], False)]
 
     def finish(self) -> list[Fragment]:
-        """Returns the rest."""
         self.held = ""
         return [("", True)]
 
@@ -274,7 +252,6 @@ class ReplaceText(Stage):
         self.forgets = len(pattern) == 1
 
     def feed(self, fragments: list[Fragment]) -> list[Fragment]:
-        """Receives more text."""
         text = self.held + "".join([text for text, _ in fragments])
         *whole, rest = text.split(self.pattern)
         border = len(rest) - partial_match(rest, self.pattern)
@@ -282,15 +259,12 @@ class ReplaceText(Stage):
         return [("".join([part + self.content for part in whole]) + rest[:border], False)]
 
     def finish(self) -> list[Fragment]:
-        """Returns the rest."""
         rest, self.held = self.held, ""
         return [(rest, True)]
 
 
 class WholeText(Stage):
-    """Applies a decoder that models do not normally use after Fuse or ByteLevel, to the whole text at its
-    end.
-    """
+    """Applies a decoder that models do not use after Fuse or ByteLevel, to the whole text at its end."""
 
     changing = ("held",)
     held = ""
@@ -300,11 +274,9 @@ class WholeText(Stage):
         self.decode = decode
 
     def feed(self, fragments: list[Fragment]) -> list[Fragment]:
-        """Receives more text."""
         self.held += "".join([text for text, _ in fragments])
         return []
 
     def finish(self) -> list[Fragment]:
-        """Returns the rest."""
         rest, self.held = self.decode([self.held]), ""
         return [(rest, True)]

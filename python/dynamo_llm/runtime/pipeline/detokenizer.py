@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decodes the token ids of an answer to text while they stream."""
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 
@@ -17,9 +18,7 @@ class Detokenizer:
     prompt's text. No text ends within a code point; a code point that begins in the prompt and ends in the
     answer belongs to the answer. The cost per token does not depend on the length of prompt and answer.
 
-    :param tokenizer: tokenizer of the model.
     :param prompt: token ids that the answer continues.
-    :param skip_special_tokens: whether to omit special tokens.
     """
 
     def __init__(
@@ -72,16 +71,13 @@ class Detokenizer:
 
     def copy(self) -> "Detokenizer":
         """Returns an independent copy with the same state."""
-        other = Detokenizer.__new__(Detokenizer)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other._text = self._text.copy()
         return other
 
     @property
     def numbers(self) -> list[int]:
-        """The state, from which a detokenizer with the same parameters can continue: a few dozen integers, at
-        least one.
-        """
+        """The state, for a detokenizer with the same parameters: a few dozen integers, at least one."""
         return list(json.dumps([self._replaced, self._text.state], separators=(",", ":")).encode())
 
     @numbers.setter

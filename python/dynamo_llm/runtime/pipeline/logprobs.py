@@ -44,10 +44,8 @@ class CompletionLogprobs:
     """Converts log-probs of a completion to the lists ``tokens``, ``token_logprobs``, ``top_logprobs``, and
     ``text_offset`` (in characters from the beginning of the answer).
 
-    :param tokenizer: the model's tokenizer.
     :param has_top: whether ``top_logprobs`` were requested.
     :param prompt: token ids that the answer continues.
-    :param skip_special_tokens: whether special tokens are omitted from the answer's text.
     """
 
     def __init__(
@@ -80,9 +78,7 @@ class CompletionLogprobs:
         }
 
     def _by_name(self, logprobs: Mapping[int, float]) -> dict[str, float]:
-        """Maps texts to log-probs. If several tokens have the same text, all but the first are named by id:
-        ``token_id:7``.
-        """
+        """Maps texts to log-probs. A token with the text of an earlier one is named ``token_id:7``."""
         result: dict[str, float] = {}
         for id, logprob in logprobs.items():
             name = token_name(self._tokenizer.token_bytes(id))
@@ -91,9 +87,7 @@ class CompletionLogprobs:
 
 
 class RawLogprobs:
-    """Converts log-probs to ids without texts: ``{"tokens": [{"logprob": -0.1, "top": [[id, logprob],
-    ...]}]}``.
-    """
+    """Converts log-probs to ids without texts: ``{"tokens": [{"logprob": -0.1, "top": [[id, -0.1]]}]}``."""
 
     @staticmethod
     def of(ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:

@@ -137,10 +137,9 @@ class _Reader:
         content = message.get("content")
         if content is None:
             content = message.get("refusal")
+        needs_parts = self._traits.reads_parts and not self._traits.tests_type
         if isinstance(content, str):
-            if self._traits.reads_parts and not self._traits.tests_type:
-                return Parts([{"type": "text", "text": content}])
-            return content
+            return Parts([{"type": "text", "text": content}]) if needs_parts else content
         if isinstance(content, list):
             parts = Parts(_part(part, f"{where}.content[{number}]") for number, part in enumerate(content))
             return parts if self._traits.reads_parts else str(parts)
@@ -152,9 +151,7 @@ class _Reader:
             return _absent
         if self._traits.tests_null:
             return None
-        if self._traits.reads_parts and not self._traits.tests_type:
-            return Parts([{"type": "text", "text": ""}])
-        return ""
+        return Parts([{"type": "text", "text": ""}]) if needs_parts else ""
 
     # --------------------------------------------------------------------------------- tool calls
 

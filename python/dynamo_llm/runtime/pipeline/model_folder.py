@@ -110,20 +110,15 @@ class ModelFolder:
         if len(ids) > _most_ends:
             raise ModelNotFoundError(
                 f'the files in "{self.path}" declare {len(ids)} tokens that end an answer; at most '
-                f"{_most_ends} "
-                f"are allowed"
+                f"{_most_ends} are allowed"
             )
         return ids
 
     @cached_property
     def context_length(self) -> int | None:
         """Maximum number of tokens of prompt and answer together; None if the files do not declare it."""
-        for source, keys in (
-            (self.config, ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")),
-            (self.tokenizer_config, ("model_max_length",)),
-        ):
-            for key in keys:
-                length = source.get(key)
-                if isinstance(length, int | float) and 0 < length < _most_tokens:
-                    return int(length)
+        keys = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+        for length in (*map(self.config.get, keys), self.tokenizer_config.get("model_max_length")):
+            if isinstance(length, int | float) and 0 < length < _most_tokens:
+                return int(length)
         return None

@@ -32,10 +32,7 @@ _syntax = re.compile(
 
 
 def may_backtrack(*steps: Any) -> bool:
-    """Whether a normalizer or pre-tokenizer has an expression that may take very long.
-
-    :param steps: the normalizer and the pre-tokenizer, as in tokenizer.json.
-    """
+    """Whether a normalizer or pre-tokenizer of a tokenizer.json has an expression that may take very long."""
     values = list(steps)
     while values:
         value = values.pop()

@@ -11,7 +11,7 @@ from typing import Any
 from dynamo_llm.errors import InvalidRequestError
 from dynamo_llm.runtime.engine_config import TemplateSettings
 from dynamo_llm.runtime.pipeline.template_pool import Limits, TemplateSet, pool
-from dynamo_llm.runtime.threads import DaemonThreads
+from dynamo_llm.runtime.threads import DaemonThreads, in_pool
 
 _log = logging.getLogger("dynamo_llm.template")
 
@@ -30,7 +30,6 @@ class Renderer:
 
     :param sources: templates by name; the standard one is ``default``.
     :param special_tokens: variables passed to every template: ``bos_token``, and so on.
-    :param settings: the runtime's template settings.
     :param is_prepared: whether to start a worker that compiles the standard template in advance; otherwise
         the first chat starts it.
     """
@@ -96,9 +95,7 @@ class Renderer:
         """Like :meth:`render`, for coroutines. Cancelling the coroutine stops a slow template."""
         has_gone = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                _threads, self.render, body, has_gone.is_set
-            )
+            return await in_pool(self.render, body, has_gone.is_set, pool=_threads)
         except asyncio.CancelledError:
             has_gone.set()
             raise

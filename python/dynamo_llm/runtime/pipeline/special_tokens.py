@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the special and added tokens that the files next to ``tokenizer.json`` declare."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tokenizers
@@ -9,15 +9,7 @@ from tokenizers import AddedToken
 
 from dynamo_llm.errors import ModelNotFoundError
 
-_names = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
+_names = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 #: Maximum number of tokens that the files may declare.
 _most = 100_000
 _flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -136,9 +128,7 @@ class SpecialTokens:
 
 
 def _take_extra(values: dict[str, Any]) -> dict[str, _Token]:
-    """Removes the tokens of ``extra_special_tokens`` from the values, and returns them, if they
-    have names.
-    """
+    """Removes the tokens of ``extra_special_tokens``, if they have names, and returns them."""
     extra = values.get("extra_special_tokens")
     if not isinstance(extra, dict):
         return {}
@@ -164,9 +154,7 @@ def _take_named(values: dict[str, Any]) -> dict[str, _Token]:
 
 
 def _overriding(special_tokens_map: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the tokens of ``special_tokens_map.json``. Its ``extra_special_tokens`` are added to those of
-    the other files.
-    """
+    """Returns the tokens of ``special_tokens_map.json``. Its ``extra_special_tokens`` extend the others'."""
     result = {
         name: _added_token(value, special=True)
         if _is_object(value) and name != "extra_special_tokens"
@@ -176,14 +164,9 @@ def _overriding(special_tokens_map: Mapping[str, Any], values: Mapping[str, Any]
     extra = result.get("extra_special_tokens")
     if isinstance(extra, list):
         tokens = [_added_token(one, special=True) if _is_object(one) else one for one in extra]
-        known = {repr(one): one for one in values.get("extra_special_tokens") or []}
-        result["extra_special_tokens"] = [*known.values(), *_new(tokens, known)]
+        tokens = [*(values.get("extra_special_tokens") or []), *tokens]
+        result["extra_special_tokens"] = list({repr(one): one for one in tokens}.values())
     return result
-
-
-def _new(tokens: list[Any], known: Mapping[str, Any]) -> Iterable[Any]:
-    """Returns the tokens that are not known yet, without duplicates."""
-    return {key: token for token in tokens if (key := repr(token)) not in known}.values()
 
 
 def _named(values: Mapping[str, Any], by_name: Mapping[str, _Token]) -> dict[str, _Token]:

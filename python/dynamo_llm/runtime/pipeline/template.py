@@ -70,9 +70,7 @@ def _to_json(
 
 
 class _Namespace(Namespace):
-    """Jinja's namespace, without names that begin with an underscore, which would access its
-    internal state.
-    """
+    """Jinja's namespace, without names that begin with an underscore, which would access its state."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:  # no named parameter, so that "self" can be an argument
         self, args = args[0], args[1:]
@@ -91,10 +89,6 @@ def _refuse_private(name: Any) -> None:
         raise SecurityError(f'a namespace cannot have "{name}": names must not begin with an underscore')
 
 
-def _now(format: str) -> str:
-    return datetime.now().strftime(format)
-
-
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
@@ -102,7 +96,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _now
+    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
     environment.globals["namespace"] = _Namespace
     return environment
 

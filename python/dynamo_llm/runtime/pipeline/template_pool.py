@@ -56,6 +56,8 @@ _errors = {
 }
 _numbers = itertools.count(1)
 
+_Body = Mapping[str, Any]
+
 
 class Limits(NamedTuple):
     """The cost limits of rendering a template, for one request."""
@@ -67,11 +69,7 @@ class Limits(NamedTuple):
 
 
 class TemplateSet:
-    """The templates of a model, as they are sent to the workers.
-
-    :param sources: templates by name.
-    :param special_tokens: variables passed to every template.
-    """
+    """The templates of a model, as they are sent to the workers."""
 
     def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, Any]) -> None:
         self.number = next(_numbers)
@@ -102,11 +100,7 @@ class _Worker:
         self.child.start()
 
     def ask(
-        self,
-        templates: TemplateSet,
-        body: Mapping[str, Any] | None,
-        limits: Limits,
-        is_cancelled: Callable[[], bool],
+        self, templates: TemplateSet, body: _Body | None, limits: Limits, is_cancelled: Callable[[], bool]
     ) -> tuple[dict[str, Any], str]:
         """Renders a template, or only compiles the standard one. Blocks for as long as the limits allow.
 
@@ -204,11 +198,7 @@ class TemplatePool:
             self._changed.notify_all()
 
     def fill_in(
-        self,
-        templates: TemplateSet,
-        body: Mapping[str, Any],
-        limits: Limits,
-        is_cancelled: Callable[[], bool],
+        self, templates: TemplateSet, body: _Body, limits: Limits, is_cancelled: Callable[[], bool]
     ) -> tuple[str, list[str]]:
         """Renders the prompt of a chat. Blocks; a worker that exceeds the limits is killed.
 
@@ -243,11 +233,7 @@ class TemplatePool:
         raise _errors.get(kind, DynamoError)(head["message"])
 
     def _ask(
-        self,
-        templates: TemplateSet,
-        body: Mapping[str, Any] | None,
-        limits: Limits,
-        is_cancelled: Callable[[], bool],
+        self, templates: TemplateSet, body: _Body | None, limits: Limits, is_cancelled: Callable[[], bool]
     ) -> tuple[dict[str, Any], str]:
         worker = self._take(is_cancelled)
         is_fit = False

@@ -35,7 +35,8 @@ def longest_token(core: tokenizers.Tokenizer) -> int | None:
     factor = _shrinks(normalizers)
     has_bytes = any(step["type"] == "ByteLevel" for step in (*normalizers, *pre_tokenizers))
     longest = _longest_of_model(core.model, core.get_vocab(with_added_tokens=True), has_bytes)
-    if factor is None or longest is None or not _keeps_all(pre_tokenizers):
+    keeps_all = all(s["type"] in _keeping and s.get("behavior") != "Removed" for s in pre_tokenizers)
+    if factor is None or longest is None or not keeps_all:
         return None
     return max(longest, *(len(token.content.encode()) for token in added), 1) * factor
 
@@ -97,10 +98,6 @@ def _shrinks(normalizers: list[dict[str, Any]]) -> int | None:
             return None
         factor *= max(times, 1)
     return factor
-
-
-def _keeps_all(pre_tokenizers: list[dict[str, Any]]) -> bool:
-    return all(step["type"] in _keeping and step.get("behavior") != "Removed" for step in pre_tokenizers)
 
 
 def _longest_of_model(model: Any, vocabulary: dict[str, int], has_bytes: bool) -> int | None:

@@ -61,9 +61,7 @@ def read_core(file: Path) -> tokenizers.Tokenizer:
 
 
 def _edges(folder: ModelFolder) -> list[tuple[str, bool]]:
-    """Returns the tokens that the configuration declares to begin or end a text, and whether each
-    is added.
-    """
+    """Returns the tokens that are declared to begin or end a text, and whether each is added."""
     result = []
     for name in ("bos_token", "eos_token"):
         token, adds = folder.special_tokens.get(name), folder.tokenizer_config.get(f"add_{name}")
@@ -75,15 +73,14 @@ def _set_edges(core: tokenizers.Tokenizer, edges: list[tuple[str, bool]]) -> Non
     """Sets the first and the last token of a text as configured, which overrides the file."""
     if not any(token for token, _ in edges):
         return
-    first, last = _added(core.post_processor)
+    first, last = changed_first, changed_last = _added(core.post_processor)
     (bos, adds_bos), (eos, adds_eos) = edges
-    changed_first, changed_last = list(first), list(last)
     if bos and adds_bos and bos not in first:
-        changed_first.insert(0, bos)
+        changed_first = [bos, *first]
     elif bos and not adds_bos:
         changed_first = [token for token in first if token != bos]
     if eos and adds_eos and eos not in last:
-        changed_last.append(eos)
+        changed_last = [*last, eos]
     elif eos and not adds_eos:
         changed_last = [token for token in last if token != eos]
     if (changed_first, changed_last) != (first, last):
@@ -218,9 +215,7 @@ class Tokenizer:
         return self._threads is None and len(text) < _long
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        """Decodes token ids. Each byte that is not valid UTF-8 becomes one U+FFFD if the vocabulary has byte
-        tokens.
-        """
+        """Decodes token ids. Each byte of a byte token that is not valid UTF-8 becomes one U+FFFD."""
         text = self.core.decode(ids, skip_special_tokens=skip_special_tokens)
         if "\ufffd" not in text or not self.decoder.has_bytes:
             return text

@@ -56,24 +56,18 @@ def _check_ids(vocabulary: Any, added: Any) -> None:
 
 
 def _check_step(name: str, step: Any) -> None:
-    left, values = _most_values, [(name, step)]
+    count, values = 1, [(name, step)]
     while values:
         key, value = values.pop()
-        left -= 1
-        if left < 0:
-            raise ValueError(f'"{name}" has more than {_most_values} values')
         if isinstance(value, str):
             _check_text(key, value)
-        elif isinstance(value, dict):
-            if len(value) > left:
+        elif isinstance(value, dict | list):
+            count += len(value)
+            if count > _most_values:
                 raise ValueError(f'"{name}" has more than {_most_values} values')
-            if value.get("type") == "TemplateProcessing":
+            if isinstance(value, dict) and value.get("type") == "TemplateProcessing":
                 _check_template(value)
-            values += value.items()
-        elif isinstance(value, list):
-            if len(value) > left:
-                raise ValueError(f'"{name}" has more than {_most_values} values')
-            values += [(key, one) for one in value]
+            values += value.items() if isinstance(value, dict) else [(key, one) for one in value]
 
 
 def _check_text(key: str, value: Any) -> None:
