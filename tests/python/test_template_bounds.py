@@ -75,7 +75,9 @@ hostile = {
     "a large template": "{{ a }}" * 7_000_000,
     "a large prompt": "{{ ('a' * 1000) * 100000 }}",
     "a large error": "{{ raise_exception('a' * 100000000) }}",
-    "a regular expression": "{{ ('http://a.' * 1000000) | urlize | length }}",
+    "regular expressions": (
+        "{% for i in range(9999) %}{{ ('http://a.' * (1000000 + i)) | urlize | length }}{% endfor %}"
+    ),
 }
 
 
