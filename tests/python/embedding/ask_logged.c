@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ask.c that writes log records from level info on to stderr, as "[LEVEL LOGGER: MESSAGE]". */
 #define main ask
-#include "ask.c"
+#include "../ask.c"
 #undef main
 
 static void record(void *user, int32_t level, const char *logger, const char *message) {

@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dynamo_llm
 import pytest
-from conftest import engine
+from conftest import engine, engines_dir
 from dynamo_llm import Runtime
 from waiting import wait_until
 
@@ -107,10 +106,9 @@ def test_others_have_their_turns(runtime: Runtime) -> None:
 
 
 def run_with_loop(loop: str) -> "subprocess.CompletedProcess[str]":
-    tests = Path(__file__).resolve().parent
     program = f"""
 import sys
-sys.path.insert(0, {str(tests.parent / "engines")!r})
+sys.path.insert(0, {str(engines_dir)!r})
 import dynamo_llm
 from dynamo_llm.runtime import host
 with dynamo_llm.Runtime(engine="draining:Draining", stream={{"capacity": 2000}}) as runtime:

@@ -350,11 +350,11 @@ def test_memory_of_the_child_is_bounded() -> None:
 def test_data() -> None:
     """Requests of data: JSON and bytes, there and back."""
     values: list[Any] = [{"a": [1, None, "ü"]}, [], "text", 0.5, None, b"", b"\x00\xff", b"x" * 3_000_000]
-    folder = {"path": [str(tests_dir / "python")]}
-    with Runtime({**isolated("test_data:Async"), "python": folder}) as runtime:
+    folder = {"path": [str(tests_dir / "python" / "api")]}
+    with Runtime({**isolated("test_raw_requests:Async"), "python": folder}) as runtime:
         for value in values:
             assert runtime.data(value).result() == [value]
-    with Runtime({**isolated("test_data:Plain"), "python": folder}) as runtime:
+    with Runtime({**isolated("test_raw_requests:Plain"), "python": folder}) as runtime:
         assert runtime.data(3).result() == [{"number": number} for number in range(3)]
         with pytest.raises(dynamo_llm.NotSupportedError, match="accepts raw requests only"):
             runtime.complete("a").result()

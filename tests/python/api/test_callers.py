@@ -3,27 +3,17 @@
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Completed, compile_c, dynamo_config, engines_dir, run, tests_dir
+from conftest import Completed, compile_c, compile_cpp, dynamo_config, engines_dir, run, tests_dir
 
 callers_dir = tests_dir / "callers"
 mistakes: list[dict[str, Any]] = json.loads((callers_dir / "mistakes.json").read_text())
 callers = ("c", "cpp", "python")
-
-
-def compile_cpp(source: Path, program: Path, *flags: str) -> Path:
-    """Compile a program in C++, warnings being errors."""
-    compiler = shutil.which("g++") or shutil.which("c++")
-    assert compiler is not None, "the tests need a C++ compiler"
-    result = run([compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", source, "-o", program, *flags])
-    assert result.returncode == 0, result.stderr
-    return program
 
 
 def drivers(name: str, programs: Path) -> dict[str, list[str | Path]]:

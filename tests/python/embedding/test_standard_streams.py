@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ask, compile_c, dynamo_config, engine, run, tests_dir
+from conftest import Ask, compile_c, dynamo_config, engine, run
 
 here = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -19,7 +19,7 @@ here = f"{sys.version_info[0]}.{sys.version_info[1]}"
 def logged(programs: Path) -> Ask:
     """ask_logged.c, compiled."""
     flags = dynamo_config("--cflags", "--libs").split()
-    return Ask(compile_c(tests_dir / "python" / "ask_logged.c", programs / "ask-logged", *flags))
+    return Ask(compile_c(Path(__file__).with_name("ask_logged.c"), programs / "ask-logged", *flags))
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from typing import Any
 import dynamo_llm
 import pytest
 import tiny_models
-from conftest import compile_c, dynamo_config, run, tests_dir
+from conftest import compile_c, compile_cpp, dynamo_config, run, tests_dir
 from dynamo_llm import ContextLengthError, InvalidConfigError, InvalidRequestError, NotSupportedError, Runtime
 from dynamo_llm.runtime.engine import EngineConfig
 from dynamo_llm.runtime.engines.mistralrs import MistralRsEngine
-from test_callers import compile_cpp
 
 hello = [410, 326, 83, 1982]
 

@@ -117,7 +117,7 @@ config = '{{"engine": "echoes:Async", "python": {{"path": ["{engines_dir}"]}}}}'
 for _ in range(10):
     for way in ("with the GIL", "without the GIL", "in a thread"):
         assert extension.ask('{{"engine": "echo"}}', way) == "a b", way
-        if way != "with the GIL":  # which the engine below needs: see test_waits.py
+        if way != "with the GIL":  # which the engine below needs: see test_deadlocks.py
             assert extension.ask(config, way) == "a b ", way
 import dynamo_llm
 with dynamo_llm.Runtime(engine="echo") as runtime:

@@ -2,6 +2,7 @@
 """One choice of an answer: it is the same however many tokens an engine gives at once."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_alternatives_with_the_same_text() -> None:
 def test_several_choices() -> None:
     """Each ends with its own token, through the whole library."""
     ids = ids_of("The KV cache is a memory. Next words are here")
-    config = {"engine": "test_choice:Reciter", "python": {"path": [str(__file__).rpartition("/")[0]]}}
+    config = {"engine": "test_choice:Reciter", "python": {"path": [str(Path(__file__).parent)]}}
     with Runtime(config) as runtime:
         body = {"prompt": ids, "stop": [" memory"], "n": 3, "seed": 4, "max_tokens": 14}
         for stream in (True, False):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import compile_c, dynamo_config, run, tests_dir
+from conftest import compile_c, dynamo_config, run
 from dynamo_llm import Completion, Runtime
 
 types = pytest.importorskip("openai.types", reason="needs the package openai")
@@ -193,7 +193,7 @@ def test_embeddings(tmp_path: Path) -> None:
 def test_a_program_in_c(programs: Path) -> None:
     """What dynamo_response_json() gives, of chunks and whole answers."""
     flags = dynamo_config("--cflags", "--libs").split()
-    program = compile_c(tests_dir / "python" / "responses.c", programs / "responses", *flags)
+    program = compile_c(Path(__file__).with_name("responses.c"), programs / "responses", *flags)
     asked = [
         {**body, **more}
         for body in (*bodies.values(), chat)

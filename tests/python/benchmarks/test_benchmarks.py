@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-root = Path(__file__).resolve().parents[2]
+root = Path(__file__).resolve().parents[3]
 script = root / "benchmarks" / "run.py"
 
 #: With a floor.

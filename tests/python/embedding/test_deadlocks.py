@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import compile_c, dynamo_config, engine, engines_dir, run
+from conftest import compile_c, dynamo_config, engine, engines_dir, run, tests_dir
 from dynamo_llm import Runtime
 from hosting import Library
 from reliability import reliability
@@ -92,7 +92,7 @@ def test_in_threads_of_the_engine(waiting: Runtime) -> None:
 
 def test_on_the_loop_of_a_c_program(tmp_path: Path) -> None:
     """There, the loop runs in what Python takes for the main thread."""
-    source = Path(__file__).parent / "ask.c"
+    source = tests_dir / "python" / "ask.c"
     program = compile_c(source, tmp_path / "ask", *dynamo_config("--cflags", "--libs").split())
     for call in ("Runtime()", "result()", "close()", "Tokenizer()", "Worker()"):
         result = run([program, json.dumps(engine("blocking:Waiting")), f"{call} / echoes:Async"])

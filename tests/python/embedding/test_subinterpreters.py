@@ -6,7 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import Ask, compile_c, engine, engines_dir, run, run_python, tests_dir
+from conftest import Ask, compile_c, engine, engines_dir, run, run_python
 
 prelude = f"""
 import os, sys
@@ -100,7 +100,7 @@ def test_host_with_interpreters(order: str, tmp_path: Path) -> None:
         f"-Wl,-rpath,{folder}",
         f"-lpython{version}",
     ]
-    program = compile_c(tests_dir / "python" / "interpreters.c", tmp_path / "interpreters", *flags)
+    program = compile_c(Path(__file__).with_name("interpreters.c"), tmp_path / "interpreters", *flags)
     result = run([program, order], {"PYTHONPATH": ":".join(folder for folder in sys.path if folder)})
     said = f"ImportError: {import_error}"
     there, main = result.stdout.count(said), result.stdout.count("main: hello")

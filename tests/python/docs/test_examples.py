@@ -51,8 +51,8 @@ singles = [
 multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"]
 #: No answers, but tokens: ["question" ["configuration"]].
 others = ["c/tokenize.c"]
-#: Examples that need a cluster, or NVIDIA Dynamo's package; run by test_cluster_static_router.py,
-#: test_cluster_examples.py, and test_cluster_endpoint.py.
+#: Examples that need a cluster, or NVIDIA Dynamo's package; run by cluster/test_static_router.py,
+#: cluster/test_example_worker.py, and cluster/test_dynamo_endpoint.py.
 clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c", "cluster/publish.py"]
 #: Engines in C and C++, which answer 64 requests of their own.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]

@@ -16,6 +16,7 @@ from cluster_rig import Cluster, Combination, Etcd, Nats, NewCluster, Process, S
 from cluster_rig import server as servers
 from cluster_rig.fixtures import combinations
 from cluster_rig.process import find_program
+from conftest import tests_dir
 from waiting import patience, wait_until
 
 #: The worker generates the tokens 1, 2, 3, ...; this is the text of the first eight.
@@ -196,7 +197,7 @@ def test_nobody_outlives_the_tests(tmp_path: Path) -> None:
         pytest.skip("needs the program setpriv")
     code = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(tests_dir / "python")!r})
 from pathlib import Path
 from cluster_rig import Process
 print(Process("sleeper", ["sleep", "1000"], {{}}, Path({str(tmp_path)!r})).pid, flush=True)

@@ -4,7 +4,7 @@
 import re
 from pathlib import Path
 
-cpp = Path(__file__).resolve().parents[2] / "cpp"
+cpp = Path(__file__).resolve().parents[3] / "cpp"
 
 #: From the lowest to the highest: a layer may include itself and those before it.
 layers = ["base", "stream", "runtime", "engines", "embed", "capi", "services"]

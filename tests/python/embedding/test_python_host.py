@@ -6,14 +6,16 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import run
+from conftest import run, tests_dir
+
+#: Environment of the programs, which import hosting.
+environment = {"PYTHONPATH": str(tests_dir / "python")}
 
 
 def host(code: str) -> str:
     """Run a program; what it printed. It must end well and say nothing on stderr."""
     program = "from hosting import Library, question\n" + textwrap.dedent(code)
-    here = str(Path(__file__).resolve().parent)
-    result = run([sys.executable, "-X", "faulthandler", "-c", program], {"PYTHONPATH": here})
+    result = run([sys.executable, "-X", "faulthandler", "-c", program], environment)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
     return result.stdout
 
@@ -239,7 +241,7 @@ def test_spawned_processes(tmp_path: Path) -> None:
                     print(pool.map(work, ["a", "b"]))
         """)
     )
-    result = run([sys.executable, program], {"PYTHONPATH": str(Path(__file__).resolve().parent)})
+    result = run([sys.executable, program], environment)
     assert (result.returncode, result.stdout, result.stderr) == (0, "parent \n['a ', 'b ']\n", "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster_rig import Cluster
-from conftest import compile_c, dynamo_config, engines_dir, tests_dir
+from conftest import compile_c, dynamo_config, engines_dir
 
 block_size = 16
 _numbers = itertools.count()
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 def compile_worker(folder: Path) -> Path:
     """Compiles the program."""
     flags = dynamo_config("--cflags", "--libs").split()
-    return compile_c(tests_dir / "python" / "kv_worker.c", folder / "kv_worker", *flags)
+    return compile_c(Path(__file__).with_name("kv_worker.c"), folder / "kv_worker", *flags)
 
 
 class KvWorker:

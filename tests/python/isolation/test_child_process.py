@@ -68,9 +68,9 @@ def beginning(folder: Path) -> str:
     """Of a program that uses this file."""
     return f"""
 import sys
-sys.path[:0] = [{str(folder)!r}, {str(Path(__file__).parent)!r}]
+sys.path[:0] = [{str(folder)!r}, {str(Path(__file__).parent)!r}, {str(tests_dir / "python")!r}]
 from dynamo_llm.runtime.child import Child
-from test_child import ask, tell
+from test_child_process import ask, tell
 """
 
 

@@ -365,7 +365,7 @@ def test_many_at_once(tmp_path: Path) -> None:
     """More workers than the event loop has threads start and stop together."""
     code = f"""
 import os, sys, threading
-sys.path.insert(0, {str(here)!r})
+sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]
 import dynamo_llm
 
 def together(calls):

@@ -55,7 +55,9 @@ class Plain:
 def engine(kind: type[Any], tell: str = "") -> Runtime:
     folder = str(Path(__file__).parent)
     assert sys.modules[kind.__module__].__file__
-    return Runtime(engine=f"test_data:{kind.__name__}", options={"tell": tell}, python={"path": [folder]})
+    return Runtime(
+        engine=f"test_raw_requests:{kind.__name__}", options={"tell": tell}, python={"path": [folder]}
+    )
 
 
 @pytest.mark.parametrize("value", values, ids=repr)

@@ -57,12 +57,12 @@ class Models:
 
 def test_models_that_have_gone_are_freed() -> None:
     """With what was made for them: the tokenizer."""
-    import test_models_engine as imported  # as the runtime has it
+    import test_dynamic_model_list as imported  # as the runtime has it
 
     def answer(**more: Any) -> None:
         assert runtime.complete([5], model="thirteen", max_tokens=2, **more).result().text
 
-    with Runtime(engine="test_models_engine:Models", python={"path": [str(here)]}) as runtime:
+    with Runtime(engine="test_dynamic_model_list:Models", python={"path": [str(here)]}) as runtime:
         answer()
         answer()
         first, again = imported.Models.seen
