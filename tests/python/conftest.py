@@ -17,9 +17,10 @@ import pytest
 from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
 from dynamo_llm.runtime.cluster import dynamo_import
+from many import pytest_collection_modifyitems
 from waiting import patience
 
-__all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
+__all__ = ["cluster", "new_cluster", "patience", "pytest_collection_modifyitems", "pytest_runtest_makereport"]
 
 tests_dir = Path(__file__).resolve().parent.parent
 engines_dir = tests_dir / "engines"

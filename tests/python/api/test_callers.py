@@ -150,6 +150,7 @@ def test_scripted_streams(streams: dict[str, list[str | Path]]) -> None:
     assert "status DYNAMO_ERROR_OVERLOADED" in text
 
 
+@pytest.mark.slow
 def test_streams_of_the_demo_model(streams: dict[str, list[str | Path]]) -> None:
     """Greedy answers of a real model: chats, completions, choices, limits, stop strings, whole answers."""
     question = [{"role": "user", "content": "What is a KV cache?"}]

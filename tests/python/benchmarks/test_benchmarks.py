@@ -122,6 +122,7 @@ def test_whole(tmp_path: Path) -> None:
     assert text.count("between\n") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 def test_only_isolation(tmp_path: Path) -> None:
     """The group measures its pairs, and writes its table and nothing else."""

@@ -62,6 +62,7 @@ def soak(tmp_path: Path, *options: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_load_does_everything(tmp_path: Path) -> None:
     """All of its threads get their answers, and nothing unexpected happens; so short a run proves no more."""
     pytest.importorskip("matplotlib")
@@ -86,6 +87,7 @@ def test_load_does_everything(tmp_path: Path) -> None:
     assert (tmp_path / "soak.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_planted_leak_is_found(tmp_path: Path) -> None:
     """A descriptor at each look."""
     result = soak(tmp_path, "--minutes", "0.1", "--interval", "0.05", "--leak", "fds")

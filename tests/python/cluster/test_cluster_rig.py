@@ -207,7 +207,8 @@ sys.stdin.read()
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        os.kill(pid, 0)
+        # Until then setpriv may not have asked for the signal yet that the parent's end sends.
+        wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
         parent.kill()
     wait_until(lambda: is_gone(pid), lambda: f"{pid} lives")
 

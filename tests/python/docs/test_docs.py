@@ -56,6 +56,7 @@ def programs_in(suffix: str) -> list[str]:
     return sorted(names)
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("name", programs_in("c") + programs_in("cpp"))
 def test_compiled(name: str, tmp_path: Path) -> None:
     """A program compiles with the command in its first line, and prints what the file beside it says."""
@@ -74,6 +75,7 @@ engines = {"python/shout.py", "python/parrot.py", "python/patient.py", "python/c
 models = {"python/embeddings.py": tiny_models.embedder}
 
 
+@pytest.mark.many(2)
 @pytest.mark.parametrize("name", [name for name in programs_in("py") if name not in engines])
 def test_python(name: str, tmp_path: Path) -> None:
     """A program in Python prints what the file beside it says."""
@@ -82,6 +84,7 @@ def test_python(name: str, tmp_path: Path) -> None:
     check_output(source, run([sys.executable, "-W", "error", source, *arguments]))
 
 
+@pytest.mark.many(2)
 @pytest.mark.parametrize("name", programs_in("sh"))
 def test_shell(name: str, tmp_path: Path) -> None:
     """Commands work, where they find the programs that they are about."""

@@ -209,6 +209,7 @@ def test_every_example_is_tested() -> None:
     assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(tested)
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("name", singles)
 def test_answer(name: str, example: Callable[[str], Program], expected: Callable[[str], str]) -> None:
     result = example(name).run(question)
@@ -257,6 +258,7 @@ def message_of(config: str) -> str:
     return str(error.value.message)
 
 
+@pytest.mark.many(2)
 @pytest.mark.parametrize("name", multiples)
 def test_many_answers(name: str, example: Callable[[str], Program], expected: Callable[[str], str]) -> None:
     questions = [question, "What is prefill?", "What is decode?"]

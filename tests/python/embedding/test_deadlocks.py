@@ -109,6 +109,7 @@ def test_runtimes_opened_in_many_coroutines() -> None:
 dropped = ["runtime", "native runtime", "request", "tokenizer", "detokenizer"]
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("kind", ["Async", "Threaded"])
 @pytest.mark.parametrize("what", dropped)
 def test_collected_where_engines_run(bystander: Runtime, kind: str, what: str) -> None:

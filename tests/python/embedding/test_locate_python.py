@@ -152,6 +152,7 @@ sites = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("what", sites)
 def test_site_in_the_way(what: str, ask: Ask, tmp_path: Path) -> None:
     """Whatever a sitecustomize prints or does to its streams is not the interpreter's answer."""

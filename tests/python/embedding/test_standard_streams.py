@@ -89,6 +89,7 @@ sites: dict[str, tuple[str, list[str]]] = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("what", sites)
 def test_sitecustomize(what: str, logged: Ask, environment: Path) -> None:
     """What it prints is in the log, nothing of it on the host's stdout, and the engine runs."""

@@ -41,6 +41,7 @@ codes = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
 @pytest.mark.parametrize("destroy", [True, False])
 @pytest.mark.parametrize("what", codes)

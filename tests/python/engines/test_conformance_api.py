@@ -333,6 +333,7 @@ cases = [
 ]
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("way", ways)
 @pytest.mark.parametrize("case", cases, ids=lambda case: case.__name__)
 def test_case(subject: Subject, case: Callable[[Subject, str], None], way: str) -> None:

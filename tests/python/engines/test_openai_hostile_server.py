@@ -132,6 +132,7 @@ _bodies: dict[str, tuple[str, bytes, Any, str]] = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("what", _bodies)
 def test_endless_bodies(wire: Wire, what: str) -> None:
     head, rest, body, words = _bodies[what]

@@ -103,6 +103,7 @@ def test_it_answers_as_in_process() -> None:
         assert answers[0] == answers[1]
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize(
     ("how", "said"),
     [
@@ -141,6 +142,7 @@ def test_an_end_of_the_child_ends_its_requests_alone(crashing: Runtime, how: str
     )
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("how", ["stop", "block", "spin"])
 def test_a_child_that_hangs_is_killed(how: str) -> None:
     with Runtime(isolated(isolation={"heartbeat_timeout_ms": 5000})) as runtime:

@@ -67,6 +67,7 @@ def flags(folder: Path, *options: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.many(7)
 @pytest.mark.parametrize("options", [("--cflags", "--libs"), ("--cflags", "--libs", "--static")])
 @pytest.mark.parametrize("name", plain_names + special_names)
 def test_folder(name: str, options: tuple[str, ...], place: Place, tmp_path: Path) -> None:
@@ -80,6 +81,7 @@ def test_folder(name: str, options: tuple[str, ...], place: Place, tmp_path: Pat
     assert answer(program) == "hello"
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("name", plain_names)
 def test_substitution(name: str, place: Place, tmp_path: Path) -> None:
     """$(...) does without eval, unless a name has blanks or what a shell reads."""
@@ -118,6 +120,7 @@ def test_pkgconfig(name: str, place: Place, tmp_path: Path) -> None:
         assert answer(tmp_path / "ask") == "hello"
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("language", ["c", "cxx"])
 @pytest.mark.parametrize("name", ["one,two", "größe 日本", "dol$lar, 'x'"])
 def test_cmake(name: str, language: str, place: Place, tmp_path: Path) -> None:
@@ -154,6 +157,7 @@ linkers = {
 programs = {"bfd": "ld.bfd", "gold": "ld.gold", "lld": "ld.lld"}
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("linker", [*linkers, "zig"])
 def test_linker(linker: str, tmp_path: Path) -> None:
     """Each links the shared library of the wheel, where its plain name is a linker script."""
@@ -183,6 +187,7 @@ interface = """
 """
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("language", ["python", "java", "csharp"])
 def test_swig(language: str, tmp_path: Path) -> None:
     """SWIG reads all C headers, and a compiler what it makes of them."""

@@ -58,6 +58,7 @@ def chat(content: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": content}]}
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("question", questions)
 def test_answers_are_sentences(library: Library, runtime: int, question: str) -> None:
     """Answers are whole sentences, the same each time."""

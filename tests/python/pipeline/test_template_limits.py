@@ -81,6 +81,7 @@ hostile = {
 }
 
 
+@pytest.mark.many(5)
 @pytest.mark.parametrize("what", hostile)
 def test_hostile_templates(what: str) -> None:
     """Each is refused within its bounds; the host's memory stays as it is, and the next chat is answered."""

@@ -42,6 +42,7 @@ def shared_memory() -> set[str]:
     return set(os.listdir("/dev/shm"))
 
 
+@pytest.mark.many(5)
 @pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm and /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -26,6 +26,7 @@ def start(name, **options):
     return result.stderr
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("in_c", [False, True])
 @pytest.mark.parametrize("name", hangs)
 def test_in_a_thread(name: str, in_c: bool) -> None:
@@ -45,6 +46,7 @@ def test_in_a_thread(name: str, in_c: bool) -> None:
     )
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("ending", ["runtime.close()", "del runtime", "runtime.complete('x')"])
 def test_in_its_stop(ending: str) -> None:
     """However the runtime is given up."""

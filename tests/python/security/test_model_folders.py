@@ -74,6 +74,7 @@ configs: dict[str, Any] = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("where", configs)
 def test_secrets_come_out_nowhere(where: str) -> None:
     """Not in errors and their details, logs, metrics, nor what objects say of themselves."""

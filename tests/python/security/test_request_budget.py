@@ -156,6 +156,7 @@ _texts = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("text", _texts.values(), ids=_texts)
 @pytest.mark.parametrize("is_bounded", [True, False], ids=["bounded", "unbounded"])
 @pytest.mark.parametrize("name", ["mistralrs", "tokens:Async"])

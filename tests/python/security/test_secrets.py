@@ -85,6 +85,7 @@ def leaks(how: str, value: str, text: str) -> bool:
     return any(part in text for part in parts)
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("how", _repeats)
 def test_redaction(how: str) -> None:
     """Whatever way a secret is repeated, no eight characters of what was repeated are left."""
@@ -109,6 +110,7 @@ def test_redaction_leaves_the_rest() -> None:
     del login, secrets
 
 
+@pytest.mark.many(8)
 @pytest.mark.parametrize("how", _repeats)
 @pytest.mark.parametrize("where", ["error", "stream", "page", "models"])
 def test_a_server_that_repeats_the_key(wire: Wire, where: str, how: str) -> None:
@@ -196,6 +198,7 @@ _misplaced: dict[str, Any] = {
 }
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize("where", _misplaced)
 def test_a_key_in_the_wrong_place(where: str) -> None:
     """Errors say what is wrong with it and do not repeat it."""

@@ -74,6 +74,7 @@ script = json.dumps({"engine": "scripted", "options": {"script": [{"text": evil.
 failing = json.dumps({"engine": "scripted", "options": {"script": [{"error": {"message": evil[:-2]}}]}})
 
 
+@pytest.mark.many(5)
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 @pytest.mark.parametrize(
     "command",
