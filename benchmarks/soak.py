@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests whether memory, descriptors, and threads stay constant for hours under a mixed load.
 
-    python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
+    python benchmarks/soak.py --minutes 30 --json soak.json --plot soak.png
 
 Samples memory (RSS), descriptors, and threads of this process every second while soak_load.py uses the
-library in many threads. The first fifth is ignored, because caches fill and each thread creates its heap.
-Freed memory that the C library retains is released before each sample (malloc_trim), because it is not a
-leak. glibc is limited to two heaps for all threads, because each heap takes minutes to reach its maximum
-size.
+library in many threads. The first fifth is ignored, because caches fill, pools start their threads, and
+each thread creates its heap. With the default pause this takes six minutes, so a run of 10 minutes is too
+short to be flat. Freed memory that the C library retains is released before each sample (malloc_trim),
+because it is not a leak. glibc is limited to two heaps for all threads, because each heap takes minutes to
+reach its maximum size.
 
 The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low", and "high"
 (slope.py: a 95 % interval), per minute; "is_flat"; "unexpected", the unexpected events; "counts", the actions
@@ -126,7 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where a picture goes; needs matplotlib")
     parser.add_argument("--seed", type=int, default=1, help="of the load's choices (default: 1)")
