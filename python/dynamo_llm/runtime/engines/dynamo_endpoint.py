@@ -11,7 +11,6 @@ from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig, ModelInfo
 from dynamo_llm.runtime.options import at_least
@@ -65,7 +64,7 @@ class DynamoEndpointEngine:
             raise InvalidConfigError(
                 '"options.instance" of the configuration and "cluster.router": "direct" require each other'
             )
-        self._path = full_path(self._options.endpoint, self._settings.namespace)
+        self._path = self._settings.full_path(self._options.endpoint)
         self._connection: Connection | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._client: Any = None

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from dynamo_llm.errors import InvalidConfigError, NotSupportedError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster import connection
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.router.cluster import ClusterRouter
 from dynamo_llm.runtime.cluster.router.model_card import folder_of, wait_for_card
 from dynamo_llm.runtime.cluster.router.reservations import Worker
@@ -117,8 +116,8 @@ class RouterEngine:
     async def _join(self, settings: Settings) -> None:
         given = self._options
         assert given.endpoint is not None
-        self._path = full_path(given.endpoint, settings.namespace)
-        prefill = given.prefill_endpoint and full_path(given.prefill_endpoint, settings.namespace)
+        self._path = settings.full_path(given.endpoint)
+        prefill = given.prefill_endpoint and settings.full_path(given.prefill_endpoint)
         self._connection = await connection.acquire(settings)
         try:
             if given.kv_block_size is None:

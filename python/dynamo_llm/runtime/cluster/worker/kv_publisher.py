@@ -12,7 +12,6 @@ from dynamo_llm.errors import InvalidConfigError, InvalidStateError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.backoff import Backoff
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes, signed
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
@@ -82,7 +81,7 @@ class KvPublisherEngine:
             raise InvalidConfigError(
                 '"endpoint" of the configuration is missing; set it to one like "dynamo.backend.generate"'
             )
-        self._path = full_path(self._options.endpoint, self._settings.namespace)
+        self._path = self._settings.full_path(self._options.endpoint)
         if not self._options.kv_block_size:
             raise InvalidConfigError(
                 '"kv_block_size" of the configuration is missing; set it to the tokens per block'
