@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dynamo_llm import _core
+from dynamo_llm import _core, runtime
 from dynamo_llm.runtime import missing_packages
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.instance import Instance
@@ -234,11 +234,6 @@ class Host:
 _host: Host | None = None
 
 
-def owns_python() -> bool:
-    """Whether the library started Python, in a program that does not run Python itself."""
-    return _host is not None and _host.owns_python
-
-
 def open_in_c_program() -> None:
     """Sets up Python in a program that does not run Python itself. Called once, in the thread that then calls
     :func:`run_forever`.
@@ -251,6 +246,7 @@ def open_in_c_program() -> None:
     root = logging.getLogger()
     root.addHandler(CoreHandler())
     logging.captureWarnings(True)
+    runtime.owns_python = True
     host = _host = Host(root, owns_python=True)
     _stop_with_python(host, host.ended.wait)
 

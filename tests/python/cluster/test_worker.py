@@ -415,19 +415,9 @@ def test_an_engine_that_is_stuck(alone: Cluster) -> None:
 
 
 def test_commands(alone: Cluster) -> None:
-    """Rejects invalid commands, and a second worker of the endpoint."""
+    """Publishes a load, and rejects a second worker of the endpoint."""
     with Worker(alone, **babble()) as worker:
         assert worker.command(load={"data_parallel_rank": 0, "active_decode_blocks": 3}) == {}
-        for command, words in (
-            ({"bogus": 1}, "one key of info, shutdown, wait, load"),
-            ({"info": None, "wait": 0}, "one key of"),
-            ({"wait": "x"}, '"wait" must be milliseconds'),
-            ({"shutdown": -2}, '"shutdown" must be milliseconds'),
-            ({"load": {"kv": 1}}, '"load" must be an object with keys of'),
-            ({"load": {"kv_used_blocks": -1}}, '"load.kv_used_blocks" must be an integer'),
-        ):
-            with pytest.raises(DynamoError, match=words):
-                worker.command(**command)
         with pytest.raises(InvalidStateError, match=r"already serves the endpoint dynamo.backend.generate"):
             Worker(alone, **babble())
         worker.command(shutdown=0)

@@ -45,12 +45,11 @@ def test_lost_while_it_selects(fails: bool, monkeypatch: pytest.MonkeyPatch) -> 
     from dynamo_llm.runtime.cluster.router.worker_pool import WorkerPool
 
     core = dynamo_import.import_core()
-    names = ("KvRouterConfig", "RoutingConstraints")
-    fake = SimpleNamespace(KvRouter=Router, **{name: getattr(core, name) for name in names})
+    fake = SimpleNamespace(KvRouter=Router, RoutingConstraints=core.RoutingConstraints)
     monkeypatch.setattr(dynamo_import, "import_core", lambda: fake)
 
     async def run() -> None:
-        pool = WorkerPool(Endpoint(), 16, {}, False)
+        pool = WorkerPool(Endpoint(), 16, core.KvRouterConfig(), False)
         first = Router.made[-1]
         choosing = asyncio.create_task(pool.select(RoutingRequest([1] * 16), "r"))
         while "r" not in pool:

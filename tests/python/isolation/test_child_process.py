@@ -379,7 +379,7 @@ def test_executables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         file.chmod(0o755)
     assert child_module.executables()[0] == sys.executable
     monkeypatch.setattr(sys, "orig_argv", [])
-    monkeypatch.setattr(child_module.host, "owns_python", lambda: False)
+    monkeypatch.setattr(child_module.runtime, "owns_python", False)
     monkeypatch.delenv("DYNAMO_LLM_PYTHON", raising=False)
     for executable in ("", str(program), None):
         monkeypatch.setattr(sys, "executable", executable)
