@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from dynamo_llm.runtime.engine_request import TokenRequest
+from dynamo_llm.runtime.engine import TokenRequest
 from dynamo_llm.runtime.stepping.network import Network
 from dynamo_llm.runtime.stepping.sampler import Sampler
 

@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from dynamo_llm.errors import DynamoError, NotSupportedError, OutOfMemoryError
-from dynamo_llm.runtime.engine_request import Sampling, TokenRequest
+from dynamo_llm.runtime.engine import Sampling, TokenRequest
 from dynamo_llm.runtime.stepping.batch import Batch, Row
 from dynamo_llm.runtime.stepping.network import Network
 from dynamo_llm.runtime.stepping.sampler import Sampler

@@ -14,8 +14,7 @@ from transformers import (
 )
 
 from dynamo_llm.errors import InvalidRequestError
-from dynamo_llm.runtime.chunk import TokenLogprob
-from dynamo_llm.runtime.engine_request import TokenRequest
+from dynamo_llm.runtime.engine import TokenLogprob, TokenRequest
 
 
 class Sampler:

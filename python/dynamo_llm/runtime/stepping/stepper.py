@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dynamo_llm.errors import ClosedError, DynamoError, EngineFailedError, OverloadedError
-from dynamo_llm.runtime.chunk import TokenChunk
+from dynamo_llm.runtime.engine import TokenChunk
 from dynamo_llm.runtime.stepping.batch import Batch, Row
 from dynamo_llm.runtime.stepping.network import Network
 
