@@ -67,7 +67,6 @@ class Host:
     """The event loop and the engine instances on it.
 
     :param root_logger: logger whose level follows the library's.
-    :param owns_python: whether the library started Python.
     """
 
     def __init__(self, root_logger: logging.Logger, owns_python: bool) -> None:
@@ -235,9 +234,7 @@ _host: Host | None = None
 
 
 def open_in_c_program() -> None:
-    """Sets up Python in a program that does not run Python itself. Called once, in the thread that then calls
-    :func:`run_forever`.
-    """
+    """Sets up Python in a program that does not run it. Called once, in the thread of :func:`run_forever`."""
     global _host
     # `pip install --target` and `cmake --install` put packages into folders that are not on sys.path.
     packages = str(Path(__file__).resolve().parent.parent.parent)
@@ -276,9 +273,7 @@ def _require_unpatched() -> None:
 
 
 def open_in_python_program() -> None:
-    """Starts the event loop in a thread of a program that runs Python itself, and stops it when Python
-    exits.
-    """
+    """Starts the event loop in a thread of a program that runs Python, and stops it when Python exits."""
     global _host
     if _host is not None:
         return

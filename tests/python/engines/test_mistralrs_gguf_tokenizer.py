@@ -77,7 +77,8 @@ def byte_level(pre: str | None, **more: Any) -> dict[str, Any]:
 
 
 def tokenizer(monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any]) -> Any:
-    monkeypatch.setattr(gguf_metadata, "metadata", lambda path: metadata)
+    gguf_file = gguf_tokenizer.gguf_file
+    monkeypatch.setattr(gguf_file, "read", lambda path: gguf_file.Header(metadata, {}))
     return gguf_tokenizer.of(Path("model.gguf"))
 
 

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 from dynamo_llm import _core
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.engine_config import EngineConfig
+from dynamo_llm.runtime.engine import EngineConfig, ModelInfo
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.isolation.link import Link
 from dynamo_llm.runtime.isolation.options import Options
 from dynamo_llm.runtime.isolation.relay import Failure, Relay, RelayedRequest
-from dynamo_llm.runtime.model_info import ModelInfo
 
 #: Seconds after which a ready child counts as healthy: its end is then the first failure in a row.
 _healthy = 60.0

@@ -14,7 +14,7 @@ from typing import Any, cast
 from dynamo_llm import _core
 from dynamo_llm.errors import EngineFailedError, error_of
 from dynamo_llm.runtime.child import KILL_TIMEOUT, Child
-from dynamo_llm.runtime.chunk import Usage
+from dynamo_llm.runtime.engine import Usage
 from dynamo_llm.runtime.error_report import as_text, describe
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.options import Options

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.chunk import Usage
+from dynamo_llm.runtime.engine import Usage
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.span import Span
 
