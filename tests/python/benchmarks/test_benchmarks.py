@@ -113,8 +113,8 @@ def test_whole(tmp_path: Path) -> None:
         "cost",
     }
     assert result["machine"].keys() >= {"cpu", "cpus", "python"}
-    for name in ("performance-ratios.png", "performance-costs.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("performance-ratios.svg", "performance-costs.svg"):
+        assert "<svg" in (tmp_path / name).read_text()
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")
     for name in ("drain_1_flat", *isolation):
@@ -130,7 +130,7 @@ def test_only_isolation(tmp_path: Path) -> None:
     before, _, after = page.read_text().partition("<!-- end table: isolation -->")
     result = run(tmp_path, "--only", "isolation", "--page", str(page))
     assert result["ratios"].keys() == isolation.keys()
-    assert not list(tmp_path.glob("*.png"))
+    assert not list(tmp_path.glob("*.svg"))
     text = page.read_text()
     assert text.startswith(before) and text.endswith(after)
     rows = text[len(before) : -len(after)].splitlines()

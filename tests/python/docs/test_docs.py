@@ -324,6 +324,13 @@ def test_reference_is_whole(names: Callable[[], set[tuple[str, str]]]) -> None:
     assert missing == [], f"not on a page of docs/reference: {', '.join(missing)}"
 
 
+def test_names_in_all_languages() -> None:
+    """The tables of names that the pages of the reference begin with have each function of the headers."""
+    text = "".join(page.read_text() for page in (docs / "reference").glob("names-*.md"))
+    missing = [one.name for one in load(docs / "tables.py").functions() if f"`{one.name}`" not in text]
+    assert missing == [], f"in no docs/reference/names-*.md: {', '.join(missing)}"
+
+
 # ---------------------------------------------------------------------------------------- file names
 
 
