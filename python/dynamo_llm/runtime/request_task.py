@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from dynamo_llm import _core
 from dynamo_llm.errors import EngineFailedError
-from dynamo_llm.runtime.chunk import Chunk, Usage
-from dynamo_llm.runtime.engine_request import DataRequest, EngineRequest
+from dynamo_llm.runtime.engine import Chunk, DataRequest, EngineRequest, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher, require_generator
 from dynamo_llm.runtime.span import Span

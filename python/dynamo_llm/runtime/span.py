@@ -8,9 +8,8 @@ opentelemetry-api no spans are created.
 from collections.abc import Mapping
 from typing import Any
 
-from dynamo_llm.runtime.chunk import Chunk, Usage
+from dynamo_llm.runtime.engine import Chunk, ModelInfo, Usage
 from dynamo_llm.runtime.error_report import text_of, traceback_of
-from dynamo_llm.runtime.model_info import ModelInfo
 
 #: Keys of the body that are attributes of OpenTelemetry's conventions for generative AI.
 _keys = ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "max_tokens")

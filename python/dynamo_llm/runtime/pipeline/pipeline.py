@@ -5,10 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dynamo_llm.errors import ContextLengthError, DynamoError, NotSupportedError
-from dynamo_llm.runtime.engine import TokenEngine
-from dynamo_llm.runtime.engine_config import TemplateSettings
-from dynamo_llm.runtime.engine_request import EngineRequest, TokenRequest
-from dynamo_llm.runtime.model_info import ModelInfo
+from dynamo_llm.runtime.engine import EngineRequest, ModelInfo, TemplateSettings, TokenEngine, TokenRequest
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
