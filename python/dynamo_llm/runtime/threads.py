@@ -80,20 +80,34 @@ class DaemonThreads(ThreadPoolExecutor):
 
 
 def _work(jobs: "queue.SimpleQueue[_Job | None]", guard: threading.Lock, free: list[int]) -> None:
-    while job := jobs.get():
-        settle(*job)
-        del job  # an idle thread must not keep the last job's objects alive
+    def set_free() -> None:
         with guard:
             free[0] += 1
 
+    while job := jobs.get():
+        settle(*job, set_free)
+        del job  # an idle thread must not keep the last job's objects alive
 
-def settle(future: Future[Any], function: Callable[[], Any]) -> None:
-    """Settles a future with what a function returns or raises."""
+
+def settle(
+    future: Future[Any], function: Callable[[], Any], on_return: Callable[[], None] = lambda: None
+) -> None:
+    """Settles a future with what a function returns or raises.
+
+    :param on_return: called after the function and before the future is settled: who waits for the future
+        then finds the thread free, and its next job starts no other one.
+    """
     try:
-        if future.set_running_or_notify_cancel():
-            future.set_result(function())
+        if not future.set_running_or_notify_cancel():
+            on_return()
+            return
+        result = function()
     except BaseException as error:
+        on_return()
         future.set_exception(error)
+    else:
+        on_return()
+        future.set_result(result)
     finally:
         del future, function  # an exception's traceback has this frame: no cycle
 
