@@ -122,10 +122,14 @@ def read(kind: type[T], options: Mapping[str, Any], where: str = "options") -> T
     for key, value in options.items():
         if key not in fields:
             raise InvalidConfigError(unknown_key(key, fields, prefix))
+        # A value that the object's repr() hides is hidden here, too.
+        is_hidden = not fields[key].repr or _is_secret(hints[key])
+        found = f"a value of type {type(value).__name__}" if is_hidden else _shown(value)
+        if isinstance(value, str) and "\0" in value:  # C functions would truncate it there
+            raise InvalidConfigError(
+                f'"{prefix}{key}" of the configuration must not contain a NUL character: {found}'
+            )
         if not _fits(value, hints[key]):
-            # A value that the object's repr() hides is hidden here, too.
-            is_hidden = not fields[key].repr or _is_secret(hints[key])
-            found = f"a value of type {type(value).__name__}" if is_hidden else _shown(value)
             raise InvalidConfigError(
                 f'"{prefix}{key}" of the configuration must be {_describe(hints[key])}, not {found}'
             )
