@@ -26,6 +26,9 @@ class Model {
     const Counters &counters() const { return counters_; }
     std::optional<std::uint64_t> context_length() const { return context_length_; }
 
+    // Returns the engine's description; the current one, if it may change.
+    json::OrderedJson description() const;
+
     // Throws Failure with CONTEXT_LENGTH for a prompt that is certainly too long, without tokenizing it.
     void check_length(const Body &body) const;
 
@@ -43,9 +46,6 @@ class Model {
     void add_json(json::OrderedJson &list) const;
 
   private:
-    // Returns the engine's current description.
-    json::OrderedJson description() const;
-
     std::string name_;
     bool has_any_name_;
     std::string path_;

@@ -1,50 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "services/router.hpp"
+// The C functions of routers: commands to runtime/cluster/router/engine.py of the Python package.
+#include "dynamo_llm/router.h"
 
-#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/decimal.hpp"
-#include "base/schema.hpp"
-#include "base/utf8.hpp"
-#include "runtime/body.hpp"
+#include "capi/structs.hpp"
+#include "services/handle_functions.hpp"
+#include "services/service.hpp"
 
 namespace dynamo {
 namespace {
 
 using json::Json;
 
-constexpr const char *engine_class = "dynamo_llm.runtime.cluster.router.engine:RouterEngine";
-constexpr const char *what = "router";
-
-constexpr std::array config_keys = {
-    or_null({"cluster", Type::object, ""}),
-    Key{"endpoint", Type::string, ""},
-    one_of("aggregated|disaggregated", {"mode", Type::string, ""}),
-    Key{"prefill_endpoint", Type::string, ""},
-    Key{"kv_block_size", Type::integer, "", 1, 1 << 20},
-    Key{"workers", Type::array, ""},
-    Key{"options", Type::object, ""},
-    Key{"model", Type::string, ""},
-    Key{"wait_for_workers_ms", Type::integer, "", 0, 1e9},
-    Key{"python", Type::object, ""},
-    Key{"trust_request_chat_template", Type::boolean, ""},
-    Key{"templates", Type::object, ""},
+struct Router : Service {
+    explicit Router(const char *config_json)
+        : Service("router", "dynamo_llm.runtime.cluster.router.engine:RouterEngine", config_json) {}
 };
 
 [[noreturn]] void reject(const std::string &message) {
     throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
-}
-
-void put(Json &object, const char *key, const char *text) {
-    if (text == nullptr) {
-        return;
-    }
-    if (invalid_utf8_at(text) != std::string_view::npos) {
-        reject(std::string(key) + " is not UTF-8");
-    }
-    object[key] = text;
 }
 
 const char *phase_name(std::int32_t phase) {
@@ -61,12 +44,18 @@ const char *phase_name(std::int32_t phase) {
     }
 }
 
-// Converts options to the members of a command.
-Json command_of(const Router::Options &options) {
+// Converts options, which may be NULL, to the members of a command.
+Json command_of(const dynamo_route_options_t *given) {
+    const auto options = given == nullptr ? dynamo_route_options_t{} : capi::read(given, "options");
     Json command = {{"phase", phase_name(options.phase)}};
-    put(command, "request_id", options.request_id);
-    put(command, "lora_name", options.lora_name);
-    put(command, "cache_salt", options.cache_salt);
+    const auto put = [&](const char *key, const char *text) {
+        if (text != nullptr) {
+            command[key] = capi::utf8(text, key);
+        }
+    };
+    put("request_id", options.request_id);
+    put("lora_name", options.lora_name);
+    put("cache_salt", options.cache_salt);
     if (options.worker_count > 0) {
         if (options.worker_ids == nullptr) {
             reject("options->worker_ids is NULL, but options->worker_count is " +
@@ -98,131 +87,210 @@ Json command_of(const Router::Options &options) {
     return command;
 }
 
-std::optional<Chosen> chosen_of(const Json &answer, const std::string &prefix) {
-    if (!answer.contains(prefix + "worker_id")) {
-        return std::nullopt;
-    }
-    Chosen chosen;
-    chosen.worker_id = answer.at(prefix + "worker_id").get<std::uint64_t>();
-    chosen.data_parallel_rank = answer.at(prefix + "data_parallel_rank").get<std::uint32_t>();
-    chosen.overlap_blocks = answer.at(prefix + "overlap_blocks").get<std::uint32_t>();
-    if (const Json &address = answer.at(prefix + "address"); address.is_string()) {
-        chosen.address = address.get<std::string>();
-    }
-    return chosen;
-}
-
-Json answer_of(const Service &service, const char *name, Json command) {
-    return json::parse(service.call(json::dump(Json{{name, std::move(command)}})), "answer");
-}
-
-Selection selection_of(const Json &answer) {
-    return {chosen_of(answer, ""), chosen_of(answer, "prefill_"), {}};
-}
-
-Json of_request(const char *request_id) {
-    if (request_id == nullptr) {
-        reject("request_id is NULL");
-    }
-    Json command = Json::object();
-    put(command, "request_id", request_id);
+Json command_of(const std::uint32_t *token_ids, std::size_t count,
+                const dynamo_route_options_t *options) {
+    const auto tokens = capi::array(token_ids, count, "token_ids");
+    Json command = command_of(options);
+    command["token_ids"] = tokens;
     return command;
+}
+
+Json command_of(const char *request_id) {
+    return {{"request_id", capi::utf8(capi::not_null(request_id, "request_id"), "request_id")}};
+}
+
+// Converts the answer to "select". Allocates one block that holds the struct, the token IDs, and the addresses, so
+// that one dynamo_free() releases it.
+dynamo_selection_t *owned_selection(const Json &answer, std::span<const std::uint32_t> token_ids) {
+    dynamo_selection_t filled{};
+    filled.struct_size = sizeof filled;
+    if (answer.contains("worker_id")) {
+        filled.has_worker = 1;
+        answer.at("worker_id").get_to(filled.worker_id);
+        answer.at("data_parallel_rank").get_to(filled.data_parallel_rank);
+        answer.at("overlap_blocks").get_to(filled.overlap_blocks);
+    }
+    if (answer.contains("prefill_worker_id")) {
+        filled.has_prefill_worker = 1;
+        answer.at("prefill_worker_id").get_to(filled.prefill_worker_id);
+        answer.at("prefill_data_parallel_rank").get_to(filled.prefill_data_parallel_rank);
+        answer.at("prefill_overlap_blocks").get_to(filled.prefill_overlap_blocks);
+    }
+    // Returns nullptr if the worker has no address.
+    const auto address_of = [&](const char *key) {
+        const auto found = answer.find(key);
+        return found == answer.end() ? nullptr : found->get_ptr<const std::string *>();
+    };
+    const std::string *const address = address_of("address");
+    const std::string *const prefill_address = address_of("prefill_address");
+    const auto size_of = [](const std::string *text) {
+        return text == nullptr ? 0 : text->size() + 1;
+    };
+    char *const block = static_cast<char *>(capi::owned::block(
+        sizeof filled + token_ids.size_bytes() + size_of(address) + size_of(prefill_address)));
+    char *at = block + sizeof filled;
+    const auto placed = [&](const void *bytes, std::size_t size) {
+        std::memcpy(at, bytes, size);
+        at += size;
+        return at - size;
+    };
+    if (!token_ids.empty()) {
+        filled.token_ids = reinterpret_cast<const std::uint32_t *>(
+            placed(token_ids.data(), token_ids.size_bytes()));
+        filled.token_count = token_ids.size();
+    }
+    if (address != nullptr) {
+        filled.address = placed(address->c_str(), size_of(address));
+    }
+    if (prefill_address != nullptr) {
+        filled.prefill_address = placed(prefill_address->c_str(), size_of(prefill_address));
+    }
+    std::memcpy(block, &filled, sizeof filled);
+    return reinterpret_cast<dynamo_selection_t *>(block);
 }
 
 }  // namespace
 
-RuntimeConfig Router::parse_config(std::string_view text) {
-    const Json object =
-        json::parse_object(json::without_bom(text), "configuration", DYNAMO_ERROR_INVALID_CONFIG);
-    check(object, config_keys, DYNAMO_ERROR_INVALID_CONFIG, "configuration");
-    return Service::configure(engine_class, "configuration", text);
-}
-
-Router::Router(const RuntimeConfig &config)
-    : service_(what, config), info_(json::dump(service_.info())) {}
-
-Selection Router::select(Tokens tokens, const Options &options) const {
-    Json command = command_of(options);
-    command["token_ids"] = tokens;
-    Selection selection = selection_of(answer_of(service_, "select", std::move(command)));
-    selection.token_ids.assign(tokens.begin(), tokens.end());
-    return selection;
-}
-
-Selection Router::select_body(std::string_view request_json, const Options &options) const {
-    Body body = Body::parse(request_json);
-    if (body.kind != BodyKind::chat && body.kind != BodyKind::completion) {
-        throw Failure(
-            DYNAMO_ERROR_INVALID_REQUEST,
-            "a router takes the body of a chat, with \"messages\", or of a completion, with "
-            "\"prompt\"");
-    }
-    // Inserts the body unparsed: a chat template may print objects, so the order of their keys must be kept.
-    std::string command = json::dump(Json{{"select", command_of(options)}});
-    command.resize(command.size() - 2);  // removes the two closing braces
-    command += ",\"body\":" + body.text + "}}";
-    const Json answer = json::parse(service_.call(command), "answer");
-    Selection selection = selection_of(answer);
-    selection.token_ids = answer.at("token_ids").get<std::vector<std::uint32_t>>();
-    return selection;
-}
-
-void Router::reserve(const char *request_id, const dynamo_selection_t &selection,
-                     const Options &options) const {
-    Json command = command_of(options);
-    command.update(of_request(request_id));
-    command["token_ids"] = std::span(selection.token_ids, selection.token_count);
-    if (selection.has_worker != 0) {
-        command["worker_id"] = selection.worker_id;
-        command["data_parallel_rank"] = selection.data_parallel_rank;
-    }
-    if (selection.has_prefill_worker != 0) {
-        command["prefill_worker_id"] = selection.prefill_worker_id;
-        command["prefill_data_parallel_rank"] = selection.prefill_data_parallel_rank;
-    }
-    answer_of(service_, "reserve", std::move(command));
-}
-
-void Router::prefill_complete(const char *request_id) const {
-    answer_of(service_, "prefill_complete", of_request(request_id));
-}
-
-void Router::output_block(const char *request_id, double decay) const {
-    if (!(decay >= 0 && decay <= 1)) {
-        reject("decay must be from 0 to 1, not " + decimal::print(decay));
-    }
-    Json command = of_request(request_id);
-    command["decay"] = decay;
-    answer_of(service_, "output_block", std::move(command));
-}
-
-void Router::free(const char *request_id) const {
-    answer_of(service_, "free", of_request(request_id));
-}
-
-std::string Router::loads(Tokens tokens, const Options &options) const {
-    Json command = command_of(options);
-    command["token_ids"] = tokens;
-    return service_.call(json::dump(Json{{"loads", std::move(command)}}));
-}
-
-std::string Router::overlaps(Tokens tokens, const Options &options) const {
-    Json command = command_of(options);
-    command["token_ids"] = tokens;
-    return service_.call(json::dump(Json{{"overlaps", std::move(command)}}));
-}
-
-std::string Router::workers() const {
-    return service_.call("{\"workers\":{}}");
-}
-
-void Router::upsert_worker(std::string_view worker_json) const {
-    answer_of(service_, "upsert_worker",
-              json::parse_object(worker_json, "worker_json", DYNAMO_ERROR_INVALID_ARGUMENT));
-}
-
-void Router::delete_worker(std::uint64_t worker_id) const {
-    answer_of(service_, "delete_worker", {{"worker_id", worker_id}});
-}
+template <>
+struct HandleTraits<Router> {
+    using CType = dynamo_router_t;
+    static constexpr HandleKind kind = HandleKind::router;
+};
 
 }  // namespace dynamo
+
+using namespace dynamo;
+using capi::status_of;
+using capi::value_of;
+
+dynamo_router_t *dynamo_router_create(const char *config_json) {
+    return services::create<Router>(config_json);
+}
+
+void dynamo_router_destroy(dynamo_router_t *router) {
+    services::destroy<Router>(router);
+}
+
+char *dynamo_router_info(dynamo_router_t *router) {
+    return services::text_of([&] { return json::dump(HandleRef<Router>(router)->description()); });
+}
+
+dynamo_selection_t *dynamo_router_select(dynamo_router_t *router, const uint32_t *token_ids,
+                                         size_t count, const dynamo_route_options_t *options) {
+    return value_of<dynamo_selection_t *>(nullptr, [&] {
+        const HandleRef<Router> held(router);
+        const std::string answer = held->call("select", command_of(token_ids, count, options));
+        return owned_selection(json::parse(answer, "answer"), {token_ids, count});
+    });
+}
+
+dynamo_selection_t *dynamo_router_select_body(dynamo_router_t *router, const char *request_json,
+                                              const dynamo_route_options_t *options) {
+    return value_of<dynamo_selection_t *>(nullptr, [&] {
+        const HandleRef<Router> held(router);
+        const Body body = Body::parse(capi::text(request_json, "request_json"));
+        if (body.kind != BodyKind::chat && body.kind != BodyKind::completion) {
+            throw Failure(
+                DYNAMO_ERROR_INVALID_REQUEST,
+                "a router takes the body of a chat, with \"messages\", or of a completion, with "
+                "\"prompt\"");
+        }
+        // Inserts the body unparsed: a chat template may print objects, so the order of their keys must be kept.
+        std::string command = json::dump(Json{{"select", command_of(options)}});
+        command.resize(command.size() - 2);  // removes the two closing braces
+        command += ",\"body\":" + body.text + "}}";
+        const Json answer = json::parse(held->call(command), "answer");
+        const auto token_ids = answer.at("token_ids").get<std::vector<std::uint32_t>>();
+        return owned_selection(answer, token_ids);
+    });
+}
+
+int32_t dynamo_router_reserve(dynamo_router_t *router, const char *request_id,
+                              const dynamo_selection_t *selection,
+                              const dynamo_route_options_t *options) {
+    return status_of([&] {
+        const HandleRef<Router> held(router);
+        const Json request = command_of(request_id);
+        const auto given = capi::read(selection, "selection");
+        const auto tokens = capi::array(given.token_ids, given.token_count, "selection->token_ids");
+        if (given.has_worker == 0 && given.has_prefill_worker == 0) {
+            reject("selection names no worker: has_worker and has_prefill_worker are 0");
+        }
+        Json command = command_of(options);
+        command.update(request);
+        command["token_ids"] = tokens;
+        if (given.has_worker != 0) {
+            command["worker_id"] = given.worker_id;
+            command["data_parallel_rank"] = given.data_parallel_rank;
+        }
+        if (given.has_prefill_worker != 0) {
+            command["prefill_worker_id"] = given.prefill_worker_id;
+            command["prefill_data_parallel_rank"] = given.prefill_data_parallel_rank;
+        }
+        held->call("reserve", std::move(command));
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_router_prefill_complete(dynamo_router_t *router, const char *request_id) {
+    return status_of([&] {
+        HandleRef<Router>(router)->call("prefill_complete", command_of(request_id));
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_id, double decay) {
+    return status_of([&] {
+        const HandleRef<Router> held(router);
+        if (!(decay >= 0 && decay <= 1)) {
+            reject("decay must be from 0 to 1, not " + decimal::print(decay));
+        }
+        Json command = command_of(request_id);
+        command["decay"] = decay;
+        held->call("output_block", std::move(command));
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_router_free(dynamo_router_t *router, const char *request_id) {
+    return status_of([&] {
+        HandleRef<Router>(router)->call("free", command_of(request_id));
+        return DYNAMO_OK;
+    });
+}
+
+char *dynamo_router_loads(dynamo_router_t *router, const uint32_t *token_ids, size_t count,
+                          const dynamo_route_options_t *options) {
+    return services::text_of([&] {
+        return HandleRef<Router>(router)->call("loads", command_of(token_ids, count, options));
+    });
+}
+
+char *dynamo_router_overlaps(dynamo_router_t *router, const uint32_t *token_ids, size_t count,
+                             const dynamo_route_options_t *options) {
+    return services::text_of([&] {
+        return HandleRef<Router>(router)->call("overlaps", command_of(token_ids, count, options));
+    });
+}
+
+char *dynamo_router_workers(dynamo_router_t *router) {
+    return services::text_of(
+        [&] { return HandleRef<Router>(router)->call("workers", Json::object()); });
+}
+
+int32_t dynamo_router_upsert_worker(dynamo_router_t *router, const char *worker_json) {
+    return status_of([&] {
+        const HandleRef<Router> held(router);
+        held->call("upsert_worker",
+                   json::parse_object(capi::text(worker_json, "worker_json"), "worker_json",
+                                      DYNAMO_ERROR_INVALID_ARGUMENT));
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_router_delete_worker(dynamo_router_t *router, uint64_t worker_id) {
+    return status_of([&] {
+        HandleRef<Router>(router)->call("delete_worker", {{"worker_id", worker_id}});
+        return DYNAMO_OK;
+    });
+}

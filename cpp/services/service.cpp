@@ -2,28 +2,29 @@
 #include "services/service.hpp"
 
 #include <chrono>
-#include <thread>
-
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "base/log.hpp"
 #include "base/wait_check.hpp"
+#include "embed/python.hpp"
+#include "engines/native.hpp"
 #include "runtime/request.hpp"
 #include "runtime/runtime.hpp"
 
 namespace dynamo {
 namespace {
 
-// Calls a function, and makes its errors name the object (`what`) instead of the engine that implements it.
+// Calls a function, and makes its errors name the object instead of the engine that implements it.
 template <class Function>
-auto named(const char *what, Function function) -> decltype(function()) {
+auto named(const char *name, Function function) -> decltype(function()) {
     try {
         return function();
     } catch (const Failure &failure) {
         Error error = failure.error();
         if (!error.engine.empty()) {
-            error.engine = what;
+            error.engine = name;
         }
         throw Failure(std::move(error));
     }
@@ -44,7 +45,7 @@ Body command_body(std::string_view command) {
 
 // A command whose answer is pending.
 struct Posted {
-    const char *what;
+    const char *name;
     Service::Done done;
     std::shared_ptr<Request> request;
     std::string answer;
@@ -68,13 +69,28 @@ void on_event(void *user, dynamo_request_t *, dynamo_response_t *response, std::
     }
     Error error = posted->request->failure();
     if (!error.engine.empty()) {
-        error.engine = posted->what;
+        error.engine = posted->name;
     }
     posted->done(&error, {});
 }
 
 void release(void *user) {
     delete static_cast<Posted *>(user);
+}
+
+// Returns the configuration of the runtime that runs the engine. The engine gets all of the object's settings, and
+// the runtime those that it reads itself. Throws Failure with INVALID_JSON or INVALID_CONFIG.
+RuntimeConfig config_of(const char *engine_class, std::string_view settings) {
+    json::Json options = json::parse_object(json::without_bom(settings), "configuration",
+                                            DYNAMO_ERROR_INVALID_CONFIG);
+    json::Json config = {{"engine", engine_class}};
+    for (const char *key : {"python", "trust_request_chat_template", "templates"}) {
+        if (const auto found = options.find(key); found != options.end()) {
+            config[key] = *found;
+        }
+    }
+    config["options"] = std::move(options);
+    return RuntimeConfig::parse(json::dump(config));
 }
 
 // Blocks a thread whose call failed because the process exits, for the time that docs/embedding.md documents: in
@@ -88,46 +104,36 @@ void stay_if_exiting(const Error &error) {
 
 }  // namespace
 
-RuntimeConfig Service::configure(const char *engine_class, const char *what,
-                                 std::string_view settings) {
-    json::Json options =
-        json::parse_object(json::without_bom(settings), what, DYNAMO_ERROR_INVALID_CONFIG);
-    json::Json config = {{"engine", engine_class}};
-    for (const char *key : {"python", "trust_request_chat_template", "templates"}) {
-        if (const auto found = options.find(key); found != options.end()) {
-            config[key] = *found;
-            options.erase(found);
-        }
-    }
-    config["options"] = std::move(options);
-    return RuntimeConfig::parse(json::dump(config));
-}
-
-Service::Service(const char *what, const RuntimeConfig &config) : what_(what) {
-    const std::string call = std::string("dynamo_") + what_ + "_create()";
-    named(what_, [&] { runtime_ = Runtime::create(config, call.c_str()); });
+Service::Service(const char *name, const char *engine_class, const char *config_json)
+    : name_(name) {
+    RuntimeConfig config = config_of(engine_class, config_json);
+    engines::register_native();
+    ModelConfig &model = config.models.front();
+    model.engine = embed::engine_from_python(model);
+    const std::string call = std::string("dynamo_") + name + "_create()";
+    named(name, [&] { runtime_ = Runtime::create(config, call.c_str()); });
 }
 
 Service::~Service() {
     try {
         runtime_->abandon();
     } catch (const std::exception &error) {
-        log::write(DYNAMO_LOG_ERROR, (std::string("dynamo_llm.") + what_).c_str(), error.what());
+        log::write(DYNAMO_LOG_ERROR, (std::string("dynamo_llm.") + name_).c_str(), error.what());
     }
 }
 
 void Service::require_may_wait() const {
-    const std::string call = std::string("a function of dynamo_") + what_ + "_t";
+    const std::string call = std::string("a function of dynamo_") + name_ + "_t";
     wait_check::require_allowed(call.c_str(), true);
 }
 
-json::OrderedJson Service::info() const {
-    return named(what_, [&] { return runtime_->model_for(Body()).engine().describe(); });
+json::OrderedJson Service::description() const {
+    return runtime_->model_for(Body()).description();
 }
 
 std::shared_ptr<Response> Service::ask(Body body) const {
     require_may_wait();
-    return named(what_, [&] {
+    return named(name_, [&] {
         const auto request = std::make_shared<Request>(std::move(body));
         request->send(runtime_);
         std::shared_ptr<Response> response;
@@ -147,16 +153,20 @@ std::string Service::call(std::string_view command) const {
     return item_of(*ask(command_body(command)));
 }
 
+std::string Service::call(const char *name, json::Json arguments) const {
+    return call(json::dump(json::Json{{name, std::move(arguments)}}));
+}
+
 void Service::post(std::string_view command, Done done) const {
     auto posted = std::make_unique<Posted>();
-    posted->what = what_;
+    posted->name = name_;
     posted->done = std::move(done);
     const auto request = std::make_shared<Request>(command_body(command));
     posted->request = request;
     request->set_callback(on_event, posted.get(), release);
     posted.release();  // owned by the request, which releases it when it ends or is abandoned
     try {
-        named(what_, [&] { request->send(runtime_); });
+        named(name_, [&] { request->send(runtime_); });
     } catch (...) {
         request->abandon();
         throw;

@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.hpp"
 #include "base/json.hpp"
 #include "runtime/body.hpp"
-#include "runtime/config.hpp"
 #include "stream/response.hpp"
 
 namespace dynamo {
@@ -18,15 +18,12 @@ class Runtime;
 
 class Service {
   public:
-    // Returns the configuration of a runtime for an engine class, "module:Class". The settings become its
-    // "options", except for "python", which becomes a key of the runtime. `what` names the object in
-    // messages. Throws Failure with INVALID_JSON or INVALID_CONFIG.
-    static RuntimeConfig configure(const char *engine_class, const char *what,
-                                   std::string_view settings);
-
-    // Starts the engine and waits until it runs. `what` replaces the engine's name in errors, and must outlive
-    // the service. Throws Failure.
-    Service(const char *what, const RuntimeConfig &config);
+    // Starts an engine in Python and waits until it runs.
+    //   name          replaces the engine's name in errors: "router"
+    //   engine_class  "module:Class"
+    //   config_json   becomes the "options" of the engine, which checks them
+    // Both names must outlive the service. Throws Failure.
+    Service(const char *name, const char *engine_class, const char *config_json);
     // Stops the engine. Waits for it unless this thread must not wait (see base/wait_check.hpp).
     ~Service();
     Service(const Service &) = delete;
@@ -36,14 +33,16 @@ class Service {
     // this themselves. Call it explicitly before locking a mutex that another thread holds while it waits.
     void require_may_wait() const;
 
-    // Returns what the engine reported about itself. Throws Failure.
-    json::OrderedJson info() const;
+    // Returns what the engine reported about itself when it started.
+    json::OrderedJson description() const;
 
     // ask() and call() wait for the answer, may be called from any thread, and throw Failure.
     // Sends a body and returns the whole answer.
     std::shared_ptr<Response> ask(Body body) const;
-    // Sends a command and returns the answer; each is one JSON payload.
+    // Sends a command, one JSON payload, and returns the answer, which is another.
     std::string call(std::string_view command) const;
+    // Sends the command {name: arguments}.
+    std::string call(const char *name, json::Json arguments) const;
 
     // Sends a command without waiting. The library's callback thread calls `done` exactly once, with the answer or
     // the error; `done` must not throw. post() throws Failure if it could not send the command.
@@ -51,7 +50,7 @@ class Service {
     void post(std::string_view command, Done done) const;
 
   private:
-    const char *const what_;
+    const char *const name_;
     std::shared_ptr<Runtime> runtime_;
 };
 

@@ -1,89 +1,210 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "services/tokenizer.hpp"
-
-#include <array>
+// The C functions of tokenizers and detokenizers: commands to runtime/engines/tokenizer.py of the Python package.
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "base/schema.hpp"
 #include "base/utf8.hpp"
-#include "runtime/body.hpp"
+#include "dynamo_llm.h"
+#include "services/handle_functions.hpp"
+#include "services/service.hpp"
 
 namespace dynamo {
 namespace {
 
 using json::Json;
-
-constexpr const char *engine_class = "dynamo_llm.runtime.engines.tokenizer:TokenizerEngine";
-
-// The runtime checks the members of the objects.
-constexpr std::array config_keys = {
-    Key{"model", Type::string, ""},
-    Key{"python", Type::object, ""},
-    Key{"trust_request_chat_template", Type::boolean, ""},
-    Key{"templates", Type::object, ""},
-};
+using Ids = std::span<const std::uint32_t>;
 
 [[noreturn]] void reject(const std::string &message) {
     throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
 }
 
+class Tokenizer : public Service, public std::enable_shared_from_this<Tokenizer> {
+  public:
+    explicit Tokenizer(const char *config_json)
+        : Service("tokenizer", "dynamo_llm.runtime.engines.tokenizer:TokenizerEngine", config_json),
+          largest_id_(description().at("largest_token_id").get<std::uint32_t>()) {}
+
+    // Sends a command as the body of a request to an engine that answers with text and token IDs. Requests one whole
+    // answer, so that the stream's capacity does not limit it.
+    std::shared_ptr<Response> ask(std::string command) const {
+        Body body;
+        body.text = std::move(command);
+        body.kind = BodyKind::completion;
+        body.stream = false;
+        return Service::ask(std::move(body));
+    }
+
+    // Returns a caller's token IDs. Throws Failure with INVALID_ARGUMENT for one outside the vocabulary.
+    Ids ids_of(const std::uint32_t *given, std::size_t count) const {
+        const Ids ids = capi::array(given, count, "ids");
+        for (std::size_t i = 0; i < ids.size(); ++i) {
+            if (ids[i] > largest_id_) {
+                reject("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
+                       ", but the tokenizer's token ids are from 0 to " +
+                       std::to_string(largest_id_));
+            }
+        }
+        return ids;
+    }
+
+  private:
+    const std::uint32_t largest_id_;
+};
+
+class Detokenizer {
+  public:
+    Detokenizer(std::shared_ptr<Tokenizer> its_tokenizer, bool skip_special_tokens)
+        : tokenizer(std::move(its_tokenizer)), skips_special_tokens_(skip_special_tokens) {}
+
+    // Waits for the engine. On failure throws Failure and leaves the state unchanged.
+    std::string advance(Ids ids, bool is_last) {
+        tokenizer->require_may_wait();
+        const std::lock_guard lock(mutex_);
+        if (is_last && tail_.empty()) {
+            return {};
+        }
+        const Json command = {{"advance", ids},
+                              {"tail", tail_},
+                              {"is_last", is_last},
+                              {"skip_special_tokens", skips_special_tokens_}};
+        const std::shared_ptr<Response> step = tokenizer->ask(json::dump(command));
+        tail_ = step->token_ids.to_vector();
+        return std::string(step->text.view());
+    }
+
+    const std::shared_ptr<Tokenizer> tokenizer;
+
+  private:
+    const bool skips_special_tokens_;
+
+    std::mutex mutex_;  // held during a call to the engine: calls are serialized
+    // The engine's state between calls, a few dozen numbers that runtime/pipeline/detokenizer.py defines. Empty at
+    // the beginning of a text.
+    std::vector<std::uint32_t> tail_;
+};
+
+bool flag(std::int32_t value, const char *name) {
+    if (value != 0 && value != 1) {
+        reject(std::string(name) + " must be 0 or 1, not " + std::to_string(value));
+    }
+    return value == 1;
+}
+
 }  // namespace
 
-RuntimeConfig Tokenizer::parse_config(std::string_view text) {
-    Json object =
-        json::parse_object(json::without_bom(text), "configuration", DYNAMO_ERROR_INVALID_CONFIG);
-    check(object, config_keys, DYNAMO_ERROR_INVALID_CONFIG, "configuration");
-    object["engine"] = engine_class;
-    return RuntimeConfig::parse(json::dump(object));
-}
+template <>
+struct HandleTraits<Tokenizer> {
+    using CType = dynamo_tokenizer_t;
+    static constexpr HandleKind kind = HandleKind::tokenizer;
+};
 
-Tokenizer::Tokenizer(const RuntimeConfig &config) : service_("tokenizer", config) {
-    const json::OrderedJson info = service_.info();
-    largest_id_ = info.at("largest_token_id").get<std::uint32_t>();
-    info_ = json::dump(info);
-}
-
-// Sends a command as the body of a request to an engine that answers with text. Requests one whole answer, so that
-// the stream's capacity does not limit it.
-std::shared_ptr<Response> Tokenizer::ask(std::string command) const {
-    Body body;
-    body.text = std::move(command);
-    body.kind = BodyKind::completion;
-    body.stream = false;
-    return service_.ask(std::move(body));
-}
-
-std::vector<std::uint32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
-    if (const std::size_t at = invalid_utf8_at(text); at != text.npos) {
-        reject("text is not UTF-8: its byte " + std::to_string(at) + " does not fit in");
-    }
-    const Json command = {{"encode", text}, {"add_special_tokens", add_special_tokens}};
-    return ask(json::dump(command))->token_ids.to_vector();
-}
-
-std::string Tokenizer::decode(std::span<const std::uint32_t> ids, bool skip_special_tokens) const {
-    require_ids(ids);
-    const Json command = {{"decode", ids}, {"skip_special_tokens", skip_special_tokens}};
-    return std::string(ask(json::dump(command))->text.view());
-}
-
-std::string Tokenizer::apply_template(std::string_view chat_json) const {
-    const Body chat = Body::parse(chat_json);
-    if (chat.kind != BodyKind::chat) {
-        throw Failure(DYNAMO_ERROR_INVALID_REQUEST,
-                      "a chat template takes the body of a chat, with \"messages\"");
-    }
-    // Inserts the text unparsed: a chat template may print objects, so the order of their keys must be kept.
-    return std::string(ask("{\"chat\": " + chat.text + "}")->text.view());
-}
-
-void Tokenizer::require_ids(std::span<const std::uint32_t> ids) const {
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-        if (ids[i] > largest_id_) {
-            reject("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
-                   ", but the tokenizer's token ids are from 0 to " + std::to_string(largest_id_));
-        }
-    }
-}
+template <>
+struct HandleTraits<Detokenizer> {
+    using CType = dynamo_detokenizer_t;
+    static constexpr HandleKind kind = HandleKind::detokenizer;
+};
 
 }  // namespace dynamo
+
+using namespace dynamo;
+
+dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_json) {
+    return services::create<Tokenizer>(config_json);
+}
+
+void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer) {
+    services::destroy<Tokenizer>(tokenizer);
+}
+
+char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer) {
+    return services::text_of(
+        [&] { return json::dump(HandleRef<Tokenizer>(tokenizer)->description()); });
+}
+
+int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text, size_t length,
+                                int32_t add_special_tokens, uint32_t **ids, size_t *count) {
+    if (ids != nullptr) {
+        *ids = nullptr;
+    }
+    if (count != nullptr) {
+        *count = 0;
+    }
+    return capi::status_of([&] {
+        const HandleRef<Tokenizer> held(tokenizer);
+        capi::not_null(ids, "ids");
+        capi::not_null(count, "count");
+        const auto given = capi::array(text, length, "text");
+        const bool adds = flag(add_special_tokens, "add_special_tokens");
+        const std::string_view all(given.data(), given.size());
+        if (const std::size_t at = invalid_utf8_at(all); at != all.npos) {
+            reject("text is not UTF-8: its byte " + std::to_string(at) + " does not fit in");
+        }
+        const auto answer =
+            held->ask(json::dump(Json{{"encode", all}, {"add_special_tokens", adds}}));
+        const std::vector<std::uint32_t> encoded = answer->token_ids.to_vector();
+        *ids = capi::owned::numbers(encoded);
+        *count = encoded.size();
+        return DYNAMO_OK;
+    });
+}
+
+char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, const uint32_t *ids, size_t count,
+                              int32_t skip_special_tokens, size_t *length) {
+    const auto decode = [&] {
+        const HandleRef<Tokenizer> held(tokenizer);
+        const bool skips = flag(skip_special_tokens, "skip_special_tokens");
+        const Json command = {{"decode", held->ids_of(ids, count)}, {"skip_special_tokens", skips}};
+        return std::string(held->ask(json::dump(command))->text.view());
+    };
+    return services::text_of(decode, length);
+}
+
+char *dynamo_tokenizer_apply_template(dynamo_tokenizer_t *tokenizer, const char *chat_json,
+                                      size_t *length) {
+    const auto render = [&] {
+        const HandleRef<Tokenizer> held(tokenizer);
+        const Body chat = Body::parse(capi::text(chat_json, "chat_json"));
+        if (chat.kind != BodyKind::chat) {
+            throw Failure(DYNAMO_ERROR_INVALID_REQUEST,
+                          "a chat template takes the body of a chat, with \"messages\"");
+        }
+        // Inserts the text unparsed: a chat template may print objects, so the order of their keys must be kept.
+        return std::string(held->ask("{\"chat\": " + chat.text + "}")->text.view());
+    };
+    return services::text_of(render, length);
+}
+
+dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_t *tokenizer,
+                                                int32_t skip_special_tokens) {
+    return capi::created<Detokenizer>([&] {
+        const HandleRef<Tokenizer> held(tokenizer);
+        return open_handle(std::make_shared<Detokenizer>(
+            held->shared_from_this(), flag(skip_special_tokens, "skip_special_tokens")));
+    });
+}
+
+char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, const uint32_t *ids, size_t count,
+                             size_t *length) {
+    const auto add = [&] {
+        const HandleRef<Detokenizer> held(detokenizer);
+        const Ids some = held->tokenizer->ids_of(ids, count);
+        return some.empty() ? std::string() : held->advance(some, false);
+    };
+    return services::text_of(add, length);
+}
+
+char *dynamo_detokenizer_finish(dynamo_detokenizer_t *detokenizer, size_t *length) {
+    return services::text_of([&] { return HandleRef<Detokenizer>(detokenizer)->advance({}, true); },
+                             length);
+}
+
+void dynamo_detokenizer_destroy(dynamo_detokenizer_t *detokenizer) {
+    services::destroy<Detokenizer>(detokenizer);
+}

@@ -412,7 +412,7 @@ static void null_handles(void) {
 }
 
 static void a_tokenizer_needs_python(void) {
-    CHECK(dynamo_tokenizer_create("{\"modle\": \"x\"}") == NULL);
+    CHECK(dynamo_tokenizer_create("[]") == NULL);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG); /* checked first */
     CHECK(dynamo_tokenizer_create("{}") == NULL);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_PYTHON_UNAVAILABLE);

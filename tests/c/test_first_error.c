@@ -83,17 +83,17 @@ static void fail_request_of_data(void) {
     CHECK(dynamo_request_create_data(7, "a", 1) == NULL);
 }
 static void fail_tokenizer(void) {
-    CHECK(dynamo_tokenizer_create("{\"model\": 3}") == NULL);
+    CHECK(dynamo_tokenizer_create("{\"python\": 3}") == NULL);
 }
 static int not_a_handle;
 static void fail_detokenizer(void) {
     CHECK(dynamo_detokenizer_create((dynamo_tokenizer_t *)&not_a_handle, 1) == NULL);
 }
 static void fail_worker(void) {
-    CHECK(dynamo_worker_create("{}") == NULL);
+    CHECK(dynamo_worker_create("[]") == NULL);
 }
 static void fail_publisher(void) {
-    CHECK(dynamo_kv_publisher_create("{\"x\": 1}") == NULL);
+    CHECK(dynamo_kv_publisher_create("{\"python\": {\"x\": 1}}") == NULL);
 }
 static void fail_router(void) {
     CHECK(dynamo_router_create("{}x") == NULL);

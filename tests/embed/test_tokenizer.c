@@ -220,7 +220,7 @@ static void wrong_configurations(void) {
         {"{'modle': 'x'}", DYNAMO_ERROR_INVALID_CONFIG, "did you mean \"model\"?"},
         {"{'engine': 'echo'}", DYNAMO_ERROR_INVALID_CONFIG, "known keys: model, python"},
         {"{'python': {'paht': []}}", DYNAMO_ERROR_INVALID_CONFIG, "did you mean \"python.path\"?"},
-        {"{'model': 3}", DYNAMO_ERROR_INVALID_CONFIG, "must be a string, not an integer"},
+        {"{'model': 3}", DYNAMO_ERROR_INVALID_CONFIG, "must be a string, not 3"},
         {"{'model': '/no/such'}", DYNAMO_ERROR_MODEL_NOT_FOUND, "\"/no/such\" does not exist"},
         {"{'model': '" TEST_FOLDER "'}", DYNAMO_ERROR_MODEL_NOT_FOUND, "has no tokenizer.json"},
         {"{'model': '" TEST_FOLDER "/embed.c'}", DYNAMO_ERROR_MODEL_NOT_FOUND,

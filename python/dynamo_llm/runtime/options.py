@@ -121,10 +121,14 @@ def read(kind: type[T], options: Mapping[str, Any], where: str = "options") -> T
         if key not in fields:
             raise InvalidConfigError(unknown_key(key, fields, prefix))
         hint = hints[key]
+        # A value that the object's repr() hides is hidden here, too.
+        is_hidden = not fields[key].repr or _is_secret(hint)
+        found = f"a value of type {type(value).__name__}" if is_hidden else _shown(value)
+        if isinstance(value, str) and "\0" in value:  # C functions would truncate it there
+            raise InvalidConfigError(
+                f'"{prefix}{key}" of the configuration must not contain a NUL character: {found}'
+            )
         if not _fits(value, hint):
-            # A value that the object's repr() hides is hidden here, too.
-            is_hidden = not fields[key].repr or _is_secret(hint)
-            found = f"a value of type {type(value).__name__}" if is_hidden else _shown(value)
             raise InvalidConfigError(
                 f'"{prefix}{key}" of the configuration must be {_describe(hint)}, not {found}'
             )

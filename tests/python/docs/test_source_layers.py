@@ -12,14 +12,6 @@ layers = ["base", "stream", "runtime", "engines", "embed", "capi", "services"]
 #: The Python module is a binary of its own. It uses the C API and shares only these with the library.
 python_may_include = re.compile(r"base/|embed/bridge\.h$|python/")
 
-#: Clients of the runtime whose C functions are in capi/ instead of services/.
-exceptions = {
-    "capi/kv_publisher.cpp",
-    "capi/router.cpp",
-    "capi/tokenizer.cpp",
-    "capi/worker.cpp",
-}
-
 
 def includes(file: Path) -> list[str]:
     """What a file includes from cpp/."""
@@ -41,15 +33,14 @@ def test_each_folder_is_a_layer() -> None:
 
 def test_layers_include_downward() -> None:
     """Otherwise a layer could not be read, tested or replaced without those above it."""
-    upward = set()
-    for level, layer in enumerate(layers):
-        for file in sources(layer):
-            name = file.relative_to(cpp).as_posix()
-            for include in includes(file):
-                if include.partition("/")[0] not in layers[: level + 1]:
-                    upward.add((name, include))
-    assert {(name, include) for name, include in upward if name not in exceptions} == set()
-    assert {name for name, _ in upward} == exceptions, "remove an exception that is no longer needed"
+    upward = {
+        (file.relative_to(cpp).as_posix(), include)
+        for level, layer in enumerate(layers)
+        for file in sources(layer)
+        for include in includes(file)
+        if include.partition("/")[0] not in layers[: level + 1]
+    }
+    assert upward == set()
 
 
 def test_module_includes_base_and_bridge_only() -> None:

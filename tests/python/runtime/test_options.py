@@ -65,6 +65,7 @@ def test_right_values(given: dict[str, Any]) -> None:
         ({"share": "half"}, "a number"),
         ({"share": False}, "a number"),
         ({"name": 1}, "a string"),
+        ({"name": "a\0b"}, "must not contain a NUL character"),
         ({"fast": 1}, "true or false"),
         ({"limit": "3"}, "an integer"),
         ({"kind": "medium"}, "one of small, large"),

@@ -2,12 +2,13 @@
 """The engine behind the tokenizers of the C API: each call of that API is a request."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dynamo_llm.errors import ModelNotFoundError
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime import model_files
+from dynamo_llm.runtime import model_files, options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
@@ -32,6 +33,18 @@ def _folder(model: str | None) -> ModelFolder:
     return ModelFolder(path)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The keys of a tokenizer's configuration."""
+
+    model: str | None = None
+    """Folder with ``tokenizer.json``, or that file; None: the demo model's."""
+    python: dict[str, Any] = field(default_factory=dict)
+    """Read by the library, like the next two: see :class:`EngineConfig`."""
+    trust_request_chat_template: bool = False
+    templates: dict[str, Any] = field(default_factory=dict)
+
+
 class TokenizerEngine:
     """A tokenizer. The bodies of its requests are not OpenAI's, but one of
 
@@ -44,7 +57,7 @@ class TokenizerEngine:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        self._model = config.model
+        self._model = options.read(Options, config.options, "").model
         self._settings = config.templates
 
     def start(self) -> None:

@@ -26,8 +26,10 @@ from dynamo_llm.runtime.threads import in_thread
 
 @dataclass(frozen=True)
 class Options:
-    """The keys of a router's configuration, except ``cluster``."""
+    """The keys of a router's configuration."""
 
+    cluster: dict[str, Any] | None = field(default=None, repr=False)
+    """The cluster of the workers; None: a static router."""
     endpoint: str | None = None
     """Endpoint of the workers that answer: ``namespace.component.endpoint``, or without the namespace."""
     prefill_endpoint: str | None = None
@@ -44,6 +46,10 @@ class Options:
     """Without a cluster: the first workers, as for ``dynamo_router_upsert_worker()``."""
     wait_for_workers_ms: Annotated[int, between(0, 10**9)] = 10000
     """How long to wait for a worker whose model must be known, in milliseconds."""
+    python: dict[str, Any] = field(default_factory=dict)
+    """Read by the library, like the next two: see :class:`EngineConfig`."""
+    trust_request_chat_template: bool = False
+    templates: dict[str, Any] = field(default_factory=dict)
 
 
 class RouterEngine:
@@ -63,10 +69,8 @@ class RouterEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self._templates = config.templates
-        rest = dict(config.options)
-        cluster = rest.pop("cluster", None)
-        self._options = given = options.read(Options, rest, "")
-        self._settings = None if cluster is None else Settings.read(cluster)
+        self._options = given = options.read(Options, config.options, "")
+        self._settings = None if given.cluster is None else Settings.read(given.cluster)
         if self._settings is not None:
             _check_cluster_router(given)
         elif given.endpoint is not None or given.prefill_endpoint is not None:

@@ -82,6 +82,7 @@ class _Keys:
     model: dict[str, Any] | None = None
     health: dict[str, Any] | None = None
     drain_ms: Annotated[int, between(-1, 10**12)] = 30000
+    python: dict[str, Any] = field(default_factory=dict)  # read by the library
 
 
 @dataclass(frozen=True)

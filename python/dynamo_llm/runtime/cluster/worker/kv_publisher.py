@@ -5,7 +5,7 @@ import asyncio
 import logging
 from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError, InvalidStateError
@@ -47,6 +47,8 @@ class Options:
     """The rank that has these blocks."""
     worker_id: Annotated[int, at_least(0)] | None = None
     """None: this process's own instance id."""
+    cluster: dict[str, Any] | None = field(default=None, repr=False)
+    """The cluster, as for the worker; None: the default one."""
     enable_local_indexer: bool = True
     """Keep an index of the blocks beside the worker; routers that start later query it."""
     zmq_endpoint: str | None = None
@@ -54,9 +56,11 @@ class Options:
     zmq_topic: str | None = None
     """The topic of those events; None for all."""
     queue_blocks: Annotated[int, between(1, 10**9)] = 65536
-    """Capacity of the queue in front of this engine."""
+    """Capacity of the queue in front of this engine, which the C++ side reads from :meth:`describe`."""
     batching_timeout_ms: Annotated[int, between(0, 10**6)] | None = None
     """How long Dynamo may wait to batch events; None: not at all."""
+    python: dict[str, Any] = field(default_factory=dict)
+    """Read by the library."""
 
 
 class KvPublisherEngine:
@@ -74,9 +78,8 @@ class KvPublisherEngine:
     kind: Literal["data"] = "data"
 
     def __init__(self, config: EngineConfig) -> None:
-        rest = dict(config.options)
-        self._settings = Settings.read(rest.pop("cluster", None) or {})
-        self._options = options.read(Options, rest, "")
+        self._options = options.read(Options, config.options, "")
+        self._settings = Settings.read(self._options.cluster or {})
         if not self._options.endpoint:
             raise InvalidConfigError(
                 '"endpoint" of the configuration is missing; set it to one like "dynamo.backend.generate"'
@@ -161,6 +164,10 @@ class KvPublisherEngine:
             self._publisher.publish_batch(events[at : at + _events_at_once])
 
     def describe(self) -> dict[str, Any]:
+        """Returns what the library needs at the start: what :meth:`info` returns, and ``queue_blocks``."""
+        return {**self.info(), "queue_blocks": self._options.queue_blocks}
+
+    def info(self) -> dict[str, Any]:
         """Returns what ``dynamo_kv_publisher_info()`` describes."""
         return {
             "state": "lost" if self._publisher is None else "publishing",
@@ -187,7 +194,7 @@ class KvPublisherEngine:
         await self._connection.release()
 
     async def _info(self) -> AsyncIterator[dict[str, Any]]:
-        yield self.describe()
+        yield self.info()
 
     def _hashes(self, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"hashes": block_hashes(block_size=self._options.kv_block_size, **asked)}
