@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats the results of the benchmarks as tables and plots."""
+"""Formats the results of the benchmarks as tables and plots.
+
+``python benchmarks/report.py docs/performance.md`` draws the plots of a page again, from its tables.
+"""
 
 import math
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+
+import plot
 
 Results = dict[str, Any]
 
@@ -60,7 +66,7 @@ def table_of_isolation(results: Results) -> list[str]:
     Markdown.
     """
     lines = [
-        "| ratio | what | in process | isolated | free | on one CPU |",
+        "| ratio | what | in process | isolated | unpinned | on one CPU |",
         "|---|---|--:|--:|--:|--:|",
     ]
     for name, ratio in results["ratios"].items():
@@ -143,24 +149,22 @@ def write_page(page: Path, results: Results, tables: Collection[str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def _draw_ratios(pyplot: Any, folder: Path, results: Results) -> Path:
+def _draw_ratios(file: Path, results: Results) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     names = [name for name, ratio in results["ratios"].items() if ratio["floor"]]
-    figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(names) + 1.4), layout="constrained")
+    figure, axes = plot.subplots(figsize=(7, 0.38 * len(names) + 1.2))
     for row, name in enumerate(reversed(names)):
         ratio = results["ratios"][name]
-        for shift, one, color in ((0.13, ratio, "tab:blue"), (-0.13, ratio.get("pinned"), "tab:orange")):
+        for shift, one, color in ((0.13, ratio, plot.blue), (-0.13, ratio.get("pinned"), plot.orange)):
             if one is None:
                 continue
             scale = ratio["floor"]
             low, middle, high = (one[key] / scale for key in ("low", "median", "high"))
             axes.plot([low, high], [row + shift] * 2, color=color, linewidth=2)
             axes.plot(middle, row + shift, "o", color=color, markersize=5)
-        axes.plot(
-            ratio["aim"] / ratio["floor"], row, "|", color="tab:green", markersize=16, markeredgewidth=2
-        )
-    axes.axvline(1, color="black", linewidth=1)
+        axes.plot(ratio["aim"] / ratio["floor"], row, "|", color=plot.green, markersize=13, markeredgewidth=2)
+    axes.axvline(1, color=plot.ink, linewidth=1)
     axes.set_yticks(
         range(len(names)), [f"{name} ({results['ratios'][name]['floor']:g})" for name in reversed(names)]
     )
@@ -169,43 +173,59 @@ def _draw_ratios(pyplot: Any, folder: Path, results: Results) -> Path:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("ratio, as a multiple of its floor (in parentheses)")
-    axes.plot([], [], "o-", color="tab:blue", label="unpinned")
-    axes.plot([], [], "o-", color="tab:orange", label="on one CPU")
-    axes.plot([], [], "|", color="tab:green", markersize=12, markeredgewidth=2, label="goal")
+    axes.plot([], [], "o-", color=plot.blue, label="unpinned")
+    axes.plot([], [], "o-", color=plot.orange, label="on one CPU")
+    axes.plot([], [], "|", color=plot.green, markersize=12, markeredgewidth=2, label="goal")
     axes.legend(loc="upper right")
     axes.grid(axis="x", alpha=0.3)
-    file = folder / "performance-ratios.png"
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-    return file
+    plot.save(figure, file)
 
 
-def _draw_costs(pyplot: Any, folder: Path, results: Results) -> Path:
+def _draw_costs(file: Path, results: Results) -> None:
     cost = results["values"]["cost"]
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-    axes.loglog(cost["in_flight"], cost["us_per_request"], "o-", color="tab:blue")
+    figure, axes = plot.subplots(figsize=(6, 3.6))
+    axes.loglog(cost["in_flight"], cost["us_per_request"], "o-", color=plot.blue)
     axes.set_ylim(bottom=1)
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.set_xlabel("requests in flight")
     axes.set_ylabel("µs per one-token request")
     axes.grid(which="both", alpha=0.3)
-    file = folder / "performance-costs.png"
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-    return file
+    plot.save(figure, file)
 
 
-def draw(folder: Path, results: Results, tables: Collection[str] = ("ratios", "costs")) -> list[Path]:
-    """Draws the plots (PNG) for these tables, if there are results for them, and returns their paths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    files = []
+def draw(folder: Path, results: Results, tables: Collection[str] = ("ratios", "costs")) -> None:
+    """Draws the plots (SVG) for these tables, if there are results for them."""
     if "ratios" in tables and any(ratio["floor"] for ratio in results["ratios"].values()):
-        files.append(_draw_ratios(pyplot, folder, results))
+        _draw_ratios(folder / "performance-ratios.svg", results)
     if "costs" in tables and "cost" in results["values"]:
-        files.append(_draw_costs(pyplot, folder, results))
-    return files
+        _draw_costs(folder / "performance-costs.svg", results)
+
+
+def _ratio(cell: str) -> dict[str, float] | None:
+    numbers = map(float, re.findall(r"[\d.e+]+", cell))
+    return dict(zip(("median", "low", "high"), numbers, strict=True)) if cell else None
+
+
+def read_page(page: Path) -> Results:
+    """Reads what the plots show from the tables of a page."""
+    text = page.read_text(encoding="utf-8")
+    ratios = {}
+    for row in text.partition("<!-- end table: ratios -->")[0].splitlines():
+        if row.startswith("| `"):
+            name, _, unpinned, pinned, floor, aim = (cell.strip() for cell in row.strip("|").split("|"))
+            ratio = {**(_ratio(unpinned) or {}), "pinned": _ratio(pinned)}
+            ratios[name.strip("`")] = ratio | {"floor": float(floor or 0), "aim": float(aim or 0)}
+    rows = {
+        row.split(" | ")[0]: row.strip("| ").split(" | ")[1:] for row in text.splitlines() if " | " in row
+    }
+    cost = {
+        "in_flight": [int(count.replace(",", "")) for count in rows["| in flight"]],
+        "us_per_request": [float(us) for us in rows["| µs per request"]],
+    }
+    return {"ratios": ratios, "values": {"cost": cost}}
+
+
+if __name__ == "__main__":
+    given = Path(sys.argv[1])
+    draw(given.resolve().parent, read_page(given))

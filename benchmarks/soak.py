@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests whether memory, descriptors, and threads stay constant for hours under a mixed load.
 
-    python benchmarks/soak.py --minutes 10 --json soak.json --plot soak.png
+    python benchmarks/soak.py --minutes 30 --json soak.json --plot soak.svg
 
 Samples memory (RSS), descriptors, and threads of this process every second while soak_load.py uses the
-library in many threads. The first fifth is ignored, because caches fill and each thread creates its heap.
-Freed memory that the C library retains is released before each sample (malloc_trim), because it is not a
-leak. glibc is limited to two heaps for all threads, because each heap takes minutes to reach its maximum
-size.
+library in many threads. The first fifth is ignored, because caches fill, pools start their threads, and
+each thread creates its heap. With the default pause this takes six minutes, so a run of 10 minutes is too
+short to be flat. Freed memory that the C library retains is released before each sample (malloc_trim),
+because it is not a leak. glibc is limited to two heaps for all threads, because each heap takes minutes to
+reach its maximum size.
 
 The JSON has "slopes": {"rss_bytes_per_min", "fds", "threads"}, each with "value", "low", and "high"
 (slope.py: a 95 % interval), per minute; "is_flat"; "unexpected", the unexpected events; "counts", the actions
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plot
 import psutil
 from slope import is_flat, slope
 from soak_load import Load, parts
@@ -84,33 +86,28 @@ def watch(minutes: float, interval: float, planted: str | None) -> list[dict[str
     ]
 
 
-def plot(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], path: Path) -> None:
+def draw(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], path: Path) -> None:
     """Plots the three series over time, each with its fitted line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     minutes = [sample["minute"] for sample in samples]
     begin = minutes[-1] * warm_up
-    figure, all_axes = pyplot.subplots(len(series), 1, sharex=True, figsize=(9, 8), layout="constrained")
+    figure, all_axes = plot.subplots(len(series), 1, sharex=True, figsize=(7, 7))
     for axes, (name, key, title, scale, unit) in zip(all_axes, series, strict=True):
         values = [sample[key] / scale for sample in samples]
-        axes.plot(minutes, values, linewidth=0.8, color="tab:blue")
+        axes.plot(minutes, values, linewidth=0.8, color=plot.blue)
         counted = [(at, value) for at, value in zip(minutes, values, strict=True) if at >= begin]
         middle = sum(at for at, _ in counted) / len(counted)
         mean = sum(value for _, value in counted) / len(counted)
         found = slopes[name]
         ends = [begin, minutes[-1]]
-        axes.plot(ends, [mean + (at - middle) * found["value"] / scale for at in ends], color="tab:red")
+        axes.plot(ends, [mean + (at - middle) * found["value"] / scale for at in ends], color=plot.red)
         axes.fill_between(
             ends,
             [mean + (at - middle) * found["low"] / scale for at in ends],
             [mean + (at - middle) * found["high"] / scale for at in ends],
-            color="tab:red",
+            color=plot.red,
             alpha=0.2,
         )
-        axes.axvspan(0, begin, color="gray", alpha=0.15)
+        axes.axvspan(0, begin, color=plot.ink, alpha=0.1)
         per_minute = [found[end] / scale for end in ("value", "low", "high")]
         axes.set_title(
             "{}: {:+.3f} {} a minute ({:+.3f} to {:+.3f})".format(title, per_minute[0], unit, *per_minute[1:])
@@ -118,7 +115,7 @@ def plot(samples: list[dict[str, float]], slopes: dict[str, dict[str, float]], p
         axes.set_ylabel(unit)
         axes.set_ylim(bottom=0)
     all_axes[-1].set_xlabel("minutes; gray: not counted")
-    figure.savefig(path, dpi=120)
+    plot.save(figure, path)
 
 
 def main() -> int:
@@ -126,9 +123,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
+    parser.add_argument("--minutes", type=float, default=30, help="how long (default: 30)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="where a picture goes; needs matplotlib")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="where a picture (SVG) goes; needs matplotlib"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the load's choices (default: 1)")
     parser.add_argument(
         "--pause", type=float, default=0.01, help="seconds between two things that a thread does"
@@ -159,7 +158,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if options.plot:
-        plot(samples, slopes, options.plot)
+        draw(samples, slopes, options.plot)
     for name, _, _, scale, unit in series:
         value, low, high = (slopes[name][end] / scale for end in ("value", "low", "high"))
         print(f"{name}: {value:+.3f} {unit} a minute ({low:+.3f} to {high:+.3f})")

@@ -48,5 +48,7 @@ function(dynamo_llm_sanitize target)
       -fsanitize=${DYNAMO_LLM_SANITIZE} -fno-sanitize=null -fno-omit-frame-pointer
       -fno-sanitize-recover=undefined)
     target_link_options(${target} PRIVATE -fsanitize=${DYNAMO_LLM_SANITIZE})
+    # Clang links its runtime into the program: with C++'s part, which the library needs, only as a C++ program.
+    set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
   endif()
 endfunction()

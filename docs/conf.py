@@ -9,10 +9,15 @@ import re
 import subprocess
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
 from sphinx.errors import ConfigError
+from sphinx.transforms import SphinxTransform
 
 here = Path(__file__).resolve().parent
-header = (here.parent / "include" / "dynamo_llm.h").read_text()
+include = here.parent / "include"
+header = (include / "dynamo_llm.h").read_text()
 
 project = "dynamo-llm"
 author = "the dynamo-llm authors"
@@ -36,7 +41,7 @@ for file in sorted((xml / "xml").glob("*.xml")):
         raise ConfigError(f"doxygen took a command of a header's comment for text: {unread[0]} ({file.name})")
 
 extensions = ["breathe", "myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
-exclude_patterns = ["snippets"]
+exclude_patterns = ["snippets", "reference/names-*.md"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -69,7 +74,7 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
-html_logo = "logo.svg"
+html_logo = html_favicon = "logo.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_title = f"dynamo-llm {release}"
@@ -79,3 +84,33 @@ html_show_copyright = False
 toc_object_entries_show_parents = "hide"
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+class LinkFunctions(SphinxTransform):
+    """Links ``dynamo_...()`` in the text of a page to the reference."""
+
+    default_priority = 400
+    functions = frozenset(
+        re.findall(
+            r"^DYNAMO_LLM_API [^;(]*?(dynamo_\w+)\(", "".join(map(Path.read_text, include.rglob("*.h"))), re.M
+        )
+    )
+
+    def apply(self, **_: object) -> None:
+        """Links the functions of one page."""
+        for literal in list(self.document.findall(nodes.literal)):
+            name, parentheses, rest = literal.astext().partition("()")
+            if name not in self.functions or not parentheses or rest:
+                continue
+            if isinstance(literal.parent, nodes.title | nodes.reference | addnodes.pending_xref):
+                continue
+            link = addnodes.pending_xref(
+                refdomain="c", reftype="func", reftarget=name, refdoc=self.env.docname, refexplicit=True
+            )
+            literal.replace_self(link)
+            link += literal
+
+
+def setup(app: Sphinx) -> None:
+    """Adds the transform to Sphinx."""
+    app.add_transform(LinkFunctions)

@@ -18,10 +18,10 @@ page = Path(__file__).resolve().parent / "reliability.md"
 #: The parts of the table, in their order, and the beginnings of their tests' files; the last takes the rest.
 parts = {
     "Misuse": ("misuse/", "c/"),
-    "Arbitrary input": ("fuzz/", "python/test_pipeline_properties"),
-    "Engine faults": ("embed/test_engines", "python/test_faults"),
-    "Process faults": ("faults/", "python/test_killed"),
-    "Security": ("python/test_security",),
+    "Arbitrary input": ("fuzz/", "python/pipeline/test_pipeline_properties"),
+    "Engine faults": ("embed/test_engines", "python/runtime/test_engine_faults"),
+    "Process faults": ("faults/", "python/runtime/test_killed_process"),
+    "Security": ("python/security/",),
     "Other libraries, and versions": ("",),
 }
 

@@ -26,7 +26,7 @@
  *               Python's GIL, with one exception: in a program that runs Python itself, a function that creates
  *               a runtime, tokenizer, worker, KV publisher, or router acquires it once.
  *  - Deadlocks: No call waits for its own thread. A call that would fails at once with
- *               DYNAMO_ERROR_INVALID_STATE, and the message says what to do instead. Such calls are: on the
+ *               DYNAMO_ERROR_INVALID_STATE, and the message states what to do instead. Such calls are: on the
  *               asyncio event loop that engines in Python share, every wait; with Python's GIL held, a wait for
  *               an engine in Python (polling with a timeout of 0 is allowed, and functions that create an object
  *               release the GIL meanwhile); in a callback, a wait for something that only its return or another
@@ -155,9 +155,9 @@ typedef enum dynamo_status_t {
     DYNAMO_ERROR_INVALID_STATE = -3,
     /** A text is not valid JSON; the message gives the position. */
     DYNAMO_ERROR_INVALID_JSON = -4,
-    /** A key or value of a configuration is wrong; the message names it and says what would be right. */
+    /** A key or value of a configuration is wrong; the message names it and states what would be right. */
     DYNAMO_ERROR_INVALID_CONFIG = -5,
-    /** A key or value of a request is wrong; the message names it and says what would be right. */
+    /** A key or value of a request is wrong; the message names it and states what would be right. */
     DYNAMO_ERROR_INVALID_REQUEST = -6,
     /** No engine has this name; the message lists the known ones. */
     DYNAMO_ERROR_ENGINE_NOT_FOUND = -7,
@@ -352,7 +352,7 @@ DYNAMO_LLM_API void dynamo_runtime_destroy(dynamo_runtime_t *runtime);
  * @param timeout_ms  milliseconds to wait for requests in flight; -1 for no limit, 0 cancels them at once
  * Blocking: up to timeout_ms, plus at most 10 seconds for the engine to stop.
  * @return DYNAMO_OK: all requests ended by themselves, and the engine stopped;
- *         DYNAMO_ERROR_DEADLINE_EXCEEDED: some were cancelled, or the engine has not stopped yet (the message says
+ *         DYNAMO_ERROR_DEADLINE_EXCEEDED: some were cancelled, or the engine has not stopped yet (the message states
  *         which); INVALID_HANDLE; INVALID_ARGUMENT; INVALID_STATE (it would wait for the calling thread; the
  *         runtime continues as before)
  */
@@ -473,36 +473,6 @@ DYNAMO_LLM_API int32_t dynamo_request_set_deadlines(dynamo_request_t *request,
                                                     int64_t first_token_ms, int64_t total_ms);
 
 /**
- * Receives the events of a request: responses with DYNAMO_OK, in order, then exactly one terminal event without a
- * response. One thread of the library makes all such calls of a process, one at a time: while a callback runs,
- * the others wait. It may destroy its own request.
- *
- * @param user      as passed to dynamo_request_set_callback()
- * @param request   the request; a stale handle if it has been destroyed meanwhile
- * @param response  NULL in the terminal event; otherwise the callback owns it and frees it with dynamo_free()
- * @param status    DYNAMO_OK with a response; in the terminal event DYNAMO_END, or the error, which
- *                  dynamo_request_error() explains
- */
-typedef void (*dynamo_response_callback_t)(void *user, dynamo_request_t *request,
-                                           dynamo_response_t *response, int32_t status);
-
-/**
- * Delivers the events of a request to a callback. dynamo_request_recv(), dynamo_request_next(), and
- * dynamo_request_fd() then fail with DYNAMO_ERROR_INVALID_STATE. Call this before dynamo_request_send().
- *
- * @param callback  receiver
- * @param user      passed to the callback
- * @param release   called exactly once when no more events will follow: after the terminal event, or, if the request is
- *                  destroyed before that, after the event that is being delivered (there is no terminal event
- *                  then); may be NULL
- * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (already sent, or it has a
- *         callback or a queue); on an error, `release` is not called
- */
-DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
-                                                   dynamo_response_callback_t callback, void *user,
-                                                   dynamo_release_callback_t release);
-
-/**
  * Sends a request to a runtime. It is only put into a queue. After an error the request is as before and may be
  * sent again, unless it was cancelled. If the request has to wait for a slot ("limits" of the configuration), an
  * error that the engine would have returned here ends the request later.
@@ -515,31 +485,6 @@ DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
 DYNAMO_LLM_API int32_t dynamo_request_send(dynamo_runtime_t *runtime, dynamo_request_t *request);
 
 /**
- * Waits for the next part of the answer, and returns everything that has arrived since the last call. After the end it
- * returns the end again, as often as it is called.
- *
- * Threads:   several threads may receive from one request; each response goes to one of them.
- * Blocking:  until something has arrived. dynamo_request_cancel() and dynamo_request_destroy() end the wait. Log
- *            callbacks may call it.
- * @return the response, or NULL: dynamo_last_status() is DYNAMO_END after the whole answer; otherwise it is the
- *         error that ended the request (everything before it was delivered first), INVALID_HANDLE, or INVALID_STATE
- *         (not sent, has a callback or a queue, or it would wait for the calling thread; the request continues
- *         as before)
- */
-DYNAMO_LLM_API dynamo_response_t *dynamo_request_recv(dynamo_request_t *request);
-
-/**
- * Does the same as dynamo_request_recv(), with a timeout.
- *
- * @param timeout_ms  milliseconds to wait; -1 for no limit, 0 to poll
- * @param out         receives the response with DYNAMO_OK, otherwise NULL
- * Blocking:  up to timeout_ms. Log callbacks may call it.
- * @return DYNAMO_OK, DYNAMO_PENDING (nothing arrived), DYNAMO_END, or as dynamo_request_recv()
- */
-DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
-                                           dynamo_response_t **out);
-
-/**
  * Ends a request with DYNAMO_ERROR_CANCELLED. For the caller this takes effect at once: everything that had arrived
  * can still be received, and nothing more arrives; the engine is notified. Has no effect after the end, or
  * when called again. Before dynamo_request_send(), it makes sending fail with DYNAMO_ERROR_CANCELLED.
@@ -547,39 +492,6 @@ DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t ti
  * @return DYNAMO_OK or INVALID_HANDLE
  */
 DYNAMO_LLM_API int32_t dynamo_request_cancel(dynamo_request_t *request);
-
-/**
- * Returns a file descriptor for poll, epoll, kqueue, or an event loop. It is readable while dynamo_request_next() with
- * a timeout of 0 would not return DYNAMO_PENDING, so also after the end (level-triggered). While it is not readable,
- * there is nothing to do. Only wait for it; do not read, write, or close it.
- *
- * Ownership: the request's; closed by dynamo_request_destroy(), so remove it from the event loop before.
- * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback or a queue), SYSTEM,
- *         NOT_SUPPORTED (platforms without descriptors)
- */
-DYNAMO_LLM_API int dynamo_request_fd(dynamo_request_t *request);
-
-/**
- * Tells that dynamo_request_next() is worth calling again.
- *
- * @param user  as passed to dynamo_request_notify()
- */
-typedef void (*dynamo_ready_callback_t)(void *user);
-
-/**
- * Requests one call of a callback, as soon as dynamo_request_next() with a timeout of 0 would not return
- * DYNAMO_PENDING: possibly at once, and at the latest when the request ends or is destroyed. This is for coroutines and
- * event loops that cannot wait for a descriptor: the stream stays bounded, and no thread waits. The library's callback
- * thread makes the call, under the rules of dynamo_response_callback_t. If another thread has received meanwhile,
- * there may be nothing left.
- *
- * @param callback  called exactly once for each call of this function that returns DYNAMO_OK
- * @param user      passed to the callback; needed until the callback has returned
- * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (not sent, has a callback or a
- *         queue, or an earlier requested call is still outstanding), SYSTEM; on an error the callback is not called
- */
-DYNAMO_LLM_API int32_t dynamo_request_notify(dynamo_request_t *request,
-                                             dynamo_ready_callback_t callback, void *user);
 
 /**
  * Returns the state of a request: DYNAMO_PENDING before its end; after it DYNAMO_END, or the error that ended it,
@@ -626,22 +538,104 @@ typedef struct dynamo_timing_t {
  */
 DYNAMO_LLM_API int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing);
 
-/** A completion queue, where the events of many requests arrive: see dynamo_queue_next(). Opaque. */
-typedef struct dynamo_queue_t dynamo_queue_t;
-
-/**
- * Delivers the events of a request to a queue. dynamo_request_recv(), dynamo_request_next(), and dynamo_request_fd()
- * then fail with DYNAMO_ERROR_INVALID_STATE. Call this before dynamo_request_send().
- *
- * @param queue  may be destroyed before the request; its events are then dropped
- * @param user   passed back in each event
- * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (already sent, or has a queue or a callback)
- */
-DYNAMO_LLM_API int32_t dynamo_request_set_queue(dynamo_request_t *request, dynamo_queue_t *queue,
-                                                void *user);
-
 /** Cancels and releases a request. Threads that wait in dynamo_request_recv() return with DYNAMO_ERROR_CANCELLED. */
 DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Receiving
+ * How a program gets the answer of a request; it chooses for each request. Without a callback or a queue it calls
+ * dynamo_request_recv() or dynamo_request_next(), with dynamo_request_fd() or dynamo_request_notify() to learn when.
+ * The events and their order are the same in every delivery mode. */
+/** @{ */
+
+/**
+ * Waits for the next part of the answer, and returns everything that has arrived since the last call. After the end it
+ * returns the end again, as often as it is called.
+ *
+ * Threads:   several threads may receive from one request; each response goes to one of them.
+ * Blocking:  until something has arrived. dynamo_request_cancel() and dynamo_request_destroy() end the wait. Log
+ *            callbacks may call it.
+ * @return the response, or NULL: dynamo_last_status() is DYNAMO_END after the whole answer; otherwise it is the
+ *         error that ended the request (everything before it was delivered first), INVALID_HANDLE, or INVALID_STATE
+ *         (not sent, has a callback or a queue, or it would wait for the calling thread; the request continues
+ *         as before)
+ */
+DYNAMO_LLM_API dynamo_response_t *dynamo_request_recv(dynamo_request_t *request);
+
+/**
+ * Does the same as dynamo_request_recv(), with a timeout.
+ *
+ * @param timeout_ms  milliseconds to wait; -1 for no limit, 0 to poll
+ * @param out         receives the response with DYNAMO_OK, otherwise NULL
+ * Blocking:  up to timeout_ms. Log callbacks may call it.
+ * @return DYNAMO_OK, DYNAMO_PENDING (nothing arrived), DYNAMO_END, or as dynamo_request_recv()
+ */
+DYNAMO_LLM_API int32_t dynamo_request_next(dynamo_request_t *request, int64_t timeout_ms,
+                                           dynamo_response_t **out);
+
+/**
+ * Returns a file descriptor for poll, epoll, kqueue, or an event loop. It is readable while dynamo_request_next() with
+ * a timeout of 0 would not return DYNAMO_PENDING, so also after the end (level-triggered). While it is not readable,
+ * there is nothing to do. Only wait for it; do not read, write, or close it.
+ *
+ * Ownership: the request's; closed by dynamo_request_destroy(), so remove it from the event loop before.
+ * @return the descriptor, or -1: INVALID_HANDLE, INVALID_STATE (not sent, or has a callback or a queue), SYSTEM,
+ *         NOT_SUPPORTED (platforms without descriptors)
+ */
+DYNAMO_LLM_API int dynamo_request_fd(dynamo_request_t *request);
+
+/**
+ * Tells that dynamo_request_next() is worth calling again.
+ *
+ * @param user  as passed to dynamo_request_notify()
+ */
+typedef void (*dynamo_ready_callback_t)(void *user);
+
+/**
+ * Requests one call of a callback, as soon as dynamo_request_next() with a timeout of 0 would not return
+ * DYNAMO_PENDING: possibly at once, and at the latest when the request ends or is destroyed. This is for coroutines and
+ * event loops that cannot wait for a descriptor: the stream stays bounded, and no thread waits. The library's callback
+ * thread makes the call, under the rules of dynamo_response_callback_t. If another thread has received meanwhile,
+ * there may be nothing left.
+ *
+ * @param callback  called exactly once for each call of this function that returns DYNAMO_OK
+ * @param user      passed to the callback; needed until the callback has returned
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (not sent, has a callback or a
+ *         queue, or an earlier requested call is still outstanding), SYSTEM; on an error the callback is not called
+ */
+DYNAMO_LLM_API int32_t dynamo_request_notify(dynamo_request_t *request,
+                                             dynamo_ready_callback_t callback, void *user);
+
+/**
+ * Receives the events of a request: responses with DYNAMO_OK, in order, then exactly one terminal event without a
+ * response. One thread of the library makes all such calls of a process, one at a time: while a callback runs,
+ * the others wait. It may destroy its own request.
+ *
+ * @param user      as passed to dynamo_request_set_callback()
+ * @param request   the request; a stale handle if it has been destroyed meanwhile
+ * @param response  NULL in the terminal event; otherwise the callback owns it and frees it with dynamo_free()
+ * @param status    DYNAMO_OK with a response; in the terminal event DYNAMO_END, or the error, which
+ *                  dynamo_request_error() explains
+ */
+typedef void (*dynamo_response_callback_t)(void *user, dynamo_request_t *request,
+                                           dynamo_response_t *response, int32_t status);
+
+/**
+ * Delivers the events of a request to a callback. dynamo_request_recv(), dynamo_request_next(), and
+ * dynamo_request_fd() then fail with DYNAMO_ERROR_INVALID_STATE. Call this before dynamo_request_send().
+ *
+ * @param callback  receiver
+ * @param user      passed to the callback
+ * @param release   called exactly once when no more events will follow: after the terminal event, or, if the request is
+ *                  destroyed before that, after the event that is being delivered (there is no terminal event
+ *                  then); may be NULL
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL callback), INVALID_STATE (already sent, or it has a
+ *         callback or a queue); on an error, `release` is not called
+ */
+DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
+                                                   dynamo_response_callback_t callback, void *user,
+                                                   dynamo_release_callback_t release);
 /** @} */
 
 /* ------------------------------------------------------------------------------------------- */
@@ -744,6 +738,9 @@ DYNAMO_LLM_API int32_t dynamo_response_item(const dynamo_response_t *response, s
  * requests into the queue without a lock. */
 /** @{ */
 
+/** A completion queue, where the events of many requests arrive: see dynamo_queue_next(). Opaque. */
+typedef struct dynamo_queue_t dynamo_queue_t;
+
 /** An event of a request. */
 typedef struct dynamo_event_t {
     /** sizeof(dynamo_event_t), set by the caller. The library fills no more than that. */
@@ -764,6 +761,17 @@ typedef struct dynamo_event_t {
  * @return the queue, or NULL: OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_queue_t *dynamo_queue_create(void);
+
+/**
+ * Delivers the events of a request to a queue. dynamo_request_recv(), dynamo_request_next(), and dynamo_request_fd()
+ * then fail with DYNAMO_ERROR_INVALID_STATE. Call this before dynamo_request_send().
+ *
+ * @param queue  may be destroyed before the request; its events are then dropped
+ * @param user   passed back in each event
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_STATE (already sent, or has a queue or a callback)
+ */
+DYNAMO_LLM_API int32_t dynamo_request_set_queue(dynamo_request_t *request, dynamo_queue_t *queue,
+                                                void *user);
 
 /**
  * Waits for the next event of any request of the queue. Each request that was sent, or cancelled before it was sent,

@@ -668,7 +668,7 @@ class Response {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_response_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_response_t *release() noexcept { return handle_.release(); }
 
     /** Returns the text, UTF-8; it never splits a code point. */
@@ -787,7 +787,7 @@ class Queue {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_queue_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_queue_t *release() noexcept { return handle_.release(); }
 
     /** Waits for the next event. Never throws: the result has the status. Several threads may wait; see
@@ -854,7 +854,7 @@ class Request {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_request_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_request_t *release() noexcept { return handle_.release(); }
 
     /** Sets the deadlines for the first token and for the end, counted from sending. Call it before sending. Errors:
@@ -1078,7 +1078,7 @@ class Runtime {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_runtime_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_runtime_t *release() noexcept { return handle_.release(); }
 
     /** Sends a request. Errors: those of dynamo_request_send(). After an error it may be sent again. */
@@ -1144,7 +1144,7 @@ class Detokenizer {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_detokenizer_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_detokenizer_t *release() noexcept { return handle_.release(); }
 
     /** Adds any number of token ids, and returns the text that they add, "" if there is none yet. It never splits a
@@ -1217,7 +1217,7 @@ class Tokenizer {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_tokenizer_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_tokenizer_t *release() noexcept { return handle_.release(); }
 
     /** Converts a text into token ids. For a prompt of apply_template(), do not add special tokens. Waits until it is

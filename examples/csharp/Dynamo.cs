@@ -20,7 +20,7 @@ public sealed class DynamoRuntime : IDisposable
 {
     readonly IntPtr handle;
 
-    /// <summary>Starts an engine, as a configuration in JSON says, and loads its model.</summary>
+    /// <summary>Starts the engine of a configuration in JSON, and loads its model.</summary>
     public DynamoRuntime(string config)
     {
         handle = C.dynamo_runtime_create(config);

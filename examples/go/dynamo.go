@@ -25,7 +25,7 @@ func (e *Error) Is(target error) bool {
 	return e.Status == C.DYNAMO_ERROR_CANCELLED && target == context.Canceled
 }
 
-// checked calls the library and gives the error of that call. The library keeps errors by thread,
+// checked calls the library and returns the error of that call. The library keeps errors by thread,
 // like errno, and a goroutine may change its thread between two calls.
 func checked(call func() (ok bool)) error {
 	runtime.LockOSThread()
@@ -39,7 +39,7 @@ func checked(call func() (ok bool)) error {
 // Runtime is an engine with a model.
 type Runtime struct{ handle *C.dynamo_runtime_t }
 
-// NewRuntime starts an engine, as a configuration in JSON says, and loads its model.
+// NewRuntime starts the engine of a configuration in JSON, and loads its model.
 func NewRuntime(config string) (Runtime, error) {
 	text := C.CString(config)
 	defer C.free(unsafe.Pointer(text))
@@ -88,7 +88,7 @@ func (r Runtime) Chat(ctx context.Context, question string) (Answer, error) {
 // Chunk is some of an answer; the last one has a Finish.
 type Chunk struct{ Text, Finish string }
 
-// Recv waits for more of the answer. It gives io.EOF after the last chunk.
+// Recv waits for more of the answer. It returns io.EOF after the last chunk.
 func (a Answer) Recv() (Chunk, error) {
 	var response *C.dynamo_response_t
 	switch status := C.dynamo_request_next(a.handle, -1, &response); status {

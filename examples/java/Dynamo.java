@@ -51,7 +51,7 @@ final class Dynamo {
     static final class Runtime implements AutoCloseable {
         private final Pointer handle;
 
-        /** Starts an engine, as a configuration in JSON says, and loads its model. */
+        /** Starts the engine of a configuration in JSON, and loads its model. */
         Runtime(String config) {
             handle = c.dynamo_runtime_create(config);
             if (handle == null) {
@@ -86,7 +86,7 @@ final class Dynamo {
             this.handle = handle;
         }
 
-        /** Passes texts on as they come; gives the reason why the answer ended. */
+        /** Passes texts on as they come; returns the reason why the answer ended. */
         String receive(Consumer<String> receiver) {
             PointerByReference out = new PointerByReference();
             String reason = null;

@@ -21,7 +21,7 @@ for (const prototype of [
 ]) {
     c[/dynamo_(\w+)/.exec(prototype)[1]] = library.func(prototype);
 }
-// Waits in a thread of koffi's, so that the event loop goes on. The result is the status, never
+// Waits in one of koffi's threads, so that the event loop continues. The result is the status, never
 // dynamo_last_status(), which would be another thread's. One thread waits for each request: a program
 // with many uses dynamo_request_set_callback().
 const next = promisify(c.request_next.async);
@@ -44,7 +44,7 @@ function check(isFine) {
 export class Runtime {
     #handle;
 
-    // Starts an engine, as a configuration in JSON says. The event loop waits for the model.
+    // Starts the engine of a configuration in JSON. The event loop waits for the model.
     constructor(config = '{}') {
         this.#handle = c.runtime_create(config);
         check(this.#handle);

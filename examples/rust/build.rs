@@ -1,4 +1,4 @@
-//! Finds the library: where `dynamo-llm config` says.
+//! Finds the library with `dynamo-llm config`.
 use std::process::Command;
 
 fn main() {

@@ -101,7 +101,7 @@ class Worker {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_worker_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_worker_t *release() noexcept { return handle_.release(); }
 
     /** Returns the present state as JSON, see dynamo_worker_info(), also for errors. Waits for Python. */
@@ -222,7 +222,7 @@ class KvPublisher {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_kv_publisher_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_kv_publisher_t *release() noexcept { return handle_.release(); }
 
     /** Returns the present state as JSON, see dynamo_kv_publisher_info(), also for errors. Waits for Python. */
@@ -330,9 +330,9 @@ struct RouteOptions {
     std::string lora_name;
     /** Cache salt; "" if none. */
     std::string cache_salt;
-    /** Strict priority among requests that wait for a worker: higher values always go first. */
+    /** Strict priority among queued requests: higher values are always scheduled first. */
     std::uint32_t strict_priority = 0;
-    /** Seconds by which the request is moved forward among those that wait for a worker. */
+    /** Seconds by which the request moves ahead in the queue. */
     double priority_jump = 0;
     /** Maximum number of tokens of the answer; 0 if not known. */
     std::uint64_t expected_output_tokens = 0;
@@ -444,7 +444,7 @@ class Router {
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     /** Returns the C handle; this object keeps ownership. */
     dynamo_router_t *get() const noexcept { return handle_.get(); }
-    /** Gives up ownership: returns the C handle, which the caller must release. */
+    /** Transfers ownership: returns the C handle, which the caller must destroy. */
     dynamo_router_t *release() noexcept { return handle_.release(); }
 
     /** Returns the properties as JSON, see dynamo_router_info(), also for errors. */

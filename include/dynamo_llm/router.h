@@ -41,7 +41,7 @@ typedef struct dynamo_route_options_t {
     size_t struct_size;
     /** A dynamo_route_phase_t. */
     int32_t phase;
-    /** Strict priority among requests that wait for a worker: higher values always go first. */
+    /** Strict priority among queued requests: higher values are always scheduled first. */
     uint32_t strict_priority;
     /** If set, the request is reserved on the selected workers under this id, as by dynamo_router_reserve(). */
     const char *request_id;
@@ -53,7 +53,7 @@ typedef struct dynamo_route_options_t {
     const char *lora_name;
     /** Cache salt of the request; NULL for none, or that in the body's "nvext". */
     const char *cache_salt;
-    /** Seconds by which the request is moved forward among those that wait for a worker. */
+    /** Seconds by which the request moves ahead in the queue. */
     double priority_jump;
     /** Maximum number of tokens of the answer; 0 if not known. */
     uint64_t expected_output_tokens;
@@ -145,7 +145,7 @@ DYNAMO_LLM_API char *dynamo_router_info(dynamo_router_t *router);
  * Ownership: one dynamo_free() of the result also frees everything that it points to.
  * Blocking:  until they are selected.
  * @return the workers, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (also a request_id that is already reserved),
- *         UNAVAILABLE (no worker that may be selected is available), OVERLOADED (too many requests wait),
+ *         UNAVAILABLE (no worker that may be selected is available), OVERLOADED (too many requests are queued),
  *         NOT_SUPPORTED, CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_selection_t *dynamo_router_select(dynamo_router_t *router,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain engine of token ids: every request is one call of transformers' generate()."""
+"""A plain token-level engine: every request is one call of transformers' generate()."""
 
 from collections.abc import Iterator
 from typing import Any, Literal

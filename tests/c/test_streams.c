@@ -305,8 +305,7 @@ static void check_split(dynamo_runtime_t *runtime, const char *bytes, unsigned c
 
 static void code_points_are_never_split(void) {
     static const char *const texts[] = {"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
-                                        "a\xc3\xa9"
-                                        "b\xf0\x9f\x98\x80"};
+                                        "a\xc3\xa9y\xf0\x9f\x98\x80"};
     static const char *const capacities[] = {"1", "2", "3", "4096"};
     for (int c = 0; c < 4; ++c) { /* the capacity must not affect the text */
         char config[100];

@@ -2,7 +2,7 @@
 /* Programs built with an older header have smaller structs, those built with a newer header larger ones. Every size
  * since the first release must work, and the library must neither read nor write past it. The structs of a cluster are
  * tested if three configurations are given as arguments: of a router over workers 1 and 2, of a KV publisher with
- * blocks of 16 tokens, and of a worker (tests/python/test_cluster_static_router.py). */
+ * blocks of 16 tokens, and of a worker (tests/python/cluster/test_static_router.py). */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mistakes FILE: makes each mistake of a table, which test_mistakes.py writes, and prints what it is
+/* mistakes FILE: makes each mistake of a table, which test_callers.py writes, and prints what it is
  * told. A line of the table is a name and steps, with tabs between; a step is a verb and words, with
  * blanks between. In a word %XX is a byte. The first step that fails ends its line:
  *

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 from building import build_folder, configure_and_build, run, source_dir
+from many import pytest_collection_modifyitems
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+__all__ = ["pytest_collection_modifyitems"]
 
 
 @pytest.fixture(scope="session")

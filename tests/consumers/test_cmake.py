@@ -19,6 +19,7 @@ def hint(request: pytest.FixtureRequest) -> str:
     return f"-DDynamoLLM_DIR={found.stdout.strip()}"
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("component", ["capi", "capi_static"])
 def test_c(hint: str, component: str, compilers: dict[str, str], tmp_path: Path) -> None:
     """A project of the one language C links either library; CMake runs no Python for it."""
@@ -30,6 +31,7 @@ def test_c(hint: str, component: str, compilers: dict[str, str], tmp_path: Path)
     assert ("libdynamo_llm_capi.so.1" in needed) == (component == "capi")
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("components", ["cxx", "capi_static;cxx"])
 def test_cxx(hint: str, components: str, compilers: dict[str, str], tmp_path: Path) -> None:
     """A project of the one language C++ uses the wrapper, on the library that it asked for."""
@@ -76,6 +78,7 @@ def test_wrong_wishes(prefix: Path, option: str, message: str, tmp_path: Path) -
     assert "version: 1." in said or "there are" in said
 
 
+@pytest.mark.slow
 def test_subproject(tmp_path: Path) -> None:
     """A parent in C gets both libraries, and no tests, kind of build, Python or installation of ours."""
     build = tmp_path / "build"

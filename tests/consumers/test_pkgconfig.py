@@ -21,6 +21,7 @@ def flags(pkgconfig: Path, name: str) -> list[str]:
     return shlex.split(result.stdout)
 
 
+@pytest.mark.many(3)
 @pytest.mark.parametrize("layout", ["environment", "prefix"])
 @pytest.mark.parametrize("name", ["dynamo_llm_capi", "dynamo_llm_capi_static"])
 def test_pkgconfig(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Workers, KV publishers and routers: ownership, and errors without Python. With a router's configuration as the
-// argument, it also uses that router (tests/python/test_cluster_static_router.py).
+// argument, it also uses that router (tests/python/cluster/test_static_router.py).
 #include <dynamo_llm/cluster.hpp>
 
 #include "support.hpp"

@@ -298,8 +298,10 @@ void shut_down(ModelRuntime &runtime) {
             }
         }
     }
-    CHECK_STATUS(dynamo_runtime_shutdown(runtime.handle, 0),
-                 runtime.in_flight > 0 ? DYNAMO_ERROR_DEADLINE_EXCEEDED : DYNAMO_OK);
+    // Before the call, in which the engine's callbacks finish streams.
+    const std::int32_t expected =
+        runtime.in_flight > 0 ? DYNAMO_ERROR_DEADLINE_EXCEEDED : DYNAMO_OK;
+    CHECK_STATUS(dynamo_runtime_shutdown(runtime.handle, 0), expected);
     runtime.is_shut = true;
     for (ModelRequest &request : requests) {
         if (request.runtime == &runtime) {

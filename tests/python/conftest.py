@@ -17,9 +17,10 @@ import pytest
 from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
 from dynamo_llm.runtime.cluster import dynamo_import
+from many import pytest_collection_modifyitems
 from waiting import patience
 
-__all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
+__all__ = ["cluster", "new_cluster", "patience", "pytest_collection_modifyitems", "pytest_runtest_makereport"]
 
 tests_dir = Path(__file__).resolve().parent.parent
 engines_dir = tests_dir / "engines"
@@ -85,10 +86,19 @@ def dynamo_config(*options: str) -> str:
 
 
 def compile_c(source: Path, program: Path, *flags: str) -> Path:
-    """Compiles a program, with warnings as errors."""
+    """Compiles a program in C, with warnings as errors."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     assert compiler is not None, "the tests need a C compiler"
     result = run([compiler, "-Wall", "-Wextra", "-Werror", source, "-o", program, *flags])
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+def compile_cpp(source: Path, program: Path, *flags: str) -> Path:
+    """Compiles a program in C++17, with warnings as errors."""
+    compiler = shutil.which("g++") or shutil.which("c++")
+    assert compiler is not None, "the tests need a C++ compiler"
+    result = run([compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", source, "-o", program, *flags])
     assert result.returncode == 0, result.stderr
     return program
 

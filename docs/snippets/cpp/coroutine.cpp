@@ -5,7 +5,7 @@
 #include <queue>
 
 // begin loop
-// A program's own loop: coroutines go on in the thread that calls run().
+// The program's own loop: coroutines continue in the thread that calls run().
 class Loop {
   public:
     void post(std::coroutine_handle<> coroutine) {
@@ -31,7 +31,7 @@ class Loop {
     std::queue<std::coroutine_handle<>> ready_;
 };
 
-// The smallest coroutine: starts at once, and nobody waits for it.
+// The smallest coroutine type: it starts at once, and its result is not awaited.
 struct Task {
     struct promise_type {
         Task get_return_object() { return {}; }

@@ -21,7 +21,7 @@ class Patient:
             for word in words:
                 work = pool.submit(self.think, word)
                 while not work.done():
-                    if request.is_cancelled():  # the caller has gone: nobody wants the rest
+                    if request.is_cancelled():  # the caller no longer needs the answer
                         return
                     time.sleep(0.001)
                 yield {"text": work.result()}

@@ -60,7 +60,7 @@ static void end_sequence(sequence *which) {
 /* -------------------------------------------------------------------------------- the step loop */
 
 /* Returns whether a step would advance the sequence. Requires the lock. */
-static int can_go_on(const sequence *which) {
+static int can_advance(const sequence *which) {
     return which->is_cancelled || !which->is_full || which->has_space;
 }
 
@@ -68,7 +68,7 @@ static int has_work(const engine *self) {
     if (self->waiting != NULL && self->running_count < self->max_running)
         return 1;
     for (size_t i = 0; i < self->running_count; ++i)
-        if (can_go_on(self->running[i]))
+        if (can_advance(self->running[i]))
             return 1;
     return 0;
 }
@@ -98,7 +98,8 @@ static size_t take_cancelled(engine *self, sequence **cancelled) {
     return count;
 }
 
-/* Those that get a token, or read their prompt, in this step. With the lock. */
+/* Chooses the sequences that get a token, or read their prompt, in this step, and returns their number. Requires the
+ * lock. */
 static size_t choose_batch(engine *self, sequence **batch) {
     size_t count = 0;
     for (size_t i = 0; i < self->running_count; ++i) {
@@ -111,7 +112,7 @@ static size_t choose_batch(engine *self, sequence **batch) {
     return count;
 }
 
-/* The model's work: the longest part of a step, without the lock. Gives the number of pushes. */
+/* Does the model's work, the longest part of a step. Returns the number of pushes. Runs without the lock. */
 static size_t compute(engine *self, sequence **batch, size_t count, dynamo_push_t *pushes,
                       dynamo_chunk_t *chunks, sequence **pushed) {
     size_t budget = self->prefill_tokens;
@@ -147,7 +148,7 @@ static void take_out(engine *self, const sequence *which) {
     self->running[i] = self->running[--self->running_count];
 }
 
-/* What came of the pushes. With the lock. Gives the number of those that have ended. */
+/* Records the results of the pushes. Returns the number of sequences that have ended. Requires the lock. */
 static size_t commit(engine *self, const dynamo_push_t *pushes, size_t count, sequence **pushed) {
     size_t ended = 0;
     for (size_t i = 0; i < count; ++i) {
@@ -295,7 +296,7 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *req
         return dynamo_engine_error(DYNAMO_ERROR_OUT_OF_MEMORY, "no memory for a sequence", NULL);
     const int32_t status =
         babble_read(&which->answer, request_json, self->gives_tokens, self->context_length);
-    if (status != DYNAMO_OK) { /* request rejected: its stream is not ours */
+    if (status != DYNAMO_OK) { /* the request is refused: its stream is not ours */
         babble_free(&which->answer);
         free(which);
         return status;
@@ -310,7 +311,7 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *req
     return DYNAMO_OK;
 }
 
-/* A sequence that runs is ended by the step thread, before its next step; one that waits, here. */
+/* The step thread ends a running sequence before its next step; a waiting sequence is ended here. */
 static void cancel(void *instance, dynamo_stream_t *stream) {
     engine *self = instance;
     sequence *out = NULL;

@@ -28,7 +28,7 @@ class Failure : public std::runtime_error {
     std::int32_t status_;
 };
 
-// A stream that was taken. One that is dropped before its end fails, so that no caller waits for ever.
+// An accepted stream. If it is destroyed before its end, it fails, so that no caller waits forever.
 class Stream {
   public:
     explicit Stream(dynamo_stream_t *taken) noexcept : handle_(taken) {}

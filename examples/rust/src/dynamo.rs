@@ -67,7 +67,7 @@ fn handle(pointer: *mut c_void) -> Result<*mut c_void, Error> {
 pub struct Runtime(*mut c_void);
 
 impl Runtime {
-    /// Starts an engine, as a configuration in JSON says, and loads its model.
+    /// Starts the engine of a configuration in JSON, and loads its model.
     pub fn new(config: &CStr) -> Result<Self, Error> {
         handle(unsafe { dynamo_runtime_create(config.as_ptr()) }).map(Runtime)
     }

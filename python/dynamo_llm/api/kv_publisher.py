@@ -48,7 +48,8 @@ class KvPublisher(Handle):
 
     :meth:`stored`, :meth:`removed`, :meth:`cleared` and :meth:`publish_many` do not block: they append to a
     queue. If the queue is full they return False, nothing was taken, and the same call may be made again
-    later. Thread-safe; engines in Python may call them on the library's event loop.
+    later. Thread-safe; engines in Python may call them on the library's event loop. All methods raise the
+    errors of the C functions of the same names, such as ``dynamo_kv_publisher_stored()``.
 
     :param config: a dictionary, or its JSON, with the keys that ``dynamo_kv_publisher_create()`` describes.
     :param endpoint: path of the worker, ``namespace.component.endpoint``. This and the following parameters
@@ -88,37 +89,21 @@ class KvPublisher(Handle):
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> bool:
-        """Publishes that blocks were computed. The parameters are the members of :class:`KvStored`.
-
-        :returns: False if the queue is full; then nothing was taken.
-        :raises DynamoError: the errors of ``dynamo_kv_publisher_stored()``.
-        """
+        """Publishes that blocks were computed. The parameters are the members of :class:`KvStored`."""
         return self._core.stored(
             _stored(KvStored(token_ids, block_hashes, parent_hash, lora_name, cache_salt))
         )
 
     def removed(self, block_hashes: Sequence[int]) -> bool:
-        """Publishes that blocks were evicted.
-
-        :returns: False if the queue is full; then nothing was taken.
-        :raises DynamoError: the errors of ``dynamo_kv_publisher_removed()``.
-        """
+        """Publishes that blocks were evicted."""
         return self._core.removed(words(block_hashes, "block hashes"))
 
     def cleared(self) -> bool:
-        """Publishes that all blocks were evicted.
-
-        :returns: False if the queue is full; then nothing was taken.
-        :raises DynamoError: the errors of ``dynamo_kv_publisher_cleared()``.
-        """
+        """Publishes that all blocks were evicted."""
         return self._core.cleared()
 
     def publish_many(self, events: Iterable[KvStored | KvRemoved | KvCleared]) -> bool:
-        """Publishes the events of one engine step, in order. Either all of them are taken or none.
-
-        :returns: False if the queue is full; then nothing was taken.
-        :raises DynamoError: the errors of ``dynamo_kv_publisher_publish_many()``.
-        """
+        """Publishes the events of one engine step, in order. Either all of them are taken or none."""
         return self._core.publish_many([_event(event) for event in events])
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -126,8 +111,7 @@ class KvPublisher(Handle):
 
         :param timeout: seconds; None for no limit.
         :returns: False if the timeout passed first.
-        :raises DynamoError: the errors of ``dynamo_kv_publisher_flush()``: events that could not be passed
-            on.
+        :raises DynamoError: events could not be passed on.
         """
         return wait_in_steps(self._core.flush, timeout)
 
@@ -144,7 +128,6 @@ class KvPublisher(Handle):
 
         :param token_ids: the prompt from its beginning.
         :returns: one hash per full block.
-        :raises DynamoError: the errors of ``dynamo_kv_publisher_hashes()``.
         """
         return self._core.hashes(numbers.token_ids(token_ids), lora_name or "", cache_salt or "")
 

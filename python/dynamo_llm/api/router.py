@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dynamo_llm import _core
 from dynamo_llm.api.handle import Handle, create
@@ -14,8 +14,6 @@ from dynamo_llm.errors import InvalidArgumentError
 
 Phase = Literal["all", "prefill", "decode"]
 
-_phases: dict[str, int] = {"all": 0, "prefill": 1, "decode": 2}
-
 
 class Router(Handle):
     """Selects workers for requests that the caller sends itself, as a gateway does.
@@ -23,7 +21,8 @@ class Router(Handle):
     For each request: :meth:`select` a worker and reserve it, and :meth:`free` the reservation when the answer
     has ended, so that the next selection knows the load of the workers. Thread-safe, also for many calls at
     once. The methods block, without holding the GIL, usually for less than a millisecond; a coroutine calls
-    them in a thread: ``await asyncio.to_thread(router.select, ids)``.
+    them in a thread: ``await asyncio.to_thread(router.select, ids)``. They raise the errors of the C
+    functions of the same names, such as ``dynamo_router_select()``.
 
     :param config: a dictionary, or its JSON, with the keys that ``dynamo_router_create()`` describes.
     :param endpoint: path of the workers, ``namespace.component.endpoint``. This and the following parameters
@@ -83,7 +82,6 @@ class Router(Handle):
         :param expected_output_tokens: expected length of the answer, in tokens; 0 if unknown.
         :param constraints: ``{"required_taints": [...], "preferred_taints": {...}}``.
         :raises UnavailableError: no eligible worker is live.
-        :raises DynamoError: the errors of ``dynamo_router_select()`` and ``dynamo_router_select_body()``.
         """
         if worker_ids is not None and not worker_ids:
             raise ValueError("worker_ids is empty, so no worker may be chosen; use None for all workers")
@@ -112,10 +110,7 @@ class Router(Handle):
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> None:
-        """Reserves the workers of a selection for a request.
-
-        :raises DynamoError: the errors of ``dynamo_router_reserve()``.
-        """
+        """Reserves the workers of a selection for a request."""
         self._core.reserve(request_id, selection, _options(lora_name=lora_name, cache_salt=cache_salt))
 
     def prefill_complete(self, request_id: str) -> None:
@@ -149,11 +144,7 @@ class Router(Handle):
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Returns the load that each worker would have with a prompt added; without a prompt, its current
-        load.
-
-        :raises DynamoError: the errors of ``dynamo_router_loads()``.
-        """
+        """Returns the load that each worker would have with a prompt added; without one, its current load."""
         options = _options(phase, lora_name, cache_salt)
         loads: list[dict[str, Any]] = json.loads(self._core.loads(ids_of(token_ids), options))
         return loads
@@ -166,10 +157,7 @@ class Router(Handle):
         lora_name: str | None = None,
         cache_salt: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Returns how many KV blocks of a prompt each worker has cached.
-
-        :raises DynamoError: the errors of ``dynamo_router_overlaps()``.
-        """
+        """Returns how many KV blocks of a prompt each worker has cached."""
         options = _options(phase, lora_name, cache_salt)
         overlaps: list[dict[str, Any]] = json.loads(self._core.overlaps(ids_of(token_ids), options))
         return overlaps
@@ -184,7 +172,6 @@ class Router(Handle):
 
         :param worker: ``worker_id``, ``endpoint``, ``kv_events_endpoint``, and the other keys that
             ``dynamo_router_upsert_worker()`` describes.
-        :raises DynamoError: the errors of ``dynamo_router_upsert_worker()``.
         """
         self._core.upsert_worker(json_text(worker, "worker", InvalidArgumentError))
 
@@ -205,9 +192,10 @@ class Router(Handle):
 
 
 def _phase(phase: str) -> int:
-    if phase not in _phases:
-        raise ValueError(f"phase must be one of {', '.join(_phases)}, not {phase!r}")
-    return _phases[phase]
+    known = get_args(Phase)  # in the order of dynamo_route_phase_t
+    if phase not in known:
+        raise ValueError(f"phase must be one of {', '.join(known)}, not {phase!r}")
+    return known.index(phase)
 
 
 def _options(

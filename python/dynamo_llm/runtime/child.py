@@ -39,13 +39,13 @@ import sysconfig
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import dynamo_llm
-from dynamo_llm import _core
+from dynamo_llm import _core, runtime
 from dynamo_llm.errors import SystemFailedError
-from dynamo_llm.runtime import host
 from dynamo_llm.runtime.child_log import Lines
 
 _log = logging.getLogger("dynamo_llm.child")
@@ -62,36 +62,28 @@ class _WrongInterpreterError(Exception):
     """The executable is not Python, or not the same Python."""
 
 
+@dataclass(eq=False, repr=False)
 class Child:
     """A process that runs a module of this package.
 
     Thread-safe. In a fork of the process that started the child, the methods do nothing.
-
-    :param module: the module whose function ``serve`` the child calls.
-    :param name: name of the child, for the log and for errors.
-    :param arguments: second argument of ``serve``, a JSON value.
-    :param is_bare: whether to import only the module, not the package, in the child: it starts faster and
-        does not load the C++ library.
-    :param environment: environment variables of the child; default: the parent's.
-    :param on_end: called once after the child has ended, in the thread that waits for it.
     """
 
-    def __init__(
-        self,
-        module: str,
-        *,
-        name: str,
-        arguments: Any = None,
-        is_bare: bool = False,
-        environment: Mapping[str, str] | None = None,
-        on_end: Callable[[], None] | None = None,
-    ) -> None:
-        self._module = module
-        self._name = name
-        self._arguments = arguments
-        self._is_bare = is_bare
-        self._environment = environment
-        self._on_end = on_end
+    module: str
+    """The module whose function ``serve`` the child calls."""
+    _: KW_ONLY
+    name: str
+    """Name of the child, for the log and for errors."""
+    arguments: Any = None
+    """Second argument of ``serve``, a JSON value."""
+    is_bare: bool = False
+    """Whether to import only the module, not the package: the child starts faster, without the library."""
+    environment: Mapping[str, str] | None = None
+    """Environment variables of the child; None: the parent's."""
+    on_end: Callable[[], None] | None = None
+    """Called once after the child has ended, in the thread that waits for it."""
+
+    def __post_init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._has_ended = threading.Event()
@@ -119,9 +111,9 @@ class Child:
     # -------------------------------------------------------------------------------------- start
 
     def start(self, seconds: float = 60.0) -> None:
-        """Starts the child. Call it once. Blocks until the child has imported the module.
+        """Starts the child. Call it once. Blocks until the child has imported the module, for at most so many
+        seconds.
 
-        :param seconds: timeout.
         :raises SystemFailedError: the child cannot be started, or it ended before it was ready.
         """
         tried = []
@@ -137,7 +129,7 @@ class Child:
                 _proven[:] = [executable]
                 return
         raise SystemFailedError(
-            f"cannot start the child process {self._name}. Interpreters tried:{''.join(tried) or ' none'}\n"
+            f"cannot start the child process {self.name}. Interpreters tried:{''.join(tried) or ' none'}\n"
             "If none of them is this process's Python, set the environment variable DYNAMO_LLM_PYTHON to its "
             "executable"
         )
@@ -163,7 +155,7 @@ class Child:
                     stderr=subprocess.PIPE,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
-                    env=self._environment,
+                    env=self.environment,
                 )
             except BaseException:
                 self.channel.close()
@@ -173,7 +165,7 @@ class Child:
         except (AttributeError, OSError):  # not Linux, an old kernel, or a sandbox that forbids it
             self._pidfd = -1
         try:
-            threading.Thread(target=self._watch, name=f"dynamo-{self._name}", daemon=True).start()
+            threading.Thread(target=self._watch, name=f"dynamo-{self.name}", daemon=True).start()
         except RuntimeError:
             self._process.kill()
             self._process.wait()
@@ -184,10 +176,10 @@ class Child:
                 "python": f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}",
                 "path": [folder or os.getcwd() for folder in sys.path if isinstance(folder, str)],
                 "package": list(dynamo_llm.__path__),
-                "is_bare": self._is_bare,
+                "is_bare": self.is_bare,
                 "log_level": logging.getLogger("dynamo_llm").getEffectiveLevel(),
-                "module": self._module,
-                "arguments": self._arguments,
+                "module": self.module,
+                "arguments": self.arguments,
             }
         ).encode()
         self.channel.settimeout(seconds)
@@ -197,20 +189,15 @@ class Child:
             # The child sends a byte when it has checked its interpreter, and one when it has imported the
             # module.
             for error in (_WrongInterpreterError, ChildProcessError):
-                if not self._has_progressed():
-                    self._has_ended.wait(KILL_TIMEOUT)
-                    output = "\n".join(self.last_lines) or "nothing"
-                    raise error(f"it {self.ending or 'closed its channel'}; its output: {output}")
+                with contextlib.suppress(ConnectionError):
+                    if self.channel.recv(1):
+                        continue
+                self._has_ended.wait(KILL_TIMEOUT)
+                output = "\n".join(self.last_lines) or "nothing"
+                raise error(f"it {self.ending or 'closed its channel'}; its output: {output}")
         except TimeoutError:
             raise TimeoutError(f"it was not ready after {seconds:g} seconds") from None
         self.channel.settimeout(None)
-
-    def _has_progressed(self) -> bool:
-        """Waits for the child's next step; False if it has ended."""
-        try:
-            return self.channel.recv(1) != b""
-        except ConnectionError:
-            return False
 
     # ---------------------------------------------------------------------------------------- end
 
@@ -218,7 +205,7 @@ class Child:
         """Logs the child's output until it has ended, and collects its exit status."""
         process = self._process
         assert process is not None and process.stdout is not None and process.stderr is not None
-        logger = logging.getLogger(f"dynamo_llm.child.{self._name}")
+        logger = logging.getLogger(f"dynamo_llm.child.{self.name}")
         streams = {
             process.stdout.fileno(): Lines(logger, logging.INFO),
             process.stderr.fileno(): Lines(
@@ -248,15 +235,11 @@ class Child:
         process.poll()
         self.ending = ending or "ended"
         self._has_ended.set()
-        if self._on_end is not None:
-            self._on_end()
+        if self.on_end is not None:
+            self.on_end()
 
     def wait(self, seconds: float) -> bool:
-        """Blocks until the child has ended.
-
-        :param seconds: timeout.
-        :returns: False if the timeout passed first.
-        """
+        """Blocks until the child has ended, for at most so many seconds. Returns whether it has ended."""
         return self._has_ended.wait(seconds)
 
     def terminate(self) -> None:
@@ -299,7 +282,7 @@ class Child:
         self.channel.close()
         self.kill()
         if not self.wait(KILL_TIMEOUT):
-            _log.error("the child process %s (%d) was killed but has not ended", self._name, self.pid)
+            _log.error("the child process %s (%d) was killed but has not ended", self.name, self.pid)
             return
         with self._releasing:
             process, self._process = self._process, None
@@ -334,7 +317,7 @@ def executables() -> list[str]:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     named = [*_proven]
     is_embedded = not sys.orig_argv
-    if is_embedded and not host.owns_python():
+    if is_embedded and not runtime.owns_python:
         spawn = sys.modules.get("multiprocessing.spawn")
         chosen = os.fsdecode(spawn.get_executable() or "") if spawn is not None else ""
         if chosen != sys.executable:
@@ -351,9 +334,7 @@ def executables() -> list[str]:
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    """Creates a socket pair with descriptors above 2, even if the host has closed its stdin, stdout, or
-    stderr.
-    """
+    """Creates a socket pair with descriptors above 2, even if the host has closed stdin, stdout, stderr."""
     ends = []
     for end in socket.socketpair():
         with end:
@@ -374,9 +355,7 @@ def _read(number: int, lines: Lines) -> bool:
 
 
 def _ending(pid: int) -> str | None:
-    """Returns how a process has ended, without collecting its status; "" if someone else has collected it;
-    None while the process runs.
-    """
+    """Returns how a process has ended; "" if someone else has collected its status; None while it runs."""
     try:
         result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -21,11 +21,8 @@ _longest = 8000
 
 
 class Lines:
-    """Logs the output of a child process line by line. A line written by :func:`handler` keeps its level.
-
-    :param logger: logger of the records.
-    :param level: level of other lines.
-    :param on_line: called with the level and the text of each line.
+    """Logs the output of a child process line by line. A line written by :func:`handler` keeps its level;
+    others have ``level``. ``on_line`` is called with the level and the text of each.
     """
 
     def __init__(
@@ -63,13 +60,10 @@ class Lines:
 
 
 class ChildLog:
-    """A socket that child processes connect their stdout and stderr to. Each line becomes a log record.
+    """A socket that child processes connect stdout and stderr to. Each line becomes a record of a logger."""
 
-    :param name: name of the logger.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
+    def __init__(self, logger: str) -> None:
+        self._logger = logging.getLogger(logger)
         self._folder = Path(tempfile.mkdtemp(prefix="dynamo-llm-"))
         self._server: asyncio.Server | None = None
         self._readers: set[asyncio.Task[None]] = set()
@@ -166,9 +160,7 @@ def connect(path: str, host: int) -> logging.Handler:
 
 
 def handler() -> logging.Handler:
-    """Creates a handler for a child process: it writes records to stderr in the form that :class:`Lines`
-    reads.
-    """
+    """Creates a handler for a child process: it writes records to stderr as :class:`Lines` reads them."""
     stream: Any = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Formatter())

@@ -86,14 +86,6 @@ def _import_package(folders: list[str], is_bare: bool) -> None:
         spec.loader.exec_module(package)
 
 
-def _send_log(level: int) -> None:
-    import logging
-
-    from dynamo_llm.runtime.child_log import handler
-
-    logging.basicConfig(handlers=[handler()], level=level)
-
-
 def _main(number: int, parent: int) -> None:
     _reset_signals()
     _end_with(parent)
@@ -107,7 +99,11 @@ def _main(number: int, parent: int) -> None:
     sys.path[:] = setup["path"]
     _import_package(setup["package"], setup["is_bare"])
     if not setup["is_bare"]:
-        _send_log(setup["log_level"])
+        import logging
+
+        from dynamo_llm.runtime.child_log import handler
+
+        logging.basicConfig(handlers=[handler()], level=setup["log_level"])
     module = importlib.import_module(setup["module"])
     channel.sendall(b"\1")
     module.serve(channel, setup["arguments"])

@@ -4,43 +4,246 @@
 An engine need not inherit from any of them: it has the methods.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from dynamo_llm.runtime.chunk import Chunk, TokenChunk, TokenLogprob, Usage
-from dynamo_llm.runtime.engine_config import EngineConfig, TemplateSettings
-from dynamo_llm.runtime.engine_request import DataRequest, EngineRequest, Sampling, TokenRequest
-from dynamo_llm.runtime.model_info import ModelInfo
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from dynamo_llm.runtime.sink import Sink
 
-__all__ = [
-    "Chunk",
-    "DataEngine",
-    "DataRequest",
-    "Engine",
-    "EngineConfig",
-    "EngineRequest",
-    "Model",
-    "ModelInfo",
-    "ModelsEngine",
-    "Sampling",
-    "StepEngine",
-    "TemplateSettings",
-    "TokenChunk",
-    "TokenEngine",
-    "TokenLogprob",
-    "TokenRequest",
-    "Usage",
-]
 
-# Documentation and pickles refer to these classes by this module, which is the public one.
-for _class in (
-    *(Chunk, TokenChunk, TokenLogprob, Usage, ModelInfo, EngineConfig, TemplateSettings),
-    *(DataRequest, EngineRequest, Sampling, TokenRequest),
-):
-    _class.__module__ = __name__
+class Usage(TypedDict, total=False):
+    """Token counts of a whole request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class Chunk(TypedDict, total=False):
+    """A part of an answer. All keys are optional."""
+
+    text: str | bytes
+    """More text. Bytes may end within a UTF-8 code point: the library reassembles it."""
+    token_ids: list[int]
+    """Ids of the chunk's tokens; a chunk without them counts as one token."""
+    index: int
+    """Index of the choice, from 0; default: 0."""
+    finish_reason: str | None
+    """In the last chunk of a choice: ``stop``, ``length``, ``tool_calls``, ..."""
+    delta: dict[str, Any]
+    """More keys of OpenAI's delta: ``tool_calls``, ``reasoning_content``; for a completion, of its choice."""
+    logprobs: dict[str, Any]
+    """OpenAI's ``logprobs`` of the choice."""
+    usage: Usage
+    """Token counts of the request so far; the last ones count."""
+    data: str | bytes
+    """An item of the answer to a raw request: bytes, or JSON."""
+
+
+class TokenLogprob(TypedDict, total=False):
+    """Log-probs of one position (natural logarithm)."""
+
+    logprob: float
+    """Log-prob of the token that was sampled."""
+    top: list[tuple[int, float]]
+    """Alternatives as token id and log-prob, the most likely first; as many as requested."""
+
+
+class TokenChunk(TypedDict, total=False):
+    """A part of the answer of a token-level engine. All keys but ``token_ids`` are optional."""
+
+    token_ids: list[int]
+    """Ids of the new tokens. A token that ended the answer (EOS, a stop token) may be included or left
+    out."""
+    finish_reason: str | None
+    """In the last chunk: ``stop``, ``length``, ..."""
+    logprobs: list[TokenLogprob]
+    """One entry per token in ``token_ids``, if the request asks for log-probs."""
+    usage: Usage
+    """Token counts that only the engine knows, ``cached_tokens``; the pipeline counts the others itself."""
+    delta: dict[str, Any]
+    """More keys of OpenAI's delta, if the engine parses answers itself: ``tool_calls``,
+    ``reasoning_content``."""
+
+
+class ModelInfo(TypedDict, total=False):
+    """An engine's description of the model that it has loaded. All keys are optional."""
+
+    path: str
+    """Folder or file of the model."""
+    context_length: int
+    """Maximum number of tokens of prompt and answer together."""
+    longest_token: int
+    """Maximum number of bytes of text that one token stands for. With it and ``context_length``, the library
+    refuses texts that cannot fit at once; for token-level engines the pipeline checks that."""
+    capabilities: list[str]
+    """What requests may use: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
+    ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    models: list[str] | list[dict[str, Any]]
+    """For an engine with several models: the names that a request may give as ``model``; or a dictionary per
+    model, with ``id`` and the keys of this class, which :meth:`~dynamo_llm.Runtime.models` lists."""
+    changes: bool
+    """Whether ``models`` is a dynamic model list: see :attr:`EngineConfig.changed`."""
+    adapters: list[str]
+    """Names of LoRA adapters, which a request may give as ``model``."""
+    tokenizer: str
+    """Folder with ``tokenizer.json`` and ``tokenizer_config.json``; token-level engines need it if it is not
+    ``path``."""
+    eos_token_ids: list[int]
+    """Tokens that end an answer, in addition to those in the tokenizer's files."""
+    request_keys: list[str]
+    """Keys of request bodies that the engine takes in addition to those that every engine takes: keys of its
+    own, which other engines refuse, and, for a token-level engine, keys that the pipeline passes on:
+    ``extra``, ``allowed_token_ids``, ``bad_words``, ``length_penalty``, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSettings:
+    """The configuration's settings for chat templates."""
+
+    trusts_requests: bool = False
+    """Whether a request may bring its own template."""
+    run: Literal["process", "host"] = "process"
+    """Where templates run: in a child process, or in this process."""
+    timeout_ms: int = 10000
+    """Time limit in milliseconds for one request."""
+    memory_mb: int = 512
+    """Memory limit in MiB for one request."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "TemplateSettings":
+        """Reads the settings from a runtime's configuration, whose keys and types were checked before."""
+        trusts = config.get("trust_request_chat_template", False)
+        return cls(trusts_requests=trusts, **config.get("templates", {}))
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The part of a runtime's configuration that its engine gets."""
+
+    engine: str
+    """Name of the engine."""
+    model: str | None
+    """Path or name of the model; None for the engine's default."""
+    options: dict[str, Any] = field(repr=False)
+    """The engine's own settings, not checked yet: see :func:`dynamo_llm.runtime.options.read`. ``repr()``
+    hides them, and ``cluster``: both may contain keys and passwords."""
+    python: dict[str, Any] = field(default_factory=dict)
+    """The configuration's ``python``, for engines that create runtimes of their own."""
+    name: str | None = None
+    """Name by which requests select this model in ``model``; None if the configuration does not set it."""
+    cluster: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The configuration's ``cluster``, not checked yet: ``dynamo_llm.runtime.cluster.settings`` reads it."""
+    templates: TemplateSettings = field(default_factory=TemplateSettings)
+    """The configuration's ``trust_request_chat_template`` and ``templates``, for engines that render chats
+    themselves."""
+    changed: Callable[[], None] = field(default=lambda: None, compare=False)
+    """The engine calls this, on the event loop, when the result of ``describe()`` has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """A request to a text engine or a step-level engine."""
+
+    id: str
+    """Unique in this process; also in logs and errors."""
+    body: dict[str, Any]
+    """The OpenAI body of a chat (``messages``), a completion (``prompt``), or an embedding request
+    (``input``); keys and types were checked."""
+    is_cancelled: Callable[[], bool]
+    """Returns whether the request was cancelled. Any thread. For engines that work for long between
+    chunks."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Returns the seconds until the request's deadline; None without one. Any thread. The library enforces
+    the deadline itself; this is for engines that pass it on."""
+    set_queued: Callable[[bool], None] = lambda is_queued: None
+    """The engine calls this with True when the request enters a queue of its own, and with False when work
+    begins: the time in between is the request's ``queue_us``. Any thread. Without a call, work begins when
+    ``generate()`` is called, or, for a plain generator, when it gets a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """A raw request."""
+
+    id: str
+    """Unique in this process; also in logs and errors."""
+    data: Any
+    """The payload: bytes, or the value of its JSON."""
+    is_cancelled: Callable[[], bool] = bool
+    """Returns whether the request was cancelled. Any thread."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Returns the seconds until the request's deadline, as in :class:`EngineRequest`."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling parameters. None means the engine's default, which should be greedy decoding."""
+
+    temperature: float | None = None
+    """0 is greedy decoding."""
+    top_p: float | None = None
+    top_k: int | None = None
+    """None or -1 means all tokens."""
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: dict[int, float] | None = None
+    """Values to add to logits, by token id."""
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """One choice of a request to a token-level engine. All values were checked, and defaults applied."""
+
+    id: str
+    """Unique in this process; each choice of a request has its own."""
+    token_ids: list[int]
+    """The prompt; together with ``max_tokens`` it fits the context length."""
+    max_tokens: int
+    """Maximum number of tokens of the answer; at least 1."""
+    sampling: Sampling
+    min_tokens: int = 0
+    """Number of tokens before which no token of ``stop_token_ids`` may end the answer."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end the answer with ``stop``: the model's EOS (unless ``ignore_eos``) and the request's
+    own. The pipeline detects stop strings itself, and then closes the generator."""
+    ignore_eos: bool = False
+    """Whether EOS must not end the answer; for engines that know EOS themselves."""
+    logprobs: int | None = None
+    """Number of alternatives per token, 0 for none; None means no log-probs."""
+    guided: dict[str, Any] | None = None
+    """Structured output: one of ``{"json": schema}``, ``{"regex": text}``, ``{"grammar": text}``,
+    ``{"choice": [texts]}``; only for engines that declare the capability."""
+    adapter: str | None = None
+    """LoRA adapter, one of ``adapters`` in the engine's description."""
+    priority: int = 0
+    """Higher values are scheduled sooner."""
+    cache_salt: str | None = None
+    """Only requests with the same cache salt may share prefixes."""
+    trace: dict[str, str] | None = None
+    """W3C trace context of the request, ``traceparent`` and ``tracestate``, for engines that create spans
+    themselves."""
+    routing: dict[str, Any] | None = None
+    """Dynamo's routing hints for the request. In a worker with several ranks, ``dp_rank`` is the rank that
+    was selected. Only for engines with the capability ``routing``."""
+    disaggregated: dict[str, Any] | None = None
+    """For the decode role of disaggregated serving: ``prefill_result``, with the ``disaggregated_params``
+    that the prefill worker's engine put into the ``delta`` of its last chunk, and ``bootstrap_info``. Only
+    for engines with the capability ``disaggregation``."""
+    extra: dict[str, Any] | None = None
+    """The body's ``extra``, unchanged; only for engines that declare ``extra`` in their ``request_keys``."""
+    keys: dict[str, Any] | None = None
+    """Other keys of the body that the engine declares in its ``request_keys``, unchanged."""
+    is_cancelled: Callable[[], bool] = bool
+    """Returns whether the request was cancelled. Any thread."""
+    remaining: Callable[[], float | None] = lambda: None
+    """Returns the seconds until the request's deadline, as in :class:`EngineRequest`."""
+    set_queued: Callable[[bool], None] = lambda is_queued: None
+    """Reports a queue of the engine's own, as in :class:`EngineRequest`."""
 
 
 class Engine(Protocol):
@@ -74,7 +277,17 @@ class Engine(Protocol):
     # Optional: max_threads: int, how many plain generators run at once; further requests are queued.
 
 
-class TokenEngine(Protocol):
+class _Started(Protocol):
+    """The methods of every engine, as :class:`Engine` describes them."""
+
+    def __init__(self, config: EngineConfig) -> None: ...
+
+    def start(self) -> Awaitable[None] | None: ...
+
+    def stop(self) -> Awaitable[None] | None: ...
+
+
+class TokenEngine(_Started, Protocol):
     """A token-level engine: it takes token ids and yields token ids. The library's pipeline around it handles
     the chat template, tokenizing, detokenizing, stop strings, OpenAI's form of log-probs, several choices,
     and the check against the context length. So ``describe()`` must report the tokenizer and the context
@@ -83,34 +296,22 @@ class TokenEngine(Protocol):
 
     kind: Literal["tokens"]
 
-    def __init__(self, config: EngineConfig) -> None: ...
-
-    def start(self) -> Awaitable[None] | None:
-        """Loads the model."""
-
     def describe(self) -> ModelInfo:
         """Describes the loaded model: at least ``path`` or ``tokenizer``, and ``context_length``."""
 
     def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk] | Iterator[TokenChunk]:
         """Answers one choice of a request. The generator is closed early after a stop string or a cancel."""
 
-    def stop(self) -> Awaitable[None] | None:
-        """Frees the model."""
 
-
-class StepEngine(Protocol):
+class StepEngine(_Started, Protocol):
     """A step-level engine: a text engine that owns its step loop. Each step produces a token for each of many
     requests, and :data:`dynamo_llm.runtime.sink.push_many` passes all of them on in one call, without a
     generator, a task, or an iteration of the event loop per token. It has ``add()`` and ``cancel()`` in
-    place of ``generate()``; otherwise as :class:`Engine`.
+    place of ``generate()``. Its ``start()`` also starts the step loop, a thread or a task, and its ``stop()``
+    ends it. Otherwise as :class:`Engine`.
     """
 
     kind: Literal["steps"]
-
-    def __init__(self, config: EngineConfig) -> None: ...
-
-    def start(self) -> Awaitable[None] | None:
-        """Loads the model and starts the step loop, a thread or a task."""
 
     def add(self, request: EngineRequest, sink: "Sink") -> None:
         """Accepts a request; its answer goes into ``sink``. Called on the event loop; must not block. An
@@ -124,41 +325,25 @@ class StepEngine(Protocol):
 
     # Optional: def space(self, sink: Sink) -> None: a full stream is writable again. Called like cancel().
 
-    def stop(self) -> Awaitable[None] | None:
-        """Ends the step loop and frees the model."""
 
-
-class DataEngine(Protocol):
+class DataEngine(_Started, Protocol):
     """A raw engine: it takes payloads (JSON values or bytes) in place of OpenAI bodies, and yields items.
     Otherwise as :class:`Engine`.
     """
 
     kind: Literal["data"]
 
-    def __init__(self, config: EngineConfig) -> None: ...
-
-    def start(self) -> Awaitable[None] | None:
-        """Prepares the engine for requests."""
-
     def generate(self, request: DataRequest) -> AsyncIterator[Any] | Iterator[Any]:
         """Answers a request, item by item; each item is bytes or a JSON value."""
 
-    def stop(self) -> Awaitable[None] | None:
-        """Releases the engine's resources."""
 
-
-class ModelsEngine(Protocol):
+class ModelsEngine(_Started, Protocol):
     """An engine with a dynamic model list. Each model is a started engine of its own, text or token-level;
     the library puts its pipeline around token-level ones. Otherwise as :class:`Engine`; ``describe()``
     reports ``changes`` and ``models``.
     """
 
     kind: Literal["models"]
-
-    def __init__(self, config: EngineConfig) -> None: ...
-
-    def start(self) -> Awaitable[None] | None:
-        """Finds the models."""
 
     def describe(self) -> ModelInfo:
         """Describes the current models."""
@@ -169,9 +354,6 @@ class ModelsEngine(Protocol):
 
         :raises ModelNotFoundError: no model has that name; the message lists the current ones.
         """
-
-    def stop(self) -> Awaitable[None] | None:
-        """Releases the models."""
 
 
 class Model(Protocol):

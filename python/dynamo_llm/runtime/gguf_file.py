@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the header of a GGUF file, and checks that everything it declares is in the file and
-within limits.
-"""
+"""Reads the header of a GGUF file. All that it declares must be in the file, and within limits."""
 
 import math
 import struct

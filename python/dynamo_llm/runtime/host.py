@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dynamo_llm import _core
+from dynamo_llm import _core, runtime
 from dynamo_llm.runtime import missing_packages
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.instance import Instance
@@ -67,7 +67,6 @@ class Host:
     """The event loop and the engine instances on it.
 
     :param root_logger: logger whose level follows the library's.
-    :param owns_python: whether the library started Python.
     """
 
     def __init__(self, root_logger: logging.Logger, owns_python: bool) -> None:
@@ -234,15 +233,8 @@ class Host:
 _host: Host | None = None
 
 
-def owns_python() -> bool:
-    """Whether the library started Python, in a program that does not run Python itself."""
-    return _host is not None and _host.owns_python
-
-
 def open_in_c_program() -> None:
-    """Sets up Python in a program that does not run Python itself. Called once, in the thread that then calls
-    :func:`run_forever`.
-    """
+    """Sets up Python in a program that does not run it. Called once, in the thread of :func:`run_forever`."""
     global _host
     # `pip install --target` and `cmake --install` put packages into folders that are not on sys.path.
     packages = str(Path(__file__).resolve().parent.parent.parent)
@@ -251,6 +243,7 @@ def open_in_c_program() -> None:
     root = logging.getLogger()
     root.addHandler(CoreHandler())
     logging.captureWarnings(True)
+    runtime.owns_python = True
     host = _host = Host(root, owns_python=True)
     _stop_with_python(host, host.ended.wait)
 
@@ -280,9 +273,7 @@ def _require_unpatched() -> None:
 
 
 def open_in_python_program() -> None:
-    """Starts the event loop in a thread of a program that runs Python itself, and stops it when Python
-    exits.
-    """
+    """Starts the event loop in a thread of a program that runs Python, and stops it when Python exits."""
     global _host
     if _host is not None:
         return

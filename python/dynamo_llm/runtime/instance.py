@@ -13,12 +13,10 @@ from weakref import WeakKeyDictionary
 from dynamo_llm import _core
 from dynamo_llm.errors import NotSupportedError
 from dynamo_llm.runtime import registry
-from dynamo_llm.runtime.engine_config import EngineConfig, TemplateSettings
-from dynamo_llm.runtime.engine_request import EngineRequest
+from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, TemplateSettings
 from dynamo_llm.runtime.generators import require_generator
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
-from dynamo_llm.runtime.model_info import ModelInfo
 from dynamo_llm.runtime.pusher import Answer
 from dynamo_llm.runtime.request_task import Opened, RequestTask
 from dynamo_llm.runtime.sink import Sink
@@ -44,7 +42,6 @@ _pipelines = "_dynamo_llm_pipelines"
 class Instance:
     """One engine of one runtime. Its methods run on the event loop.
 
-    :param config: the runtime's configuration.
     :param report: called with the engine's description when it changes.
     :param report_metrics: called with the metrics of an isolated engine when they change.
     """
@@ -82,10 +79,8 @@ class Instance:
         """Loads the engine; raises what the engine raises."""
         kind = await in_thread(registry.find, self._config.engine)
         engine = self._engine = kind(self._config)
-        self._threads = DaemonThreads(
-            max_workers=getattr(engine, "max_threads", _default_threads),
-            thread_name_prefix="dynamo-engine",
-        )
+        threads = getattr(engine, "max_threads", _default_threads)
+        self._threads = DaemonThreads(threads, "dynamo-engine")
         await self._call(engine.start)
         try:
             if hasattr(engine, "describe"):

@@ -209,9 +209,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def parts_of_index(index: Path) -> list[Path]:
-    """Returns the files that an index of weights, such as ``model.safetensors.index.json``, names. All are in
-    its folder.
-    """
+    """Returns the files in its folder that an index, ``model.safetensors.index.json``, names."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise _refuse(index, 'is not an index of weights: it must have a "weight_map" from tensors to files')

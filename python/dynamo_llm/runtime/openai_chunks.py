@@ -2,12 +2,14 @@
 """Converts the events of an OpenAI stream to chunks."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from dynamo_llm.errors import EngineFailedError
-from dynamo_llm.runtime.chunk import Chunk, Usage
+from dynamo_llm.runtime.engine import Chunk, Usage
 from dynamo_llm.runtime.openai_client import excerpt
 from dynamo_llm.runtime.surrogate_halves import SurrogateHalves
+
+_T = TypeVar("_T")
 
 #: Largest integer that every JSON parser represents exactly.
 _most = 2**53 - 1
@@ -19,12 +21,12 @@ def usage_of(given: Any, where: str = "the server") -> Usage:
     :param where: who sent them, for errors.
     :raises EngineFailedError: they are not valid token counts.
     """
-    given = _object(given, "usage", where)
+    given = _checked(dict, given, "usage", where)
     usage: Usage = {
         "prompt_tokens": _number(given, "prompt_tokens", where),
         "completion_tokens": _number(given, "completion_tokens", where),
     }
-    details = _object(given.get("prompt_tokens_details"), "usage", where)
+    details = _checked(dict, given.get("prompt_tokens_details"), "usage", where)
     if cached := _number(details, "cached_tokens", where):
         usage["cached_tokens"] = cached
     return usage
@@ -36,17 +38,11 @@ def _wrong(name: str, value: Any, where: str) -> EngineFailedError:
     )
 
 
-def _object(value: Any, name: str, where: str) -> dict[str, Any]:
-    """Checks that a value is an object; null becomes an empty one."""
-    if value is not None and not isinstance(value, dict):
+def _checked(kind: type[_T], value: Any, name: str, where: str) -> _T:
+    """Returns an object or a list; an empty one for null."""
+    if value is not None and not isinstance(value, kind):
         raise _wrong(name, value, where)
-    return value or {}
-
-
-def _list(value: Any, name: str, where: str) -> list[Any]:
-    if value is not None and not isinstance(value, list):
-        raise _wrong(name, value, where)
-    return value or []
+    return value or kind()
 
 
 def _number(given: dict[str, Any], key: str, where: str) -> int:
@@ -80,8 +76,8 @@ class OpenAIChunks:
         """
         if usage := event.get("usage"):
             self._usage = usage_of(usage, self._where)
-        for given in _list(event.get("choices"), "choices", self._where):
-            choice = _object(given, "choices", self._where)
+        for given in _checked(list, event.get("choices"), "choices", self._where):
+            choice = _checked(dict, given, "choices", self._where)
             index = _number(choice, "index", self._where)
             if index >= self._choices:
                 raise EngineFailedError(
@@ -116,9 +112,9 @@ class OpenAIChunks:
         yield last
 
     def _chunk(self, index: int, choice: dict[str, Any]) -> Chunk:
-        delta = _object(choice.get("delta"), "delta", self._where)
+        delta = _checked(dict, choice.get("delta"), "delta", self._where)
         if not delta and index not in self._begun:  # some servers send the whole message in one event
-            delta = _object(choice.get("message"), "message", self._where)
+            delta = _checked(dict, choice.get("message"), "message", self._where)
         chunk: Chunk = {}
         text, more = _content(choice.get("text") or delta.get("content"), self._where)
         if text:
@@ -128,11 +124,11 @@ class OpenAIChunks:
             more["tool_calls"] = calls
         if more:
             chunk["delta"] = self._halves.join(index, more)
-        if logprobs := _object(choice.get("logprobs"), "logprobs", self._where):
+        if logprobs := _checked(dict, choice.get("logprobs"), "logprobs", self._where):
             chunk["logprobs"] = logprobs
         if token_ids := choice.get("token_ids"):  # vLLM and SGLang, if the request asks for them
             chunk["token_ids"] = [
-                _token_id(one, self._where) for one in _list(token_ids, "token_ids", self._where)
+                _token_id(one, self._where) for one in _checked(list, token_ids, "token_ids", self._where)
             ]
         return chunk
 
@@ -143,14 +139,12 @@ _plain = ("role", "content", "tool_calls")
 
 
 def _content(given: Any, where: str) -> tuple[str, dict[str, Any]]:
-    """Returns the text of a content, and more keys of the delta. Mistral's servers stream reasoning as
-    parts of the content.
-    """
+    """Returns a content's text, and more keys of the delta: Mistral's servers put reasoning into it."""
     if not given or isinstance(given, str):
         return given or "", {}
     text, reasoning = "", ""
-    for one in _list(given, "content", where):
-        part = _object(one, "content", where)
+    for one in _checked(list, given, "content", where):
+        part = _checked(dict, one, "content", where)
         kind = part.get("type")
         if kind == "text":
             text += str(part.get("text") or "")
@@ -163,8 +157,8 @@ def _content(given: Any, where: str) -> tuple[str, dict[str, Any]]:
 
 def _calls(given: Any, where: str) -> list[dict[str, Any]]:
     """Returns the parts of tool calls in a delta."""
-    pieces = [given] if isinstance(given, dict) else _list(given, "tool_calls", where)
-    return [_object(piece, "tool_calls", where) for piece in pieces if piece is not None]
+    pieces = [given] if isinstance(given, dict) else _checked(list, given, "tool_calls", where)
+    return [_checked(dict, piece, "tool_calls", where) for piece in pieces if piece is not None]
 
 
 def _token_id(value: Any, where: str) -> int:

@@ -22,9 +22,11 @@ from dynamo_llm.runtime.urls import shown_url
 
 _log = logging.getLogger("dynamo_llm.openai")
 
+_Json = dict[str, Any]
+
 #: Statuses of HTTP after which the same request may succeed.
 _may_retry = {408, 409, 429, 500, 502, 503, 504, 529}
-#: Seconds: the longest pause between two tries.
+#: Seconds: the longest pause between two attempts.
 _longest_pause = 30.0
 #: Seconds that a server gets to end its response after ``[DONE]``; the connection is used again then.
 _drain_patience = 0.2
@@ -142,33 +144,28 @@ class OpenAIClient:
         """Names of models, for errors of requests that name another one."""
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._client.aclose()
 
     async def fetch(
-        self,
-        method: str,
-        path: str,
-        timeouts: RequestTimeouts,
-        most: int,
-        payload: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> dict[str, Any]:
+        self, path: str, timeouts: RequestTimeouts, most: int, payload: _Json | None, headers: dict[str, str]
+    ) -> _Json:
         """Sends a request and returns the object that the server answers with.
 
         :param most: size limit of the answer in bytes; the option ``max_response_bytes`` may be lower.
+        :param payload: body of a POST request; None for a GET request.
         """
         attempt = 0
         while True:
             try:
-                return await self._fetch(method, path, timeouts, most, payload, headers)
+                return await self._fetch(path, timeouts, most, payload, headers)
             except _RetriableError as failure:
                 await self._pause(attempt, failure, timeouts)
                 attempt += 1
 
     async def events(
-        self, path: str, payload: dict[str, Any], headers: dict[str, str], timeouts: RequestTimeouts
-    ) -> AsyncGenerator[dict[str, Any], None]:
+        self, path: str, payload: _Json, headers: dict[str, str], timeouts: RequestTimeouts
+    ) -> AsyncGenerator[_Json, None]:
         """Yields the objects that the server streams, up to ``[DONE]`` or the end. After the first one
         there are no more retries.
 
@@ -190,7 +187,7 @@ class OpenAIClient:
                 attempt += 1
 
     async def _pause(self, attempt: int, failure: _RetriableError, timeouts: RequestTimeouts) -> None:
-        """Wait before the next try, or raise if there is none."""
+        """Waits before the next attempt, or raises the error if there is none."""
         pause = failure.pause
         if pause is None:
             pause = min(self._retry_delay * 2**attempt, _longest_pause) * random.uniform(0.75, 1.0)
@@ -201,14 +198,10 @@ class OpenAIClient:
 
     @asynccontextmanager
     async def _answer(
-        self,
-        method: str,
-        path: str,
-        timeouts: RequestTimeouts,
-        payload: dict[str, Any] | None,
-        headers: dict[str, str],
+        self, path: str, timeouts: RequestTimeouts, payload: _Json | None, headers: dict[str, str]
     ) -> AsyncGenerator[Any, None]:
-        """One try: the response, whose body is still to be read."""
+        """Sends a request once. Yields the response, whose body is still to be read."""
+        method = "GET" if payload is None else "POST"
         content = None if payload is None else json.dumps(payload).encode()
         await timeouts.wait_long(self._connections.acquire())
         try:
@@ -228,17 +221,11 @@ class OpenAIClient:
             self._connections.release()
 
     async def _fetch(
-        self,
-        method: str,
-        path: str,
-        timeouts: RequestTimeouts,
-        most: int,
-        payload: dict[str, Any] | None,
-        headers: dict[str, str] | None,
-    ) -> dict[str, Any]:
-        """One try of a request that is answered with an object."""
-        headers = {"Accept-Encoding": "gzip", **(headers or {})}
-        async with self._answer(method, path, timeouts, payload, headers) as response:
+        self, path: str, timeouts: RequestTimeouts, most: int, payload: _Json | None, headers: dict[str, str]
+    ) -> _Json:
+        """Sends a request that is answered with an object, once."""
+        headers = {"Accept-Encoding": "gzip", **headers}
+        async with self._answer(path, timeouts, payload, headers) as response:
             await self._refuse(response, timeouts)
             where, most = self._url + path, min(most, self._max_response_bytes)
             try:
@@ -258,9 +245,9 @@ class OpenAIClient:
         return answer
 
     async def _events(
-        self, path: str, payload: dict[str, Any], headers: dict[str, str], timeouts: RequestTimeouts
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """One try of a request that is answered with a stream."""
+        self, path: str, payload: _Json, headers: dict[str, str], timeouts: RequestTimeouts
+    ) -> AsyncGenerator[_Json, None]:
+        """Sends a request that is answered with a stream, once."""
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
@@ -269,7 +256,7 @@ class OpenAIClient:
         }
         where = self._url + path
         try:
-            async with self._answer("POST", path, timeouts, payload, headers) as response:
+            async with self._answer(path, timeouts, payload, headers) as response:
                 await self._refuse(response, timeouts)
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind != "text/event-stream":
@@ -279,18 +266,10 @@ class OpenAIClient:
                         f'"text/event-stream", and its answer is {beginning}'
                     )
                 body = pieces(response, self._max_response_bytes, timeouts, where)
-                # A response of its own, so that the text is UTF-8 and bounded whatever the server's headers
-                # say.
-                events = aiter(
-                    self._httpx.EventSource(
-                        self._httpx.Response(
-                            200,
-                            headers={"Content-Type": "text/event-stream; charset=utf-8"},
-                            content=body,
-                            request=response.request,
-                        )
-                    )
-                )
+                # A response of its own: the text is UTF-8 and bounded whatever the server's headers say.
+                utf8 = {"Content-Type": "text/event-stream; charset=utf-8"}
+                whole = self._httpx.Response(200, headers=utf8, content=body, request=response.request)
+                events = aiter(self._httpx.EventSource(whole))
                 count = 0
                 async with aclosing(body), aclosing(events):
                     async for event in events:
@@ -307,13 +286,13 @@ class OpenAIClient:
             raise TooLongError(f'{error}, the "options.max_response_bytes" of the configuration') from None
 
     async def _drain(self, events: Any) -> None:
-        """Read to the end, so that the connection can be used again. The answer is whole without it."""
+        """Reads to the end, so that the connection can be used again. The answer is whole without it."""
         try:
             await asyncio.wait_for(anext(events, None), _drain_patience)
         except (asyncio.TimeoutError, self._httpx.RequestError, DynamoError) as error:
             _log.debug("the connection cannot be used again after [DONE]: %s", type(error).__name__)
 
-    def _read(self, event: Any) -> dict[str, Any]:
+    def _read(self, event: Any) -> _Json:
         try:
             data = untrusted_json.parse(event.data)
         except ValueError as error:
@@ -333,7 +312,7 @@ class OpenAIClient:
         return data
 
     async def _beginning(self, response: Any, timeouts: RequestTimeouts) -> str:
-        """The beginning of a body that is not what was asked for."""
+        """Returns the beginning of a body that is not what was asked for."""
         body = b""
         try:
             async with aclosing(pieces(response, _most_of_errors, timeouts, self._url)) as some:
@@ -344,7 +323,7 @@ class OpenAIClient:
         return body.decode("utf-8", "replace")
 
     async def _refuse(self, response: Any, timeouts: RequestTimeouts) -> None:
-        """Raise if the status is not 200."""
+        """Raises an error if the status is not 200."""
         status = response.status_code
         if status == 200:
             return
@@ -375,7 +354,7 @@ class OpenAIClient:
             return _RetriableError(error)
 
     def _broken(self, error: Exception) -> Exception:
-        """The error for a connection that was not made, or not kept."""
+        """Returns the error for a connection that was not made, or not kept."""
         reason = words(str(error)) or type(error).__name__
         if isinstance(error, self._httpx.ConnectTimeout):
             seconds = self._client.timeout.connect

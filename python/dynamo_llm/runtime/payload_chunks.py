@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 from dynamo_llm.errors import EngineFailedError
-from dynamo_llm.runtime.chunk import Chunk
+from dynamo_llm.runtime.engine import Chunk
 
 
 def _chunk(item: Any) -> Chunk:

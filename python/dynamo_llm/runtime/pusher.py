@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.chunk import Chunk, Usage
+from dynamo_llm.runtime.engine import Chunk, Usage
 from dynamo_llm.runtime.threads import DaemonThreads
 
 _OK = _core.STATUSES["DYNAMO_OK"]

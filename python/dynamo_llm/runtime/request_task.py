@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.chunk import Chunk, Usage
-from dynamo_llm.runtime.engine_request import DataRequest, EngineRequest
+from dynamo_llm.runtime.engine import Chunk, DataRequest, EngineRequest, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.generators import require_generator
 from dynamo_llm.runtime.payload_chunks import payload_chunks

@@ -6,8 +6,7 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.chunk import Usage
-from dynamo_llm.runtime.engine_request import EngineRequest
+from dynamo_llm.runtime.engine import EngineRequest, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.span import Span
 

@@ -8,9 +8,8 @@ opentelemetry-api no spans are created.
 from collections.abc import Mapping
 from typing import Any
 
-from dynamo_llm.runtime.chunk import Chunk, Usage
+from dynamo_llm.runtime.engine import Chunk, ModelInfo, Usage
 from dynamo_llm.runtime.error_report import text_of, traceback_of
-from dynamo_llm.runtime.model_info import ModelInfo
 
 #: Attributes of OpenTelemetry's conventions for generative AI, by the body's keys that they are taken from.
 _attributes = {

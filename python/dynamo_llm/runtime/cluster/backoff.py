@@ -6,11 +6,8 @@ import random
 
 
 class Backoff:
-    """Pauses between attempts. Each is up to twice as long as the one before; the jitter keeps many clients
-    from retrying at the same time.
-
-    :param first: seconds of the first pause.
-    :param longest: seconds of the longest.
+    """Pauses between attempts, from ``first`` to ``longest`` seconds. Each is up to twice as long as the one
+    before; the jitter keeps many clients from retrying at the same time.
     """
 
     def __init__(self, first: float, longest: float) -> None:

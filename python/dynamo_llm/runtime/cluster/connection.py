@@ -17,12 +17,13 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from dynamo_llm.errors import EngineUnavailableError, UnavailableError
 from dynamo_llm.runtime.cluster import dynamo_import, planes
 from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.credentials import Variables
 from dynamo_llm.runtime.cluster.servers import wait_for_servers
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.threads import in_thread
@@ -89,16 +90,13 @@ class Connection:
         return self._runtime is not None
 
     async def wait(self) -> Any:
-        """Waits until the connection is available.
-
-        :returns: :attr:`runtime`
-        """
+        """Waits until the connection is available, and returns :attr:`runtime`."""
         while self._runtime is None:
             await self._connected.wait()
         return self._runtime
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Adds a listener to the state of the connection. It is called on the event loop.
+        """Adds a listener to the state of the connection.
 
         :param listener: gets "lost" when Dynamo's runtime has ended (its endpoints are not registered any
             more, its clients find no workers), and "restored" when there is another one. Must not block.
@@ -228,13 +226,14 @@ async def _sentinel(runtime: Any) -> "asyncio.Future[Any]":
 # ------------------------------------------------------------------------------------- environment
 
 
-def _of_construction(settings: Settings, etcd: list[str], nats: list[str]) -> dict[str, str | None]:
+def _of_construction(settings: Settings, etcd: list[str], nats: list[str]) -> Variables:
     """Returns the variables to set while a runtime is created; None for those that must not be set."""
     # A runtime connects to NATS_SERVER if that is set, even if it does not need it; it takes one URL.
-    variables: dict[str, str | None] = {
+    variables: Variables = {
         "NATS_SERVER": nats[0] if nats else None,
         "ETCD_STARTUP_CONNECT_TIMEOUT_SECONDS": "1",
         "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS": "1",
+        **settings.planes.of_construction(),
     }
     if etcd:
         variables["ETCD_ENDPOINTS"] = ",".join(etcd)
@@ -245,13 +244,11 @@ def _of_construction(settings: Settings, etcd: list[str], nats: list[str]) -> di
         # An etcd with its defaults refuses more than one ping in 5 seconds.
         variables["ETCD_KEEPALIVE_INTERVAL_SECONDS"] = str(max(5, settings.lease_ttl_s // 3))
         variables["ETCD_KEEPALIVE_TIMEOUT_SECONDS"] = str(max(1, settings.lease_ttl_s // 3))
-    return {**variables, **settings.planes.of_construction()}
+    return variables
 
 
 def _require_home() -> None:
-    """Sets HOME if it is not set, as in a service: Dynamo stores models' files below it, and finds no model
-    without it.
-    """
+    """Sets HOME if it is not set, as in a service: without it, Dynamo cannot store and find models' files."""
     if not os.environ.get("HOME"):
         home = os.path.expanduser("~")
         if not os.path.isabs(home):
@@ -263,19 +260,11 @@ def _require_home() -> None:
 
 
 @contextlib.contextmanager
-def _variables(variables: Mapping[str, str | None]) -> Iterator[None]:
+def _variables(variables: Variables) -> Iterator[None]:
     """Sets environment variables inside the context, and restores them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
+    planes.set_variables(variables)
     try:
         yield
     finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        elif os.environ.get(name) != value:
-            os.environ[name] = value
+        planes.set_variables(before)

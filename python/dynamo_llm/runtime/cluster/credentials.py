@@ -16,22 +16,30 @@ Variables = dict[str, str | None]
 
 
 @dataclass(frozen=True)
-class Etcd:
-    """``tls.etcd``: certificates, or a user name and a password. Dynamo sends one of the two."""
+class _Certificates:
+    """The keys that all objects of ``tls`` have."""
 
     ca: str = ""
-    """PEM file with the CA certificate that signed etcd's."""
+    """PEM file with the CA certificate that signed those of the servers or of all processes."""
     cert: str = ""
-    """File with this process's certificate; required with ``ca``, even if etcd does not request it."""
+    """File with this process's certificate."""
     key: str = ""
     """File with the certificate's key, without a passphrase."""
+
+
+@dataclass(frozen=True)
+class Etcd(_Certificates):
+    """``tls.etcd``: certificates, or a user name and a password. Dynamo sends one of the two. ``cert`` is
+    required with ``ca``, even if etcd does not request it.
+    """
+
     username: str = ""
     """etcd user name."""
     password: Secret | None = None
     """The password of ``username``."""
 
     def check(self, where: str) -> None:
-        """:raises InvalidConfigError: a key is missing or conflicts with another, or a file is unusable."""
+        """:raises InvalidConfigError: a key is missing or conflicts with another."""
         _check_together(self, where, ("username", "password"))
         if self.ca or self.cert or self.key:
             _check_together(self, where, ("ca", "cert", "key"))
@@ -41,7 +49,6 @@ class Etcd:
                     f"sends only one of them: omit the password, and create an etcd user named like the "
                     f"certificate's common name"
                 )
-        _check_files(self, where)
 
     def variables(self) -> Variables:
         """Returns Dynamo's variables, including secrets; they contain the text of the files."""
@@ -55,15 +62,9 @@ class Etcd:
 
 
 @dataclass(frozen=True)
-class Nats:
-    """``tls.nats``: certificates, and one authentication method."""
+class Nats(_Certificates):
+    """``tls.nats``: certificates, ``cert`` only if the server requests it, and one authentication method."""
 
-    ca: str = ""
-    """PEM file with the CA certificate that signed the server's."""
-    cert: str = ""
-    """File with this process's certificate, for a server that requests one."""
-    key: str = ""
-    """File with the certificate's key, without a passphrase."""
     username: str = ""
     """NATS user name."""
     password: Secret | None = None
@@ -76,7 +77,7 @@ class Nats:
     """File with a JWT and its NKey, instead of a user."""
 
     def check(self, where: str) -> None:
-        """:raises InvalidConfigError: a key is missing or conflicts with another, or a file is unusable."""
+        """:raises InvalidConfigError: a key is missing or conflicts with another."""
         _check_together(self, where, ("username", "password"))
         _check_together(self, where, ("cert", "key"))
         if self.cert and not self.ca:
@@ -86,7 +87,6 @@ class Nats:
             raise InvalidConfigError(
                 f'"{where}" of the configuration has {" and ".join(methods)}; use one of them'
             )
-        _check_files(self, where)
 
     def variables(self) -> Variables:
         """Returns Dynamo's variables, including secrets."""
@@ -104,28 +104,21 @@ class Nats:
 
 
 @dataclass(frozen=True)
-class RequestPlane:
+class RequestPlane(_Certificates):
     """``tls.request_plane``: requests and answers over TCP. Each process both listens and connects, so each
-    needs a certificate.
+    needs a certificate, issued for its address or for ``server_name``.
     """
 
-    ca: str = ""
-    """PEM file with the CA certificate that signed those of all processes."""
-    cert: str = ""
-    """File with this process's certificate, issued for its address or for ``server_name``."""
-    key: str = ""
-    """File with the certificate's key, without a passphrase."""
     mutual: bool = True
     """Whether processes that connect to this one must present a certificate."""
     server_name: str = ""
     """The name in all certificates, if they are not issued for addresses."""
 
     def check(self, where: str) -> None:
-        """:raises InvalidConfigError: a key is missing, or a file is unusable."""
+        """:raises InvalidConfigError: a key is missing."""
         _check_together(self, where, ("ca", "cert", "key"))
         if not self.ca:
             raise InvalidConfigError(f'"{where}" of the configuration requires "ca", "cert", and "key"')
-        _check_files(self, where)
 
     def variables(self) -> Variables:
         """Returns Dynamo's variables."""
@@ -148,17 +141,16 @@ _Plane = TypeVar("_Plane", Etcd, Nats, RequestPlane)
 def read(kind: type[_Plane], given: Mapping[str, Any], where: str) -> _Plane:
     """Validates one object of ``tls``.
 
-    :param kind: its class.
-    :param given: the object.
     :param where: its path in the configuration, for messages.
     :raises InvalidConfigError: an unknown key, a wrong value, or a file that cannot be used.
     """
     plane = options.read(kind, given, where)
     plane.check(where)
+    _check_files(plane, where)
     return plane
 
 
-def _check_together(plane: Any, where: str, names: tuple[str, ...]) -> None:
+def _check_together(plane: _Certificates, where: str, names: tuple[str, ...]) -> None:
     """Requires all of these keys or none."""
     missing = [name for name in names if not getattr(plane, name)]
     if missing and len(missing) < len(names):
@@ -167,7 +159,7 @@ def _check_together(plane: Any, where: str, names: tuple[str, ...]) -> None:
         raise InvalidConfigError(f'"{where}.{given}" of the configuration also requires {wanted}')
 
 
-def _check_files(plane: Any, where: str) -> None:
+def _check_files(plane: _Certificates, where: str) -> None:
     for name in ("ca", "cert", "key", "credentials"):
         if path := getattr(plane, name, ""):
             try:

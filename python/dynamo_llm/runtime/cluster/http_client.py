@@ -66,10 +66,7 @@ async def fetch(
 async def connect(
     url: str, default_port: int, context: ssl.SSLContext | None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connects to the server of a URL.
-
-    :param default_port: for a URL without a port.
-    """
+    """Connects to the server of a URL; the parameters are those of :func:`fetch`."""
     parts = urllib.parse.urlsplit(url)
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port or default_port, ssl=context, limit=_max_head

@@ -52,12 +52,9 @@ class Planes:
     """Certificates of requests; None: those of Dynamo's environment variables."""
 
     @classmethod
-    def read(cls, host: str, tls: Mapping[str, Any], where: str = "cluster") -> "Planes":
+    def read(cls, host: str, tls: Mapping[str, Any]) -> "Planes":
         """Validates the keys, and the files that they name.
 
-        :param host: ``cluster.host``.
-        :param tls: ``cluster.tls``.
-        :param where: the path of ``cluster`` in the configuration, for messages.
         :raises InvalidConfigError: an unknown key (the nearest known one is named), a wrong value, a file
             that is unreadable or not of the right kind, a plane without TLS support.
         """
@@ -66,62 +63,57 @@ class Planes:
         except ValueError:
             is_valid = False
         if not is_valid:
+            looks_like_one = re.fullmatch(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]*", host)
             raise InvalidConfigError(
-                f'"{where}.host" of the configuration must be an IP address of this machine that other '
-                f'processes of the cluster can connect to, not "{_shown_host(host)}"'
+                f'"cluster.host" of the configuration must be an IP address of this machine that other '
+                f'processes of the cluster can connect to, not "{host if looks_like_one else shown(host)}"'
             )
-        where = f"{where}.tls"
         for key in tls:
             if key in _without_tls:
-                raise InvalidConfigError(f'"{where}.{key}" of the configuration: {_without_tls[key]}')
-        given = options.read(_Tls, tls, where)
+                raise InvalidConfigError(f'"cluster.tls.{key}" of the configuration: {_without_tls[key]}')
+        given = options.read(_Tls, tls, "cluster.tls")
+        requests = given.request_plane
         return cls(
             host,
-            None if given.etcd is None else read(Etcd, given.etcd, f"{where}.etcd"),
-            None if given.nats is None else read(Nats, given.nats, f"{where}.nats"),
-            None
-            if given.request_plane is None
-            else read(RequestPlane, given.request_plane, f"{where}.request_plane"),
+            None if given.etcd is None else read(Etcd, given.etcd, "cluster.tls.etcd"),
+            None if given.nats is None else read(Nats, given.nats, "cluster.tls.nats"),
+            None if requests is None else read(RequestPlane, requests, "cluster.tls.request_plane"),
         )
 
-    def check_urls(self, etcd: Iterable[str], nats: Iterable[str], where: str = "cluster") -> None:
+    def check_urls(self, etcd: Iterable[str], nats: Iterable[str]) -> None:
         """Checks that the servers' addresses match the credentials.
 
         :raises InvalidConfigError: TLS without ``https:`` or ``tls:``, or the reverse; a user in a URL.
         """
-        etcd_has_tls = bool(self.etcd and self.etcd.ca) or (
-            self.etcd is None and bool(os.environ.get("ETCD_AUTH_CA"))
-        )
+        etcd_ca = os.environ.get("ETCD_AUTH_CA") if self.etcd is None else self.etcd.ca
         for name, urls, scheme, has_tls in (
-            ("etcd", etcd, "https", etcd_has_tls),
+            ("etcd", etcd, "https", bool(etcd_ca)),
             ("nats", nats, "tls", bool(self.nats and self.nats.ca)),
         ):
             for url in urls:
                 parts = urllib.parse.urlsplit(url)
                 if parts.username is not None or parts.password is not None:
                     raise InvalidConfigError(
-                        f'"{where}.{name}" of the configuration has a user in a URL, which NVIDIA Dynamo '
-                        f'ignores; set it in "{where}.tls.{name}" instead'
+                        f'"cluster.{name}" of the configuration has a user in a URL, which NVIDIA Dynamo '
+                        f'ignores; set it in "cluster.tls.{name}" instead'
                     )
                 if has_tls and parts.scheme != scheme:
                     raise InvalidConfigError(
-                        f'"{where}.{name}" of the configuration has "{shown_url(url)}", which must begin '
-                        f'with {scheme}:// to be used with the certificates of "{where}.tls.{name}"'
+                        f'"cluster.{name}" of the configuration has "{shown_url(url)}", which must begin '
+                        f'with {scheme}:// to be used with the certificates of "cluster.tls.{name}"'
                     )
                 if name == "etcd" and parts.scheme == "https" and not has_tls:
                     raise InvalidConfigError(
-                        f'"{where}.etcd" of the configuration has "{shown_url(url)}", which requires '
-                        f'"ca", "cert", and "key" in "{where}.tls.etcd"'
+                        f'"cluster.etcd" of the configuration has "{shown_url(url)}", which requires '
+                        f'"ca", "cert", and "key" in "cluster.tls.etcd"'
                     )
 
     def of_construction(self) -> Variables:
         """Returns the variables to set only while a Dynamo runtime is created: they contain secrets, which
         child processes would inherit.
         """
-        variables: Variables = {}
-        for plane in (self.etcd, self.nats):
-            variables.update(plane.variables() if plane else {})
-        return variables
+        etcd, nats = (plane.variables() if plane else {} for plane in (self.etcd, self.nats))
+        return etcd | nats
 
     def of_process(self) -> Variables:
         """Returns the variables of Dynamo's own sockets, without secrets. See :func:`claim`."""
@@ -130,19 +122,14 @@ class Planes:
         )
         # The status server is off unless the user sets DYN_SYSTEM_PORT, and then may set this, too.
         variables["DYN_SYSTEM_HOST"] = os.environ.get("DYN_SYSTEM_HOST", self.host)
-        variables.update(self.request_plane.variables() if self.request_plane else {})
-        return variables
-
-
-def _shown_host(host: str) -> str:
-    return host if re.fullmatch(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]*", host) else shown(host)
+        return variables | (self.request_plane.variables() if self.request_plane else {})
 
 
 _claimed: Planes | None = None
 _lock = threading.Lock()
 
 
-def claim(planes: Planes, where: str = "cluster") -> None:
+def claim(planes: Planes) -> None:
     """Sets the variables of Dynamo's own sockets, before the process's first Dynamo runtime is created.
 
     Dynamo opens the request socket, and reads the certificates, once in a process, even if all of its
@@ -152,27 +139,27 @@ def claim(planes: Planes, where: str = "cluster") -> None:
     """
     global _claimed
     with _lock:
-        if _claimed is not None:
-            _check_same(_claimed, planes, where)
-            return
-        for name, value in planes.of_process().items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        _claimed = planes
+        if _claimed is None:
+            set_variables(planes.of_process())
+            _claimed = planes
+        for key, first, given in (
+            ("host", _claimed.host, planes.host),
+            ("tls.request_plane", _claimed.request_plane, planes.request_plane),
+        ):
+            if first != given:
+                raise InvalidConfigError(
+                    f'"cluster.{key}" of the configuration is {_shown(given)}, but the first runtime of this '
+                    f"process used {_shown(first)}: NVIDIA Dynamo reads it once in a process"
+                )
 
 
-def _check_same(first: Planes, second: Planes, where: str) -> None:
-    for key, one, other in (
-        ("host", first.host, second.host),
-        ("tls.request_plane", first.request_plane, second.request_plane),
-    ):
-        if one != other:
-            raise InvalidConfigError(
-                f'"{where}.{key}" of the configuration is {_shown(other)}, but the first runtime of this '
-                f"process used {_shown(one)}: NVIDIA Dynamo reads it once in a process"
-            )
+def set_variables(variables: Variables) -> None:
+    """Sets environment variables, or removes those whose value is None."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        elif os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _shown(value: object) -> str:

@@ -12,11 +12,7 @@ _trace_keys = ("traceparent", "tracestate")
 
 
 def metadata_of(trace: dict[str, str] | None, remaining: float | None) -> dict[str, str]:
-    """Returns the metadata of a request.
-
-    :param trace: the W3C trace context.
-    :param remaining: seconds until the deadline; None without one.
-    """
+    """Returns the metadata of a request, with its W3C trace context and the seconds until its deadline."""
     metadata = dict(trace or {})
     if remaining is not None:
         metadata[_deadline] = f"{remaining:.3f}"
@@ -45,10 +41,7 @@ def remaining_of(context: Any) -> float | None:
 
 
 def trace_of(context: Any) -> dict[str, str]:
-    """Returns the W3C trace context of a request.
-
-    :param context: Dynamo's.
-    """
+    """Returns the W3C trace context of a request with Dynamo's context."""
     headers = context.trace_headers() or {}
     found = {key: headers.get(key) or context.metadata.get(key) for key in _trace_keys}
     return {key: value for key, value in found.items() if value}

@@ -22,7 +22,6 @@ _for_others = 0.2
 async def wait_for_servers(settings: Settings, seconds: float) -> tuple[list[str], list[str]]:
     """Waits until one of the etcd servers and one of the NATS servers in the settings respond.
 
-    :param seconds: the timeout.
     :returns: URLs of the etcd and the NATS servers that responded; Dynamo would treat one unreachable server
         as a failure of all.
     :raises UnavailableError: they do not; the message names their addresses.

@@ -5,7 +5,7 @@ import contextlib
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,41 +90,35 @@ class Settings:
     default."""
 
     @classmethod
-    def read(cls, given: Mapping[str, Any], where: str = "cluster") -> "Settings":
+    def read(cls, given: Mapping[str, Any]) -> "Settings":
         """Validates the object ``cluster``.
 
-        :param given: the object.
-        :param where: its path in the configuration, for messages.
         :raises InvalidConfigError: an unknown key (the nearest known one is named), or a wrong value.
         """
-        keys = options.read(_Keys, given, where)
+        keys = options.read(_Keys, given, "cluster")
         uses_nats = "nats" in (keys.request_plane, keys.event_plane)
-
-        def reject_ineffective(names: Collection[str], why: str) -> None:
-            for name in names:
-                if name in given:
-                    raise InvalidConfigError(f'"{where}.{name}" of the configuration {why}')
-
-        if keys.discovery != "etcd":
-            why = f'requires the "discovery" "etcd", not "{keys.discovery}"'
-            reject_ineffective(("etcd", "lease_ttl_s"), why)
-        if keys.discovery != "file":
-            reject_ineffective(("path",), f'requires the "discovery" "file", not "{keys.discovery}"')
+        ineffective: dict[str, str] = {}
+        for name, discovery in (("etcd", "etcd"), ("lease_ttl_s", "etcd"), ("path", "file")):
+            if keys.discovery != discovery:
+                ineffective[name] = f'requires the "discovery" "{discovery}", not "{keys.discovery}"'
         if not uses_nats:
-            reject_ineffective(("nats",), 'requires "request_plane" or "event_plane" to be "nats"')
+            ineffective["nats"] = 'requires "request_plane" or "event_plane" to be "nats"'
         if keys.router != "kv":
-            reject_ineffective(("router_options",), f'requires the "router" "kv", not "{keys.router}"')
+            ineffective["router_options"] = f'requires the "router" "kv", not "{keys.router}"'
+        for name, why in ineffective.items():
+            if name in given:
+                raise InvalidConfigError(f'"cluster.{name}" of the configuration {why}')
         etcd = keys.etcd or _from_environment("ETCD_ENDPOINTS", _ETCD) if keys.discovery == "etcd" else []
         nats = keys.nats or _from_environment("NATS_SERVER", _NATS) if uses_nats else []
-        _check_urls(etcd, ("http", "https"), f"{where}.etcd")
-        _check_urls(nats, ("nats", "tls"), f"{where}.nats")
-        planes = Planes.read(keys.host, keys.tls, where)
-        planes.check_urls(etcd, nats, where)
+        _check_urls(etcd, ("http", "https"), "cluster.etcd")
+        _check_urls(nats, ("nats", "tls"), "cluster.nats")
+        planes = Planes.read(keys.host, keys.tls)
+        planes.check_urls(etcd, nats)
         return cls(
             namespace=keys.namespace,
             discovery=keys.discovery,
             etcd=tuple(etcd),
-            path=_folder(keys.path, where) if keys.discovery == "file" else "",
+            path=_folder(keys.path) if keys.discovery == "file" else "",
             router=keys.router,
             router_options=keys.router_options,
             migration_limit=keys.migration_limit,
@@ -135,6 +129,19 @@ class Settings:
             connect_timeout_ms=keys.connect_timeout_ms,
             lease_ttl_s=keys.lease_ttl_s or None,
         )
+
+    def full_path(self, endpoint: str) -> str:
+        """Returns ``namespace.component.endpoint`` for the path of an endpoint with or without the namespace.
+
+        :raises InvalidConfigError: it does not have two or three components.
+        """
+        parts = endpoint.removeprefix("dyn://").split(".")
+        if len(parts) not in (2, 3) or not all(parts):
+            raise InvalidConfigError(
+                f'the endpoint "{endpoint}" must be namespace.component.endpoint, like '
+                f'"{self.namespace}.backend.generate"'
+            )
+        return ".".join(parts if len(parts) == 3 else [self.namespace, *parts])
 
     @property
     def connection_key(self) -> tuple[Any, ...]:
@@ -178,12 +185,12 @@ def _check_urls(urls: list[str], schemes: tuple[str, ...], where: str) -> None:
             )
 
 
-def _folder(given: str, where: str) -> str:
+def _folder(given: str) -> str:
     shared = str(Path(tempfile.gettempdir()) / "dynamo_store_kv")
     path = str(Path(given or os.environ.get("DYN_FILE_KV") or shared).absolute())
     if path == shared and _is_another_users(shared):
         raise InvalidConfigError(
-            f'"{where}.path" of the configuration is missing, and its default, "{shared}", belongs to '
+            f'"cluster.path" of the configuration is missing, and its default, "{shared}", belongs to '
             f"another user; set it to a folder of yours"
         )
     return path

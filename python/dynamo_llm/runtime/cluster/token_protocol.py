@@ -10,10 +10,7 @@ from dynamo_llm.runtime.engine import TokenChunk, TokenLogprob, TokenRequest, Us
 
 
 def to_dynamo(request: TokenRequest, model: str) -> dict[str, Any]:
-    """Converts a request to Dynamo's PreprocessedRequest. Missing values are None, as in Dynamo's frontend.
-
-    :param model: Dynamo's name of the model.
-    """
+    """Converts a request to Dynamo's PreprocessedRequest, in which missing values are None."""
     sampling = request.sampling
     stop_ids = list(request.stop_token_ids)
     routing: dict[str, Any] = dict(request.routing or {})
@@ -34,17 +31,10 @@ def to_dynamo(request: TokenRequest, model: str) -> dict[str, Any]:
             "max_thinking_tokens": None,
         },
         "sampling_options": {
+            **vars(sampling),
+            "temperature": 0.0 if sampling.temperature is None else sampling.temperature,
             "n": 1,
             "best_of": None,
-            "temperature": 0.0 if sampling.temperature is None else sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "frequency_penalty": sampling.frequency_penalty,
-            "presence_penalty": sampling.presence_penalty,
-            "repetition_penalty": sampling.repetition_penalty,
-            "seed": sampling.seed,
-            "logit_bias": sampling.logit_bias,
             "use_beam_search": None,
             "length_penalty": None,
             "include_stop_str_in_output": None,
@@ -65,9 +55,8 @@ def to_dynamo(request: TokenRequest, model: str) -> dict[str, Any]:
 
 
 def from_dynamo(given: dict[str, Any], logprobs: int | None) -> TokenChunk:
-    """Converts Dynamo's LLMEngineOutput to a chunk.
+    """Converts Dynamo's LLMEngineOutput to a chunk. ``logprobs`` is that of the :class:`TokenRequest`.
 
-    :param logprobs: as in :attr:`TokenRequest.logprobs`.
     :raises EngineFailedError: it reports an error.
     :raises CancelledError: the worker aborted the request.
     """

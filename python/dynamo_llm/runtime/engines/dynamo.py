@@ -60,7 +60,6 @@ class DynamoEngine:
         self._unusable: dict[str, str] = {}
         self._has_changed = asyncio.Event()
         self._updating: asyncio.Task[None] | None = None
-        self._is_connected = True
         self._unsubscribe: Callable[[], None] | None = None
 
     async def start(self) -> None:
@@ -100,7 +99,13 @@ class DynamoEngine:
         try:
             return await asyncio.wait_for(self._wait_for(asked), self._options.wait_for_model_ms / 1000)
         except asyncio.TimeoutError:
-            raise self._absent(asked) from None
+            what = "no model" if asked is None else f'no worker for the model "{asked}"'
+            is_lost = self._connection is not None and not self._connection.is_connected
+            raise UnavailableError(
+                f'there was {what} in the namespace "{self._settings.namespace}" of {self._settings.address} '
+                f'for {self._options.wait_for_model_ms} ms ("options.wait_for_model_ms" of the configuration)'
+                f"{'; the connection is lost; it is being restored' if is_lost else ''}"
+            ) from None
 
     async def _wait_for(self, asked: str | None) -> Model:
         while (model := self._found(asked)) is None:
@@ -109,47 +114,28 @@ class DynamoEngine:
 
     def _found(self, asked: str | None) -> Model | None:
         """Returns the model; None if it may still appear."""
-        if asked is not None and asked in self._unusable:
+        names = ", ".join(sorted([*self._models, *self._unusable]))
+        if asked is None:
+            if len(self._models) > 1:
+                raise ModelNotFoundError(
+                    f'the request does not specify "model", and the cluster has several: {names}'
+                )
+            return next(iter(self._models.values()), None)
+        if asked in self._unusable:
             raise NotSupportedError(self._unusable[asked])
-        if asked is not None and asked in self._models:
-            return self._models[asked]
-        if asked is None and len(self._models) == 1:
-            return next(iter(self._models.values()))
-        if asked is None and self._models:
-            raise ModelNotFoundError(
-                f'the request does not specify "model", and the cluster has several: {self._names()}'
-            )
-        if self._models and asked not in self._seen:
-            raise self._unknown(asked)
-        return None
-
-    def _names(self) -> str:
-        return ", ".join(sorted([*self._models, *self._unusable]))
-
-    def _unknown(self, asked: str | None) -> ModelNotFoundError:
-        close = difflib.get_close_matches(str(asked), sorted(self._models), n=1)
-        hint = f'did you mean "{close[0]}"? ' if close else ""
-        return ModelNotFoundError(f'the cluster has no model "{asked}"; {hint}Its models: {self._names()}')
-
-    def _absent(self, asked: str | None) -> UnavailableError:
-        """Returns the error for a model that did not appear."""
-        what = "no model" if asked is None else f'no worker for the model "{asked}"'
-        where = f'in the namespace "{self._settings.namespace}" of {self._settings.address}'
-        lost = "" if self._is_connected else "; the connection is lost; it is being restored"
-        return UnavailableError(
-            f"there was {what} {where} for {self._options.wait_for_model_ms} ms "
-            f'("options.wait_for_model_ms" of the configuration){lost}'
-        )
+        if self._models and asked not in self._models and asked not in self._seen:
+            close = difflib.get_close_matches(str(asked), sorted(self._models), n=1)
+            hint = f'did you mean "{close[0]}"? ' if close else ""
+            raise ModelNotFoundError(f'the cluster has no model "{asked}"; {hint}Its models: {names}')
+        return self._models.get(asked)
 
     # ------------------------------------------------------------------------------------- models
 
     def _on_event(self, event: Event) -> None:
-        self._is_connected = event == "restored"
-        if not self._is_connected:  # there are no workers; requests in flight continue
+        if event == "lost":  # there are no workers; requests in flight continue
             self._set({})
 
     def _set(self, models: dict[str, Model]) -> None:
-        """Replaces the models."""
         if models == self._models:
             return
         self._models = models
@@ -216,10 +202,8 @@ class DynamoEngine:
         """Finds models that Dynamo creates no router for, and those that returned and keep their router."""
         if self._settings.discovery == "kubernetes":
             returned: dict[str, Model] = {name: self._gone.pop(name) for name in names if name in self._gone}
-            self._unusable |= dict.fromkeys(
-                [name for name in names if name not in returned],
-                'with the "discovery" "kubernetes" only token-level chat models can be used',
-            )
+            why = 'with the "discovery" "kubernetes" only token-level chat models can be used'
+            self._unusable |= {name: why for name in names if name not in returned}
             return returned
         found: dict[str, Model] = {}
         refused: dict[str, str] = {}

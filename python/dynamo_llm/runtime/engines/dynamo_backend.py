@@ -108,20 +108,15 @@ class _Listener(io.TextIOBase):
     def __init__(self, target: Any) -> None:
         self._thread = threading.get_ident()
         self._target = target
-        self._text = ""
+        self.text = ""
 
     def write(self, text: str) -> int:
         """Captures a text, or passes it on."""
         if threading.get_ident() == self._thread:
-            self._text += text
+            self.text += text
         elif self._target is not None:
             self._target.write(text)
         return len(text)
-
-    def take(self) -> str:
-        """Returns what was captured."""
-        text, self._text = self._text, ""
-        return text
 
 
 @contextlib.contextmanager
@@ -132,11 +127,12 @@ def _command_line() -> Iterator[None]:
         with contextlib.redirect_stderr(listener):
             yield
     except SystemExit as error:
-        reason = listener.take().strip().rsplit("error: ", 1)[-1] or f"it exits with {error}"
+        reason = listener.text.strip().rsplit("error: ", 1)[-1] or f"it exits with {error}"
+        listener.text = ""
         raise InvalidConfigError(f'"options.args" of the configuration is rejected: {reason}') from error
     finally:
-        if (text := listener.take()) and sys.stderr is not None:
-            sys.stderr.write(text)
+        if listener.text and sys.stderr is not None:
+            sys.stderr.write(listener.text)
 
 
 @contextlib.contextmanager
@@ -174,7 +170,13 @@ class DynamoBackendEngine:
         kind = await in_thread(_import_class, self._options.class_)
         self._context_kind = importlib.import_module("dynamo._core").Context
         self._errors = importlib.import_module("dynamo.llm.exceptions")
-        arguments = [self._argument(word) for word in self._options.args]
+        arguments = self._options.args
+        if any("{model}" in word for word in arguments):
+            if self._model is None:
+                raise InvalidConfigError(
+                    '"model" of the configuration is missing, but "options.args" contains "{model}"'
+                )
+            arguments = [word.replace("{model}", self._model) for word in arguments]
         with _without_signals(loop):
             with _command_line():
                 engine, worker = await kind.from_args(arguments)
@@ -187,23 +189,16 @@ class DynamoBackendEngine:
             try:
                 loaded = await engine.start(secrets.randbits(63))
             except BaseException as error:
-                # The contract requires cleanup() after a failed start, too.
-                await self._clean_up(engine)
+                try:  # the contract requires it after a failed start, too
+                    await engine.cleanup()
+                except Exception:
+                    _log.exception("cleanup() failed after a failed start()")
                 if isinstance(error, Exception) and (known := self._translate(error)):
                     raise known from error
                 raise
         self._engine = engine
         self._name = loaded.served_model_name or loaded.model
         self._info = self._describe(loaded)
-
-    def _argument(self, word: str) -> str:
-        if "{model}" not in word:
-            return word
-        if self._model is None:
-            raise InvalidConfigError(
-                '"model" of the configuration is missing, but "options.args" contains "{model}"'
-            )
-        return word.replace("{model}", self._model)
 
     def _describe(self, loaded: Any) -> ModelInfo:
         info: ModelInfo = {
@@ -214,8 +209,7 @@ class DynamoBackendEngine:
         if self._options.tokenizer is not None:
             info["tokenizer"] = self._options.tokenizer
         reported = getattr(loaded.llm, "context_length", None)
-        lengths = [length for length in (self._options.context_length, reported) if length]
-        if lengths:
+        if lengths := [length for length in (self._options.context_length, reported) if length]:
             info["context_length"] = min(lengths)
         return info
 
@@ -228,13 +222,6 @@ class DynamoBackendEngine:
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.cleanup()
-
-    @staticmethod
-    async def _clean_up(engine: Any) -> None:
-        try:
-            await engine.cleanup()
-        except Exception:
-            _log.exception("cleanup() failed after a failed start()")
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Answers one choice. Leaving it early calls the engine's abort()."""
@@ -264,13 +251,11 @@ class DynamoBackendEngine:
     async def _abort(self, context: Any) -> None:
         """Cancels in the order of Dynamo's worker: the context, then the engine, then its generator."""
         context.stop_generating()
-        abort = getattr(self._engine, "abort", None)
-        if abort is None:
-            return
-        try:
-            await abort(context)
-        except Exception:  # does not replace the error that ended the request
-            _log.exception("abort() failed")
+        if abort := getattr(self._engine, "abort", None):
+            try:
+                await abort(context)
+            except Exception:  # does not replace the error that ended the request
+                _log.exception("abort() failed")
 
     def _translate(self, error: Exception, has_begun: bool = False) -> DynamoError | None:
         """Returns the library's error for one of Dynamo's; None for one that is raised unchanged."""
@@ -283,19 +268,13 @@ class DynamoBackendEngine:
         # Like Dynamo's worker, treats a ValueError as an invalid request.
         if isinstance(error, kinds.InvalidArgument) or (isinstance(error, ValueError) and not has_begun):
             return error_of_http(400, text)
-        table: tuple[tuple[tuple[type[BaseException], ...], type[DynamoError]], ...] = (
-            ((kinds.RouterQueueLimitExceeded,), OverloadedError),
-            ((kinds.ConnectionTimeout, TimeoutError, asyncio.TimeoutError), DeadlineExceededError),
-            ((kinds.Cancelled,), CancelledError),
-            (
-                (
-                    kinds.CannotConnect,
-                    kinds.Disconnected,
-                    kinds.EngineShutdown,
-                    kinds.StreamIncomplete,
-                    kinds.WorkerUnavailable,
-                ),
-                UnavailableError,
-            ),
-        )
-        return next((kind(text) for given, kind in table if isinstance(error, given)), None)
+        if isinstance(error, kinds.RouterQueueLimitExceeded):
+            return OverloadedError(text)
+        if isinstance(error, kinds.ConnectionTimeout | TimeoutError | asyncio.TimeoutError):
+            return DeadlineExceededError(text)
+        if isinstance(error, kinds.Cancelled):
+            return CancelledError(text)
+        names = ("CannotConnect", "Disconnected", "EngineShutdown", "StreamIncomplete", "WorkerUnavailable")
+        if isinstance(error, tuple(getattr(kinds, name) for name in names)):
+            return UnavailableError(text)
+        return None

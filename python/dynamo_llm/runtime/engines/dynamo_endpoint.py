@@ -3,27 +3,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
-from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
-from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.cluster.client.router_mode import mode_of_endpoint
+from dynamo_llm.runtime.cluster.connection import Event, acquire
+from dynamo_llm.runtime.cluster.settings import Router, Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig, ModelInfo
 from dynamo_llm.runtime.options import at_least
-
-#: Names of Dynamo's RouterMode.
-_modes = {
-    "round_robin": "RoundRobin",
-    "random": "Random",
-    "power_of_two": "PowerOfTwoChoices",
-    "least_loaded": "LeastLoaded",
-    "direct": "RoundRobin",
-}
 
 #: Seconds for a new client to discover the live instances.
 _discovery_time = 0.5
@@ -56,18 +47,17 @@ class DynamoEndpointEngine:
         self._options = options.read(Options, config.options)
         self._settings = Settings.read(config.cluster)
         router, instance = self._settings.router, self._options.instance
-        if router not in _modes:
+        if router == "kv":
+            known = ", ".join(name for name in get_args(Router) if name != "kv")
             raise InvalidConfigError(
-                f'"cluster.router" of the configuration must be one of {", ".join(_modes)} for an endpoint, '
-                f'not "{router}", which selects by token ids'
+                f'"cluster.router" of the configuration must be one of {known} for an endpoint, not "kv", '
+                f"which selects by token ids"
             )
         if (router == "direct") != (instance is not None):
             raise InvalidConfigError(
                 '"options.instance" of the configuration and "cluster.router": "direct" require each other'
             )
-        self._path = full_path(self._options.endpoint, self._settings.namespace)
-        self._connection: Connection | None = None
-        self._unsubscribe: Callable[[], None] | None = None
+        self._path = self._settings.full_path(self._options.endpoint)
         self._client: Any = None
         self._opening = asyncio.Lock()
 
@@ -78,10 +68,8 @@ class DynamoEndpointEngine:
 
     async def stop(self) -> None:
         """Disconnects."""
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-        if self._connection is not None:
-            await self._connection.release()
+        self._unsubscribe()
+        await self._connection.release()
 
     def describe(self) -> ModelInfo:
         """Describes the endpoint."""
@@ -92,11 +80,10 @@ class DynamoEndpointEngine:
 
     async def _open(self) -> Any:
         """Returns Dynamo's client of the endpoint, which has had some time to discover instances."""
-        assert self._connection is not None
         async with self._opening:
             while self._client is None:
                 runtime = await self._connection.wait()
-                mode = getattr(self._connection.core.RouterMode, _modes[self._settings.router])
+                mode = mode_of_endpoint(self._connection.core, self._settings.router)
                 client = await runtime.endpoint(self._path).client(mode)
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(client.wait_for_instances(), _discovery_time)
@@ -117,7 +104,6 @@ class DynamoEndpointEngine:
 
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
         """Calls the endpoint. Leaving it early cancels the request."""
-        assert self._connection is not None
         try:
             client = await self._ready_client()
         except asyncio.TimeoutError:
@@ -127,12 +113,6 @@ class DynamoEndpointEngine:
                 f'("options.wait_for_instance_ms" of the configuration)'
             ) from None
         async with remote_call(self._connection.core, request.id, None, request.remaining()) as call:
-            instance, context = self._options.instance, call.context
-            opening = (
-                client.generate(request.data, annotated=False, context=context)
-                if instance is None
-                else client.direct(request.data, instance, annotated=False, context=context)
-            )
-            async for item in await call.open(opening):
+            async for item in await call.send(client, request.data, self._options.instance):
                 yield item
-            call.end()
+            call.is_complete = True

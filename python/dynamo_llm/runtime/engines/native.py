@@ -51,10 +51,7 @@ class NativeTokens:
         assert self._runtime is not None
         with self._runtime.request(_body(request)) as answer:
             async for response in answer:
-                chunk: TokenChunk = {
-                    "token_ids": response.token_ids,
-                    "finish_reason": response.finish_reason,
-                }
+                chunk: TokenChunk = {"token_ids": response.token_ids, "finish_reason": response.finish_reason}
                 if request.logprobs is not None:  # avoids parsing the JSON if it is not needed
                     logprobs = response.json()["choices"][0]["logprobs"]
                     chunk["logprobs"] = logprobs["tokens"] if logprobs else []

@@ -39,6 +39,7 @@ _without_structured_outputs = ("nvidia",)
 
 #: Headers of the option ``headers`` that are not secrets and may appear in logs.
 _open_headers = re.compile(r"accept(-.*)?|cache-control|content-.*|user-agent", re.IGNORECASE)
+_header_name, _header_value = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t\x20-\x7e]*")
 #: Environment variables for the URLs of proxies.
 _proxy_variables = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -155,9 +156,7 @@ def _headers(chosen: Options) -> dict[str, Secret | str]:
         headers[name] = text if _open_headers.fullmatch(name) else Secret(text)
     for name, value in headers.items():
         # The message omits the value, which may be a secret.
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(
-            r"[\t\x20-\x7e]*", _text(value)
-        ):
+        if not _header_name.fullmatch(name) or not _header_value.fullmatch(_text(value)):
             given = shown(name) if name in chosen.headers else name
             raise InvalidConfigError(
                 f'the header "{given}", which "options.headers", "options.organization", or the API key of '
@@ -183,10 +182,9 @@ def _trust(chosen: Options) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=chosen.ca_file)
     except OSError as error:
-        is_path = chosen.ca_file.startswith(("/", ".", "~")) or chosen.ca_file.endswith(
-            (".pem", ".crt", ".cer")
-        )
-        path = chosen.ca_file if is_path else HIDDEN
+        file = chosen.ca_file
+        is_path = file.startswith(("/", ".", "~")) or file.endswith((".pem", ".crt", ".cer"))
+        path = file if is_path else HIDDEN
         why = error.strerror or "it has no certificates in PEM format"
         raise InvalidConfigError(
             f'"options.ca_file" of the configuration, "{path}", cannot be read: {why}'
@@ -241,9 +239,8 @@ class OpenAIEngine:
             chosen.retry_delay,
             chosen.max_response_bytes,
         )
-        self._info = {
-            "capabilities": ["chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema"]
-        }
+        capabilities = ["chat", "completion", "embedding", "logprobs", "seed", "tools", "json_schema"]
+        self._info = {"capabilities": capabilities}
         try:
             if chosen.check_server:
                 await self._look(client)
@@ -277,25 +274,16 @@ class OpenAIEngine:
                 proxy=proxies[0] if proxies and not from_environment else None,
                 trust_env=from_environment,
                 cookies=_NoCookies(),
-                timeout=httpx.Timeout(
-                    connect=chosen.connect_timeout,
-                    read=chosen.read_timeout,
-                    write=chosen.read_timeout,
-                    pool=None,
-                ),
+                timeout=httpx.Timeout(chosen.read_timeout, connect=chosen.connect_timeout, pool=None),
                 limits=httpx.Limits(
                     max_connections=chosen.max_connections, max_keepalive_connections=chosen.max_connections
                 ),
             )
         except (ValueError, ImportError, httpx.InvalidURL) as error:
-            what = (
-                "needs a package that is not installed"
-                if isinstance(error, ImportError)
-                else "cannot be used"
-            )
-            where = (
-                "the environment's" if from_environment else f'"{shown_url(proxies[0])}"' if proxies else ""
-            )
+            is_missing = isinstance(error, ImportError)
+            what = "needs a package that is not installed" if is_missing else "cannot be used"
+            given = f'"{shown_url(proxies[0])}"' if proxies else ""
+            where = "the environment's" if from_environment else given
             raise InvalidConfigError(
                 f'"options.proxy" of the configuration, {where}, {what}; it must be a URL such as '
                 f'"http://proxy:3128", or "environment"'
@@ -322,13 +310,12 @@ class OpenAIEngine:
             {key: value for key, value in body.items() if key not in _own_keys and value is not None},
             self._knows_structured_outputs,
         )
-        # The server does not know the runtime's name of the model. For the server, an adapter is a separate
-        # model.
+        # The server does not know the runtime's name of the model. An adapter is a model of its own there.
         named = None if body.get("model") == self._name else body.get("model")
         payload["model"] = body.get("adapter") or named or self._default_model(self._client.models)
         if "input" in body:
             _add(payload, body.get("extra") or {})
-            chunks = self._embed(self._client, payload, headers, self._timeouts())
+            chunks = self._embed(self._client, payload, headers)
         else:
             prompt = body.get("prompt")
             if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
@@ -336,7 +323,7 @@ class OpenAIEngine:
             payload |= {"stream": True, "stream_options": {"include_usage": True}}
             _add(payload, body.get("extra") or {})
             path = "/completions" if "prompt" in body else "/chat/completions"
-            chunks = self._stream(self._client, path, payload, headers, self._timeouts())
+            chunks = self._stream(self._client, path, payload, headers)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -354,7 +341,7 @@ class OpenAIEngine:
     async def _look(self, client: OpenAIClient) -> None:
         """Requests the list of models."""
         try:
-            answer = await client.fetch("GET", "/models", self._timeouts(), _most_of_models)
+            answer = await client.fetch("/models", self._timeouts(), _most_of_models, None, {})
         except ModelNotFoundError as error:
             raise InvalidConfigError(
                 f'"options.base_url" of the configuration, {self._url}, has no OpenAI API ({error}); the URL '
@@ -384,16 +371,12 @@ class OpenAIEngine:
                 break
 
     async def _embed(
-        self,
-        client: OpenAIClient,
-        payload: dict[str, Any],
-        headers: dict[str, str],
-        timeouts: RequestTimeouts,
+        self, client: OpenAIClient, payload: dict[str, Any], headers: dict[str, str]
     ) -> AsyncGenerator[Chunk, None]:
         given = payload["input"]
         texts = len(given) if isinstance(given, list) and given and not isinstance(given[0], int) else 1
         most = (1 + texts) * _most_of_embedding
-        answer = await client.fetch("POST", "/embeddings", timeouts, most, payload, headers)
+        answer = await client.fetch("/embeddings", self._timeouts(), most, payload, headers)
         if not isinstance(answer.get("data"), list):
             raise EngineFailedError(f'{self._url} sent no list in "data": {excerpt(answer)}')
         yield {
@@ -402,13 +385,9 @@ class OpenAIEngine:
         }
 
     async def _stream(
-        self,
-        client: OpenAIClient,
-        path: str,
-        payload: dict[str, Any],
-        headers: dict[str, str],
-        timeouts: RequestTimeouts,
+        self, client: OpenAIClient, path: str, payload: dict[str, Any], headers: dict[str, str]
     ) -> AsyncGenerator[Chunk, None]:
+        timeouts = self._timeouts()
         deltas = OpenAIChunks(payload.get("n") or 1, self._url)
         idle = 0
         async with aclosing(client.events(path, payload, headers, timeouts)) as events:

@@ -49,17 +49,13 @@ class TokenizerEngine:
 
     def start(self) -> None:
         """Loads the tokenizer. Blocks."""
-        self._folder = _folder(self._model)
-        self._tokenizer = Tokenizer(self._folder)
-        folder = self._folder
+        folder = self._folder = _folder(self._model)
+        self._tokenizer = Tokenizer(folder)
         self._renderer = Renderer(
             folder.chat_templates, folder.special_tokens, self._settings, is_prepared=False
         )
-        self._special = {
-            token.content: id
-            for id, token in self._tokenizer.core.get_added_tokens_decoder().items()
-            if token.special
-        }
+        added = self._tokenizer.core.get_added_tokens_decoder()
+        self._special = {token.content: id for id, token in added.items() if token.special}
 
     def describe(self) -> dict[str, Any]:
         """Returns the result of ``dynamo_tokenizer_info()``."""
@@ -78,9 +74,7 @@ class TokenizerEngine:
         }
 
     def generate(self, request: EngineRequest) -> AsyncIterator[Chunk] | Iterator[Chunk]:
-        """Answers a call in one chunk. Long work runs in a thread, so that it does not block the
-        event loop.
-        """
+        """Answers a call in one chunk. Long work runs in a thread, not on the event loop."""
         body = request.body
         if "encode" in body:
             return self._encode(body["encode"], body["add_special_tokens"])

@@ -57,9 +57,7 @@ class _Answer:
         self._has_more.set()
 
     async def take(self) -> TokenChunk:
-        """Waits for more chunks, and returns all that have arrived as one; raises the error if
-        one arrived.
-        """
+        """Waits for more chunks, and returns all that have arrived as one, or raises the error among them."""
         await self._has_more.wait()
         first, *more = self._chunks
         if isinstance(first, DynamoError):
@@ -91,9 +89,7 @@ class TransformersEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
-        options.require_at_least(
-            self._options, dict.fromkeys(("max_batch", "max_batch_tokens", "context_length"), 1)
-        )
+        options.require_at_least(self._options, {"max_batch": 1, "max_batch_tokens": 1, "context_length": 1})
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
         self._info: ModelInfo = {}
         self._stepper: Any = None
@@ -246,9 +242,7 @@ def _describe(model: Any, path: Path, chosen: Options) -> ModelInfo:
 
 
 def _ends(model: Any, path: Path) -> list[int]:
-    """Returns the tokens that end an answer: those of generation_config.json, config.json, and
-    the tokenizer.
-    """
+    """Returns the tokens that end an answer, by generation_config.json, config.json, and the tokenizer."""
     found: list[int] = []
     for config in (model.generation_config, model.config.get_text_config(decoder=True), model.config):
         ids = getattr(config, "eos_token_id", None)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``vllm``: runs vLLM's asynchronous engine in the process, with its workers in child
-processes.
-"""
+"""The engine ``vllm``: runs vLLM in the process, with its workers in child processes."""
 
 import dataclasses
 import functools
@@ -44,6 +42,8 @@ _environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spa
 #: Seconds for vLLM's processes to end by themselves.
 _end_timeout = 5.0
 
+#: Settings with which vLLM leaves the logging of this process alone.
+_no_logging = {"configure_logging": False, "log_level": "WARNING", "pylogging_config_file": None}
 #: Each of these means that the user configures vLLM's logging, so the library does not change it.
 _logging_options = ("logging_config", "log_level", "log_config_file")
 _logging_variables = ("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH")
@@ -87,14 +87,13 @@ class VllmEngine:
         except BaseException as error:
             await log.settle(_end_timeout)
             log.close()
-            last_error = f"; its last error: {log.errors[-1]}" if log.errors else ""
-            raise DynamoError(f'vLLM cannot load "{self._path}": {error}{last_error}') from error
+            raise DynamoError(f'vLLM cannot load "{self._path}": {error}{_last_error(log)}') from error
         self._log = log
 
     def _load(self, log: ChildLog) -> None:
         self._vllm = _import()
-        arguments = self._make_arguments()
         try:
+            arguments = self._make_arguments()
             config = arguments.create_engine_config()
         except (ValueError, TypeError) as error:
             raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
@@ -112,21 +111,13 @@ class VllmEngine:
         known = [field.name for field in dataclasses.fields(kind) if field.name != "model"]
         for key in self._arguments:
             if key not in known:
-                raise InvalidConfigError(
-                    unknown_key(
-                        key, [*known, "adapters"], "options.", hint="known are those of AsyncEngineArgs"
-                    )
-                )
+                hint = "known are those of AsyncEngineArgs"
+                raise InvalidConfigError(unknown_key(key, [*known, "adapters"], "options.", hint=hint))
         given = dict(self._arguments)
         if not self._logs_itself:
             # vLLM's own settings would close handlers of the host and change levels of its loggers.
-            given["logging_config"] = self._vllm["config.logging"].LoggingConfig(
-                configure_logging=False, log_level="WARNING", pylogging_config_file=None
-            )
-        try:
-            return kind(model=str(self._path), **given)
-        except (ValueError, TypeError) as error:
-            raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
+            given["logging_config"] = self._vllm["config.logging"].LoggingConfig(**_no_logging)
+        return kind(model=str(self._path), **given)
 
     def describe(self) -> ModelInfo:
         """Returns the description of the loaded model."""
@@ -175,23 +166,15 @@ class VllmEngine:
                 await answer.aclose()
 
     def _sampling_params(self, request: TokenRequest) -> Any:
-        chosen = request.sampling
         module = self._vllm["sampling_params"]
         given = {
-            "top_p": chosen.top_p,
-            "top_k": chosen.top_k,
-            "min_p": chosen.min_p,
-            "frequency_penalty": chosen.frequency_penalty,
-            "presence_penalty": chosen.presence_penalty,
-            "repetition_penalty": chosen.repetition_penalty,
-            "seed": chosen.seed,
-            "logit_bias": chosen.logit_bias,
+            **vars(request.sampling),
+            "temperature": request.sampling.temperature or 0.0,
             "extra_args": request.extra,
             **(request.keys or {}),
         }
         guided = None if request.guided is None else module.StructuredOutputsParams(**request.guided)
         return module.SamplingParams(
-            temperature=chosen.temperature or 0.0,
             max_tokens=request.max_tokens,
             min_tokens=request.min_tokens,
             stop_token_ids=list(request.stop_token_ids),
@@ -219,14 +202,18 @@ class VllmEngine:
         try:
             yield
         except self._vllm["v1.engine.exceptions"].EngineDeadError as error:
-            last_error = f"; its last error: {self._log.errors[-1]}" if self._log and self._log.errors else ""
-            raise EngineFailedError(f"vLLM's process died{last_error}", {"fatal": True}) from error
+            message = f"vLLM's process died{_last_error(self._log)}"
+            raise EngineFailedError(message, {"fatal": True}) from error
         except exceptions.GracefulHTTPError as error:
             raise OverloadedError(str(error)) from error
         except (exceptions.VLLMClientError, ValueError, TypeError) as error:
             raise InvalidRequestError(f"vLLM refuses the request: {error}") from error
         except exceptions.VLLMError as error:
             raise EngineFailedError(f"vLLM failed: {error.__cause__ or error!r}") from error
+
+
+def _last_error(log: ChildLog | None) -> str:
+    return f"; its last error: {log.errors[-1]}" if log is not None and log.errors else ""
 
 
 def _import() -> dict[str, Any]:
@@ -249,13 +236,10 @@ def _logging_of_children(kind: Any, file: Path) -> Any:
     """Returns settings that do not change logging in this process. A child process, which receives them
     pickled, reads the file.
     """
-    there = functools.partial(
-        kind, configure_logging=True, log_level="WARNING", pylogging_config_file=str(file)
-    )
+    settings = {"configure_logging": True, "pylogging_config_file": str(file)}
+    there = functools.partial(kind, **(_no_logging | settings))
     own = {"__reduce_ex__": lambda self, protocol: (there, ())}
-    return type("LoggingOfChildren", (kind,), own)(
-        configure_logging=False, log_level="WARNING", pylogging_config_file=None
-    )
+    return type("LoggingOfChildren", (kind,), own)(**_no_logging)
 
 
 def _read_adapters(given: Any) -> dict[str, Path]:
@@ -277,8 +261,7 @@ def _read_adapters(given: Any) -> dict[str, Path]:
 def _chunk(output: Any, request: TokenRequest) -> TokenChunk:
     (choice,) = output.outputs
     result: TokenChunk = {"token_ids": list(choice.token_ids)}
-    if request.logprobs is not None:
-        count = request.logprobs
+    if (count := request.logprobs) is not None:
         result["logprobs"] = [
             _logprob(token, choices, count)
             for token, choices in zip(choice.token_ids, choice.logprobs or [], strict=True)

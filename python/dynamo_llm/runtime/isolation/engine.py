@@ -8,14 +8,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from dynamo_llm import _core
-from dynamo_llm.errors import DynamoError, EngineFailedError
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.engine_config import EngineConfig
+from dynamo_llm.runtime.engine import EngineConfig, ModelInfo
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.isolation.link import Link
 from dynamo_llm.runtime.isolation.options import Options
 from dynamo_llm.runtime.isolation.relay import Failure, Relay, RelayedRequest
-from dynamo_llm.runtime.model_info import ModelInfo
 
 #: Seconds after which a ready child counts as healthy: its end is then the first failure in a row.
 _healthy = 60.0
@@ -24,24 +22,20 @@ _log = logging.getLogger("dynamo_llm.isolation")
 
 
 class IsolatedEngine:
-    """Runs the engine of ``options.config`` in a child process. The library puts it in place of an engine
-    that is configured with ``"isolation": "process"``.
-    """
+    """Runs the engine of ``options.config`` in a child process, for ``"isolation": "process"``."""
 
     kind: Literal["relay"] = "relay"
 
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options, "isolation_options")
         given = self._options.config
-        dropped = ("limits", "isolation", "isolation_options")
+        dropped = ("limits", "isolation", "isolation_options", "python")
         self._config = {key: value for key, value in given.items() if key not in dropped}
         stream = given.get("stream", {})
         # A full stream always blocks in the child; "when_full" applies to the stream of this process.
         self._config["stream"] = {**stream, "when_full": "block"}
         if python := {key: value for key, value in given.get("python", {}).items() if key != "executable"}:
             self._config["python"] = python
-        else:
-            self._config.pop("python", None)
         self._window = max(1, min(1024, stream.get("capacity", 1024)))
         self._name: str = given.get("engine", "mistralrs")
         self._model_name: str = given.get("name") or given.get("model") or self._name
@@ -75,7 +69,7 @@ class IsolatedEngine:
             setup,
             self._options,
             on_described=self._on_described,
-            on_metrics=self._on_metrics,
+            on_metrics=lambda lines: self.report_metrics(lines),  # noqa: PLW0108 (a later one)
             on_end=self._on_end,
         )
         await link.open()
@@ -86,9 +80,6 @@ class IsolatedEngine:
         if self._link is not None:
             self._changed()
 
-    def _on_metrics(self, lines: str) -> None:
-        self.report_metrics(lines)
-
     def _on_end(self, link: Link) -> None:
         """Notes that a child that was ready has ended."""
         now = time.monotonic()
@@ -97,26 +88,23 @@ class IsolatedEngine:
         if self._link is link:
             self._link = None
 
-    def _delay(self) -> float:
-        """Seconds from now until the next start."""
-        if self._failures <= 1:
-            return 0.0
-        doubled = self._options.restart_delay_ms * 2.0 ** min(self._failures - 2, 30)
-        delay = min(doubled, self._options.max_restart_delay_ms) / 1000
-        return max(0.0, self._failed_at + delay - time.monotonic())
-
     async def _restart(self) -> None:
         try:
-            await asyncio.sleep(self._delay())
+            if self._failures > 1:
+                doubled = self._options.restart_delay_ms * 2.0 ** min(self._failures - 2, 30)
+                delay = min(doubled, self._options.max_restart_delay_ms) / 1000
+                await asyncio.sleep(self._failed_at + delay - time.monotonic())
             _log.info('restarting the child process of the engine "%s"', self._name)
             link = await self._open_link()
         except BaseException as error:
             self._starting = None
             self._failures += 1
             self._failed_at = time.monotonic()
+            status, message, details = describe(error)
+            message = f'the child process of the engine "{self._name}" could not be restarted: {message}'
             waiting, self._waiting = self._waiting, {}
             for relay in waiting:
-                relay.fail(_restart_failure(error, self._name))
+                relay.end(Failure(status, message, details))
             if not isinstance(error, Exception):
                 raise
             return
@@ -125,7 +113,7 @@ class IsolatedEngine:
         self._changed()
         waiting, self._waiting = self._waiting, {}
         for relay in waiting:
-            relay.send(link)
+            link.add(relay)
 
     # ----------------------------------------------------------------------------------- requests
 
@@ -137,7 +125,7 @@ class IsolatedEngine:
         """Sends a request to the child; if no child runs, starts one first."""
         relay = Relay(request, self._window, self._waiting)
         if self._link is not None:
-            relay.send(self._link)
+            self._link.add(relay)
         else:
             self._waiting[relay] = None
             if self._starting is None:
@@ -152,12 +140,3 @@ class IsolatedEngine:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
-
-
-def _restart_failure(error: BaseException, name: str) -> Failure:
-    status, message, details = describe(error)
-    if not isinstance(error, DynamoError):
-        error = EngineFailedError(message)
-    return Failure(
-        status, f'the child process of the engine "{name}" could not be restarted: {message}', details
-    )

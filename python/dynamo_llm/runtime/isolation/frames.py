@@ -53,11 +53,7 @@ def read_json(payload: memoryview) -> dict[str, Any]:
 
 
 def request(number: int, kind: int, remaining_ms: int, content: bytes) -> bytes:
-    """Packs a request.
-
-    :param kind: ``OPENAI``; for a raw request ``JSON`` or ``BYTES``.
-    :param remaining_ms: milliseconds until the deadline; -1 without one.
-    """
+    """Packs a request of kind ``OPENAI``, ``JSON``, or ``BYTES``. ``remaining_ms``: -1 without a deadline."""
     return frame(REQUEST, number, _request.pack(kind, remaining_ms) + content)
 
 
@@ -74,8 +70,8 @@ def credit(number: int, tokens: int) -> bytes:
 
 def read_credit(payload: memoryview) -> int:
     """Reads a payload of :func:`credit`: the number of tokens."""
-    tokens: int = _count.unpack(payload)[0]
-    return tokens
+    (tokens,) = _count.unpack(payload)
+    return int(tokens)
 
 
 def chunk(
@@ -87,10 +83,7 @@ def chunk(
     finish_reason: str | None,
     more: dict[str, Any],
 ) -> bytes:
-    """Packs a part of an answer.
-
-    :param more: ``delta`` and ``logprobs``, if any.
-    """
+    """Packs a part of an answer, with ``delta`` and ``logprobs`` in ``more``, if any."""
     ids = array("I", token_ids).tobytes()
     reason = (finish_reason or "").encode()
     extra = json.dumps(more).encode() if more else b""
@@ -99,9 +92,7 @@ def chunk(
 
 
 def read_chunk(payload: memoryview) -> tuple[dict[str, Any], int]:
-    """Reads a payload of :func:`chunk`: a :class:`dynamo_llm.runtime.engine.Chunk`, and its number of
-    tokens.
-    """
+    """Reads a payload of :func:`chunk`: a chunk as engines yield it, and its number of tokens."""
     try:
         index, token_count, id_count, reason_size, extra_size = _chunk.unpack_from(payload)
     except struct.error:
@@ -132,12 +123,12 @@ def item(number: int, content: Any) -> bytes:
     return frame(ITEM, number, b"\1" + json.dumps(content).encode())
 
 
-def read_item(payload: memoryview) -> dict[str, Any]:
-    """Reads a payload of :func:`item`: a chunk with ``data``."""
+def read_item(payload: memoryview) -> tuple[dict[str, Any], int]:
+    """Reads a payload of :func:`item`: a chunk with ``data``, which counts as one token."""
     if not payload:
         raise ProtocolError("an item is cut off")
     content = bytes(payload[1:])
-    return {"data": content.decode("utf-8", "replace") if payload[0] else content}
+    return {"data": content.decode("utf-8", "replace") if payload[0] else content}, 1
 
 
 class Reader:

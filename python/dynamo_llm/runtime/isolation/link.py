@@ -3,30 +3,23 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from dynamo_llm import _core
 from dynamo_llm.errors import EngineFailedError, error_of
 from dynamo_llm.runtime.child import KILL_TIMEOUT, Child
-from dynamo_llm.runtime.chunk import Usage
+from dynamo_llm.runtime.engine import Usage
 from dynamo_llm.runtime.error_report import as_text, describe
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.options import Options
 from dynamo_llm.runtime.isolation.outbox import Outbox
-from dynamo_llm.runtime.isolation.relay import Failure
-
-if TYPE_CHECKING:
-    from dynamo_llm.runtime.isolation.relay import Relay
-
-_ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
-
-_unknown = "DYNAMO_ERROR_ENGINE_FAILED"
+from dynamo_llm.runtime.isolation.relay import Failure, Relay
 
 #: Longest interval in seconds between two heartbeats.
 _beat = 1.0
@@ -38,36 +31,26 @@ _longest_line = 1000
 _log = logging.getLogger("dynamo_llm.isolation")
 
 
+@dataclass(eq=False, repr=False)
 class Link:
-    """A child process, from its start to its end. The methods and callbacks run on the event loop.
+    """The child process of an engine, from its start to its end. Used on the event loop."""
 
-    :param name: name of the engine.
-    :param setup: arguments of the child, see :func:`dynamo_llm.runtime.isolation.server.serve`.
-    :param options: timeouts.
-    :param on_described: called with the engine's description each time that it changes.
-    :param on_metrics: called with the engine's own metrics each time that they change.
-    :param on_end: called once if a child that was ready has ended.
-    """
+    name: str
+    """Name of the engine."""
+    setup: dict[str, Any]
+    """Arguments of the child, see :func:`dynamo_llm.runtime.isolation.server.serve`."""
+    options: Options
+    on_described: Callable[[dict[str, Any]], None]
+    """Called with the engine's description each time that it changes."""
+    on_metrics: Callable[[str], None]
+    """Called with the engine's own metrics each time that they change."""
+    on_end: "Callable[[Link], None]"
+    """Called once if a child that was ready has ended."""
 
-    def __init__(
-        self,
-        name: str,
-        setup: dict[str, Any],
-        options: Options,
-        *,
-        on_described: Callable[[dict[str, Any]], None],
-        on_metrics: Callable[[str], None],
-        on_end: "Callable[[Link], None]",
-    ) -> None:
-        self._name = name
-        self._options = options
-        self._on_described = on_described
-        self._on_metrics = on_metrics
-        self._on_end = on_end
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._child = Child(
-            "dynamo_llm.runtime.isolation.server", name=name, arguments=setup, on_end=self._on_child_ended
-        )
+        module = "dynamo_llm.runtime.isolation.server"
+        self._child = Child(module, name=self.name, arguments=self.setup, on_end=self._on_child_ended)
         self._outbox: Outbox | None = None
         self._reader = frames.Reader()
         self._relays: dict[int, Relay] = {}
@@ -87,15 +70,13 @@ class Link:
     # -------------------------------------------------------------------------------------- start
 
     async def open(self) -> None:
-        """Starts the child and waits until the model is loaded; raises what the engine's start raises
-        there.
-        """
-        timeout = self._options.start_timeout_ms / 1000 or None
+        """Starts the child and waits until the model is loaded; raises what the engine's start raises."""
+        timeout = self.options.start_timeout_ms / 1000 or None
         starting: asyncio.Future[None] | None = None
         begin = time.monotonic()
         try:
-            start = functools.partial(self._child.start, timeout) if timeout else self._child.start
-            starting = self._loop.run_in_executor(None, start)
+            arguments = () if timeout is None else (timeout,)
+            starting = self._loop.run_in_executor(None, self._child.start, *arguments)
             await asyncio.shield(starting)
             self._has_started = True
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begin))
@@ -115,24 +96,23 @@ class Link:
                 self._release()
             if isinstance(error, asyncio.TimeoutError):
                 raise EngineFailedError(
-                    f'the engine "{self._name}" did not start in its child process within '
-                    f"{self._options.start_timeout_ms / 1000:g} seconds "
+                    f'the engine "{self.name}" did not start in its child process within '
+                    f"{self.options.start_timeout_ms / 1000:g} seconds "
                     '("isolation_options.start_timeout_ms")',
                     self._details(),
                 ) from None
             raise
         self.ready_at = time.monotonic()
-        if self._options.heartbeat_timeout_ms > 0:
+        if self.options.heartbeat_timeout_ms > 0:
             self._heartbeats = self._loop.create_task(self._send_heartbeats())
 
     # ------------------------------------------------------------------------------------ requests
 
-    def add(self, relay: "Relay", kind: int, remaining_ms: int, content: bytes) -> int:
-        """Sends a request. Returns its number, which identifies it on this connection."""
+    def add(self, relay: Relay) -> None:
+        """Sends a request to the child. Does not block."""
         self._number += 1
         self._relays[self._number] = relay
-        self.put(frames.request(self._number, kind, remaining_ms, content))
-        return self._number
+        relay.send(self._number, self.put)
 
     def put(self, frame: bytes) -> None:
         """Sends a frame. Does not block."""
@@ -146,12 +126,11 @@ class Link:
             self._read()
         except BlockingIOError:
             pass
+        except frames.ProtocolError as error:
+            self._kill(f"was killed because it sent a frame that is not valid: {error}")
         except Exception as error:
-            if isinstance(error, frames.ProtocolError):
-                self._kill(f"was killed because it sent a frame that is not valid: {error}")
-            else:
-                _log.exception("a frame of a child process could not be handled")
-                self._kill(f"was killed because a frame that it sent could not be handled: {error}")
+            _log.exception("a frame of a child process could not be handled")
+            self._kill(f"was killed because a frame that it sent could not be handled: {error}")
 
     def _read(self) -> bool:
         """Handles the frames that have arrived. Returns False at the end of the channel.
@@ -174,38 +153,38 @@ class Link:
         return True
 
     def _on_frame(self, kind: int, number: int, payload: memoryview) -> None:
-        if kind == frames.CHUNK or kind == frames.ITEM:
+        if kind in (frames.CHUNK, frames.ITEM):
             if relay := self._relays.get(number):
-                chunk, tokens = (
-                    frames.read_chunk(payload) if kind == frames.CHUNK else (frames.read_item(payload), 1)
-                )
+                read = frames.read_chunk if kind == frames.CHUNK else frames.read_item
+                chunk, tokens = read(payload)
                 try:
                     relay.deliver(chunk, tokens)
                 except (ValueError, TypeError, MemoryError) as error:
                     del self._relays[number]
                     self.put(frames.frame(frames.CANCEL, number))
-                    relay.fail(Failure(*describe(error)))
+                    relay.end(Failure(*describe(error)))
         elif kind == frames.END:
             usage = frames.read_json(payload)
             if not all(isinstance(count, int) and 0 <= count < 1 << 64 for count in usage.values()):
                 raise frames.ProtocolError("a token count is not an integer")
             if relay := self._relays.pop(number, None):
-                relay.finish(cast(Usage, usage))
+                relay.end(cast(Usage, usage))
         elif kind == frames.FAIL:
             failure = self._failure(frames.read_json(payload))
             if relay := self._relays.pop(number, None):
-                relay.fail(failure)
+                relay.end(failure)
         elif kind == frames.MODELS:
-            self._on_described(frames.read_json(payload))
+            self.on_described(frames.read_json(payload))
         elif kind == frames.METRICS:
-            self._on_metrics(str(payload, "utf-8", "replace"))
+            self.on_metrics(str(payload, "utf-8", "replace"))
         elif kind == frames.READY:
-            self._on_described(frames.read_json(payload))
+            self.on_described(frames.read_json(payload))
             if not self._ready.done():
                 self._ready.set_result(None)
         elif kind == frames.REFUSED:
             failure = self._failure(frames.read_json(payload))
-            name = next((name for name, one in _core.STATUSES.items() if one == failure.status), _unknown)
+            names = {status: name for name, status in _core.STATUSES.items()}
+            name = names.get(failure.status, EngineFailedError.status_name)
             details = {**json.loads(failure.details), "status": failure.status, "name": name}
             if not self._ready.done():
                 self._ready.set_exception(error_of(failure.status, failure.message, json.dumps(details)))
@@ -226,7 +205,7 @@ class Link:
 
     async def _send_heartbeats(self) -> None:
         """Sends heartbeats, and kills a child whose event loop does not answer them in time."""
-        timeout = self._options.heartbeat_timeout_ms / 1000
+        timeout = self.options.heartbeat_timeout_ms / 1000
         pause = min(_beat, timeout / 4)
         before = time.monotonic()
         while True:
@@ -272,19 +251,19 @@ class Link:
         if not self._gone.done():
             self._gone.set_result(None)
         error = EngineFailedError(
-            f'the child process of the engine "{self._name}" {self._problem or self._child.ending}',
+            f'the child process of the engine "{self.name}" {self._problem or self._child.ending}',
             self._details(),
         )
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()
         relays, self._relays = self._relays, {}
-        failure = Failure(_ENGINE_FAILED, error.message, json.dumps(error.details))
+        failure = Failure(error.status, error.message, json.dumps(error.details))
         for relay in relays.values():
-            relay.fail(failure)
+            relay.end(failure)
         if self.ready_at and not self._is_closing:
             _log.error("%s", error.message)
-            self._on_end(self)
+            self.on_end(self)
         self._release()
 
     def _release(self) -> None:
@@ -308,8 +287,8 @@ class Link:
             return
         with contextlib.suppress(OSError):
             self._child.channel.shutdown(socket.SHUT_WR)
-        await asyncio.wait([self._gone], timeout=self._options.stop_timeout_ms / 1000)
+        await asyncio.wait([self._gone], timeout=self.options.stop_timeout_ms / 1000)
         if not self._gone.done():
-            _log.warning('the engine "%s" did not stop in time; its child process is killed', self._name)
+            _log.warning('the engine "%s" did not stop in time; its child process is killed', self.name)
             self._child.kill()
             await asyncio.wait([self._gone], timeout=KILL_TIMEOUT)

@@ -8,11 +8,7 @@ from collections.abc import Callable
 
 
 class Outbox:
-    """Frames that are queued for the other process. Used on the event loop.
-
-    :param loop: the event loop.
-    :param channel: a non-blocking socket.
-    """
+    """Frames that are queued for the other process, on a non-blocking socket. Used on the event loop."""
 
     #: Queued bytes above which the outbox is full.
     _most = 1 << 18
@@ -28,9 +24,7 @@ class Outbox:
         self._listeners: list[Callable[[], None]] = []
 
     def put(self, frame: bytes) -> None:
-        """Queues a frame. All frames of one iteration of the event loop are written together. Does not
-        block.
-        """
+        """Queues a frame. Those of one iteration of the event loop are written together. Does not block."""
         if self._is_closed:
             return
         self._waiting.append(frame)

@@ -4,15 +4,12 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.chunk import Usage
+from dynamo_llm.runtime.engine import Usage
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.span import Span
-
-if TYPE_CHECKING:
-    from dynamo_llm.runtime.isolation.link import Link
 
 _CANCELLED = _core.STATUSES["DYNAMO_ERROR_CANCELLED"]
 
@@ -52,7 +49,6 @@ class Relay(_core.Sink):
     those that it got credit for; it gets credit for tokens that were pushed. So no more than a window is
     held.
 
-    :param request: the request.
     :param window: tokens that the child may send before it gets credit.
     :param waiting: the relays that wait for a child to start; this one removes itself if it is cancelled.
     """
@@ -63,19 +59,19 @@ class Relay(_core.Sink):
         self._request = request
         self._window = window
         self._waiting = waiting
-        self._link: Link | None = None
+        self._put: Callable[[bytes], None] | None = None
         self._number = 0
         self._held: deque[tuple[dict[str, Any], int]] = deque()
         self._held_tokens = 0
         self._uncredited = 0  # tokens that were pushed since the child last got credit
         self._end: Usage | Failure | None = None
 
-    def send(self, link: "Link") -> None:
-        """Sends the request to a child. Called once."""
+    def send(self, number: int, put: Callable[[bytes], None]) -> None:
+        """Sends the request to a child, by ``put``, in frames with this number. Called once."""
+        self._number, self._put = number, put
         remaining = _core.stream_remaining(self._request.stream)
         remaining_ms = -1 if remaining is None else int(remaining * 1000)
-        self._link = link
-        self._number = link.add(self, self._request.kind, remaining_ms, self._request.content)
+        put(frames.request(number, self._request.kind, remaining_ms, self._request.content))
         self._request.content = b""  # it may be large, and is not needed any more
 
     # --------------------------------------------------------------------------- frames of the child
@@ -95,24 +91,18 @@ class Relay(_core.Sink):
 
     def _count(self, tokens: int) -> None:
         self._uncredited += tokens
-        if self._uncredited * 2 >= self._window and self._link is not None and self._end is None:
-            self._link.put(frames.credit(self._number, self._uncredited))
+        if self._uncredited * 2 >= self._window and self._put is not None and self._end is None:
+            self._put(frames.credit(self._number, self._uncredited))
             self._uncredited = 0
 
-    def finish(self, usage: Usage) -> None:
-        """Ends the answer, which is complete, after the chunks that are held."""
-        self._end = usage
-        if not self._held:
-            self._close()
-
-    def fail(self, failure: Failure) -> None:
-        """Ends the answer with an error, after the chunks that are held."""
-        self._end = failure
+    def end(self, result: Usage | Failure) -> None:
+        """Ends the answer, which is complete or has failed, after the chunks that are held."""
+        self._end = result
         if not self._held:
             self._close()
 
     def _close(self) -> None:
-        end, self._link = self._end, None
+        end, self._put = self._end, None
         span = self._request.span
         if isinstance(end, Failure):
             if span is not None:
@@ -134,11 +124,11 @@ class Relay(_core.Sink):
             return
         if self._end is not None:
             self._close()
-        elif self._link is not None:
-            self._link.put(frames.frame(frames.CANCEL, self._number))
+        elif self._put is not None:
+            self._put(frames.frame(frames.CANCEL, self._number))
         else:
             self._waiting.pop(self, None)
-            self.fail(Failure(_CANCELLED, "the request was cancelled", ""))
+            self.end(Failure(_CANCELLED, "the request was cancelled", ""))
 
     def space(self) -> None:
         """Pushes held chunks: the stream, which was full, is writable again."""

@@ -16,12 +16,13 @@ import os
 import resource
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dynamo_llm import _core, paths
 from dynamo_llm.api.runtime import Runtime
-from dynamo_llm.errors import DynamoError
+from dynamo_llm.errors import DynamoError, EngineFailedError, EngineUnavailableError
 from dynamo_llm.runtime import host
 from dynamo_llm.runtime.error_report import OF_CORE, describe
 from dynamo_llm.runtime.isolation import frames
@@ -39,105 +40,95 @@ _switch_interval = 0.0005
 #: Seconds between two checks for changes that the parent is told of.
 _check_interval = 0.5
 
-#: Keys of the library's model object that are not the engine's.
-_not_described = ("id", "object", "created", "owned_by", "engine")
+#: Keys of the library's model object that are not the engine's, besides ``id``.
+_not_described = ("object", "created", "owned_by", "engine")
 
 
+@dataclass(eq=False)
 class _Answer:
     """The answer to one request, which is sent to the parent as fast as its credit allows. On the main
     thread's event loop.
-
-    :param number: number of the request on this connection.
-    :param kind: the body's key with the prompt: ``messages``, ``prompt``, or ``input``; empty for raw
-        requests.
-    :param credit: tokens that the parent accepts.
     """
 
-    def __init__(self, server: "_Server", number: int, core: _core.Request, kind: str, credit: int) -> None:
-        self._server = server
-        self._number = number
-        self._core = core
-        self._kind = kind
-        self._credit = credit
-        self._usage: _core.Usage | None = None
-        self._descriptor = -1  # the one that the event loop watches
-
-    def start(self) -> None:
-        """Starts to send the answer."""
-        self._advance()
+    server: "_Server"
+    number: int
+    """Number of the request on this connection."""
+    core: _core.Request
+    kind: str
+    """The body's key with the prompt: ``messages``, ``prompt``, or ``input``; empty for raw requests."""
+    credit: int
+    """Tokens that the parent accepts."""
+    _usage: _core.Usage | None = None
+    _descriptor: int = -1  # the one that the event loop watches
 
     def add_credit(self, tokens: int) -> None:
         """Notes that the parent accepts so many more tokens."""
-        self._credit += tokens
-        if self._descriptor < 0 and self._credit > 0:
-            self._advance()
+        self.credit += tokens
+        if self._descriptor < 0 and self.credit > 0:
+            self.advance()
 
     def cancel(self) -> None:
         """Cancels the request."""
-        self._core.cancel()
+        self.core.cancel()
         self.add_credit(1 << 40)
 
-    def _advance(self) -> None:
-        """Sends what has come, then waits for more of the answer, for credit, or for capacity of the
-        channel.
-        """
+    def advance(self) -> None:
+        """Sends what has come, then waits for more of the answer, for credit, or for the channel."""
         try:
-            while self._credit > 0:
-                if self._server.outbox.is_full:
+            while self.credit > 0:
+                if self.server.outbox.is_full:
                     self._unwatch()
-                    self._server.outbox.when_writable(self._advance)
+                    self.server.outbox.when_writable(self.advance)
                     return
-                status, response = self._core.receive(0)
+                status, response = self.core.receive(0)
                 if response is not None:
                     self._usage = response.usage or self._usage
                     self._send(response)
                 elif status == _END:
                     usage = self._usage.json() if self._usage else {}
-                    self._end(frames.frame_json(frames.END, self._number, usage))
+                    self._end(frames.frame_json(frames.END, self.number, usage))
                     return
                 else:
                     self._watch()
                     return
             self._unwatch()
         except BaseException as error:
-            self._end(frames.frame_json(frames.FAIL, self._number, failure(error)))
+            self._end(frames.frame_json(frames.FAIL, self.number, failure(error)))
             if not isinstance(error, Exception):
                 raise
 
     def _send(self, response: _core.Response) -> None:
-        put, number = self._server.outbox.put, self._number
-        if not self._kind:
+        put, number = self.server.outbox.put, self.number
+        if not self.kind:
             for one in response.items:
                 put(frames.item(number, one))
-                self._credit -= 1
+                self.credit -= 1
             return
         text, ids, reason = response.text, response.token_ids, response.finish_reason
-        more = _more(response.json(), text, self._kind)
+        more = _more(response.json(), text, self.kind)
         if text or ids or reason or more:
             count = len(ids) or int(bool(text or more))  # as the library counts
             put(frames.chunk(number, response.index, text.encode(), ids, count, reason, more))
-            self._credit -= max(1, count)
+            self.credit -= max(1, count)
 
     def _end(self, frame: bytes) -> None:
         self._unwatch()
-        self._server.answers.pop(self._number, None)
-        self._server.outbox.put(frame)
+        self.server.answers.pop(self.number, None)
+        self.server.outbox.put(frame)
 
     def _watch(self) -> None:
         if self._descriptor < 0:
-            self._descriptor = self._core.fileno()
-            self._server.loop.add_reader(self._descriptor, self._advance)
+            self._descriptor = self.core.fileno()
+            self.server.loop.add_reader(self._descriptor, self.advance)
 
     def _unwatch(self) -> None:
         if self._descriptor >= 0:
-            self._server.loop.remove_reader(self._descriptor)
+            self.server.loop.remove_reader(self._descriptor)
             self._descriptor = -1
 
 
 def _more(whole: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
-    """Returns what a response has besides text and tokens, as the engine yielded it: ``delta``,
-    ``logprobs``.
-    """
+    """Returns what a response has besides text and tokens, as the engine yielded it."""
     if kind == "input":
         delta = {key: value for key, value in whole.items() if key not in ("object", "usage")}
         return {"delta": delta} if "data" in delta else {}
@@ -162,9 +153,7 @@ def _more(whole: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """Returns what the parent gets of an error: status, message, and the details that the library does not
-    set.
-    """
+    """Returns an error for the parent: status, message, and the details that the library does not set."""
     if isinstance(error, DynamoError) and "status" in error.details:
         details = {key: value for key, value in error.details.items() if key not in OF_CORE}
         return {"status": error.status, "message": error.message, "details": details}
@@ -174,13 +163,12 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 def _description(models: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Reconstructs the engine's description from the models that the runtime lists."""
-    if len(models) == 1 and models[0]["id"] == name:
-        return {key: value for key, value in models[0].items() if key not in _not_described}
-    rest = ("object", "created", "owned_by", "engine")
-    return {
-        "changes": True,
-        "models": [{key: value for key, value in model.items() if key not in rest} for model in models],
-    }
+    described = [
+        {key: value for key, value in model.items() if key not in _not_described} for model in models
+    ]
+    if len(described) == 1 and described[0]["id"] == name:
+        return {key: value for key, value in described[0].items() if key != "id"}
+    return {"changes": True, "models": described}
 
 
 def _of_engine(metrics: str) -> str:
@@ -242,7 +230,8 @@ class _Server:
         except OSError:
             data = b""
         if not data:
-            self._stop()
+            if not self._stopped.done():
+                self._stopped.set_result(None)
             return
         for kind, number, payload in self._reader.feed(data):
             if kind == frames.REQUEST:
@@ -267,10 +256,6 @@ class _Server:
     def _put_pong(self) -> None:
         self.outbox.put(frames.frame(frames.PONG))
 
-    def _stop(self) -> None:
-        if not self._stopped.done():
-            self._stopped.set_result(None)
-
     def _on_request(self, number: int, kind: int, remaining_ms: int, content: bytes) -> None:
         try:
             if kind == frames.OPENAI:
@@ -290,14 +275,11 @@ class _Server:
             self.outbox.put(frames.frame_json(frames.FAIL, number, failure(error)))
             return
         answer = self.answers[number] = _Answer(self, number, core, body_kind, self._window)
-        answer.start()
+        answer.advance()
 
 
 def _send_records(level: int) -> None:
-    """Sends the library's own log records to the parent; those of Python go there already.
-
-    :param level: least of the library's log levels that the parent delivers.
-    """
+    """Sends the library's own log records from a level on to the parent; those of Python go there already."""
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p)
     names = ["DEBUG", "DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -322,9 +304,7 @@ def _prepare(setup: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with contextlib.suppress(
-        OSError
-    ):  # if memory runs out, the kernel should kill this process, not the parent
+    with contextlib.suppress(OSError):  # if memory runs out, the kernel kills this process, not the parent
         file = Path("/proc/self/oom_score_adj")
         file.write_text(str(min(1000, int(file.read_text()) + 300)))
     faulthandler.enable(all_threads=False)
@@ -338,16 +318,12 @@ def _open_library(path: str) -> None:
     try:
         register = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL).dynamo_llm_register_engines
     except (OSError, AttributeError) as error:
-        from dynamo_llm.errors import EngineUnavailableError
-
         raise EngineUnavailableError(
             f'"isolation_options.engine_library" of the configuration, "{path}", cannot be used: {error}; it '
             "must be a shared library with the function int32_t dynamo_llm_register_engines(void)"
         ) from None
     status = register()
     if status < 0:
-        from dynamo_llm.errors import EngineFailedError
-
         raise EngineFailedError(f'dynamo_llm_register_engines() of "{path}" failed with status {status}')
 
 
@@ -368,16 +344,16 @@ def serve(channel: socket.socket, setup: dict[str, Any]) -> None:
     except BaseException as error:
         channel.setblocking(True)
         channel.sendall(frames.frame_json(frames.REFUSED, 0, failure(error)))
-        _end(0)
+        _end()
     sys.setswitchinterval(_switch_interval)
     asyncio.run(_serve(runtime, channel, setup))
     runtime.close()
-    _end(0)
+    _end()
 
 
-def _end(code: int) -> NoReturn:
+def _end() -> NoReturn:
     """Ends the process without waiting for threads of the engine."""
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)

@@ -3,8 +3,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-from dynamo_llm.runtime.chunk import Chunk, TokenChunk, Usage
-from dynamo_llm.runtime.engine_request import TokenRequest
+from dynamo_llm.runtime.engine import Chunk, TokenChunk, TokenRequest, Usage
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
 from dynamo_llm.runtime.stop_strings import StopStrings

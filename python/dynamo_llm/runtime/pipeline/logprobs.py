@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dynamo_llm.runtime.chunk import TokenLogprob
+from dynamo_llm.runtime.engine import TokenLogprob
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 

@@ -10,12 +10,15 @@ from dynamo_llm.errors import (
     DynamoError,
     NotSupportedError,
 )
-from dynamo_llm.runtime.chunk import Chunk
-from dynamo_llm.runtime.engine import TokenEngine
-from dynamo_llm.runtime.engine_config import TemplateSettings
-from dynamo_llm.runtime.engine_request import EngineRequest, TokenRequest
+from dynamo_llm.runtime.engine import (
+    Chunk,
+    EngineRequest,
+    ModelInfo,
+    TemplateSettings,
+    TokenEngine,
+    TokenRequest,
+)
 from dynamo_llm.runtime.generators import require_generator
-from dynamo_llm.runtime.model_info import ModelInfo
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs

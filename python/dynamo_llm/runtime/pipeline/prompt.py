@@ -4,7 +4,7 @@
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
-from dynamo_llm.runtime.engine_config import TemplateSettings
+from dynamo_llm.runtime.engine import TemplateSettings
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.renderer import Renderer
 from dynamo_llm.runtime.pipeline.request_body import token_ids

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError
-from dynamo_llm.runtime.engine_config import TemplateSettings
+from dynamo_llm.runtime.engine import TemplateSettings
 from dynamo_llm.runtime.pipeline.template_pool import Limits, TemplateSet, pool
 from dynamo_llm.runtime.threads import DaemonThreads
 

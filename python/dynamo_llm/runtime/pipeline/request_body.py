@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
-from dynamo_llm.runtime.engine_request import Sampling
-from dynamo_llm.runtime.model_info import ModelInfo
+from dynamo_llm.runtime.engine import ModelInfo, Sampling
 from dynamo_llm.runtime.pipeline import request_keys, structured_output
 
 _log = logging.getLogger("dynamo_llm.requests")

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from dynamo_llm.runtime.engine_request import TokenRequest
+from dynamo_llm.runtime.engine import TokenRequest
 from dynamo_llm.runtime.stepping.network import Network
 from dynamo_llm.runtime.stepping.sampler import Sampler
 
@@ -33,9 +33,7 @@ class Row:
 
     @property
     def length(self) -> int:
-        """Number of tokens whose keys and values are computed once the row is in the batch: all
-        but the last.
-        """
+        """Number of tokens with keys and values, once the row is in the batch: all but the last."""
         return len(self.request.token_ids) + len(self.answer) - 1
 
     def prefill(self, network: Network, budget: int) -> torch.Tensor | None:
@@ -67,11 +65,8 @@ class Batch:
 
     def join(self, row: Row) -> None:
         """Adds a row whose prompt was computed and whose first token was sampled."""
-        width = max((one.length for one in [*self.rows, row]), default=0)
-        self._arrange(width, [self._cache, row.cache] if self.rows else [row.cache])
+        self._arrange([*self.rows, row], [self._cache, row.cache] if self.rows else [row.cache])
         row.cache = DynamicCache()
-        self.rows.append(row)
-        self._make_mask(width)
 
     def keep(self, is_kept: Callable[[Row], bool]) -> None:
         """Removes the rows that are not to be kept."""
@@ -79,12 +74,10 @@ class Batch:
         if len(kept) == len(self.rows):
             return
         self.rows = [self.rows[index] for index in kept]
-        if not kept:
+        if kept:
+            self._arrange(self.rows, [self._cache], torch.tensor(kept, device=self._network.device))
+        else:
             self.clear()
-            return
-        width = max(row.length for row in self.rows)
-        self._arrange(width, [self._cache], torch.tensor(kept, device=self._network.device))
-        self._make_mask(width)
 
     def clear(self) -> None:
         """Removes all rows."""
@@ -100,12 +93,16 @@ class Batch:
         self._mask = pad(self._mask, (0, 1), value=1)
         return self._network([[row.answer[-1]] for row in self.rows], self._mask, self._cache)
 
-    def _arrange(self, width: int, caches: list[DynamicCache], rows: torch.Tensor | None = None) -> None:
-        """Joins caches into one of the given width, with only the given rows."""
+    def _arrange(self, rows: list[Row], caches: list[DynamicCache], kept: torch.Tensor | None = None) -> None:
+        """Makes a batch of rows, whose caches are joined into one.
+
+        :param kept: indexes of the rows in the caches; None for all.
+        """
+        width = max(row.length for row in rows)
 
         def fit(values: torch.Tensor) -> torch.Tensor:
-            if rows is not None:
-                values = values.index_select(0, rows.to(values.device))
+            if kept is not None:
+                values = values.index_select(0, kept.to(values.device))
             values = values[:, :, -width:]
             return pad(values, (0, 0, width - values.shape[2], 0))
 
@@ -114,8 +111,6 @@ class Batch:
             keys = torch.cat([fit(layer.keys) for layer in layers])
             pairs.append((keys, torch.cat([fit(layer.values) for layer in layers])))
         self._cache = DynamicCache(pairs)
-
-    def _make_mask(self, width: int) -> None:
-        lengths = torch.tensor([[row.length] for row in self.rows], device=self._network.device)
-        places = torch.arange(width, device=self._network.device)
-        self._mask = (places >= width - lengths).long()
+        self.rows = rows
+        padding = torch.tensor([[width - row.length] for row in rows], device=self._network.device)
+        self._mask = (torch.arange(width, device=self._network.device) >= padding).long()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, logging
 
 from dynamo_llm.errors import (
@@ -50,7 +50,6 @@ def load(path: Path, files: list[Path], device: torch.device, **options: Any) ->
 
     :param path: the model's folder.
     :param files: its weight files.
-    :param device: device for the weights.
     :param options: ``dtype``, ``attn_implementation`` and ``trust_remote_code`` of ``from_pretrained()``.
     :raises NotSupportedError: transformers does not support the model, it is not a causal language model, its
         code may not be run, or tensors in its files would be ignored.
@@ -60,8 +59,7 @@ def load(path: Path, files: list[Path], device: torch.device, **options: Any) ->
     :raises OutOfMemoryError: the model does not fit into memory.
     :raises EngineFailedError: transformers fails in another way.
     """
-    # stderr belongs to the host: disable the progress bar, and the table of tensors, which the error below
-    # names.
+    # stderr belongs to the host: disable the progress bar, and the table of tensors, which errors name.
     shows_progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -77,7 +75,7 @@ def load(path: Path, files: list[Path], device: torch.device, **options: Any) ->
             ignore_mismatched_sizes=True,  # _check_weights reports these by name
             **options,
         )
-        _check_weights(model, found, path, files)
+        _check_weights(model, found, path, tensors)
         return model.to(device)
     except DynamoError:
         raise
@@ -90,9 +88,7 @@ def load(path: Path, files: list[Path], device: torch.device, **options: Any) ->
 
 
 def _check_kind(path: Path, options: dict[str, Any]) -> Any:
-    """Returns the configuration. Rejects other kinds of models, which AutoModelForCausalLM accepts or fails
-    on.
-    """
+    """Returns the configuration. Rejects kinds of models that AutoModelForCausalLM accepts or fails on."""
     try:
         config = AutoConfig.from_pretrained(
             path, local_files_only=True, trust_remote_code=options["trust_remote_code"]
@@ -163,7 +159,7 @@ def _explain(error: Exception, path: Path, attention: str | None) -> DynamoError
     return EngineFailedError(text)
 
 
-def _check_weights(model: Any, found: dict[str, Any], path: Path, files: list[Path]) -> None:
+def _check_weights(model: Any, found: dict[str, Any], path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Rejects a model whose tensors are not exactly those that its configuration requires.
 
     transformers fills a missing tensor with random numbers, and ignores a surplus one.
@@ -181,14 +177,15 @@ def _check_weights(model: Any, found: dict[str, Any], path: Path, files: list[Pa
         raise ModelNotFoundError(f'tensors of "{path}" have the wrong shape: {_list(shapes)}')
     ignored = set(found["unexpected_keys"])
     if ignored:
-        ignored -= set(_harmless(ignored, model.config, files))
+        ignored -= set(_harmless(ignored, model.config, tensors))
     if ignored:
         raise NotSupportedError(
             f'the files of "{path}" have {_list(ignored)}, which {kind} with this config.json ignores, so '
             f"that its answers would be wrong"
         )
     if getattr(model, "hf_quantizer", None) is None:
-        stored = [name for name, kind, _ in _tensors(files) if kind in _integers and name.endswith(".weight")]
+        weights = ((name, tensor) for name, tensor in tensors.items() if name.endswith(".weight"))
+        stored = [name for name, tensor in weights if tensor.dtype in _integers]
         if stored:
             raise NotSupportedError(
                 f'"{path}" stores integers in {_list(stored)}, but config.json has no "quantization_config", '
@@ -196,7 +193,7 @@ def _check_weights(model: Any, found: dict[str, Any], path: Path, files: list[Pa
             )
 
 
-def _harmless(names: set[str], config: Any, files: list[Path]) -> Iterator[str]:
+def _harmless(names: set[str], config: Any, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     """Yields the ignored tensors that do not change an answer."""
     has_other_media = any(
         key.endswith("_config") and key not in ("text_config", "quantization_config", "generation_config")
@@ -205,10 +202,9 @@ def _harmless(names: set[str], config: Any, files: list[Path]) -> Iterator[str]:
     text = config.get_text_config(decoder=True)
     layers = getattr(text, "num_hidden_layers", 0)
     drafts = range(layers, layers + (getattr(text, "num_nextn_predict_layers", None) or 0))
-    shapes = {name: shape for name, _, shape in _tensors(files)}
     for name in names:
         layer = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
-        shape: list[int] = next((shapes[one] for one in shapes if name.endswith(one)), [])
+        shape = next((tensor.shape for one, tensor in tensors.items() if name.endswith(one)), ())
         if (
             _computed.search(name)
             or (_mask.search(name) and len(shape) >= _least_mask_dimensions)
@@ -216,15 +212,6 @@ def _harmless(names: set[str], config: Any, files: list[Path]) -> Iterator[str]:
             or (layer and int(layer[1]) in drafts)  # layers for multi-token prediction, which is not used
         ):
             yield name
-
-
-def _tensors(files: list[Path]) -> Iterator[tuple[str, str, list[int]]]:
-    """Yields name, type, and shape of each tensor, without reading its values."""
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is not a dict
-                found = tensors.get_slice(name)
-                yield name, found.get_dtype(), found.get_shape()
 
 
 def _list(names: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from dynamo_llm.errors import DynamoError, NotSupportedError, OutOfMemoryError
-from dynamo_llm.runtime.engine_request import Sampling, TokenRequest
+from dynamo_llm.runtime.engine import Sampling, TokenRequest
 from dynamo_llm.runtime.stepping.batch import Batch, Row
 from dynamo_llm.runtime.stepping.network import Network
 from dynamo_llm.runtime.stepping.sampler import Sampler
@@ -22,7 +22,6 @@ _most_rounding = 1e-3
 def check(network: Network, name: str) -> None:
     """Computes two short rows in pieces and in one batch, and compares the results with each row alone.
 
-    :param network: the model.
     :param name: the model's name in error messages.
     :raises NotSupportedError: the model keeps a state other than keys and values, fails, or gives other
         results in a batch.
@@ -94,9 +93,7 @@ def _looks_ahead(network: Network, ids: list[int], whole: torch.Tensor) -> bool:
 
 
 def _likeness(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Returns 1 for logits that are multiples of each other, 0 for unrelated ones, and 1 if no pair of
-    numbers is finite.
-    """
+    """Returns 1 for proportional logits, 0 for unrelated ones, and 1 if no pair of numbers is finite."""
     finite = one.isfinite() & other.isfinite()
     if not finite.any():
         return 1.0

@@ -14,15 +14,13 @@ from transformers import (
 )
 
 from dynamo_llm.errors import InvalidRequestError
-from dynamo_llm.runtime.chunk import TokenLogprob
-from dynamo_llm.runtime.engine_request import TokenRequest
+from dynamo_llm.runtime.engine import TokenLogprob, TokenRequest
 
 
 class Sampler:
     """Applies a request's logits processors, in the order of transformers' ``generate()``, and samples with
     the request's own random numbers.
 
-    :param request: the request.
     :param vocabulary: size of the vocabulary.
     :param device: device of the logits.
     :raises InvalidRequestError: the processors do not accept a value.
@@ -35,6 +33,7 @@ class Sampler:
         self._is_greedy = not chosen.temperature  # None and 0
         self._frequency = chosen.frequency_penalty or 0.0
         self._presence = chosen.presence_penalty or 0.0
+        self._counts_tokens = bool(self._frequency or self._presence)
         self._prompt_length = self._length = len(request.token_ids)
         try:
             self._processors = self._make_processors(request, device)
@@ -54,10 +53,6 @@ class Sampler:
             self._random.seed()
         else:
             self._random.manual_seed(chosen.seed % 2**64)
-
-    @property
-    def _counts_tokens(self) -> bool:
-        return bool(self._frequency or self._presence)
 
     def _make_processors(self, request: TokenRequest, device: torch.device) -> LogitsProcessorList:
         chosen = request.sampling

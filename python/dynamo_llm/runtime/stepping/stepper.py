@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dynamo_llm.errors import ClosedError, DynamoError, EngineFailedError, OverloadedError
-from dynamo_llm.runtime.chunk import TokenChunk
+from dynamo_llm.runtime.engine import TokenChunk
 from dynamo_llm.runtime.stepping.batch import Batch, Row
 from dynamo_llm.runtime.stepping.network import Network
 
@@ -24,7 +24,6 @@ class Stepper:
     independently of the other requests. Prompts are computed one after the other, in pieces, between the
     steps of the batch, so that a long prompt does not stop the answers in progress.
 
-    :param network: the model.
     :param deliver: called by the thread after each step.
     :param max_batch: maximum number of requests in the batch; others are queued.
     :param max_batch_tokens: maximum number of prompt tokens computed between two steps.

@@ -14,21 +14,13 @@ from typing import Any, cast
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime.cluster import http_client
+from dynamo_llm.runtime.cluster.client.router_mode import mode_of
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection
 from dynamo_llm.runtime.cluster.settings import Settings
 
 _log = logging.getLogger("dynamo_llm.cluster")
 
-#: Names of Dynamo's RouterMode.
-_modes = {
-    "round_robin": "RoundRobin",
-    "random": "Random",
-    "power_of_two": "PowerOfTwoChoices",
-    "kv": "KV",
-    "least_loaded": "LeastLoaded",
-    "direct": "Direct",
-}
 #: Seconds for the HTTP server to start.
 _timeout = 10.0
 #: Another process may take the free port before the server binds it.
@@ -46,7 +38,7 @@ async def frontend_of(connection: Connection, settings: Settings) -> "Frontend":
     key = ("frontend", settings.namespace, settings.router, options, settings.migration_limit)
     opening = connection.shared.get(key)
     if opening is None:
-        frontend = Frontend(connection.core, connection.runtime, settings)
+        frontend = Frontend(connection, settings)
         opening = connection.shared[key] = asyncio.create_task(frontend.start())
     try:
         return cast(Frontend, await asyncio.shield(opening))
@@ -57,15 +49,11 @@ async def frontend_of(connection: Connection, settings: Settings) -> "Frontend":
 
 
 class Frontend:
-    """A frontend on a Dynamo runtime, with which it ends. Its methods run on the asyncio event loop.
+    """A frontend on a connection's current runtime, with which it ends. Used on the event loop."""
 
-    :param core: the module ``dynamo._core``.
-    :param runtime: Dynamo's DistributedRuntime.
-    """
-
-    def __init__(self, core: Any, runtime: Any, settings: Settings) -> None:
-        self._core = core
-        self._runtime = runtime
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._core = connection.core
+        self._runtime = connection.runtime
         self._settings = settings
         self._routed: dict[str, TokenModel] = {}
         self._view: Any = None
@@ -115,7 +103,7 @@ class Frontend:
         engine = await core.make_engine(self._runtime, arguments)
         # Dynamo passes the view of the served models to the handlers of routes.
         route = core.FrontendRoute("GET", path, show)
-        running = asyncio.ensure_future(_run(core, self._runtime, engine, route))
+        running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine, [route]))
         requesting = asyncio.ensure_future(_request(f"http://127.0.0.1:{port}", path))
         try:
             await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -144,7 +132,7 @@ def router_config(core: Any, settings: Settings) -> Any:
 
     :raises InvalidConfigError: Dynamo's KvRouterConfig rejects the options.
     """
-    mode = getattr(core.RouterMode, _modes[settings.router])
+    mode = mode_of(core, settings.router)
     if settings.router != "kv":
         return core.RouterConfig(mode)
     try:
@@ -157,14 +145,7 @@ def router_config(core: Any, settings: Settings) -> Any:
     return core.RouterConfig(mode, options)
 
 
-async def _run(core: Any, runtime: Any, engine: Any, route: Any) -> None:
-    try:
-        await core.run_input(runtime, "http", engine, [route])
-    except Exception as error:
-        raise OSError(str(error)) from error
-
-
-def _problem_of(running: "asyncio.Task[None]") -> str:
+def _problem_of(running: "asyncio.Future[Any]") -> str:
     if not running.done():
         return f"it does not serve within {_timeout:g} s"
     error = running.exception()

@@ -62,23 +62,19 @@ def _card(value: Any) -> ModelCard | None:
     try:
         if value.get("type", "Model") != "Model":
             return None
-        card = _read(value)
+        content = value["card_json"]
+        card = ModelCard(
+            name=content["display_name"],
+            endpoint=".".join(value[part] for part in ("namespace", "component", "endpoint")),
+            input=content.get("model_input", "Tokens"),
+            kinds=content.get("model_type") or "",
+            content=content,
+        )
     except (AttributeError, KeyError, TypeError) as error:
         _log.debug("the discovery has a card that cannot be read: %r", error)
         return None
     is_valid = all(isinstance(text, str) for text in (card.name, card.input, card.kinds))
     return card if is_valid else None
-
-
-def _read(value: dict[str, Any]) -> ModelCard:
-    content = value["card_json"]
-    return ModelCard(
-        name=content["display_name"],
-        endpoint=".".join(value[part] for part in ("namespace", "component", "endpoint")),
-        input=content.get("model_input", "Tokens"),
-        kinds=content.get("model_type") or "",
-        content=content,
-    )
 
 
 def _from_folder(settings: Settings) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from dynamo_llm.runtime.cluster.client.errors import error_of
@@ -24,35 +24,30 @@ class RemoteCall:
     def __init__(self, context: Any) -> None:
         self.context = context
         """Dynamo's, to be passed to the client."""
-        self._stream: Any = None
-        self._has_ended = False
+        self.stream: Any = None
+        """The items, once Dynamo's client has returned them."""
+        self.is_complete = False
+        """Whether the whole response was read; otherwise the end of the call cancels the request."""
 
-    async def open(self, opening: Awaitable[Any]) -> Any:
-        """Returns the stream of items.
+    async def send(self, client: Any, data: Any, instance: int | None) -> Any:
+        """Sends a request through Dynamo's client of an endpoint, and returns the stream of items.
 
-        :param opening: what Dynamo's client returns for the request.
+        :param instance: id of the instance that gets it; None: the client's router selects one.
         """
-        self._stream = await opening
-        return self._stream
-
-    def end(self) -> None:
-        """Marks the response as complete, after the stream's end."""
-        self._has_ended = True
+        if instance is None:
+            self.stream = await client.generate(data, annotated=False, context=self.context)
+        else:
+            self.stream = await client.direct(data, instance, annotated=False, context=self.context)
+        return self.stream
 
     def end_early(self) -> None:
         """Marks the response as complete, after its last item and before the stream's end. The rest of the
         stream is read in the background: Dynamo treats a dropped stream as cancelled, and tells the worker.
         """
-        self._has_ended = True
-        task = asyncio.ensure_future(_drain(self._stream))
+        self.is_complete = True
+        task = asyncio.ensure_future(_drain(self.stream))
         _draining.add(task)
         task.add_done_callback(_draining.discard)
-
-    def close(self) -> None:
-        """Cancels the request unless its response is complete."""
-        if not self._has_ended:
-            self.context.stop_generating()
-        self._stream = None  # dropping it stops the worker at once, too
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +69,9 @@ async def remote_call(
             raise
         raise known from error
     finally:
-        call.close()
+        if not call.is_complete:
+            call.context.stop_generating()
+        call.stream = None  # dropping it stops the worker at once, too
 
 
 async def _drain(stream: Any) -> None:

@@ -8,50 +8,35 @@ from typing import Any
 from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime.cluster.client.model_cards import ModelCard
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
+from dynamo_llm.runtime.cluster.client.router_mode import mode_of_endpoint
+from dynamo_llm.runtime.cluster.settings import Router
 from dynamo_llm.runtime.engine import Chunk, EngineRequest, ModelInfo
 from dynamo_llm.runtime.openai_chunks import OpenAIChunks
 
 #: Keys of a request that are not sent to the worker.
 _local_keys = ("adapter", "traceparent", "tracestate")
-#: Names of Dynamo's RouterMode; the modes that route by token ids do not apply here.
-_modes = {"random": "Random", "power_of_two": "PowerOfTwoChoices", "least_loaded": "LeastLoaded"}
-
 #: Seconds for a new client to discover a worker.
 _discovery_timeout = 5.0
 
 
 class TextModel:
-    """Sends requests to the workers of one endpoint.
-
-    :param core: the module ``dynamo._core``.
-    :param card: of one of its workers.
-    :param client: Dynamo's client of the endpoint.
-    """
+    """Sends requests to the workers of one endpoint through Dynamo's client. Created by :meth:`open`."""
 
     def __init__(self, core: Any, card: ModelCard, client: Any) -> None:
         self._core = core
         self._client = client
         self.card = card
-        """What its workers registered."""
+        """The card of one of its workers."""
 
     @classmethod
-    async def open(cls, core: Any, runtime: Any, card: ModelCard, router: str) -> "TextModel":
+    async def open(cls, core: Any, runtime: Any, card: ModelCard, router: Router) -> "TextModel":
         """Connects to the workers of a model.
 
+        :param core: the module ``dynamo._core``.
         :param runtime: Dynamo's DistributedRuntime.
-        :param router: as in the settings; ``kv`` and ``direct`` mean ``round_robin``.
         """
-        mode = getattr(core.RouterMode, _modes.get(router, "RoundRobin"))
+        mode = mode_of_endpoint(core, router)
         return cls(core, card, await runtime.endpoint(card.endpoint).client(mode))
-
-    async def _wait_for_worker(self) -> None:
-        """Waits until the client knows a worker; a new client may not yet."""
-        try:
-            await asyncio.wait_for(self._client.wait_for_instances(), _discovery_timeout)
-        except asyncio.TimeoutError:
-            raise UnavailableError(
-                f'no worker of the model "{self.card.name}" serves {self.card.endpoint}'
-            ) from None
 
     def describe(self) -> ModelInfo:
         """Describes the model by its card."""
@@ -71,16 +56,15 @@ class TextModel:
         instance = (body.get("nvext") or {}).get("backend_instance_id")
         deltas = OpenAIChunks(body.get("n") or 1)
         async with remote_call(self._core, request.id, trace, request.remaining()) as call:
-            await self._wait_for_worker()
-            client, context = self._client, call.context
-            opening = (
-                client.generate(body, annotated=False, context=context)
-                if instance is None
-                else client.direct(body, instance, annotated=False, context=context)
-            )
-            async for event in await call.open(opening):
+            try:  # a new client may not know a worker yet
+                await asyncio.wait_for(self._client.wait_for_instances(), _discovery_timeout)
+            except asyncio.TimeoutError:
+                raise UnavailableError(
+                    f'no worker of the model "{self.card.name}" serves {self.card.endpoint}'
+                ) from None
+            async for event in await call.send(self._client, body, instance):
                 for chunk in deltas.feed(event):
                     yield chunk
-            call.end()
+            call.is_complete = True
             for chunk in deltas.end():
                 yield chunk

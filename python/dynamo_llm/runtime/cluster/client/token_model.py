@@ -15,14 +15,15 @@ from dynamo_llm.runtime.engine import ModelInfo, TokenChunk, TokenRequest
 #: Seconds that a request waits while Dynamo excludes all workers. It excludes a worker for 5 seconds after an
 #: error that looks like a shutdown.
 _exclusion = 6.0
+_capabilities = ("logprobs", "seed", "json_schema", "regex", "grammar", "choice", "priority", "routing")
 
 
 class TokenModel:
     """Sends requests through Dynamo's router, which also migrates a request whose worker dies.
 
     :param core: the module ``dynamo._core``.
-    :param card: the ModelDeploymentCard.
-    :param routed: the RoutedEngine.
+    :param card: Dynamo's ModelDeploymentCard.
+    :param routed: Dynamo's RoutedEngine.
     """
 
     kind: Literal["tokens"] = "tokens"
@@ -40,8 +41,8 @@ class TokenModel:
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Answers one choice. Leaving it early cancels the request."""
         async with remote_call(self._core, request.id, request.trace, request.remaining()) as call:
-            opening = self._send(to_dynamo(request, self._name), call.context)
-            async for item in await call.open(opening):
+            call.stream = await self._send(to_dynamo(request, self._name), call.context)
+            async for item in call.stream:
                 if item.is_error():
                     raise EngineFailedError("; ".join(item.comments() or ["the worker failed"]))
                 given = item.data()
@@ -74,16 +75,7 @@ def _info(card: dict[str, Any], folder: str) -> ModelInfo:
     info: ModelInfo = {
         "path": card.get("source_path") or folder,
         "tokenizer": folder,
-        "capabilities": [
-            "logprobs",
-            "seed",
-            "json_schema",
-            "regex",
-            "grammar",
-            "choice",
-            "priority",
-            "routing",
-        ],
+        "capabilities": list(_capabilities),
     }
     length = (card.get("runtime_config") or {}).get("context_length") or card.get("context_length")
     if length:

@@ -8,44 +8,32 @@ from dynamo_llm.runtime.cluster.connection import Connection, Event
 from dynamo_llm.runtime.cluster.router.reservations import Worker
 from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
 from dynamo_llm.runtime.cluster.router.selection import Selection
-from dynamo_llm.runtime.cluster.router.worker_pool import WorkerPool, router_config
+from dynamo_llm.runtime.cluster.router.worker_pool import WorkerPool
 
 
 class ClusterRouter:
     """Selects by Dynamo's KvRouter: one for the workers that answer, and one for those that only prefill.
 
-    :param endpoints: paths of the workers that answer, and of those that prefill or None.
+    :param endpoints: paths of the workers by role: ``decode`` for those that answer, and perhaps ``prefill``.
+    :param config: Dynamo's KvRouterConfig.
     """
 
-    def __init__(
-        self, joined: Connection, endpoints: tuple[str, str | None], block_size: int, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, joined: Connection, endpoints: dict[str, str], block_size: int, config: Any) -> None:
         self._connection = joined
         self._paths = endpoints
-        runtime = joined.runtime
-        self._decode = WorkerPool(
-            runtime.endpoint(endpoints[0]), block_size, options, endpoints[1] is not None
-        )
-        self._prefill = (
-            None
-            if endpoints[1] is None
-            else WorkerPool(runtime.endpoint(endpoints[1]), block_size, options, False)
-        )
+        self._pools = {
+            role: WorkerPool(
+                joined.runtime.endpoint(path), block_size, config, role == "decode" and len(endpoints) > 1
+            )
+            for role, path in endpoints.items()
+        }
+        self._decode, self._prefill = self._pools["decode"], self._pools.get("prefill")
         self._unsubscribe = joined.subscribe(self._on_connection)
-
-    @staticmethod
-    def check(options: dict[str, Any]) -> None:
-        """:raises InvalidConfigError: an option is unknown or invalid."""
-        router_config(options)
 
     def _on_connection(self, event: Event) -> None:
         if event == "restored":
-            for pool, path in zip(self._pools, self._paths, strict=False):
-                pool.connect(self._connection.runtime.endpoint(path))
-
-    @property
-    def _pools(self) -> list[WorkerPool]:
-        return [self._decode, *([] if self._prefill is None else [self._prefill])]
+            for role, pool in self._pools.items():
+                pool.connect(self._connection.runtime.endpoint(self._paths[role]))
 
     def _pool(self, phase: str) -> WorkerPool:
         if phase != "prefill":
@@ -108,7 +96,7 @@ class ClusterRouter:
 
     def _reserving(self, request_id: str) -> list[WorkerPool]:
         """Returns the pools with a reservation of the request."""
-        found = [pool for pool in self._pools if request_id in pool]
+        found = [pool for pool in self._pools.values() if request_id in pool]
         if not found:
             raise InvalidArgumentError(f'no request "{request_id}" is reserved')
         return found
@@ -123,20 +111,21 @@ class ClusterRouter:
 
     async def workers(self) -> list[dict[str, Any]]:
         """Describes the live workers."""
-        phases = ["aggregated"] if self._prefill is None else ["decode", "prefill"]
         return [
-            {"worker_id": one.instance_id, "phase": phase, "address": str(one.transport.address)}
-            for phase, pool in zip(phases, self._pools, strict=True)
+            {
+                "worker_id": one.instance_id,
+                "phase": "aggregated" if self._prefill is None else role,
+                "address": str(one.transport.address),
+            }
+            for role, pool in self._pools.items()
             for one in await pool.instances()
         ]
 
-    async def upsert_worker(self, worker: dict[str, Any]) -> dict[str, Any]:
+    async def upsert_worker(self, worker: Any) -> dict[str, Any]:
         """:raises NotSupportedError: always; workers register in the discovery."""
         raise NotSupportedError(
             "workers cannot be changed: they register in the cluster's discovery; only a static router, with "
             '"workers" and without "cluster", lets its caller register them'
         )
 
-    async def delete_worker(self, worker_id: int) -> dict[str, Any]:
-        """:raises NotSupportedError: always."""
-        return await self.upsert_worker({"worker_id": worker_id})
+    delete_worker = upsert_worker

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError, NotSupportedError
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.cluster import connection
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
+from dynamo_llm.runtime.cluster import connection, dynamo_import
 from dynamo_llm.runtime.cluster.router.cluster import ClusterRouter
+from dynamo_llm.runtime.cluster.router.dynamo_options import construct
 from dynamo_llm.runtime.cluster.router.model_card import folder_of, wait_for_card
 from dynamo_llm.runtime.cluster.router.reservations import Worker
 from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
@@ -87,8 +87,8 @@ class RouterEngine:
             "prefill_complete": lambda given: self._router.prefill_complete(given["request_id"]),
             "output_block": lambda given: self._router.output_block(given["request_id"], given["decay"]),
             "free": lambda given: self._router.free(given["request_id"]),
-            "loads": self._loads,
-            "overlaps": self._overlaps,
+            "loads": lambda given: self._rows(self._router.loads, given),
+            "overlaps": lambda given: self._rows(self._router.overlaps, given),
             "workers": lambda given: self._router.workers(),
             "upsert_worker": lambda given: self._router.upsert_worker(given),  # noqa: PLW0108 (a later one)
             "delete_worker": lambda given: self._router.delete_worker(given["worker_id"]),
@@ -101,7 +101,6 @@ class RouterEngine:
             folder = given.model
             self._prompts = await in_thread(lambda: Prompts.of(ModelFolder(folder), self._templates))
         if self._settings is not None:
-            ClusterRouter.check(given.options)
             await self._join(self._settings)
             return
         assert given.kv_block_size is not None
@@ -116,18 +115,16 @@ class RouterEngine:
 
     async def _join(self, settings: Settings) -> None:
         given = self._options
+        config = construct(dynamo_import.import_core().KvRouterConfig, given.options)
         assert given.endpoint is not None
-        self._path = full_path(given.endpoint, settings.namespace)
-        prefill = given.prefill_endpoint and full_path(given.prefill_endpoint, settings.namespace)
+        paths = {"decode": settings.full_path(given.endpoint)}
+        if given.prefill_endpoint:
+            paths["prefill"] = settings.full_path(given.prefill_endpoint)
+        self._path = paths["decode"]
         self._connection = await connection.acquire(settings)
         try:
-            if given.kv_block_size is None:
-                self._block_size = (await self._card())["kv_cache_block_size"]
-            else:
-                self._block_size = given.kv_block_size
-            self._router = ClusterRouter(
-                self._connection, (self._path, prefill or None), self._block_size, given.options
-            )
+            self._block_size = given.kv_block_size or (await self._card())["kv_cache_block_size"]
+            self._router = ClusterRouter(self._connection, paths, self._block_size, config)
         except BaseException:
             await self._connection.release()
             raise
@@ -165,13 +162,10 @@ class RouterEngine:
         request = await self._request(given)
         await self._router.reserve(given["request_id"], request, worker(""), worker("prefill_"))
 
-    async def _loads(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        rows = await self._router.loads(await self._request(given), given.get("phase", "all"))
-        return _renamed(rows)
-
-    async def _overlaps(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        rows = await self._router.overlaps(await self._request(given), given.get("phase", "all"))
-        return _renamed(rows)
+    async def _rows(self, method: Any, given: dict[str, Any]) -> list[dict[str, Any]]:
+        """Returns Dynamo's rows, with the key ``data_parallel_rank`` in place of its ``dp_rank``."""
+        rows = await method(await self._request(given), given.get("phase", "all"))
+        return [{RANK if key == "dp_rank" else key: value for key, value in row.items()} for row in rows]
 
     async def _request(self, given: dict[str, Any]) -> RoutingRequest:
         body = given.get("body")
@@ -195,13 +189,7 @@ class RouterEngine:
 
     async def _card(self) -> dict[str, Any]:
         """Returns the card of the workers' model."""
-        endpoint = self._connection.runtime.endpoint(self._path)
-        return await wait_for_card(endpoint, self._path, self._options.wait_for_workers_ms)
-
-
-def _renamed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns Dynamo's rows with the key ``data_parallel_rank`` in place of its ``dp_rank``."""
-    return [{RANK if key == "dp_rank" else key: value for key, value in row.items()} for row in rows]
+        return await wait_for_card(self._connection.runtime, self._path, self._options.wait_for_workers_ms)
 
 
 def _check_cluster_router(given: Options) -> None:

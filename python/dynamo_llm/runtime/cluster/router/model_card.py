@@ -4,7 +4,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dynamo_llm.errors import ModelNotFoundError, UnavailableError
 from dynamo_llm.runtime import model_files
@@ -16,31 +16,27 @@ _poll_interval = 0.05
 _discovery_time = 1.0
 
 
-async def wait_for_card(endpoint: Any, path: str, timeout_ms: int) -> dict[str, Any]:
+async def wait_for_card(runtime: Any, path: str, timeout_ms: int) -> dict[str, Any]:
     """Waits for the first worker and returns its card. Finds live workers even if the timeout is 0.
 
-    :param endpoint: Dynamo's.
-    :param path: the path of the endpoint, for messages.
+    :param runtime: Dynamo's DistributedRuntime.
     :raises UnavailableError: no worker came in time.
     """
-    subscriber = dynamo_import.import_core().FpmEventSubscriber(endpoint)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + max(timeout_ms / 1000, _discovery_time)
+    subscriber = dynamo_import.import_core().FpmEventSubscriber(runtime.endpoint(path))
     subscriber.start_tracking()
     try:
-        cards = await asyncio.wait_for(_some_cards(subscriber), max(timeout_ms / 1000, _discovery_time))
-    except asyncio.TimeoutError as error:
-        raise UnavailableError(
-            f'no worker registered a model at "{path}" within {timeout_ms} ms ("wait_for_workers_ms")'
-        ) from error
+        while not (cards := subscriber.get_model_cards()):
+            if loop.time() >= end:
+                raise UnavailableError(
+                    f'no worker registered a model at "{path}" within {timeout_ms} ms ("wait_for_workers_ms")'
+                )
+            await asyncio.sleep(_poll_interval)
     finally:
         subscriber.shutdown()
     card: dict[str, Any] = json.loads(next(iter(cards.values())))
     return card
-
-
-async def _some_cards(subscriber: Any) -> dict[str, str]:
-    while not (cards := subscriber.get_model_cards()):
-        await asyncio.sleep(_poll_interval)
-    return cast("dict[str, str]", cards)
 
 
 def folder_of(card: dict[str, Any]) -> ModelFolder:

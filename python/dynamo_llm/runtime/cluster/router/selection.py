@@ -49,13 +49,16 @@ class Selection:
 
 
 def no_worker(request: RoutingRequest, known: Iterable[int]) -> UnavailableError:
-    """Returns the error for a request that no worker can be selected for.
-
-    :param known: ids of the live workers.
-    """
+    """Returns the error for a request that no worker can be selected for; ``known`` are the live workers."""
     allowed = "" if request.workers is None else f" among the allowed ones ({listed(request.workers)})"
     taints = f" with the taints {', '.join(request.required_taints)}" if request.required_taints else ""
     return UnavailableError(f"no worker{allowed}{taints} is available; live workers: {listed(known)}")
+
+
+def overlap_of(rows: list[dict[str, Any]], worker: Worker) -> int:
+    """Returns how many blocks of a prompt a worker has, by the rows that Dynamo returns for all workers."""
+    rows = [row for row in rows if (row["worker_id"], row["dp_rank"]) == worker]
+    return int(rows[0]["device_blocks"]) if rows else 0
 
 
 def listed(ids: Iterable[int]) -> str:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A router without a cluster, whose caller registers the workers."""
 
+import contextlib
+import inspect
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
-from dynamo_llm.errors import (
-    DynamoError,
-    InvalidArgumentError,
-    NotSupportedError,
-    OverloadedError,
-)
+from dynamo_llm.errors import DynamoError, InvalidArgumentError, NotSupportedError, OverloadedError
 from dynamo_llm.runtime.cluster import dynamo_import
 from dynamo_llm.runtime.cluster.router.dynamo_options import construct
 from dynamo_llm.runtime.cluster.router.reservations import Worker
@@ -19,31 +18,18 @@ from dynamo_llm.runtime.cluster.router.selection import (
     decode_override,
     listed,
     no_worker,
+    overlap_of,
 )
 from dynamo_llm.runtime.options import unknown_key
 
 #: A router routes the requests of one model.
 _model = "model"
 _worker_keys = (
-    "worker_id",
-    "phase",
-    "endpoint",
-    "kv_events_endpoint",
-    "kv_events_endpoints",
-    "replay_endpoint",
-    "block_size",
-    "data_parallel_start_rank",
-    "data_parallel_size",
-    "max_num_batched_tokens",
-    "total_kv_blocks",
-    "stable_routing_id",
-    "is_eagle",
-    "taints",
-    "topology_domains",
-    "kv_transfer_domain",
-    "kv_transfer_enforcement",
-    "kv_transfer_preferred_weight",
-)
+    "worker_id", "phase", "endpoint", "kv_events_endpoint", "kv_events_endpoints", "replay_endpoint",
+    "block_size", "data_parallel_start_rank", "data_parallel_size", "max_num_batched_tokens",
+    "total_kv_blocks", "stable_routing_id", "is_eagle", "taints", "topology_domains", "kv_transfer_domain",
+    "kv_transfer_enforcement", "kv_transfer_preferred_weight",
+)  # fmt: skip
 #: Roles of workers, and Dynamo's name for the group of each.
 _groups = {"aggregated": "default", "decode": "default", "prefill": "prefill"}
 
@@ -92,53 +78,44 @@ class StaticRouter:
     async def select(self, request: RoutingRequest, phase: str, request_id: str | None) -> Selection:
         """Selects the workers for a request; see :class:`RouterEngine`."""
         self._check_phase(phase)
-        if request_id is not None:
-            self._begin(request_id)
-        try:
+        async with self._reserving(request_id):
             prefill = None
             if phase == "prefill" or (phase == "all" and self._is_disaggregated):
                 prefill = await self._select(request, "prefill", request_id)
             decode = None if phase == "prefill" else await self._select(request, "decode", request_id)
-        except BaseException:
-            if request_id is not None:
-                await self._cancel(request_id)
-            raise
         return Selection(decode, prefill)
 
     async def _select(self, request: RoutingRequest, phase: str, request_id: str | None) -> SelectedWorker:
         query = self._query(request, phase)
         if request_id is None:
-            answer = await self._call(lambda: self._service.select(query), request)
+            answer = await self._call(self._service.select, query, request=request)
         else:
             query["selection_id"] = _selection_id(request_id, phase)
-            answer = await self._call(lambda: self._service.select_and_reserve(query), request)
+            answer = await self._call(self._service.select_and_reserve, query, request=request)
             self._reserved[request_id].add(phase)
         worker = (answer["worker_id"], answer["dp_rank"])
-        blocks = [
-            row["device_blocks"]
-            for row in await self.overlaps(request, phase)
-            if (row["worker_id"], row["dp_rank"]) == worker
-        ]
-        return SelectedWorker(worker, blocks[0] if blocks else 0, answer["endpoint"])
+        overlap = overlap_of(await self.overlaps(request, phase), worker)
+        return SelectedWorker(worker, overlap, answer["endpoint"])
 
-    async def _call(self, call: Any, request: RoutingRequest | None = None) -> Any:
-        """Calls the service, and translates its errors."""
+    async def _call(self, function: Any, *arguments: Any, request: RoutingRequest | None = None) -> Any:
+        """Calls the service, and translates its errors.
+
+        :param request: names the required workers if there are none.
+        """
         try:
-            return await call()
+            result = function(*arguments)
+            return await result if inspect.isawaitable(result) else result
         except (ValueError, TypeError) as error:
             raise InvalidArgumentError(f"NVIDIA Dynamo's selection: {error}") from error
         except self._failures as error:
-            raise self._failure(error, request) from error
-
-    def _failure(self, error: Any, request: RoutingRequest | None) -> DynamoError:
-        kind, code = getattr(error, "kind", ""), getattr(error, "status_code", 500)
-        if kind in ("not_found", "conflict"):
-            return InvalidArgumentError(str(error))
-        if code == 429:
-            return OverloadedError(str(error))
-        if code == 503:
-            return no_worker(request or RoutingRequest([]), self._ids())
-        return DynamoError(f"NVIDIA Dynamo's selection: {error}")
+            code = getattr(error, "status_code", 500)
+            if getattr(error, "kind", "") in ("not_found", "conflict"):
+                raise InvalidArgumentError(str(error)) from error
+            if code == 429:
+                raise OverloadedError(str(error)) from error
+            if code == 503:
+                raise no_worker(request or RoutingRequest([]), self._ids()) from error
+            raise DynamoError(f"NVIDIA Dynamo's selection: {error}") from error
 
     def _ids(self) -> list[int]:
         return [one["worker_id"] for one in self._service.list_workers()]
@@ -151,8 +128,7 @@ class StaticRouter:
         """Reserves a request on workers that were selected before."""
         if prefill is not None:
             self._check_phase("prefill")
-        self._begin(request_id)
-        try:
+        async with self._reserving(request_id):
             for phase, worker in (("prefill", prefill), ("decode", decode)):
                 if worker is None:
                     continue
@@ -161,11 +137,8 @@ class StaticRouter:
                 # create_reservation() would not count the prefill.
                 query["pinned_worker"] = {"worker_id": worker[0], "dp_rank": worker[1]}
                 self._require_worker(worker, _groups[phase])
-                await self._call(lambda query=query: self._service.select_and_reserve(query), request)
+                await self._call(self._service.select_and_reserve, query, request=request)
                 self._reserved[request_id].add(phase)
-        except BaseException:
-            await self._cancel(request_id)
-            raise
 
     def _require_worker(self, worker: Worker, group: str) -> None:
         for one in self._service.list_workers(routing_group=group):
@@ -176,14 +149,21 @@ class StaticRouter:
             f"worker {worker[0]} rank {worker[1]} is not available; live workers: {listed(self._ids())}"
         )
 
-    def _begin(self, request_id: str) -> None:
+    @contextlib.asynccontextmanager
+    async def _reserving(self, request_id: str | None) -> AsyncIterator[None]:
+        """Reserves a request, if it has an id, inside the context; an error releases all its reservations."""
+        if request_id is None:
+            yield
+            return
         if request_id in self._reserved:
             raise InvalidArgumentError(f'the request "{request_id}" is already reserved')
         self._reserved[request_id] = set()
-
-    async def _cancel(self, request_id: str) -> None:
-        for phase in self._reserved.pop(request_id):
-            await self._service.free_reservation(_selection_id(request_id, phase))
+        try:
+            yield
+        except BaseException:
+            for phase in self._reserved.pop(request_id):
+                await self._service.free_reservation(_selection_id(request_id, phase))
+            raise
 
     def _phases(self, request_id: str) -> set[str]:
         if not self._reserved.get(request_id):
@@ -195,49 +175,38 @@ class StaticRouter:
         phases = self._phases(request_id)
         if "prefill" in phases:
             phases.remove("prefill")
-            await self._call(lambda: self._service.free_reservation(_selection_id(request_id, "prefill")))
+            await self._call(self._service.free_reservation, _selection_id(request_id, "prefill"))
         if "decode" in phases:
-            await self._call(lambda: self._service.prefill_complete(_selection_id(request_id, "decode")))
+            await self._call(self._service.prefill_complete, _selection_id(request_id, "decode"))
         if not phases:
             del self._reserved[request_id]
 
     async def output_block(self, request_id: str, decay: float) -> None:
         """Adds a block of the answer."""
-        if "decode" not in self._phases(request_id):
-            return
-
-        async def add() -> None:
-            self._service.add_output_block(
-                _selection_id(request_id, "decode"), decay_fraction=None if decay == 1 else decay
-            )
-
-        await self._call(add)
+        if "decode" in self._phases(request_id):
+            add = partial(self._service.add_output_block, decay_fraction=None if decay == 1 else decay)
+            await self._call(add, _selection_id(request_id, "decode"))
 
     async def free(self, request_id: str) -> None:
         """Releases the reservation of a request."""
         phases = self._phases(request_id)
         del self._reserved[request_id]
         for phase in sorted(phases):
-            await self._call(
-                lambda phase=phase: self._service.free_reservation(_selection_id(request_id, phase))
-            )
+            await self._call(self._service.free_reservation, _selection_id(request_id, phase))
 
     # --------------------------------------------------------------------------------------- state
 
     async def loads(self, request: RoutingRequest, phase: str) -> list[dict[str, Any]]:
         """Returns the load that each worker would have with the request."""
         self._check_phase(phase)
-        loads: list[dict[str, Any]] = await self._call(
-            lambda: self._service.potential_loads(self._query(request, phase)), request
-        )
-        return loads
+        query = self._query(request, phase)
+        return list(await self._call(self._service.potential_loads, query, request=request))
 
     async def overlaps(self, request: RoutingRequest, phase: str) -> list[dict[str, Any]]:
         """Returns how many blocks of a prompt each worker has."""
         self._check_phase(phase)
-        scores = await self._call(lambda: self._service.overlap_scores(self._query(request, phase)), request)
-        rows: list[dict[str, Any]] = scores["workers"]
-        return rows
+        query = self._query(request, phase)
+        return list((await self._call(self._service.overlap_scores, query, request=request))["workers"])
 
     async def workers(self) -> list[dict[str, Any]]:
         """Describes the registered workers."""
@@ -276,9 +245,9 @@ class StaticRouter:
                 raise InvalidArgumentError(
                     f'the keys of "kv_events_endpoints" of a worker must be ranks: {error}'
                 ) from error
-        answer = await self._call(lambda: self._service.upsert_worker(record))
+        answer = await self._call(self._service.upsert_worker, record)
         if reasons := answer.get("not_schedulable_reasons"):
-            await self._call(lambda: self._service.delete_worker(answer["worker_id"]))
+            await self._call(self._service.delete_worker, answer["worker_id"])
             raise InvalidArgumentError(
                 f"the worker {answer['worker_id']} cannot be selected: {'; '.join(reasons)}"
             )
@@ -286,7 +255,7 @@ class StaticRouter:
 
     async def delete_worker(self, worker_id: int) -> dict[str, Any]:
         """Removes a worker."""
-        return self._described(await self._call(lambda: self._service.delete_worker(worker_id)))
+        return self._described(await self._call(self._service.delete_worker, worker_id))
 
 
 def _selection_id(request_id: str, phase: str) -> str:

@@ -6,21 +6,12 @@ from typing import Any
 from dynamo_llm.errors import DynamoError, InvalidArgumentError, UnavailableError
 from dynamo_llm.runtime.cluster import dynamo_import
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes
-from dynamo_llm.runtime.cluster.router.dynamo_options import construct
 from dynamo_llm.runtime.cluster.router.reservations import Reservation, Reservations, Worker
 from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
-from dynamo_llm.runtime.cluster.router.selection import SelectedWorker, decode_override, no_worker
+from dynamo_llm.runtime.cluster.router.selection import SelectedWorker, decode_override, no_worker, overlap_of
 
 #: With this annotation Dynamo's router returns the worker that it selects, and does not send the request.
 _select_only = "query_instance_id:"
-
-
-def router_config(options: dict[str, Any]) -> Any:
-    """Returns Dynamo's KvRouterConfig.
-
-    :raises InvalidConfigError: an option is unknown or invalid.
-    """
-    return construct(dynamo_import.import_core().KvRouterConfig, options)
 
 
 class WorkerPool:
@@ -32,12 +23,12 @@ class WorkerPool:
     Dynamo's scores and loads plus those of the reservations.
 
     :param endpoint: Dynamo's, of the workers.
-    :param options: keyword arguments of Dynamo's KvRouterConfig.
+    :param config: Dynamo's KvRouterConfig.
     :param decodes_only: whether another pool prefills.
     """
 
-    def __init__(self, endpoint: Any, block_size: int, options: dict[str, Any], decodes_only: bool) -> None:
-        self._config = router_config(options)
+    def __init__(self, endpoint: Any, block_size: int, config: Any, decodes_only: bool) -> None:
+        self._config = config
         self._block_size = block_size
         self._decodes_only = decodes_only
         self._own = Reservations()
@@ -48,13 +39,12 @@ class WorkerPool:
         self._answers = Reservations()
         self._scale = float(self._config.prefill_load_scale)
         self._request_weight = float(self._config.decode_active_request_weight)
-        self._client: Any = None
         self.connect(endpoint)
 
     def connect(self, endpoint: Any) -> None:
         """Switches to a new connection after a loss, which includes the reservations of Dynamo's router."""
         self._endpoint = endpoint
-        self._client = None
+        self._client: Any = None
         self._router = dynamo_import.import_core().KvRouter(endpoint, self._block_size, self._config)
         self._lost.update(self._dynamos)
         self._dynamos.clear()
@@ -82,7 +72,7 @@ class WorkerPool:
             worker = await self._cheapest(request)
         else:
             worker = await self._dynamos_selection(request)
-        overlap = await self._overlap(request, worker)
+        overlap = overlap_of(await self.overlaps(request), worker)
         if request_id is not None:
             self._require_new(request_id)  # another call may have reserved it meanwhile
             self._add(request_id, request, worker, overlap)
@@ -136,11 +126,9 @@ class WorkerPool:
 
     async def _cheapest(self, request: RoutingRequest) -> Worker:
         """Selects by Dynamo's cost function: blocks to compute, plus blocks in use by other requests."""
-        loads = [
-            load
-            for load in await self.loads(request)
-            if request.workers is None or load["worker_id"] in request.workers
-        ]
+        loads = await self.loads(request)
+        if request.workers is not None:
+            loads = [load for load in loads if load["worker_id"] in request.workers]
         if not loads:
             raise await self._failure(Exception("no endpoints available"), request)
 
@@ -152,12 +140,6 @@ class WorkerPool:
 
         best = min(loads, key=cost)
         return best["worker_id"], best["dp_rank"]
-
-    async def _overlap(self, request: RoutingRequest, worker: Worker) -> int:
-        for row in await self.overlaps(request):
-            if (row["worker_id"], row["dp_rank"]) == worker:
-                return int(row["device_blocks"])
-        return 0
 
     async def _address(self, worker: Worker) -> str | None:
         for instance in await self.instances():
@@ -181,16 +163,19 @@ class WorkerPool:
             raise InvalidArgumentError(
                 f"worker {worker[0]} rank {worker[1]} is not available; live workers: {listed}"
             )
-        overlap = await self._overlap(request, worker)
+        overlap = overlap_of(await self.overlaps(request), worker)
         self._require_new(request_id)
         self._add(request_id, request, worker, overlap)
 
     def _add(self, request_id: str, request: RoutingRequest, worker: Worker, overlap: int) -> None:
-        hashes = block_hashes(request.token_ids, self._block_size, request.lora_name, request.cache_salt)
+        hashes = self._hashes(request)
         if len(request.token_ids) % self._block_size:
             hashes.append(hash((request_id, len(hashes))))  # the last block is incomplete and not shared
         to_compute = max(0, len(request.token_ids) - overlap * self._block_size)
         self._own.add(request_id, Reservation(worker, 0 if self._decodes_only else to_compute, hashes))
+
+    def _hashes(self, request: RoutingRequest) -> list[int]:
+        return block_hashes(request.token_ids, self._block_size, request.lora_name, request.cache_salt)
 
     def _require_new(self, request_id: str) -> None:
         if request_id in self:
@@ -210,25 +195,22 @@ class WorkerPool:
         """Adds a block of the answer."""
         if request_id in self._own:
             self._own.output_block(request_id, decay)
-            return
-        if request_id in self._lost:
-            return
-        if request_id not in self._answers:  # Dynamo's router counts only answers that pass through it
-            self._answers.add(request_id, Reservation(self._dynamos[request_id], 0, ()))
-        self._answers.output_block(request_id, decay)
+        elif request_id not in self._lost:
+            if request_id not in self._answers:  # Dynamo's router counts only answers that pass through it
+                self._answers.add(request_id, Reservation(self._dynamos[request_id], 0, ()))
+            self._answers.output_block(request_id, decay)
 
     async def free(self, request_id: str) -> None:
         """Releases the reservation of a request."""
         if request_id in self._own:
             self._own.remove(request_id)
-            return
-        if request_id in self._lost:
+        elif request_id in self._lost:
             self._lost.remove(request_id)
-            return
-        del self._dynamos[request_id]
-        if request_id in self._answers:
-            self._answers.remove(request_id)
-        await self._router.free(request_id)
+        else:
+            del self._dynamos[request_id]
+            if request_id in self._answers:
+                self._answers.remove(request_id)
+            await self._router.free(request_id)
 
     # --------------------------------------------------------------------------------------- state
 
@@ -237,11 +219,7 @@ class WorkerPool:
         loads: list[dict[str, Any]] = await self._router.get_potential_loads(
             request.token_ids, lora_name=request.lora_name, cache_namespace=request.cache_salt
         )
-        hashes = (
-            block_hashes(request.token_ids, self._block_size, request.lora_name, request.cache_salt)
-            if len(self._own)
-            else []
-        )
+        hashes = self._hashes(request) if len(self._own) else []
         for load in loads:
             worker = (load["worker_id"], load["dp_rank"])
             own, answers = self._own.load(worker), self._answers.load(worker)
@@ -255,5 +233,4 @@ class WorkerPool:
         scores = await self._router.get_overlap_scores(
             request.token_ids, lora_name=request.lora_name, cache_namespace=request.cache_salt
         )
-        rows: list[dict[str, Any]] = scores["workers"]
-        return rows
+        return list(scores["workers"])

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.options import Must, at_least, between, non_empty
 
@@ -127,7 +126,7 @@ class WorkerConfig:
                 )
         return cls(
             settings=settings,
-            endpoint=full_path(keys.endpoint, settings.namespace),
+            endpoint=settings.full_path(keys.endpoint),
             runtime=keys.runtime,
             model=_read_model(keys.model or {}),
             has_model=bool(keys.model),

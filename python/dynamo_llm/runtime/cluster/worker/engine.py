@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
-from dynamo_llm.errors import ClosedError, InvalidRequestError, InvalidStateError, UnavailableError
+from dynamo_llm.errors import ClosedError, InvalidStateError, UnavailableError
 from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.backoff import Backoff
 from dynamo_llm.runtime.cluster.worker.config import WorkerConfig
@@ -19,9 +19,6 @@ _log = logging.getLogger("dynamo_llm.worker")
 
 State = Literal["starting", "serving", "draining", "lost", "stopped"]
 
-_commands = ("info", "shutdown", "wait", "load")
-_load_keys = ("data_parallel_rank", "active_decode_blocks", "kv_used_blocks")
-
 #: Endpoints that this process serves, by connection and path.
 _served: set[tuple[int, str]] = set()
 
@@ -29,13 +26,13 @@ _served: set[tuple[int, str]] = set()
 class WorkerEngine:
     """Serves a runtime. Its requests are commands, objects with one key, each answered by one item:
 
-    - ``{"info": null}``: what :meth:`info` returns;
+    - ``{"info": null}``: what :meth:`describe` returns;
     - ``{"shutdown": timeout_ms}``: ``{"drained": bool, "cancelled": requests}``, once it has stopped; null
       means the configuration's ``drain_ms``;
     - ``{"wait": timeout_ms}``: ``{"stopped": bool}``;
     - ``{"load": {"data_parallel_rank", "active_decode_blocks", "kv_used_blocks"}}``: ``{}``.
 
-    Timeouts are in milliseconds; -1 means no timeout.
+    Timeouts are in milliseconds; -1 means no timeout. The library has checked the commands.
     """
 
     kind: Literal["data"] = "data"
@@ -45,11 +42,12 @@ class WorkerEngine:
         self._engine = ServedEngine(self._config, config.python)
         self._requests = RequestHandler(self._engine, self._config.endpoint)
         self._state: State = "starting"
-        self._is_stopped = asyncio.Event()
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stopping: asyncio.Task[int] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reregistering: asyncio.Task[None] | None = None
         self._connection: connection.Connection | None = None
+        self._key: tuple[int, str] | None = None  # in _served
         self._registration: Registration | None = None
         self._load_publisher: Any = None
 
@@ -61,20 +59,17 @@ class WorkerEngine:
         try:
             self._connection = await connection.acquire(config.settings)
             check_parsers(self._connection.core, config.model)
-            self._key = (id(self._connection), config.endpoint)
-            if self._key in _served:
+            key = (id(self._connection), config.endpoint)
+            if key in _served:
                 raise InvalidStateError(
                     f"this process already serves the endpoint {config.endpoint}; another worker of it needs "
                     f"another process, or another endpoint"
                 )
-            _served.add(self._key)
-            try:
-                await self._engine.start()
-                registration = self._new_registration()
-                await registration.enter(self._requests.handle)
-            except BaseException:
-                _served.discard(self._key)
-                raise
+            _served.add(key)
+            self._key = key
+            await self._engine.start()
+            registration = self._new_registration()
+            await registration.enter(self._requests.handle)
         except BaseException:
             await self._release()
             raise
@@ -101,8 +96,7 @@ class WorkerEngine:
         stopping = self._stopping
         try:
             # Waits for the whole drain, not for an idle moment: requests may come while it leaves.
-            timeout = None if timeout_ms < 0 else timeout_ms / 1000
-            if not (await asyncio.wait([stopping], timeout=timeout))[0]:
+            if not await _ends(stopping, timeout_ms):
                 self._requests.cancel_all()
         finally:
             cancelled = await asyncio.shield(stopping)
@@ -122,18 +116,18 @@ class WorkerEngine:
             self._requests.close()
             await self._release()
             self._state = "stopped"
-            self._is_stopped.set()
+            self._stopped.set_result(None)
             _log.info("stopped serving %s", self._config.endpoint)
 
     async def _release(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._registration is not None:
             self._unsubscribe()
             await self._registration.end()
             self._registration = None
+        if self._key is not None:
             _served.discard(self._key)
         self._load_publisher = None
         await self._engine.close()
@@ -166,12 +160,11 @@ class WorkerEngine:
             try:
                 registration = self._new_registration()
                 await registration.enter(self._requests.handle)
-            except UnavailableError as error:
-                _log.info("%s", error)
-                await backoff.pause()
-                continue
-            except Exception:  # unexpected; without another attempt it would be lost forever
-                _log.exception("%s could not be registered again", self._config.endpoint)
+            except Exception as error:  # without another attempt it would be lost forever
+                if isinstance(error, UnavailableError):
+                    _log.info("%s", error)
+                else:
+                    _log.exception("%s could not be registered again", self._config.endpoint)
                 await backoff.pause()
                 continue
             if self._stopping is not None:
@@ -210,8 +203,8 @@ class WorkerEngine:
 
     # -------------------------------------------------------------------------------------- commands
 
-    def info(self) -> dict[str, Any]:
-        """Describes the worker."""
+    def describe(self) -> Any:
+        """Describes the worker, as ``dynamo_worker_info()`` does."""
         registration, model, requests = self._registration, self._engine.model, self._requests
         return {
             "state": self._state,
@@ -226,36 +219,21 @@ class WorkerEngine:
             "problem": requests.problem,
         }
 
-    def describe(self) -> Any:
-        """Returns what :meth:`info` returns."""
-        return self.info()
-
     async def generate(self, request: DataRequest) -> AsyncIterator[Any]:
         """Executes a command."""
-        command = request.data
-        if not isinstance(command, dict) or len(command) != 1 or next(iter(command)) not in _commands:
-            raise InvalidRequestError(f"a command must be an object with one key of {', '.join(_commands)}")
-        ((name, value),) = command.items()
-        if name == "info":
-            yield self.info()
-        elif name == "shutdown":
-            timeout = self._config.drain_ms if value is None else _milliseconds(value, name)
-            cancelled = await self._shutdown(timeout)
+        ((command, value),) = request.data.items()
+        if command == "info":
+            yield self.describe()
+        elif command == "shutdown":
+            cancelled = await self._shutdown(self._config.drain_ms if value is None else value)
             yield {"drained": cancelled == 0, "cancelled": cancelled}
-        elif name == "wait":
-            timeout = _milliseconds(value, name)
-            seconds = None if timeout < 0 else timeout / 1000
-            yield {"stopped": await _within(self._is_stopped.wait(), seconds)}
+        elif command == "wait":
+            yield {"stopped": await _ends(self._stopped, value)}
         else:
             await self._publish_load(value)
             yield {}
 
-    async def _publish_load(self, load: Any) -> None:
-        if not isinstance(load, dict) or not set(load) <= set(_load_keys):
-            raise InvalidRequestError(f'"load" must be an object with keys of {", ".join(_load_keys)}')
-        for key, value in load.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InvalidRequestError(f'"load.{key}" must be an integer of at least 0, not {value!r}')
+    async def _publish_load(self, load: dict[str, int]) -> None:
         if self._connection is None or self._registration is None:
             raise ClosedError("the worker has stopped")
         if self._state == "lost":
@@ -269,17 +247,7 @@ class WorkerEngine:
         )
 
 
-def _milliseconds(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < -1:
-        raise InvalidRequestError(f'"{name}" must be milliseconds, or -1 for no timeout, not {value!r}')
-    return value
-
-
-async def _within(waiting: Any, seconds: float | None) -> bool:
-    """Whether an awaitable completes within the timeout."""
-    task = asyncio.ensure_future(waiting)
-    try:
-        done, _ = await asyncio.wait([task], timeout=seconds)
-        return bool(done)
-    finally:
-        task.cancel()
+async def _ends(future: "asyncio.Future[Any]", timeout_ms: int) -> bool:
+    """Whether a future is done within the timeout."""
+    done, _ = await asyncio.wait([future], timeout=None if timeout_ms < 0 else timeout_ms / 1000)
+    return bool(done)

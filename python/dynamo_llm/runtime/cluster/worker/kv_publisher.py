@@ -12,7 +12,6 @@ from dynamo_llm.errors import InvalidConfigError, InvalidStateError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.backoff import Backoff
-from dynamo_llm.runtime.cluster.endpoint_path import full_path
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes, signed
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
@@ -82,7 +81,7 @@ class KvPublisherEngine:
             raise InvalidConfigError(
                 '"endpoint" of the configuration is missing; set it to one like "dynamo.backend.generate"'
             )
-        self._path = full_path(self._options.endpoint, self._settings.namespace)
+        self._path = self._settings.full_path(self._options.endpoint)
         if not self._options.kv_block_size:
             raise InvalidConfigError(
                 '"kv_block_size" of the configuration is missing; set it to the tokens per block'
@@ -156,7 +155,8 @@ class KvPublisherEngine:
                 return
 
     def _publish_all(self) -> None:
-        events = [self._event_of(value, self._stored[value]) for value in _parents_first(self._stored)]
+        ordered = [(value, self._stored[value]) for value in _parents_first(self._stored)]
+        events = [_stored_event(list(block.token_ids), [value], block) for value, block in ordered]
         for at in range(0, len(events), _events_at_once):
             self._publisher.publish_batch(events[at : at + _events_at_once])
 
@@ -190,14 +190,7 @@ class KvPublisherEngine:
         yield self.describe()
 
     def _hashes(self, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield {
-            "hashes": block_hashes(
-                asked["token_ids"],
-                self._options.kv_block_size,
-                asked.get("lora_name"),
-                asked.get("cache_salt"),
-            )
-        }
+        yield {"hashes": block_hashes(block_size=self._options.kv_block_size, **asked)}
 
     async def _publish(self, events: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         if self._options.zmq_endpoint is not None:
@@ -224,28 +217,13 @@ class KvPublisherEngine:
         hashes, tokens = stored["block_hashes"], stored["token_ids"]
         size = self._options.kv_block_size
         parent = stored.get("parent_hash")
+        blocks = []
         for number, value in enumerate(hashes):
             own = array("I", tokens[number * size : (number + 1) * size])
-            self._stored[value] = Block(own, parent, stored.get("lora_name"), stored.get("cache_salt"))
+            blocks.append(Block(own, parent, stored.get("lora_name"), stored.get("cache_salt")))
             parent = value
-        return _stored_event(
-            tokens,
-            hashes,
-            size,
-            stored.get("parent_hash"),
-            stored.get("lora_name"),
-            stored.get("cache_salt"),
-        )
-
-    def _event_of(self, value: int, block: Block) -> dict[str, Any]:
-        return _stored_event(
-            list(block.token_ids),
-            [value],
-            len(block.token_ids),
-            block.parent,
-            block.lora_name,
-            block.cache_salt,
-        )
+        self._stored.update(zip(hashes, blocks, strict=True))
+        return _stored_event(tokens, hashes, blocks[0])
 
     def _remove(self, hashes: list[int]) -> dict[str, Any]:
         for value in hashes:
@@ -253,23 +231,16 @@ class KvPublisherEngine:
         return {"type": "removed", "block_hashes": [signed(value) for value in hashes]}
 
 
-def _stored_event(
-    token_ids: list[int],
-    hashes: list[int],
-    size: int,
-    parent: int | None,
-    lora_name: str | None,
-    cache_salt: str | None,
-) -> dict[str, Any]:
-    """Returns an event in Dynamo's format."""
+def _stored_event(token_ids: list[int], hashes: list[int], first: Block) -> dict[str, Any]:
+    """Returns the event of one block or several in Dynamo's format."""
     return {
         "type": "stored",
         "token_ids": token_ids,
-        "num_block_tokens": [size] * len(hashes),
+        "num_block_tokens": [len(first.token_ids)] * len(hashes),
         "block_hashes": [signed(value) for value in hashes],
-        "parent_hash": None if parent is None else signed(parent),
-        "lora_name": lora_name,
-        "cache_salt": cache_salt,
+        "parent_hash": None if first.parent is None else signed(first.parent),
+        "lora_name": first.lora_name,
+        "cache_salt": first.cache_salt,
     }
 
 

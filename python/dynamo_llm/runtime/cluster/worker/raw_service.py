@@ -9,16 +9,13 @@ from dynamo_llm.errors import InvalidRequestError
 from dynamo_llm.runtime.cluster.worker.token_service import Send
 
 
-class RawService:
-    """Serves a raw engine."""
-
-    async def answer(self, request: Any, trace: dict[str, str], send: Send) -> AsyncIterator[Any]:
-        """Passes the engine's items on."""
-        if not isinstance(request, bytes):
-            _check(request, "the request")
-        async for response in send(request):
-            for item in response.items:
-                yield item
+async def answer(request: Any, trace: dict[str, str], send: Send) -> AsyncIterator[Any]:
+    """Passes the items of a raw engine on."""
+    if not isinstance(request, bytes):
+        _check(request, "the request")
+    async for response in send(request):
+        for item in response.items:
+            yield item
 
 
 def _check(value: Any, place: str) -> None:

@@ -3,7 +3,9 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,17 +38,12 @@ class RegisteredModel:
 class Registration:
     """Serves an endpoint once; to serve it again, create another one.
 
-    :param path: ``namespace.component.endpoint``.
     :param model: None for a raw engine.
     :param payload: a request that Dynamo may send to test whether the worker works.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        path: str,
-        model: RegisteredModel | None,
-        payload: dict[str, Any] | None,
+        self, connection: Connection, path: str, model: RegisteredModel | None, payload: dict[str, Any] | None
     ) -> None:
         self._core = connection.core
         self._runtime = connection.runtime
@@ -74,20 +71,15 @@ class Registration:
             self._is_listed = True
             if self._model is not None:
                 await self._register(self._model)
-        except asyncio.TimeoutError:
+        except BaseException as error:  # also if cancelled: the connection may be shared, and outlive this
             await self.end()
-            raise UnavailableError(
-                f"the endpoint {self._path} was not listed within {_timeout:.0f} seconds"
-            ) from None
-        except InvalidConfigError:
-            await self.end()
-            raise
-        except Exception as error:
-            await self.end()
+            if isinstance(error, asyncio.TimeoutError):
+                raise UnavailableError(
+                    f"the endpoint {self._path} was not listed within {_timeout:.0f} seconds"
+                ) from None
+            if isinstance(error, InvalidConfigError) or not isinstance(error, Exception):
+                raise
             raise UnavailableError(f"the endpoint {self._path} could not be registered: {error}") from error
-        except BaseException:  # cancelled: the connection may be shared, and outlive this
-            await self.end()
-            raise
 
     async def _listed(self) -> None:
         client = await self._runtime.endpoint(self._path).client()
@@ -128,13 +120,11 @@ class Registration:
             folder = path if path.is_dir() else path.parent
             await asyncio.get_running_loop().run_in_executor(None, model_files.check_folder, folder)
         core, config = self._core, model.config
-        kinds = [getattr(core.ModelType, model_types[kind]) for kind in config.types]
-        kind = kinds[0]
-        for one in kinds[1:]:
-            kind = kind | one
         if config.role == "prefill":
             kind = core.ModelType.Prefill
-        worker_type = getattr(core.WorkerType, config.role.capitalize())
+        else:
+            kinds = (getattr(core.ModelType, model_types[kind]) for kind in config.types)
+            kind = functools.reduce(operator.or_, kinds)
         needs = {"prefill": [[core.WorkerType.Decode]], "decode": [[core.WorkerType.Prefill]]}
         await core.register_model(
             core.ModelInput.Tokens if model.takes_tokens else core.ModelInput.Text,
@@ -142,7 +132,7 @@ class Registration:
             self.endpoint,
             model.path or model.name,
             model.name,
-            worker_type=worker_type,
+            worker_type=getattr(core.WorkerType, config.role.capitalize()),
             needs=needs.get(config.role, []),
             kv_cache_block_size=config.kv_block_size,
             runtime_config=self._runtime_config(model),

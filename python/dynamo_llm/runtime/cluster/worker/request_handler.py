@@ -21,10 +21,7 @@ _cancel_timeout = 5.0
 
 
 class RequestHandler:
-    """The handler of an endpoint.
-
-    :param endpoint: its path, for messages.
-    """
+    """The handler of an endpoint."""
 
     def __init__(self, engine: ServedEngine, endpoint: str) -> None:
         self._engine = engine
@@ -78,7 +75,7 @@ class RequestHandler:
         cancelled = asyncio.ensure_future(context.async_killed_or_stopped())
         cancelled.add_done_callback(lambda future: _cancel(sent, future))
         try:
-            async for item in self._engine.service.answer(request, trace, send):
+            async for item in self._engine.answer(request, trace, send):
                 self._last_progress = time.monotonic()
                 yield item
             is_complete = True
@@ -114,7 +111,7 @@ class RequestHandler:
 
     def cancel_all(self) -> None:
         """Rejects all further requests, and cancels those in flight."""
-        self._is_closed = True
+        self.close()
         for request in self._requests:
             self._cancelled.add(request)
             request.cancel()
@@ -122,10 +119,7 @@ class RequestHandler:
         asyncio.get_running_loop().call_later(_cancel_timeout, self._is_idle.set)
 
     async def wait_until_idle(self) -> int:
-        """Waits until no request is in flight.
-
-        :returns: how many were cancelled.
-        """
+        """Waits until no request is in flight. Returns how many were cancelled."""
         if self.in_flight == 0:
             self._is_idle.set()
         await self._is_idle.wait()
@@ -138,10 +132,7 @@ class RequestHandler:
         return self.in_flight > 0 and time.monotonic() - self._last_progress > seconds
 
     async def wait_for_recovery(self, seconds: float) -> None:
-        """Waits until a stalled engine answers again: a request in flight, or a probe.
-
-        :param seconds: the time after which the engine counts as stalled.
-        """
+        """Waits until an engine that was silent for so long answers a request in flight or a probe."""
         since = self._last_progress
         while self._last_progress == since or self.is_stalled(seconds):
             if await self._probe(seconds):
@@ -160,7 +151,7 @@ class RequestHandler:
             return sent[-1]
 
         try:
-            async for _ in self._engine.service.answer(payload, {}, send):
+            async for _ in self._engine.answer(payload, {}, send):
                 pass
         except DynamoError as error:
             _log.debug("the probe failed: %s", error)

@@ -3,28 +3,25 @@
 requests for it.
 """
 
-import asyncio
 import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.errors import ClosedError, EngineNotFoundError, InvalidConfigError, NotSupportedError
 from dynamo_llm.runtime import model_files, registry
+from dynamo_llm.runtime.cluster.worker import raw_service
 from dynamo_llm.runtime.cluster.worker.config import WorkerConfig
-from dynamo_llm.runtime.cluster.worker.raw_service import RawService
 from dynamo_llm.runtime.cluster.worker.registration import RegisteredModel
 from dynamo_llm.runtime.cluster.worker.text_service import TextService
-from dynamo_llm.runtime.cluster.worker.token_service import TokenService
+from dynamo_llm.runtime.cluster.worker.token_service import Send, TokenService
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
-from dynamo_llm.runtime.threads import DaemonThreads
+from dynamo_llm.runtime.threads import DaemonThreads, in_pool
 
 
 class ServedEngine:
-    """A runtime with one engine.
-
-    :param python: the key ``python`` of the worker's configuration.
-    """
+    """A runtime with one engine. ``python`` is that key of the worker's configuration."""
 
     def __init__(self, config: WorkerConfig, python: dict[str, Any] | None) -> None:
         self._config = config
@@ -37,24 +34,23 @@ class ServedEngine:
         """Kind of its requests: ``data``, ``tokens``, or ``text``."""
         self.model: RegisteredModel | None = None
         """What the cluster's discovery gets; None for a raw engine."""
-        self.service: TokenService | TextService | RawService = RawService()
-        """Converts requests and answers."""
+        self.answer: Callable[[Any, dict[str, str], Send], AsyncIterator[Any]] = raw_service.answer
+        """Converts requests and answers: takes a request, its trace context, and what sends a body."""
 
     async def start(self) -> None:
         """Starts the engine, and determines its kind and model."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._start)
+        await in_pool(self._start, pool=self._thread)
 
     async def close(self) -> None:
         """Stops the engine; cancels its requests."""
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, runtime.close)
+            await in_pool(runtime.close, pool=self._thread)
         self._thread.shutdown(wait=False)
 
     def send(self, body: Any, timeout: float | None) -> Any:
-        """Sends a request to the engine.
+        """Sends a request to the engine. The timeout is in seconds.
 
-        :param timeout: seconds.
         :raises ClosedError: the worker has stopped.
         """
         if self._runtime is None:
@@ -79,10 +75,8 @@ class ServedEngine:
             given = {"python": self._python, **given}
         kind = _kind_of_class(engine, given)
         is_python = kind is not None
-        if kind == "text" or model.input == "text":
-            self._runtime = Runtime(given)
-        else:
-            self._runtime = Runtime({**given, "pipeline": "off"})
+        takes_text = kind == "text" or model.input == "text"
+        self._runtime = Runtime(given if takes_text else {**given, "pipeline": "off"})
         (info,) = self._runtime.models() or [{}]
         kind = kind or info.get("kind") or "text"
         if kind == "data":
@@ -130,7 +124,7 @@ class ServedEngine:
                 )
             length = model.context_length or info.get("context_length")
             self.model = RegisteredModel(name, path if has_config else None, False, length, model)
-            self.service = TextService(name, adapters)
+            self.answer = TextService(name, adapters).answer
             return
         path = model.path or info.get("tokenizer") or info.get("path")
         if path is None:
@@ -146,7 +140,8 @@ class ServedEngine:
                 "model's files specify it"
             )
         self.model = RegisteredModel(name, str(folder.path.absolute()), True, length, model)
-        self.service = TokenService(length, adapters, model.role, (model.data_parallel_size or 1) > 1)
+        has_ranks = (model.data_parallel_size or 1) > 1
+        self.answer = TokenService(length, adapters, model.role, has_ranks).answer
 
 
 def _kind_of_class(engine: str, config: dict[str, Any]) -> str | None:

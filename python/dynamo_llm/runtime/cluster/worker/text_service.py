@@ -2,6 +2,7 @@
 """Answers OpenAI request bodies, which Dynamo's frontend passes on."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError
@@ -11,22 +12,18 @@ from dynamo_llm.runtime.cluster.worker.token_service import Send
 _dropped = ("model", "stream", "stream_options", "chat_template_args")
 
 
+@dataclass(frozen=True)
 class TextService:
-    """Serves an engine that takes OpenAI request bodies.
+    """Serves an engine that takes OpenAI request bodies, with a model and LoRA adapters of these names."""
 
-    :param name: of the model.
-    :param adapters: names of the engine's LoRA adapters.
-    """
-
-    def __init__(self, name: str, adapters: list[str]) -> None:
-        self._name = name
-        self._adapters = adapters
+    name: str
+    adapters: list[str]
 
     async def answer(self, request: Any, trace: dict[str, str], send: Send) -> AsyncIterator[dict[str, Any]]:
         """Yields OpenAI chunks."""
         async for response in send(self._body(request, trace)):
             chunk = response.json()
-            chunk["model"] = request.get("model") or self._name
+            chunk["model"] = request.get("model") or self.name
             yield chunk
 
     def _body(self, request: Any, trace: dict[str, str]) -> dict[str, Any]:
@@ -35,7 +32,7 @@ class TextService:
         body = {key: value for key, value in request.items() if value is not None and key not in _dropped}
         if request.get("chat_template_args"):
             body["chat_template_kwargs"] = request["chat_template_args"]
-        if request.get("model") in self._adapters:
+        if request.get("model") in self.adapters:
             body["model"] = request["model"]
         if "nvext" in body:
             if not isinstance(body["nvext"], dict):

@@ -5,23 +5,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from dynamo_llm.errors import ContextLengthError, InvalidRequestError, NotSupportedError
+from dynamo_llm.runtime.engine import Sampling
 
 #: Sends a body to the engine and returns its request.
 Send = Callable[[dict[str, Any]], Any]
 
-_sampling = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "repetition_penalty",
-    "seed",
-)
+#: Keys that a body has, too, with the same meaning.
+_sampling = [field.name for field in fields(Sampling) if field.name != "logit_bias"]
 _guided = ("json", "regex", "grammar", "choice")
 #: The finish reasons that Dynamo knows.
 _reasons = {"stop", "length", "content_filter"}
@@ -29,27 +23,19 @@ _reasons = {"stop", "length", "content_filter"}
 _passed_on = ("prefill_result", "bootstrap_info")
 
 
+@dataclass(frozen=True)
 class TokenService:
-    """Serves a token-level engine.
+    """Serves a token-level engine."""
 
-    :param context_length: of the model.
-    :param adapters: names of the engine's LoRA adapters.
-    :param role: as in the configuration.
-    :param has_ranks: whether the engine has several data parallel ranks, so that requests may select one.
-    """
-
-    def __init__(self, context_length: int, adapters: list[str], role: str, has_ranks: bool) -> None:
-        self._context_length = context_length
-        self._adapters = adapters
-        self._role = role
-        self._has_ranks = has_ranks
+    context_length: int
+    adapters: list[str]
+    """Names of the engine's LoRA adapters."""
+    role: str
+    has_ranks: bool
+    """Whether the engine has several data parallel ranks, so that requests may select one."""
 
     async def answer(self, request: Any, trace: dict[str, str], send: Send) -> AsyncIterator[dict[str, Any]]:
-        """Yields the items of an answer.
-
-        :param request: Dynamo's PreprocessedRequest.
-        :param trace: ``traceparent`` and ``tracestate``.
-        """
+        """Yields the items of the answer to Dynamo's PreprocessedRequest."""
         body = self._body(request, trace)
         count = _n(request)
         wants_logprobs = "logprobs" in body
@@ -57,10 +43,11 @@ class TokenService:
             async for item in _choice(send(body), 0, len(body["prompt"]), wants_logprobs):
                 yield item
             return
-        answers = [send(_of_index(body, index)) for index in range(count)]
+        seed = body.get("seed")
+        bodies = [body if seed is None else {**body, "seed": seed + index} for index in range(count)]
         choices = [
             _choice(answer, index, len(body["prompt"]), wants_logprobs)
-            for index, answer in enumerate(answers)
+            for index, answer in enumerate([send(one) for one in bodies])
         ]
         async for item in _merged(choices):
             yield item
@@ -102,25 +89,25 @@ class TokenService:
         if unknown := [key for key, value in guided.items() if value and key not in (*_guided, "backend")]:
             raise NotSupportedError(f'"guided_decoding.{unknown[0]}" of the request is not supported')
         adapter = routing.get("lora_name") or request.get("model")
-        if adapter in self._adapters:
+        if adapter in self.adapters:
             body["adapter"] = adapter
         extension = {key: request[key] for key in _passed_on if request.get(key) is not None}
         extension |= {key: routing[key] for key in ("cache_salt",) if routing.get(key) is not None}
-        if self._has_ranks and routing.get("dp_rank") is not None:
+        if self.has_ranks and routing.get("dp_rank") is not None:
             extension["dp_rank"] = routing["dp_rank"]
         if extension:
             body["nvext"] = extension
         return {key: value for key, value in body.items() if value is not None}
 
     def _max_tokens(self, prompt: int, wanted: int | None) -> int:
-        available = self._context_length - prompt
-        needed = 1 if wanted is None or self._role == "prefill" else wanted
+        available = self.context_length - prompt
+        needed = 1 if wanted is None or self.role == "prefill" else wanted
         if available < max(1, needed):
             raise ContextLengthError(
                 f"the prompt has {prompt} tokens and the answer may have {needed}, but the model's context "
-                f"length is {self._context_length} tokens for both together"
+                f"length is {self.context_length} tokens for both together"
             )
-        return needed if wanted is not None else 1 if self._role == "prefill" else available
+        return needed if wanted is not None else 1 if self.role == "prefill" else available
 
 
 def _n(request: dict[str, Any]) -> int:
@@ -142,20 +129,15 @@ def _object(request: dict[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def _of_index(body: dict[str, Any], index: int) -> dict[str, Any]:
-    """Returns the body for one of several choices: each has its own seed."""
-    return {**body, "seed": body["seed"] + index} if "seed" in body else body
-
-
 async def _choice(
     answer: Any, index: int, prompt_tokens: int, wants_logprobs: bool
 ) -> AsyncIterator[dict[str, Any]]:
     """Yields the items of one choice. Tokens that are ready together share an item."""
     count = 0
-    reason = None
-    usage = None
+    reason = usage = None
     last: dict[str, Any] = {"token_ids": [], "index": index}
-    more: dict[str, Any] = {}
+    #: The choice with its other keys, such as a prefill engine's parameters for the decode worker.
+    choice: dict[str, Any] = {}
     async for response in answer:
         item: dict[str, Any] = {"token_ids": response.token_ids, "index": index}
         count += len(response.token_ids)
@@ -165,7 +147,7 @@ async def _choice(
         reason = response.finish_reason or reason
         if reason is not None:
             last = _joined(last, item)
-            more = _delta(response) or more
+            choice = response.json()["choices"][0] or choice
         elif response.token_ids:
             yield item
     completion: dict[str, Any] = {
@@ -175,8 +157,8 @@ async def _choice(
     }
     if usage is not None and usage.cached_tokens:
         completion["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    if "disaggregated_params" in more:
-        last["disaggregated_params"] = more["disaggregated_params"]
+    if "disaggregated_params" in choice:
+        last["disaggregated_params"] = choice["disaggregated_params"]
     yield {
         **last,
         "finish_reason": reason if reason in _reasons else "stop",
@@ -188,12 +170,6 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Merges two items by concatenating their arrays."""
     arrays = {key for key in (*first, *second) if key != "index"}
     return {"index": second["index"], **{key: first.get(key, []) + second.get(key, []) for key in arrays}}
-
-
-def _delta(response: Any) -> dict[str, Any]:
-    """Returns the choice with its other keys, such as a prefill engine's parameters for the decode worker."""
-    choice: dict[str, Any] = response.json()["choices"][0]
-    return choice
 
 
 def _logprobs(response: dict[str, Any]) -> dict[str, Any]:

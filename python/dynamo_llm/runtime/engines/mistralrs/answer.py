@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts the chunks of mistral.rs for one choice of an answer to the library's chunks."""
 
+import math
 from typing import Any
 
-from dynamo_llm.runtime.engine import Chunk, Usage
-from dynamo_llm.runtime.engines.mistralrs import logprobs, tools
+from dynamo_llm.runtime.engine import Chunk, TokenLogprob, Usage
+from dynamo_llm.runtime.engines.mistralrs import tools
 from dynamo_llm.runtime.engines.mistralrs.request import Request
 from dynamo_llm.runtime.engines.mistralrs.vocabulary import Vocabulary
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stop_strings import StopStrings
+
+#: Finish reasons of mistral.rs that OpenAI's API names differently.
+_reasons = {"canceled": "stop"}
+#: Replaces minus infinity, which JSON does not have. It is the log-prob of tokens that a grammar excludes.
+_least_logprob = -9999.0
 
 
 class Answer:
@@ -20,10 +26,7 @@ class Answer:
     engine. Only reasoning, and tool calls that the model makes by its own choice, are parsed by mistral.rs.
 
     :param index: index of the choice.
-    :param request: the converted request.
     :param prompt: token ids that the answer continues.
-    :param tokenizer: the model's tokenizer.
-    :param vocabulary: the tokenizer's tokens.
     :param ends: ids of the tokens that end the answer.
     :param is_parsed: whether mistral.rs parses the text for reasoning or tool calls.
     """
@@ -48,23 +51,21 @@ class Answer:
         self._vocabulary = vocabulary
         self._ends = ends
         self._is_parsed = is_parsed
-        self._stops = StopStrings(request.stops, request.keeps_stop)
+        self._stops = StopStrings(request.settings.stops, request.settings.includes_stop)
         self._forced = tools.ForcedCall() if request.tools.is_forced else None
         self._count = 0
         self._last_id = -1
         self._shown = True
         self._is_thinking = False
         self._has_hidden_end = True  # whether mistral.rs counts the EOS without reporting it
-        # The text until mistral.rs reports some: mistral.rs strips white space from the beginning of an
-        # answer.
+        # The text until mistral.rs reports some, since it strips white space from an answer's beginning.
         self._beginning: str | None = "" if is_parsed else None
+        self._alternatives = request.settings.logprobs or 0
         self._logprobs: ChatLogprobs | CompletionLogprobs | None = None
-        if request.logprobs is not None:
-            self._logprobs = (
-                ChatLogprobs(tokenizer)
-                if request.is_chat
-                else CompletionLogprobs(tokenizer, request.logprobs > 0, prompt)
-            )
+        if request.settings.logprobs is not None and request.settings.is_chat:
+            self._logprobs = ChatLogprobs(tokenizer)
+        elif request.settings.logprobs is not None:
+            self._logprobs = CompletionLogprobs(tokenizer, self._alternatives > 0, prompt)
 
     def chunks(self, choice: Any, counts: Any) -> list[Chunk]:
         """Converts one chunk of mistral.rs.
@@ -94,8 +95,7 @@ class Answer:
         if delta:
             last["delta"] = delta
         if ids and self._logprobs is not None and self._shown:
-            one = logprobs.of_token(given, self._request.logprobs or 0)
-            last["logprobs"] = self._logprobs.of(ids[-1:], [one])
+            last["logprobs"] = self._logprobs.of(ids[-1:], [_logprob(given, self._alternatives)])
         if reason:
             last["finish_reason"] = _reasons.get(reason, reason)
             self.has_ended = True
@@ -118,9 +118,7 @@ class Answer:
                     text += self._stops.feed(self._text.flush())
                 elif is_last:
                     self._has_hidden_end = False
-                    # mistral.rs ends the answer, too, and reports the text that it held back: the beginning
-                    # of a marker.
-                    break
+                    break  # mistral.rs ends the answer, too, and reports the held-back beginning of a marker
                 return text + self._rest(), True
             piece = self._text.feed([id])
             if self._is_parsed:
@@ -153,9 +151,7 @@ class Answer:
         return "" if self._stops.has_matched else self._stops.flush()
 
     def _parsed(self, ids: list[int], content: str) -> str:
-        """Returns text that mistral.rs reports, with the white space that it stripped, without special
-        tokens.
-        """
+        """Returns text of mistral.rs with the white space that it stripped, without special tokens."""
         if ids:
             self._last_id = ids[-1]
         if special := self._vocabulary.special.get(self._last_id):
@@ -179,8 +175,14 @@ class Answer:
         return delta
 
 
-#: Finish reasons of mistral.rs that OpenAI's API names differently.
-_reasons = {"canceled": "stop"}
+def _logprob(given: Any, count: int) -> TokenLogprob:
+    """Converts a ResponseLogprob of mistral.rs, with the given number of alternatives."""
+    top = [(other.token, _finite(other.logprob)) for other in given.top_logprobs[:count]]
+    return {"logprob": _finite(given.logprob), "top": top}
+
+
+def _finite(logprob: float) -> float:
+    return _least_logprob if math.isnan(logprob) else max(logprob, _least_logprob)
 
 
 def usage_of(given: Any) -> Usage:

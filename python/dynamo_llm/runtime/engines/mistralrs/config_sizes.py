@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the numbers in config.json against the shapes of the weights, before mistral.rs allocates memory
-from them.
+"""Checks the numbers in config.json against the weights, before mistral.rs allocates memory from them.
 
 mistral.rs allocates tables and buffers of the sizes in config.json, and compares them with the weights later
 or not at all: it divides by zero, panics, or aborts the process when an allocation fails. So a size that is
@@ -29,109 +28,71 @@ _most = 2**31 - 1
 #: Bytes that are always allowed for the table of RoPE angles, however small the weights are.
 _least_table = 256 << 20
 
+
+def _by_key(keys: Mapping[tuple[float, float], str]) -> dict[str, tuple[float, float]]:
+    """Returns the smallest and the largest plausible value of each key."""
+    return {key: limits for limits, names in keys.items() for key in names.split()}
+
+
 #: Sizes: each is a dimension of a tensor, or divides one, so none is larger than the largest dimension.
-_sizes = frozenset(
+_sizes = _by_key(
     {
-        "hidden_size",
-        "intermediate_size",
-        "moe_intermediate_size",
-        "shared_intermediate_size",
-        "shared_expert_intermediate_size",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-        "q_lora_rank",
-        "kv_lora_rank",
-        "qk_rope_head_dim",
-        "qk_nope_head_dim",
-        "v_head_dim",
-        "linear_key_head_dim",
-        "linear_value_head_dim",
-        "linear_num_key_heads",
-        "linear_num_value_heads",
-        "mamba_n_heads",
-        "mamba_n_groups",
-        "mamba_d_state",
-        "mamba_d_head",
-        "block_ff_dim",
+        (1, _most): """
+            hidden_size intermediate_size moe_intermediate_size shared_intermediate_size
+            shared_expert_intermediate_size block_ff_dim num_attention_heads num_key_value_heads head_dim
+            q_lora_rank kv_lora_rank qk_rope_head_dim qk_nope_head_dim v_head_dim linear_num_key_heads
+            linear_num_value_heads linear_key_head_dim linear_value_head_dim mamba_n_heads mamba_n_groups
+            mamba_d_state mamba_d_head
+        """
     }
 )
-#: Other integers of at least 1, with their maximum.
-_positive = {
-    "vocab_size": _most,
-    "num_hidden_layers": 65_536,
-    "max_position_embeddings": _most,
-    "original_max_position_embeddings": _most,
-    "sliding_window": _most,
-    "query_pre_attn_scalar": 1 << 20,
-    "moe_layer_freq": 65_536,
-    "decoder_sparse_step": 65_536,
-    "no_rope_layer_interval": 65_536,
-    "full_attention_interval": 65_536,
-    "sliding_window_pattern": 65_536,
-    "linear_conv_kernel_dim": 1024,
-    "conv_L_cache": 1024,
-    "mamba_d_conv": 1024,
-    "mamba_expand": 1024,
-    "mamba_chunk_size": 65_536,
-    "block_multiple_of": 1 << 20,
-    "pretraining_tp": 1024,
-    "cla_share_factor": 1024,
-    "n_group": 65_536,
-    "topk_group": 65_536,
-}
-#: Integers of at least 0, with their maximum.
-_natural = {
-    "first_k_dense_replace": 65_536,
-    "num_dense_layers": 65_536,
-    "max_window_layers": 65_536,
-    "num_nextn_predict_layers": 65_536,
-    "num_experts": 65_536,
-    "num_local_experts": 65_536,
-    "n_routed_experts": 65_536,
-    "n_shared_experts": 65_536,
-    "num_experts_per_tok": 65_536,
-}
-#: Real numbers, with the smallest and the largest plausible value.
-_real = {
-    "rms_norm_eps": (0.0, 1.0),
-    "layer_norm_eps": (0.0, 1.0),
-    "norm_eps": (0.0, 1.0),
-    "norm_epsilon": (0.0, 1.0),
-    "rope_theta": (1e-3, 1e18),
-    "rope_local_base_freq": (1e-3, 1e18),
-    "partial_rotary_factor": (1e-6, 1.0),
-    "attn_logit_softcapping": (1e-6, 1e9),
-    "final_logit_softcapping": (1e-6, 1e9),
-    "routed_scaling_factor": (-1e9, 1e9),
-    "swiglu_limit": (-1e9, 1e9),
-    "alpha": (-1e9, 1e9),
-    "attention_multiplier": (-1e9, 1e9),
-    "embedding_multiplier": (-1e9, 1e9),
-    "residual_multiplier": (-1e9, 1e9),
-    "logits_scaling": (1e-9, 1e9),
-    "block_ffn_dim_multiplier": (1e-6, 1e9),
-}
+#: Other integers.
+_integers = _by_key(
+    {
+        (1, _most): """
+            vocab_size max_position_embeddings original_max_position_embeddings sliding_window
+        """,
+        (1, 1 << 20): "query_pre_attn_scalar block_multiple_of",
+        (1, 65_536): """
+            num_hidden_layers moe_layer_freq decoder_sparse_step no_rope_layer_interval
+            full_attention_interval sliding_window_pattern mamba_chunk_size n_group topk_group
+        """,
+        (1, 1024): """
+            linear_conv_kernel_dim conv_L_cache mamba_d_conv mamba_expand pretraining_tp cla_share_factor
+        """,
+        (0, 65_536): """
+            first_k_dense_replace num_dense_layers max_window_layers num_nextn_predict_layers num_experts
+            num_local_experts n_routed_experts n_shared_experts num_experts_per_tok
+        """,
+    }
+)
+#: Real numbers.
+_reals = _by_key(
+    {
+        (0.0, 1.0): "rms_norm_eps layer_norm_eps norm_eps norm_epsilon",
+        (1e-3, 1e18): "rope_theta rope_local_base_freq",
+        (1e-6, 1.0): "partial_rotary_factor",
+        (1e-6, 1e9): "attn_logit_softcapping final_logit_softcapping block_ffn_dim_multiplier",
+        (1e-9, 1e9): "logits_scaling",
+        (-1e9, 1e9): """
+            routed_scaling_factor swiglu_limit alpha attention_multiplier embedding_multiplier
+            residual_multiplier
+        """,
+    }
+)
 #: Keys of RoPE scaling; each is a number, or a list of numbers.
-_scaling = {
-    "factor": (1e-9, 1e9),
-    "low_freq_factor": (1e-9, 1e9),
-    "high_freq_factor": (1e-9, 1e9),
-    "beta_fast": (1e-9, 1e9),
-    "beta_slow": (1e-9, 1e9),
-    "alpha": (1e-9, 1e9),
-    "mscale": (-1e9, 1e9),
-    "mscale_all_dim": (-1e9, 1e9),
-    "attention_factor": (-1e9, 1e9),
-    "short_mscale": (-1e9, 1e9),
-    "long_mscale": (-1e9, 1e9),
-    "short_factor": (1e-9, 1e9),
-    "long_factor": (1e-9, 1e9),
-    "rope_theta": (1e-3, 1e18),
-    "partial_rotary_factor": (1e-6, 1.0),
-    "original_max_position_embeddings": (1, _most),
-    "mrope_section": (0, 65_536),
-}
+_scaling = _by_key(
+    {
+        (1e-9, 1e9): """
+            factor low_freq_factor high_freq_factor beta_fast beta_slow alpha short_factor long_factor
+        """,
+        (-1e9, 1e9): "mscale mscale_all_dim attention_factor short_mscale long_mscale",
+        (1e-3, 1e18): "rope_theta",
+        (1e-6, 1.0): "partial_rotary_factor",
+        (1, _most): "original_max_position_embeddings",
+        (0, 65_536): "mrope_section",
+    }
+)
 #: Half of the largest head size.
 _most_factors = 4096
 _bits = (2, 3, 4, 5, 6, 8, 40)
@@ -147,7 +108,7 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _integer(key: str, value: Any, least: int, most: int, of: str = "") -> None:
+def _integer(key: str, value: Any, least: float, most: float, of: str = "") -> None:
     if not _is_integer(value) or not least <= value <= most:
         raise _wrong(key, value, f"an integer from {least} to {most}{of}")
 
@@ -165,14 +126,11 @@ def check_types(config: Mapping[str, Any]) -> None:
     :raises ModelNotFoundError: a value is not a number, or is out of range.
     """
     given = {key: value for key, value in config.items() if value is not None}
-    for key in given.keys() & _sizes:
-        _integer(key, given[key], 1, _most)
-    for key in given.keys() & _positive.keys():
-        _integer(key, given[key], 1, _positive[key])
-    for key in given.keys() & _natural.keys():
-        _integer(key, given[key], 0, _natural[key])
-    for key in given.keys() & _real.keys():
-        _number(key, given[key], *_real[key])
+    limits = _sizes | _integers
+    for key in given.keys() & limits.keys():
+        _integer(key, given[key], *limits[key])
+    for key in given.keys() & _reals.keys():
+        _number(key, given[key], *_reals[key])
     for key in ("rope_scaling", "rope_parameters"):
         if key in given:
             _check_scaling(key, given[key])
@@ -222,7 +180,7 @@ def check(config: Mapping[str, Any], tensors: Mapping[str, Tensor], architecture
     largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     is_quantized = bool(config.get("quantization_config") or config.get("quantization"))
     largest *= _packed if is_quantized else 1
-    for key in _sizes & config.keys():
+    for key in _sizes.keys() & config.keys():
         if config[key] is not None:
             _integer(key, config[key], 1, max(largest, 1), ", the largest size of a tensor")
     _check_embedding(config, tensors)
@@ -280,8 +238,10 @@ def _check_heads(config: Mapping[str, Any], largest: int) -> None:
         raise _wrong("head_dim", size, f"at most {largest // groups}, by the shapes of the weights")
     if size is not None and size % 2:
         raise _wrong("head_dim", size, "even")
-    for key in ("linear_num_value_heads", "mamba_n_heads"):
-        divisor = {"linear_num_value_heads": "linear_num_key_heads", "mamba_n_heads": "mamba_n_groups"}[key]
+    for key, divisor in (
+        ("linear_num_value_heads", "linear_num_key_heads"),
+        ("mamba_n_heads", "mamba_n_groups"),
+    ):
         if config.get(key) and config.get(divisor) and config[key] % config[divisor]:
             raise _wrong(divisor, config[divisor], f'a divisor of "{key}", which is {config[key]}')
 
@@ -289,21 +249,14 @@ def _check_heads(config: Mapping[str, Any], largest: int) -> None:
 def _check_experts(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], architecture: Architecture
 ) -> None:
-    key = next(
-        (
-            one
-            for one in ("n_routed_experts", "num_experts", "num_local_experts")
-            if one in architecture.defaults
-        ),
-        None,
-    )
+    keys = ("n_routed_experts", "num_experts", "num_local_experts")
+    key = next((one for one in keys if one in architecture.defaults), "")
     count = config.get(key) if key else None
-    if key is None or not count:
+    if not count:
         return
-    most = max(
-        (tensor.shape[0] for name, tensor in tensors.items() if tensor.shape and "expert" in name), default=0
-    )
-    most = max([most, *(int(match[1]) + 1 for name in tensors if (match := _expert.search(name)))])
+    joined = [tensor.shape[0] for name, tensor in tensors.items() if tensor.shape and "expert" in name]
+    single = [int(match[1]) + 1 for name in tensors if (match := _expert.search(name))]
+    most = max([*joined, *single], default=0)
     if most:  # otherwise all layers are dense
         _integer(key, count, 1, most, ", the experts of the weights")
     if config.get("num_experts_per_tok") is not None:
@@ -346,11 +299,7 @@ def check_adapter(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 #: Keys of GGUF metadata, without the architecture's name, that count positions.
-_positions_of_gguf = (
-    "context_length",
-    "rope.scaling.original_context_length",
-    "attention.sliding_window",
-)
+_positions_of_gguf = ("context_length", "rope.scaling.original_context_length", "attention.sliding_window")
 #: Keys that must be at least 1. In a list with a number for each layer, some may be 0.
 _positive_of_gguf = (
     *_positions_of_gguf,
@@ -368,7 +317,6 @@ def check_gguf(path: Path, values: Mapping[str, Any], tensors: Mapping[str, gguf
     """Checks the numbers in GGUF metadata against the tensors.
 
     :param values: the metadata of all files of the model.
-    :param tensors: the tensors of all files.
     :raises ModelNotFoundError: a number does not match the tensors.
     """
     name = values.get("general.architecture")
@@ -380,14 +328,13 @@ def check_gguf(path: Path, values: Mapping[str, Any], tensors: Mapping[str, gguf
         for key, value in given.items():
             _check_gguf_value(key, value, max(largest, 65_536))
         _check_gguf_sizes(given, tensors, largest)
-    except _Wrong as error:
-        raise ModelNotFoundError(f'"{name}.{error.key}" of the file "{path}" {error}') from error
+    except _WrongError as error:
+        key, problem = error.args
+        raise ModelNotFoundError(f'"{name}.{key}" of the file "{path}" {problem}') from error
 
 
-class _Wrong(Exception):
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
+class _WrongError(Exception):
+    """The arguments are a key without the architecture's name, and what is wrong with its value."""
 
 
 def _check_gguf_value(key: str, value: Any, largest: int) -> None:
@@ -395,12 +342,12 @@ def _check_gguf_value(key: str, value: Any, largest: int) -> None:
     for one in value if is_list else [value]:
         if isinstance(one, bool | str | list):
             continue
-        least = 1 if key in _positive_of_gguf and not is_list else -1
-        most = _most if key in _positions_of_gguf else largest
+        least: float = 1 if key in _positive_of_gguf and not is_list else -1
+        most: float = _most if key in _positions_of_gguf else largest
         if isinstance(one, float):
-            least, most = -1e18, 1e18  # type: ignore[assignment]
+            least, most = -1e18, 1e18
         if not least <= one <= most:
-            raise _Wrong(key, f"must be a number from {least:g} to {most:g}, not {one!r}")
+            raise _WrongError(key, f"must be a number from {least:g} to {most:g}, not {one!r}")
 
 
 def _check_gguf_sizes(
@@ -408,9 +355,8 @@ def _check_gguf_sizes(
 ) -> None:
     def size(key: str) -> int | None:
         value = given.get(key)
-        value = (
-            max((one for one in value if type(one) is int), default=0) if isinstance(value, list) else value
-        )
+        if isinstance(value, list):
+            value = max((one for one in value if type(one) is int), default=0)
         return value if type(value) is int and value > 0 else None
 
     width, heads, groups = (
@@ -418,24 +364,24 @@ def _check_gguf_sizes(
     )
     embedding = tensors.get("token_embd.weight")
     if embedding is not None and embedding.shape and width not in (None, embedding.shape[0]):
-        raise _Wrong(
+        raise _WrongError(
             "embedding_length", f"is {width}, but token_embd.weight has the shape {list(embedding.shape)}"
         )
     layers = size("block_count")
     found = {int(match[1]) for tensor in tensors if (match := _gguf_layer.match(tensor))}
     if layers is not None and not found.issuperset(range(min(layers, len(tensors) + 1))):
-        raise _Wrong("block_count", f"is {layers}, but the file has {len(found)} layers")
+        raise _WrongError("block_count", f"is {layers}, but the file has {len(found)} layers")
     if heads is None or width is None:
         return
     head = size("attention.key_length") or width // heads
     if head < 1 or head * (groups or heads) > max(largest, 1):
-        raise _Wrong("attention.head_count", f"is {heads}, which does not fit the shapes of the tensors")
+        raise _WrongError("attention.head_count", f"is {heads}, which does not fit the shapes of the tensors")
     if groups and heads % groups and not isinstance(given["attention.head_count_kv"], list):
-        raise _Wrong("attention.head_count_kv", f"must divide the {heads} heads, not be {groups}")
+        raise _WrongError("attention.head_count_kv", f"must divide the {heads} heads, not be {groups}")
     context = size("context_length")
     most = max(_least_table, sum(tensor.length for tensor in tensors.values()))
     if context is not None and context * head * 4 > most:
-        raise _Wrong(
+        raise _WrongError(
             "context_length",
             f"is {context}; it must be at most {most // (head * 4)}, or the table of its positions would be "
             f"larger than the weights",

@@ -9,31 +9,22 @@ from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
 
-_known = {
-    "input",
-    "model",
-    "encoding_format",
-    "dimensions",
-    "user",
-    "nvext",
-    "request_id",
-    "traceparent",
-    "tracestate",
-}
-
+#: Keys of an embedding request that the engine accepts, or that other layers read.
+_known = ("input", "model", "encoding_format", "dimensions", "user", "nvext", "request_id")
+_trace = ("traceparent", "tracestate")
 
 #: Texts, or lists of token ids.
 Inputs = list[str] | list[list[int]]
 
 
 def inputs_of(body: Mapping[str, Any]) -> Inputs:
-    """Returns the inputs of an embedding request, texts or lists of token ids, with one vector requested for
-    each.
+    """Returns the inputs of an embedding request, for each of which one vector is requested.
 
     :raises InvalidRequestError: the input has another form.
+    :raises NotSupportedError: the request has other keys.
     """
     for key in sorted(body):
-        if body[key] and key not in _known:
+        if body[key] and key not in (*_known, *_trace):
             raise NotSupportedError(f'the engine "mistralrs" does not support "{key}" of the request')
     for key in sorted((body.get("nvext") or {}).keys() - {"agent_hints", "extra_fields"}):
         raise NotSupportedError(f'the engine "mistralrs" does not support "nvext.{key}" of the request')

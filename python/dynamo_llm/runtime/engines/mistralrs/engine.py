@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from dynamo_llm.errors import (
     ModelNotFoundError,
     NotSupportedError,
 )
-from dynamo_llm.runtime import model_files, safetensors_file
+from dynamo_llm.runtime import gguf_file, model_files, safetensors_file
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo, Usage
 from dynamo_llm.runtime.engines.mistralrs import (
     config_sizes,
@@ -60,10 +60,19 @@ def _import(name: str) -> Any:
         ) from error
 
 
-def _without_stdout() -> Any:
-    """Imports mistral.rs. If RUST_LOG is not set by then, it logs to stdout, which belongs to the host."""
-    os.environ.setdefault("RUST_LOG", "off")
-    return _import("mistralrs")
+@contextmanager
+def _explained(
+    explain: Callable[[BaseException], DynamoError], kind: type[Exception] = Exception
+) -> Iterator[None]:
+    """Converts panics of mistral.rs, and its exceptions of a kind, by a function of error_mapping."""
+    try:
+        yield
+    except DynamoError:
+        raise
+    except BaseException as error:
+        if isinstance(error, kind) or is_rust_panic(error):
+            raise explain(error) from error
+        raise
 
 
 class MistralRsEngine:
@@ -96,16 +105,12 @@ class MistralRsEngine:
     def start(self) -> None:
         """Loads the model. Blocks."""
         self._model = model.find(self._config.model, self._options)
-        self._mistralrs = _without_stdout()
-        try:
+        # Without this variable, mistral.rs logs to stdout, which belongs to the host.
+        os.environ.setdefault("RUST_LOG", "off")
+        self._mistralrs = _import("mistralrs")
+        with _explained(partial(error_mapping.of_load, self._model.path)):
             self._load()
             self._context = self._runner.max_sequence_length()
-        except DynamoError:
-            raise
-        except BaseException as error:
-            if not isinstance(error, Exception) and not is_rust_panic(error):
-                raise
-            raise error_mapping.of_load(self._model.path, error) from error
         if (self._model.config.get("rope_scaling") or {}).get("type") == "longrope":
             self._short_context = self._model.config["original_max_position_embeddings"]
         self._reader = BodyReader("mistralrs", self.describe(), self._vocab_size(), hints=request.hints)
@@ -115,15 +120,13 @@ class MistralRsEngine:
     def _vocab_size(self) -> int | None:
         """Returns the exclusive upper limit of the model's token ids."""
         if self._model.kind == "gguf":
-            return len(gguf_metadata.metadata(self._model.path).get("tokenizer.ggml.tokens") or ()) or None
+            return len(gguf_file.read(self._model.path).metadata.get("tokenizer.ggml.tokens") or ()) or None
         size = self._model.config.get("vocab_size")
         known = self._tokenizer.vocab_size if self._tokenizer is not None else 0
         return max(size if isinstance(size, int) else 0, known) or None
 
     def _try(self) -> None:
-        """Computes two tokens, the second from the cache, because some models load but fail on
-        every request.
-        """
+        """Computes two tokens, one of them from the cache: some models load, but fail on every request."""
         chat = self._mistralrs.ChatCompletionRequest(
             messages=[{"role": "user", "content": "\x01a"}],
             model="default",
@@ -131,12 +134,8 @@ class MistralRsEngine:
             temperature=0.0,
             ignore_eos=True,
         )
-        try:
+        with _explained(partial(error_mapping.of_trial, self._model.path)):
             self._runner.send_chat_completion_request(chat)
-        except BaseException as error:
-            if not isinstance(error, Exception) and not is_rust_panic(error):
-                raise
-            raise error_mapping.of_trial(self._model.path, error) from error
 
     def _load(self) -> None:
         chosen = self._options
@@ -168,9 +167,8 @@ class MistralRsEngine:
             self._normalises = model.normalises(self._model.path)
             self._run({**common, "which": self._which(folder, None)})
             return
-        template, text_model, end_tokens = (
-            _import(f"dynamo_llm.runtime.engines.mistralrs.{name}")
-            for name in ("templates", "text_model", "end_tokens")
+        template, text_model = (
+            _import(f"dynamo_llm.runtime.engines.mistralrs.{name}") for name in ("templates", "text_model")
         )
         templates = template.Templates(self._model, self._options, self._config.templates)
         assert self._tokenizer is not None  # an embedding model returned above
@@ -181,30 +179,23 @@ class MistralRsEngine:
             self._run({**common, "which": self._which(folder, tokenizer_json), "jinja_explicit": jinja})
         declared = list(self._tokenizer.eos_token_ids)
         if self._model.kind == "gguf":
-            declared += gguf_metadata.end_token_ids(gguf_metadata.metadata(self._model.path))
-        self._text = text_model.TextModel(
-            self._tokenizer, templates, end_tokens.EndTokens(declared, self._tokenizer)
-        )
+            declared += gguf_metadata.end_token_ids(gguf_file.read(self._model.path).metadata)
+        self._text = text_model.TextModel(self._tokenizer, templates, declared)
 
     def _counter(self) -> Callable[[str, int | None], int]:
         """Returns a function that counts the tokens of a text to embed, outside of mistral.rs' thread."""
-        tokenizer, text_length = (
-            _import(f"dynamo_llm.runtime.pipeline.{name}") for name in ("tokenizer", "text_length")
-        )
-        count: Callable[[str, int | None], int] = partial(
-            text_length.count, tokenizer.read_core(self._model.path / "tokenizer.json")
-        )
-        return count
+        pipeline = "dynamo_llm.runtime.pipeline"
+        core = _import(f"{pipeline}.tokenizer").read_core(self._model.path / "tokenizer.json")
+        return partial(_import(f"{pipeline}.text_length").count, core)
 
     def _find_tokenizer(self) -> "Tokenizer":
+        tokenizer: Tokenizer
         if self._model.kind == "gguf" and self._options.tokenizer_json is None:
-            tokenizer: Tokenizer = _import("dynamo_llm.runtime.engines.mistralrs.gguf_tokenizer").of(
-                self._model.path
-            )
-            return tokenizer
-        tokenizer = _import("dynamo_llm.runtime.pipeline.tokenizer").Tokenizer(
-            self._model.tokenizer_folder(self._options)
-        )
+            module = _import("dynamo_llm.runtime.engines.mistralrs.gguf_tokenizer")
+            tokenizer = module.of(self._model.path)
+        else:
+            module = _import("dynamo_llm.runtime.pipeline.tokenizer")
+            tokenizer = module.Tokenizer(self._model.tokenizer_folder(self._options))
         return tokenizer
 
     def _run(self, arguments: dict[str, Any]) -> None:
@@ -236,14 +227,9 @@ class MistralRsEngine:
         :param folder: the folder made by :func:`engine_folder.of`.
         :param tokenizer_json: file of the tokenizer, if it is not in the folder.
         """
-        which, chosen = self._mistralrs.Which, self._options
-        dtypes = self._mistralrs.ModelDType
-        common = {
-            "dtype": {"auto": dtypes.Auto, "f32": dtypes.F32, "f16": dtypes.F16, "bf16": dtypes.BF16}[
-                chosen.dtype
-            ],
-            "tokenizer_json": tokenizer_json or chosen.tokenizer_json,
-        }
+        which, chosen, dtypes = self._mistralrs.Which, self._options, self._mistralrs.ModelDType
+        dtype = {"auto": dtypes.Auto, "f32": dtypes.F32, "f16": dtypes.F16, "bf16": dtypes.BF16}[chosen.dtype]
+        common = {"dtype": dtype, "tokenizer_json": tokenizer_json or chosen.tokenizer_json}
         adapters = {}
         if chosen.adapters:
             entries = [self._adapter(name, Path(folder)) for name, folder in chosen.adapters.items()]
@@ -266,19 +252,18 @@ class MistralRsEngine:
 
     def describe(self) -> ModelInfo:
         """Returns the description of the loaded model."""
-        capabilities = ["embedding"]
+        info: ModelInfo = {
+            "path": str(self._model.path),
+            "capabilities": ["embedding"],
+            "adapters": list(self._options.adapters),
+        }
         if self._model.kind != "embedding":
             capabilities = ["completion", "logprobs", "json_schema", "regex", "grammar", "choice"]
             if self._text is not None and self._text.templates:
                 capabilities = ["chat", *capabilities, "tools"]
             if self._options.adapters:
                 capabilities.append("lora")
-        info: ModelInfo = {
-            "path": str(self._model.path),
-            "capabilities": capabilities,
-            "adapters": list(self._options.adapters),
-        }
-        if self._model.kind != "embedding":
+            info["capabilities"] = capabilities
             info["request_keys"] = list(request.keys)
         if self._context is not None:
             info["context_length"] = self._context
@@ -297,48 +282,35 @@ class MistralRsEngine:
         Requests that cannot be answered are rejected at once, without waiting for earlier requests.
         """
         prepare = self._inputs if "input" in request.body else self._prepare
-        with self._explained():
+        with self._explained_request():
             prepared: Any = await in_pool(prepare, request, pool=self._preparing)
         return self._chunks(request, prepared)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Converts exceptions of mistral.rs to errors that show whether the request or the engine is at
-        fault.
-        """
-        try:
-            yield
-        except (DynamoError, GeneratorExit):
-            raise
-        except BaseException as error:
-            if isinstance(error, ValueError) or is_rust_panic(error):
-                raise error_mapping.of_request(error, self._context) from error
-            raise
+    def _explained_request(self) -> AbstractContextManager[None]:
+        return _explained(lambda error: error_mapping.of_request(error, self._context), ValueError)
 
     def _chunks(self, request: EngineRequest, prepared: Any) -> Iterator[Chunk]:
-        with self._explained():
+        with self._explained_request():
             if "input" in request.body:
                 yield from self._embed(request, *prepared)
                 return
             ready, prompt, ends = prepared
             request.set_queued(True)
-            with self._slots.taken(ready.choices, request.is_cancelled) as has_slots:
+            with self._slots.taken(ready.settings.n, request.is_cancelled) as has_slots:
                 if has_slots:
                     request.set_queued(False)
                     yield from self._answer(ready, prompt, ends)
 
     def _prepare(self, asked: EngineRequest) -> "tuple[request.Request, Prompt, frozenset[int]]":
-        """Converts a chat or a completion. Returns mistral.rs' arguments, the prompt, and the ids of end
-        tokens.
-        """
+        """Converts a chat or a completion. Also returns its prompt, and the ids of its end tokens."""
         if self._text is None:
             raise NotSupportedError(
                 f'the model "{self._model.path}" only makes embeddings; send an "input" instead'
             )
         body = asked.body
         settings = self._reader.read(body)
-        prompt = self._text.prompt(body, asked.is_cancelled, self._context)
-        ends = self._text.ends.of(settings)
+        prompt = self._text.prompts.of(body, asked.is_cancelled, self._context)
+        ends = self._text.ends(settings)
         ready = request.of_body(body, settings, prompt.text, ends.texts)
         self._check_count(len(prompt.ids), ready.arguments.get("max_tokens") or 0)
         return ready, prompt, ends.ids
@@ -348,7 +320,7 @@ class MistralRsEngine:
         answers = self._text.answers(ready, prompt, ends)
         # Each choice is a separate request: a stream of mistral.rs with several choices ends with the first
         # one that ends, and counts only the tokens of one.
-        streams = {index: self._send(ready) for index in range(ready.choices)}
+        streams = {index: self._send(ready) for index in range(ready.settings.n)}
         while streams:
             for index, stream in list(streams.items()):
                 answer = answers[index]

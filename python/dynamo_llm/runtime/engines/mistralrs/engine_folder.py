@@ -29,8 +29,7 @@ _ignored = {"special_tokens_map.json", "added_tokens.json", "vocab.json", "merge
 @contextmanager
 def of(model: Model, is_token: Callable[[int], bool] | None = None) -> Iterator[Path]:
     """Provides the folder for a model while mistral.rs loads it: a temporary one, unless the model's own
-    folder contains nothing but the files that mistral.rs may read. A GGUF file may be next to any other
-    files.
+    folder contains nothing but the files that mistral.rs may read.
 
     :param is_token: returns whether an id is that of a token; None if unknown.
     :raises ModelNotFoundError: one of the files is not a regular file, or is broken.
@@ -79,9 +78,7 @@ def _with_ids(config: dict[str, Any], is_id: Callable[[int], bool]) -> dict[str,
 
 
 def _finite(value: Any) -> Any:
-    """Returns a JSON value with null for infinity and NaN, which are not JSON. Where such values matter,
-    other checks reject them.
-    """
+    """Returns a value with null for infinity and NaN. Where these matter, other checks reject them."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -90,9 +87,7 @@ def _finite(value: Any) -> Any:
 
 
 def _is_ready(folder: Path, texts: dict[str, Any], links: list[Path]) -> bool:
-    """Whether mistral.rs can load from a folder directly: it has the files unchanged, and no others that
-    mistral.rs would read.
-    """
+    """Whether a folder has the files unchanged, and no others that mistral.rs would read."""
     names = {*texts, *(path.name for path in links), "tokenizer.json", "README.md", *_ignored}
     if any(path.name not in names for path in model_files.entries(folder) if path.name[0] != "."):
         return False

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps exceptions of mistral.rs to errors that show whether the model, the configuration, or the request is
-wrong.
-"""
+"""Maps exceptions of mistral.rs to errors: the model, the configuration, or the request is wrong."""
 
 import re
 
@@ -36,9 +34,7 @@ _internals = re.compile(r"\n(<state>|\s*\d+: )")
 
 
 def is_paging_unavailable(error: BaseException) -> bool:
-    """Whether the device or the model does not support PagedAttention. The device is checked before the model
-    is read.
-    """
+    """Whether the device, which mistral.rs checks first, or the model does not support PagedAttention."""
     return "paged attention" in str(error).lower().replace("pagedattention", "paged attention")
 
 

@@ -17,20 +17,11 @@ _wrong = {"phimoe": "it weighs the experts in another way"}
 _sentence_piece_ids = {"unk_token": 0, "bos_token": 1, "eos_token": 2}
 
 
-def metadata(path: Path) -> dict[str, Any]:
-    """Returns all keys and values in a file's header.
-
-    :raises ModelNotFoundError: it is not a GGUF file of version 2 or 3.
-    """
-    return gguf_file.read(path).metadata
-
-
 def check_tensors(path: Path, files: Iterable[Path]) -> None:
     """Rejects models that mistral.rs computes wrongly: those with tensors that it ignores (layers after the
     last, a bias of the head), and the architectures in :data:`_wrong`.
 
-    :param path: the first file, which has the metadata.
-    :param files: all files of the model.
+    :param path: the first of the model's files, which has the metadata.
     :raises NotSupportedError: the model has such tensors, or such an architecture.
     :raises ModelNotFoundError: the metadata do not match the tensors.
     """

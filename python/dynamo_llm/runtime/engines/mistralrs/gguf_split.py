@@ -40,12 +40,8 @@ def _o200k(suffixes: str, digits: str) -> str:
     return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_spaces}"
 
 
-_gpt2_split = Split((_gpt2,))
-_digits_split = Split((r"\p{N}", _gpt2))
 _llama3 = Split((_cl100k(r"\p{N}{1,3}"),), ignores_merges=True, adds_bos=True)
-_cl100k_split = Split((_cl100k(r"\p{N}{1,3}"),))
 _qwen2 = Split((_cl100k(r"\p{N}"),), composes=True)
-_o200k_split = Split((_o200k(f"{_any_case}?", r"\p{N}{1,3}"),))
 _deepseek3 = Split(
     (
         r"\p{N}{1,3}",
@@ -58,14 +54,15 @@ _bloom = r" ?[^(\s|.,!?…。，、।۔،)]+"
 
 #: Rules by the name in ``tokenizer.ggml.pre``.
 known: dict[str, Split] = {
-    **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "roberta-bpe"), _gpt2_split),
+    **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "roberta-bpe"), Split((_gpt2,))),
     **dict.fromkeys(
-        ("starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"), _digits_split
+        ("starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"),
+        Split((r"\p{N}", _gpt2)),
     ),
     **dict.fromkeys(
         ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), _llama3
     ),
-    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe", "glm4"), _cl100k_split),
+    **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe", "glm4"), Split((_cl100k(r"\p{N}{1,3}"),))),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2"), _qwen2),
     "hunyuan": Split((_cl100k(r"\p{N}"),)),
     "qwen35": Split(
@@ -75,7 +72,9 @@ known: dict[str, Split] = {
         ),
         composes=True,
     ),
-    **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "minimax-m2"), _o200k_split),
+    **dict.fromkeys(
+        ("gpt-4o", "llama4", "kanana2", "minimax-m2"), Split((_o200k(f"{_any_case}?", r"\p{N}{1,3}"),))
+    ),
     "tekken": Split((_o200k("", r"\p{N}"),), ignores_merges=True, adds_bos=True),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense"), _deepseek3),
     "deepseek-coder": Split((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}")),

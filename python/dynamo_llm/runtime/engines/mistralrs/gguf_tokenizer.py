@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from dynamo_llm.errors import ModelNotFoundError, NotSupportedError
+from dynamo_llm.runtime import gguf_file
 from dynamo_llm.runtime.engines.mistralrs import gguf_metadata, gguf_split, temporary_files
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
@@ -32,7 +33,7 @@ def of(path: Path) -> Tokenizer:
     :raises ModelNotFoundError: a table is missing or broken.
     :raises NotSupportedError: the kind of tokenizer is unknown.
     """
-    metadata = gguf_metadata.metadata(path)
+    metadata = gguf_file.read(path).metadata
     try:
         core = _core(metadata)
     except NotSupportedError as error:
@@ -56,18 +57,11 @@ def _core(metadata: dict[str, Any]) -> tokenizers.Tokenizer:
             f"{', '.join(makers)}"
         )
     core, adds_bos = makers[kind](metadata)
-    tokens, kinds = _tokens(metadata), _kinds(metadata)
-    special = {id for id, kind in enumerate(kinds) if kind in (_UNKNOWN, _CONTROL)}
-    core.add_special_tokens(
-        [AddedToken(tokens[id], normalized=False, special=True) for id in sorted(special)]
-    )
-    core.add_tokens(
-        [
-            AddedToken(token, normalized=False, special=False)
-            for token, kind in zip(tokens, kinds, strict=True)
-            if kind == _USER_DEFINED and token
-        ]
-    )
+    kinds = list(zip(_tokens(metadata), _kinds(metadata), strict=True))
+    special = [token for token, kind in kinds if kind in (_UNKNOWN, _CONTROL)]
+    added = [token for token, kind in kinds if kind == _USER_DEFINED and token]
+    core.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    core.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
     _add_edges(core, metadata, adds_bos)
     return core
 
@@ -177,16 +171,13 @@ def _merges_of_scores(
 def _add_edges(core: tokenizers.Tokenizer, metadata: dict[str, Any], adds_bos: bool) -> None:
     """Makes the tokenizer add BOS before a text, and EOS after it, if the metadata declare that."""
     named = gguf_metadata.special_tokens(metadata)
-    wanted = {
-        "bos_token": metadata.get("tokenizer.ggml.add_bos_token", adds_bos),
-        "eos_token": metadata.get("tokenizer.ggml.add_eos_token", False),
-    }
-    edges = {name: named.get(name) if wants is True else None for name, wants in wanted.items()}
-    if metadata.get("tokenizer.ggml.add_bos_token") is True and edges["bos_token"] is None:
+    adds_bos = metadata.get("tokenizer.ggml.add_bos_token", adds_bos)
+    bos = named.get("bos_token") if adds_bos is True else None
+    eos = named.get("eos_token") if metadata.get("tokenizer.ggml.add_eos_token") is True else None
+    if metadata.get("tokenizer.ggml.add_bos_token") is True and bos is None:
         raise ValueError(
             '"tokenizer.ggml.add_bos_token" is true, but "tokenizer.ggml.bos_token_id" is missing'
         )
-    bos, eos = edges["bos_token"], edges["eos_token"]
     if bos is None and eos is None:
         return
     single = [*([bos] if bos else []), "$A", *([eos] if eos else [])]

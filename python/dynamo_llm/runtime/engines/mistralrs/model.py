@@ -86,12 +86,11 @@ def _find(model: str | None) -> tuple[Path, bool]:
     """Returns the folder or file of a model, and whether it is GGUF."""
     path = demo_model_dir() if model is None else Path(model).expanduser()
     if not path.is_dir() and not model_files.exists(path):
-        hint = ""
-        if _hub_name.fullmatch(str(model)):
-            hint = (
-                "; models of the Hugging Face Hub are not downloaded: download the model and give its folder"
-            )
-        raise ModelNotFoundError(f'the model "{path}" does not exist; "model" must be {_expected}{hint}')
+        is_hub_name = _hub_name.fullmatch(str(model))
+        hint = "; models of the Hugging Face Hub are not downloaded: download the model and give its folder"
+        raise ModelNotFoundError(
+            f'the model "{path}" does not exist; "model" must be {_expected}' + (hint if is_hub_name else "")
+        )
     if path.is_dir():
         return _in_folder(path)
     if path.suffix != ".gguf":
@@ -167,20 +166,18 @@ def _read_folder(path: Path, options: Options, is_embedding: bool) -> tuple[dict
     tensors = safetensors_file.all_tensors(files)
     if is_embedding:
         normal = normalized_config.normalized_embedding(given)
+        architecture = architectures.embedding[normal["architectures"][0]]
         # Weights of a transformer without a head have no prefix.
-        whole = {
+        tensors = {
             name if name.startswith(("model.", "lm_head.")) else f"model.{name}": tensor
             for name, tensor in tensors.items()
         }
-        whole.pop("lm_head.weight", None)
-        architecture = architectures.embedding[normal["architectures"][0]]
-        config_sizes.check(normal, whole, architecture)
-        weights.check(path, whole, architecture, normal)
-        return normal, tuple(files)
-    normal = normalized_config.normalized(given)
-    if normal["tie_word_embeddings"] and weights.has_own_head(tensors):
-        normal["tie_word_embeddings"] = False
-    architecture = normalized_config.architecture_of(given)
+        tensors.pop("lm_head.weight", None)
+    else:
+        normal = normalized_config.normalized(given)
+        architecture = normalized_config.architecture_of(given)
+        if normal["tie_word_embeddings"] and weights.has_own_head(tensors):
+            normal["tie_word_embeddings"] = False
     config_sizes.check(normal, tensors, architecture)
     weights.check(path, tensors, architecture, normal)
     return normal, tuple(files)
@@ -205,9 +202,8 @@ _most_added = 32_768
 
 
 def check_added(count: int) -> None:
-    """Rejects a tokenizer that mistral.rs would take very long to load.
+    """Rejects a tokenizer with a number of added tokens that mistral.rs would take very long to load.
 
-    :param count: number of its added tokens.
     :raises NotSupportedError: there are too many.
     """
     if count > _most_added:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Produces the prompt of a request: its token ids, and a text that mistral.rs encodes as exactly
-those ids.
-"""
+"""Produces a prompt: its token ids, and a text that mistral.rs encodes as exactly those ids."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -27,9 +25,6 @@ class Prompts:
     mistral.rs accepts only texts. Its tokenizer is the model's without the post-processor, so that the
     library decides which tokens (BOS, EOS) are added: none to a chat, whose template has already written
     them, and to a completion's text those that the model's files declare.
-
-    :param tokenizer: the model's tokenizer.
-    :param templates: the model's templates.
     """
 
     def __init__(self, tokenizer: Tokenizer, templates: Templates) -> None:
@@ -41,7 +36,6 @@ class Prompts:
     ) -> Prompt:
         """Returns the prompt of a body.
 
-        :param is_cancelled: returns whether the request was cancelled.
         :param context_length: a text with many more tokens is rejected without encoding all of it.
         :raises ContextLengthError: the prompt is such a text.
         :raises InvalidRequestError: the prompt has no tokens, or the template rejects it.

@@ -13,9 +13,7 @@ from dynamo_llm.runtime.pipeline.request_body import RequestSettings
 #: Optional keys of a body that the engine accepts: ``request_keys`` of ``describe()``.
 keys = ("parallel_tool_calls", "stop_token_ids", "tool_choice")
 #: Alternatives to what the engine does not support.
-hints = {
-    "seed": '; it has one sampler for all requests: set "options.seed" of the configuration instead',
-}
+hints = {"seed": '; it has one sampler for all requests: set "options.seed" of the configuration instead'}
 
 
 @dataclass(frozen=True)
@@ -24,34 +22,19 @@ class Request:
 
     arguments: dict[str, Any]
     """Arguments of ChatCompletionRequest, for one choice."""
-    choices: int
-    """Number of answers."""
-    stops: list[str]
-    """Stop strings."""
-    keeps_stop: bool
-    """Whether the stop string is part of the answer."""
+    settings: RequestSettings
     is_exact: bool
     """Whether the answer is exactly the text of its tokens, not parsed for reasoning or tool calls."""
-    logprobs: int | None
-    """Number of alternatives for each token; None: no log-probs."""
-    is_chat: bool
-    """Whether it is a chat. A completion has another format of log-probs."""
     tools: Tools
-    """The request's tools."""
     may_call_several: bool
     """Whether the answer may have several tool calls; otherwise only the first one is kept."""
 
 
 def of_body(
-    body: Mapping[str, Any],
-    settings: RequestSettings,
-    prompt: str,
-    end_tokens: Sequence[str] = (),
+    body: Mapping[str, Any], settings: RequestSettings, prompt: str, end_tokens: Sequence[str] = ()
 ) -> Request:
     """Converts a body.
 
-    :param settings: the settings in the body.
-    :param prompt: the text for the model.
     :param end_tokens: texts of tokens that end the answer, in addition to those that mistral.rs knows as EOS.
     :raises InvalidRequestError: the tools are not valid, or the request has both structured output and a
         forced tool call.
@@ -92,31 +75,15 @@ def of_body(
     }
     if form is not None:
         arguments["grammar"], arguments["grammar_type"] = form
-    return Request(
-        arguments,
-        choices=settings.n,
-        stops=settings.stops,
-        keeps_stop=settings.includes_stop,
-        is_exact=is_exact,
-        logprobs=settings.logprobs,
-        is_chat=settings.is_chat,
-        tools=tools,
-        may_call_several=body.get("parallel_tool_calls") is not False,
-    )
+    may_call_several = body.get("parallel_tool_calls") is not False
+    return Request(arguments, settings, is_exact, tools, may_call_several)
 
 
 def _sampling(settings: RequestSettings) -> dict[str, Any]:
-    """Returns the arguments for sampling."""
-    chosen = settings.sampling
-    given = {
-        "top_k": chosen.top_k if chosen.top_k is not None and chosen.top_k > 0 else None,
-        "top_p": chosen.top_p,
-        "min_p": chosen.min_p,
-        "frequency_penalty": chosen.frequency_penalty,
-        "presence_penalty": chosen.presence_penalty,
-        "repetition_penalty": chosen.repetition_penalty,
-        "logit_bias": chosen.logit_bias,
-    }
+    """Returns the arguments for sampling, except the seed, which the engine's options set."""
+    given = {key: value for key, value in vars(settings.sampling).items() if value is not None}
+    given.pop("seed", None)
+    if given.get("top_k", 0) <= 0:
+        given.pop("top_k", None)
     # The default is greedy, whatever generation_config.json declares: the same for every model and engine.
-    temperature = chosen.temperature or 0.0
-    return {"temperature": temperature, **{key: one for key, one in given.items() if one is not None}}
+    return {**given, "temperature": given.get("temperature") or 0.0}

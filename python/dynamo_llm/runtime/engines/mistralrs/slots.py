@@ -12,8 +12,6 @@ class Slots:
 
     mistral.rs queues sequences beyond ``max_seqs``, but does not report when one leaves its queue. So
     requests are queued here instead.
-
-    :param count: number of slots.
     """
 
     def __init__(self, count: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_llm.errors import InvalidConfigError, ModelNotFoundError
-from dynamo_llm.runtime import model_files
+from dynamo_llm.runtime import gguf_file, model_files
 from dynamo_llm.runtime.engine import TemplateSettings
 from dynamo_llm.runtime.engines.mistralrs import gguf_metadata, temporary_files
 from dynamo_llm.runtime.engines.mistralrs.model import Model
@@ -23,8 +23,7 @@ from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
 #: A template that outputs the prompt unchanged.
 _hands_on = Path(__file__).with_name("hands_on.jinja")
-#: The markers of reasoning that mistral.rs looks for in a template; one line matches if all its markers
-#: occur.
+#: Markers of reasoning that mistral.rs looks for in a template: all those in one of the groups.
 _marks = (("<think>", "</think>"), ("<|channel",), ("<start_of_turn>", "thought"))
 #: The same template, with markers that make mistral.rs report every token, and hold back a "<".
 _hands_on_marked = "{# <think></think> #}{{ messages[0].content }}"
@@ -40,14 +39,13 @@ class Templates:
 
     def __init__(self, model: Model, options: Options, settings: TemplateSettings) -> None:
         if model.kind == "gguf":
-            metadata = gguf_metadata.metadata(model.path)
-            self._sources, tokens = (
-                gguf_metadata.chat_templates(metadata),
-                gguf_metadata.special_tokens(metadata),
-            )
+            metadata = gguf_file.read(model.path).metadata
+            self._sources = gguf_metadata.chat_templates(metadata)
+            tokens = gguf_metadata.special_tokens(metadata)
         else:
             folder = model.tokenizer_folder(options)
-            self._sources, tokens = folder.chat_templates, folder.special_tokens
+            self._sources = folder.chat_templates
+            tokens = folder.special_tokens
         if options.chat_template is not None:
             self._sources = {"default": _read(options.chat_template)}
         self._renderer = Renderer(self._sources, tokens, settings)
@@ -77,7 +75,7 @@ def _read(file: str) -> str:
 
 
 def _has_hidden_text(tokenizer: Tokenizer) -> bool:
-    """Whether mistral.rs would omit tokens that belong to the text. It considers all added tokens in angle
+    """Whether mistral.rs would omit tokens that belong to the text: it considers all added tokens in angle
     brackets special, and reports them only if the template has markers of reasoning.
     """
     return any(
@@ -88,12 +86,7 @@ def _has_hidden_text(tokenizer: Tokenizer) -> bool:
 
 @contextmanager
 def file_for_engine(templates: Templates, tokenizer: Tokenizer) -> Iterator[str]:
-    """Provides a file with the template while mistral.rs loads, because mistral.rs does not accept the
-    template as text.
-
-    :param templates: the model's templates.
-    :param tokenizer: the model's tokenizer.
-    """
+    """Provides a file with the template while mistral.rs loads, which does not accept it as text."""
     text = templates.for_engine() or (_hands_on_marked if _has_hidden_text(tokenizer) else None)
     if text is None:
         yield str(_hands_on)

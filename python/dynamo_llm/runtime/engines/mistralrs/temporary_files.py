@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creates temporary files and folders for mistral.rs, which accepts only paths and reads them while it loads
-a model.
+"""Creates temporary files and folders for mistral.rs, which reads them while it loads a model.
 
 Each folder has a file that is locked while the folder is in use. So folders left behind by a killed process
 are recognized, and removed when the next folder is created.

@@ -1,62 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
 """Provides for a text model of mistral.rs what the pipeline provides for token-level engines."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 from tokenizers import decoders
 
 from dynamo_llm.runtime.engine import Usage
 from dynamo_llm.runtime.engines.mistralrs import temporary_files
 from dynamo_llm.runtime.engines.mistralrs.answer import Answer
-from dynamo_llm.runtime.engines.mistralrs.end_tokens import EndTokens
 from dynamo_llm.runtime.engines.mistralrs.model import check_added
 from dynamo_llm.runtime.engines.mistralrs.prompt import Prompt, Prompts
 from dynamo_llm.runtime.engines.mistralrs.request import Request
 from dynamo_llm.runtime.engines.mistralrs.templates import Templates
 from dynamo_llm.runtime.engines.mistralrs.vocabulary import Vocabulary
 from dynamo_llm.runtime.pipeline.decoder_stages import byte_token
+from dynamo_llm.runtime.pipeline.request_body import RequestSettings
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+
+
+class EndTokens(NamedTuple):
+    """The tokens that end one answer."""
+
+    ids: frozenset[int]
+    """Ids of all of them."""
+    texts: list[str]
+    """Texts of the tokens that mistral.rs detects by itself if they are given as stop sequences. Such tokens
+    must be special: the text of another token would also be found within longer tokens.
+    """
 
 
 class TextModel:
     """Converts bodies to prompts, and chunks of mistral.rs to answers.
 
-    :param tokenizer: the model's tokenizer.
-    :param templates: its chat templates.
-    :param ends: the tokens that end its answers.
+    :param declared_ends: ids of all tokens that the model declares to end an answer. mistral.rs detects only
+        some of them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, templates: Templates, ends: EndTokens) -> None:
+    def __init__(self, tokenizer: Tokenizer, templates: Templates, declared_ends: Iterable[int]) -> None:
         self.templates = templates
-        self.ends = ends
+        self.prompts = Prompts(tokenizer, templates)
         self._tokenizer = tokenizer
-        self._prompts = Prompts(tokenizer, templates)
+        self._declared_ends = frozenset(declared_ends)
         self._vocabulary = Vocabulary(tokenizer)
         self._thinks = templates.for_engine() is not None
 
-    def prompt(
-        self, body: Mapping[str, Any], is_cancelled: Callable[[], bool], context_length: int | None
-    ) -> Prompt:
-        """Returns the prompt of a chat or a completion.
+    def ends(self, settings: RequestSettings) -> EndTokens:
+        """Returns the tokens that end an answer: the model's, unless they are ignored, and the request's."""
+        declared = frozenset() if settings.ignore_eos else self._declared_ends
+        ids = declared.union(settings.stop_token_ids)
+        texts = [self._text_of_special(id) for id in sorted(ids)]
+        return EndTokens(ids, [text for text in texts if text is not None])
 
-        :param is_cancelled: returns whether the request was cancelled.
-        :param context_length: the model's context length.
-        :raises DynamoError: see :meth:`Prompts.of`.
-        """
-        return self._prompts.of(body, is_cancelled, context_length)
+    def _text_of_special(self, id: int) -> str | None:
+        if id not in self._tokenizer.special_ids:
+            return None
+        text = self._tokenizer.core.id_to_token(id)
+        return text if text is not None and self._tokenizer.encode_now(text) == [id] else None
 
     def answers(self, request: Request, prompt: Prompt, ends: frozenset[int]) -> list[Answer]:
-        """Returns the choices of an answer, before their first tokens.
-
-        :param ends: ids of the tokens that end it.
-        """
+        """Returns the choices of an answer, before their first tokens; tokens with the given ids end them."""
         may_call = request.tools.schemas is not None and not request.tools.are_off
         is_parsed = not request.is_exact and (self._thinks or may_call)
         return [
             Answer(index, request, prompt.ids, self._tokenizer, self._vocabulary, ends, is_parsed)
-            for index in range(request.choices)
+            for index in range(request.settings.n)
         ]
 
     @staticmethod
@@ -76,8 +85,7 @@ def tokenizer_for_engine(tokenizer: Tokenizer) -> Iterator[str]:
     core = type(tokenizer.core).from_str(tokenizer.core.to_str())
     core.post_processor = None
     if isinstance(core.decoder, decoders.Metaspace) and not any(map(byte_token.fullmatch, core.get_vocab())):
-        # mistral.rs rejects this decoder, but accepts an equivalent sequence if one of its steps decodes byte
-        # tokens.
+        # mistral.rs rejects this decoder, but not an equal sequence with a step that decodes byte tokens.
         blank = decoders.Replace(core.decoder.replacement, " ")
         core.decoder = decoders.Sequence([blank, decoders.ByteFallback(), decoders.Fuse()])
     with temporary_files.file("tokenizer.json", core.to_str()) as path:

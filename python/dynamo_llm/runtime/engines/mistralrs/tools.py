@@ -32,9 +32,8 @@ class Tools:
         """Returns the tools of which one must be called; empty if the model decides."""
         if choice in (None, "none", "auto"):
             return []
-        names = [function["name"] for function in self._functions]
         if choice == "required":
-            if not names:
+            if not self._functions:
                 raise InvalidRequestError(
                     '"tool_choice" of the request is "required", but the request has no "tools"'
                 )
@@ -68,8 +67,8 @@ class Tools:
 
     def _allow(self, allowed: Any) -> Sequence[Mapping[str, Any]]:
         """Reads a ``tool_choice`` of the type ``allowed_tools``, which allows only some tools."""
-        tools = allowed.get("tools") if isinstance(allowed, Mapping) else None
-        mode = allowed.get("mode") if isinstance(allowed, Mapping) else None
+        given = allowed if isinstance(allowed, Mapping) else {}
+        tools, mode = given.get("tools"), given.get("mode")
         if mode not in ("auto", "required") or not isinstance(tools, list) or not tools:
             raise InvalidRequestError(
                 '"tool_choice.allowed_tools" of the request must be {"mode": "auto" or "required", "tools": '
@@ -96,17 +95,9 @@ class Tools:
         for index, function in enumerate(self._forced):
             parameters = function.get("parameters") or {"type": "object", "properties": {}}
             place = f"#/anyOf/{index}/properties/arguments"
-            calls.append(
-                {
-                    "type": "object",
-                    "properties": {
-                        "name": {"const": function["name"]},
-                        "arguments": _moved(parameters, place),
-                    },
-                    "required": ["name", "arguments"],
-                    "additionalProperties": False,
-                }
-            )
+            members = {"name": {"const": function["name"]}, "arguments": _moved(parameters, place)}
+            call = {"type": "object", "properties": members, "required": ["name", "arguments"]}
+            calls.append({**call, "additionalProperties": False})
         return grammar.of_schema({"anyOf": calls})
 
 
@@ -162,30 +153,25 @@ class ForcedCall:
             self._held = self._held[head.end() :]
             call = {"id": f"call-{uuid.uuid4()}", "type": "function"}
             deltas.append(_delta({**call, "function": {"name": json.loads(head[1]), "arguments": ""}}))
-        # The last brace closes the call, not its arguments, so a final brace is held back until more text
-        # arrives.
+        # The last brace closes the call, not its arguments, so a final one is held back for now.
         ready = len(self._held) - self._held.endswith("}")
         deltas += self._more(ready)
         return deltas
 
     def finish(self) -> list[dict[str, Any]]:
         """Returns the remaining deltas when the answer has ended, maybe in the middle of the call."""
-        if self._arguments is None or _is_json(self._arguments):
+        if self._arguments is None:
             return []
-        return self._more(len(self._held))
+        try:
+            json.loads(self._arguments)
+        except ValueError:
+            return self._more(len(self._held))
+        return []
 
     def _more(self, count: int) -> list[dict[str, Any]]:
         more, self._held = self._held[:count], self._held[count:]
         self._arguments = (self._arguments or "") + more
         return [_delta({"function": {"arguments": more}})] if more else []
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _delta(call: dict[str, Any]) -> dict[str, Any]:
@@ -194,12 +180,8 @@ def _delta(call: dict[str, Any]) -> dict[str, Any]:
 
 def of_answer(calls: Sequence[Any]) -> list[dict[str, Any]]:
     """Converts tool calls that mistral.rs found in an answer to OpenAI's form."""
+    functions = [{"name": call.function.name, "arguments": call.function.arguments} for call in calls]
     return [
-        {
-            "index": call.index,
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.function.name, "arguments": call.function.arguments},
-        }
-        for call in calls
+        {"index": call.index, "id": call.id, "type": "function", "function": function}
+        for call, function in zip(calls, functions, strict=True)
     ]

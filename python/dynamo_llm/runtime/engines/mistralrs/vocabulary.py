@@ -11,8 +11,6 @@ class Vocabulary:
 
     mistral.rs streams texts. With log-probs it also reports the bytes of each token, but ids only for the
     alternatives. The pipeline derives texts and log-probs from ids, so ids are looked up here.
-
-    :param tokenizer: the model's tokenizer.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -51,9 +49,7 @@ class Vocabulary:
         return [other.token for other in given.top_logprobs if other.logprob == given.logprob]
 
     def _encode(self, data: bytes) -> list[int]:
-        """Returns the tokens for the bytes of more than one token: as the tokenizer would split them, or byte
-        by byte.
-        """
+        """Returns the tokens for the bytes of several, as the tokenizer would split them, or byte by byte."""
         if (id := self._ids.get(data)) is not None:
             return [id]
         text = data.decode(errors="replace")

@@ -81,8 +81,7 @@ def has_own_head(found: Mapping[str, Tensor]) -> bool:
 def check(
     folder: Path, found: Mapping[str, Tensor], architecture: Architecture, config: Mapping[str, Any]
 ) -> None:
-    """Rejects weights that mistral.rs would ignore in part, and weights without a bias that mistral.rs would
-    omit.
+    """Rejects weights that mistral.rs would ignore in part, and weights that lack a bias.
 
     :param config: config.json, normalized.
     :raises ModelNotFoundError: a bias is missing.

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folders of cpp/ are layers, and #include directives point down only."""
+
+import re
+from pathlib import Path
+
+cpp = Path(__file__).resolve().parents[3] / "cpp"
+
+#: From the lowest to the highest: a layer may include itself and those before it.
+layers = ["base", "stream", "runtime", "engines", "embed", "capi", "services"]
+
+#: The Python module is a binary of its own. It uses the C API and shares only these with the library.
+python_may_include = re.compile(r"base/|embed/bridge\.h$|python/")
+
+#: Clients of the runtime whose C functions are in capi/ instead of services/.
+exceptions = {
+    "capi/kv_publisher.cpp",
+    "capi/router.cpp",
+    "capi/tokenizer.cpp",
+    "capi/worker.cpp",
+}
+
+
+def includes(file: Path) -> list[str]:
+    """What a file includes from cpp/."""
+    named = re.findall(r'^\s*#\s*include\s+"([^"]+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
+    return [include for include in named if include.partition("/")[0] in [*layers, "python"]]
+
+
+def sources(layer: str) -> list[Path]:
+    """The C++ files of a layer."""
+    found = sorted(file for file in (cpp / layer).rglob("*") if file.suffix in {".cpp", ".hpp", ".h"})
+    assert found, layer
+    return found
+
+
+def test_each_folder_is_a_layer() -> None:
+    """A new folder needs a place in the order above."""
+    assert {folder.name for folder in cpp.iterdir() if folder.is_dir()} == {*layers, "python"}
+
+
+def test_layers_include_downward() -> None:
+    """Otherwise a layer could not be read, tested or replaced without those above it."""
+    upward = set()
+    for level, layer in enumerate(layers):
+        for file in sources(layer):
+            name = file.relative_to(cpp).as_posix()
+            for include in includes(file):
+                if include.partition("/")[0] not in layers[: level + 1]:
+                    upward.add((name, include))
+    assert {(name, include) for name, include in upward if name not in exceptions} == set()
+    assert {name for name, _ in upward} == exceptions, "remove an exception that is no longer needed"
+
+
+def test_module_includes_base_and_bridge_only() -> None:
+    """More would put a second copy of the library's state into the module."""
+    other = {
+        (file.name, include)
+        for file in sources("python")
+        for include in includes(file)
+        if not python_may_include.match(include)
+    }
+    assert other == set()
