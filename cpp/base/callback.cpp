@@ -14,29 +14,24 @@
 namespace dynamo {
 namespace {
 
-#if defined(__GNUC__)
+// The type of the exception that is being handled.
 struct TypeName {
     TypeName() noexcept {
+#if defined(__GNUC__)
         if (const std::type_info *const type = abi::__cxa_current_exception_type()) {
             int status = 0;
             mangled = type->name();
             readable = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
         }
+#endif
     }
     ~TypeName() { std::free(readable); }
     TypeName(const TypeName &) = delete;
-    const char *text() const noexcept {
-        return readable != nullptr ? readable : mangled != nullptr ? mangled : "unknown";
-    }
+    const char *text() const noexcept { return readable != nullptr ? readable : mangled; }
 
-    const char *mangled = nullptr;
+    const char *mangled = "unknown";
     char *readable = nullptr;
 };
-#else
-struct TypeName {
-    const char *text() const noexcept { return "unknown"; }
-};
-#endif
 
 }  // namespace
 
@@ -47,11 +42,9 @@ void CaughtException::describe() noexcept {
         is_out_of_memory_ = true;
         std::snprintf(text_, sizeof text_, "std::bad_alloc: out of memory");
     } catch (const std::exception &exception) {
-        const TypeName type;
-        std::snprintf(text_, sizeof text_, "%s: %s", type.text(), exception.what());
+        std::snprintf(text_, sizeof text_, "%s: %s", TypeName().text(), exception.what());
     } catch (...) {
-        const TypeName type;
-        std::snprintf(text_, sizeof text_, "an exception of the type %s", type.text());
+        std::snprintf(text_, sizeof text_, "an exception of the type %s", TypeName().text());
     }
 }
 

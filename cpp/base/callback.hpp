@@ -42,9 +42,9 @@ namespace callback {
 // because a log callback may end the thread.
 void report(const char *function, const char *engine, const CaughtException &caught);
 
-// Calls a callback. Returns false if it threw; the exception is logged.
+// Calls a callback. Returns false if it threw; the exception is logged. engine: as for report().
 template <class Function>
-bool call(const char *name, const char *engine, Function &&function) {
+bool call(const char *name, Function &&function, const char *engine = nullptr) {
     CaughtException caught;
     try {
         function();
@@ -56,11 +56,6 @@ bool call(const char *name, const char *engine, Function &&function) {
     }
     report(name, engine, caught);
     return false;
-}
-
-template <class Function>
-bool call(const char *name, Function &&function) {
-    return call(name, nullptr, static_cast<Function &&>(function));
 }
 
 }  // namespace callback

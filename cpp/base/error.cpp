@@ -108,7 +108,7 @@ std::string Error::json() const {
             object["detail"] = detail;
         }
     }
-    return object.dump(-1, ' ', false, json::OrderedJson::error_handler_t::replace);
+    return json::dump(object);
 }
 
 namespace last_error {
@@ -119,8 +119,7 @@ void set(std::int32_t status) noexcept {
         return;
     }
     if (Last *const last = lasts.get()) {
-        last->error = Error();
-        last->error.status = status;
+        last->error = {.status = status};
         last->json.clear();
     }
 }
@@ -182,9 +181,7 @@ Error copy() {
     if (last_status < 0 && last != nullptr && last->error.status == last_status) {
         return last->error;
     }
-    Error error;
-    error.status = last_status;
-    return error;
+    return {.status = last_status};
 }
 
 }  // namespace last_error

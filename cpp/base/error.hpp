@@ -15,11 +15,11 @@ namespace dynamo {
 // Fields that do not apply are empty.
 struct Error {
     std::int32_t status = DYNAMO_OK;
-    std::string message;
+    std::string message = {};
     const char *layer = "core";  // "core", "embed" or "engine"; always a literal
-    std::string engine;
-    std::string request_id;
-    std::string detail;  // a JSON object that is merged into the error's JSON
+    std::string engine = {};
+    std::string request_id = {};
+    std::string detail = {};  // a JSON object that is merged into the error's JSON
 
     // The object that dynamo_last_error_json() documents.
     std::string json() const;
@@ -28,29 +28,30 @@ struct Error {
 // An error whose message is made by a function. Without memory for the message, the error has only its status.
 template <class MakeMessage>
 Error make_error(std::int32_t status, MakeMessage make_message) noexcept {
-    Error error;
-    error.status = status;
     try {
-        error.message = make_message();
+        return {.status = status, .message = make_message()};
     } catch (const std::exception &) {
-        error.message.clear();
+        return {.status = status};
     }
-    return error;
 }
 
 // The exception that carries an Error inside the library. It never crosses the C boundary.
 class Failure : public std::exception {
   public:
     explicit Failure(Error error) : error_(std::move(error)) {}
-    Failure(std::int32_t status, std::string message, const char *layer = "core") {
-        error_.status = status;
-        error_.message = std::move(message);
+    Failure(std::int32_t status, std::string message, const char *layer = "core")
+        : error_{.status = status, .message = std::move(message), .layer = layer} {
         // The message may quote a JSON string with a NUL, which would truncate it in C.
         std::replace(error_.message.begin(), error_.message.end(), '\0', ' ');
-        error_.layer = layer;
     }
     const char *what() const noexcept override { return error_.message.c_str(); }
     const Error &error() const noexcept { return error_; }
+    // Returns the same failure with this text before its message.
+    Failure with_context(const std::string &text) const {
+        Failure failure = *this;
+        failure.error_.message.insert(0, text);
+        return failure;
+    }
 
   private:
     Error error_;

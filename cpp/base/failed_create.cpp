@@ -32,14 +32,12 @@ void remember_last(HandleKind kind) noexcept {
 
 void rethrow(HandleKind kind) {
     const Errors *const known = errors.existing();
-    const auto found = known == nullptr ? Errors::const_iterator() : known->find(kind);
-    if (known == nullptr || found == known->end()) {
+    if (known == nullptr || !known->contains(kind)) {
         return;
     }
-    Error error = found->second;
-    error.message = std::string("the ") + handles::kind_name(kind) +
-                    " is NULL, because creating it failed earlier: " + error.message;
-    throw Failure(std::move(error));
+    throw Failure(known->at(kind))
+        .with_context(std::string("the ") + handles::kind_name(kind) +
+                      " is NULL, because creating it failed earlier: ");
 }
 
 }  // namespace dynamo::failed_create

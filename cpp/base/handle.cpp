@@ -16,29 +16,13 @@ static_assert(sizeof(void *) == 8, "handles need 64-bit pointers");
 namespace dynamo::handles {
 
 const char *kind_name(HandleKind kind) noexcept {
-    switch (kind) {
-        case HandleKind::runtime:
-            return "runtime";
-        case HandleKind::request:
-            return "request";
-        case HandleKind::response:
-            return "response";
-        case HandleKind::stream:
-            return "stream";
-        case HandleKind::tokenizer:
-            return "tokenizer";
-        case HandleKind::detokenizer:
-            return "detokenizer";
-        case HandleKind::worker:
-            return "worker";
-        case HandleKind::kv_publisher:
-            return "KV publisher";
-        case HandleKind::router:
-            return "router";
-        case HandleKind::queue:
-            return "queue";
-    }
-    return "object";
+    // In the order of HandleKind, which begins with 1.
+    constexpr std::array names = {"object",       "runtime",   "request",     "response",
+                                  "stream",       "tokenizer", "detokenizer", "worker",
+                                  "KV publisher", "router",    "queue"};
+    static_assert(names.size() == static_cast<std::size_t>(HandleKind::queue) + 1);
+    const auto at = static_cast<std::size_t>(kind);
+    return names[at < names.size() ? at : 0];
 }
 
 namespace {

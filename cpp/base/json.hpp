@@ -27,18 +27,9 @@ using OrderedJson = BasicJson<nlohmann::ordered_map>;
 
 }  // namespace dynamo::json
 
-template <>
-class std::allocator<dynamo::json::Json> : public dynamo::json::Allocator<dynamo::json::Json> {
-  public:
-    allocator() = default;
-    template <class Other>
-    allocator(const std::allocator<Other> &) noexcept {}
-    bool operator==(const allocator &) const = default;
-};
-
-template <>
-class std::allocator<dynamo::json::OrderedJson>
-    : public dynamo::json::Allocator<dynamo::json::OrderedJson> {
+template <template <class, class, class...> class Object>
+class std::allocator<dynamo::json::BasicJson<Object>>
+    : public dynamo::json::Allocator<dynamo::json::BasicJson<Object>> {
   public:
     allocator() = default;
     template <class Other>
@@ -67,6 +58,12 @@ Json parse_object(std::string_view text, const char *what, std::int32_t wrong_ty
 
 // Returns a text without the byte order mark that some editors add; JSON parsers disagree about it.
 std::string_view without_bom(std::string_view text);
+
+// Returns the value of a key; nullptr if it is absent or null.
+const Json *given(const Json &object, const char *key);
+
+// Returns the string of a key, which the object owns; "" if it is absent or not a string.
+std::string_view string_at(const Json &object, const char *key);
 
 // Whether a value is this string. (nlohmann's == constructs a value first, which allocates and may throw.)
 bool is_text(const Json &value, std::string_view text) noexcept;

@@ -176,15 +176,26 @@ void start_thread(const char *name, std::function<void()> function) {
     }
 }
 
-void replace_thread(const char *name, const std::function<void()> &function) noexcept {
-    while (true) {
-        try {
-            start_thread(name, function);
-            return;
-        } catch (const std::exception &) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+void start_permanent_thread(const char *name, const std::function<void()> &function) {
+    // Runs when the stack is unwound, because a callback ended the thread.
+    struct Replacement {
+        const char *name;
+        const std::function<void()> &function;
+        ~Replacement() {
+            while (true) {
+                try {
+                    start_permanent_thread(name, function);
+                    return;
+                } catch (const std::exception &) {
+                    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                }
+            }
         }
-    }
+    };
+    start_thread(name, [name, function] {
+        const Replacement replacement{name, function};
+        function();
+    });
 }
 
 }  // namespace dynamo::platform

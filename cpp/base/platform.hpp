@@ -32,8 +32,9 @@ class Notifier {
 // Runs a function in a new detached thread, with the host's signals blocked. Throws Failure with SYSTEM.
 void start_thread(const char *name, std::function<void()> function);
 
-// As start_thread(), for a thread that ends and must be replaced: retries until the system has a thread.
-void replace_thread(const char *name, const std::function<void()> &function) noexcept;
+// As start_thread(), for a function that never returns. If a callback ends the thread, another thread runs the
+// function again, as soon as the system has one.
+void start_permanent_thread(const char *name, const std::function<void()> &function);
 
 // Hints the CPU to load memory that will be written soon.
 inline void prefetch_to_write(const void *memory, std::size_t size) noexcept {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -18,52 +19,31 @@ namespace {
 using json::Json;
 using json::OrderedJson;
 
-const char *expected(Type type) {
-    switch (type) {
-        case Type::boolean:
-            return "true or false";
-        case Type::integer:
-            return "an integer";
-        case Type::number:
-            return "a number";
-        case Type::string:
-            return "a string";
-        case Type::object:
-            return "an object";
-        case Type::array:
-            return "an array";
-        case Type::string_or_array:
-            return "a string or an array";
-        case Type::string_or_object:
-            return "a string or an object";
-        case Type::any:
-            break;
-    }
-    return "any value";
-}
+struct TypeRow {
+    const char *expected;  // for messages
+    const char *schema;    // the types of JSON Schema, separated by '|'
+    bool (*matches)(const Json &value);
+};
 
-bool matches_type(const Json &value, Type type) {
-    switch (type) {
-        case Type::boolean:
-            return value.is_boolean();
-        case Type::integer:
-            return value.is_number_integer();
-        case Type::number:
-            return value.is_number();
-        case Type::string:
-            return value.is_string();
-        case Type::object:
-            return value.is_object();
-        case Type::array:
-            return value.is_array();
-        case Type::string_or_array:
-            return value.is_string() || value.is_array();
-        case Type::string_or_object:
-            return value.is_string() || value.is_object();
-        case Type::any:
-            break;
-    }
-    return true;
+// In the order of Type.
+constexpr TypeRow type_rows[] = {
+    {"any value", nullptr, [](const Json &) { return true; }},
+    {"true or false", "boolean", [](const Json &value) { return value.is_boolean(); }},
+    {"an integer", "integer", [](const Json &value) { return value.is_number_integer(); }},
+    {"a number", "number", [](const Json &value) { return value.is_number(); }},
+    {"a string", "string", [](const Json &value) { return value.is_string(); }},
+    {"an object", "object", [](const Json &value) { return value.is_object(); }},
+    {"an array", "array", [](const Json &value) { return value.is_array(); }},
+    {"a string or an array", "string|array",
+     [](const Json &value) { return value.is_string() || value.is_array(); }},
+    {"a string or an object", "string|object",
+     [](const Json &value) { return value.is_string() || value.is_object(); }},
+};
+
+static_assert(std::size(type_rows) == static_cast<std::size_t>(Type::string_or_object) + 1);
+
+const TypeRow &row_of(Type type) {
+    return type_rows[static_cast<std::size_t>(type)];
 }
 
 std::vector<std::string> split_choices(const char *choices) {
@@ -120,8 +100,9 @@ std::string format_range(const Key &key) {
 void check_value(const Json &value, const Key &key, std::int32_t status, const char *what,
                  const std::string &path) {
     const std::string subject = std::string("\"") + path + "\" of the " + what + " must be ";
-    if (!matches_type(value, key.type)) {
-        throw Failure(status, subject + expected(key.type) + ", not " + json::type_name(value));
+    if (!row_of(key.type).matches(value)) {
+        throw Failure(status,
+                      subject + row_of(key.type).expected + ", not " + json::type_name(value));
     }
     if (value.is_number()) {
         const double number = value.get<double>();
@@ -140,9 +121,8 @@ void check_value(const Json &value, const Key &key, std::int32_t status, const c
     }
     if (key.choices != nullptr && value.is_string()) {
         const auto choices = split_choices(key.choices);
-        if (std::find(choices.begin(), choices.end(), value.get_ref<const std::string &>()) ==
-            choices.end()) {
-            const auto &given = value.get_ref<const std::string &>();
+        const auto &given = value.get_ref<const std::string &>();
+        if (std::find(choices.begin(), choices.end(), given) == choices.end()) {
             throw Failure(status, subject + "one of " + join(choices) + ", not " +
                                       (status == DYNAMO_ERROR_INVALID_REQUEST
                                            ? json::dump(value)
@@ -185,25 +165,6 @@ std::size_t distance(std::string_view a, std::string_view b) {
         }
     }
     return cost[a.size()][b.size()];
-}
-
-const char *schema_type(Type type) {
-    switch (type) {
-        case Type::boolean:
-            return "boolean";
-        case Type::integer:
-            return "integer";
-        case Type::number:
-            return "number";
-        case Type::string:
-            return "string";
-        case Type::object:
-            return "object";
-        case Type::array:
-            return "array";
-        default:
-            return nullptr;
-    }
 }
 
 }  // namespace
@@ -254,12 +215,9 @@ OrderedJson to_schema(std::span<const Key> keys) {
         OrderedJson property;
         if (key.type == Type::object && !key.members.empty()) {
             property = to_schema(key.members);
-        } else if (const char *type = schema_type(key.type)) {
-            property["type"] = type;
-        } else if (key.type == Type::string_or_array) {
-            property["type"] = {"string", "array"};
-        } else if (key.type == Type::string_or_object) {
-            property["type"] = {"string", "object"};
+        } else if (const char *const types = row_of(key.type).schema) {
+            const std::vector<std::string> names = split_choices(types);
+            property["type"] = names.size() == 1 ? OrderedJson(names.front()) : OrderedJson(names);
         }
         if (key.type == Type::array && !key.members.empty()) {
             property["items"] = to_schema(key.members);

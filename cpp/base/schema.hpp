@@ -2,6 +2,9 @@
 // Tables of known keys, which validate JSON objects and generate their JSON Schema.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -51,6 +54,14 @@ constexpr Key with_members(std::span<const Key> members, Key key) {
 constexpr Key or_null(Key key) {
     key.nullable = true;
     return key;
+}
+
+template <std::size_t... Sizes>
+constexpr auto join_keys(const std::array<Key, Sizes> &...tables) {
+    std::array<Key, (Sizes + ...)> keys{};
+    auto end = keys.begin();
+    ((end = std::copy(tables.begin(), tables.end(), end)), ...);
+    return keys;
 }
 
 // Throws Failure with `status` for an unknown key (suggesting the nearest known one), a wrong type, or a value out of

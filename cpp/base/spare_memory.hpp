@@ -14,9 +14,6 @@ namespace dynamo {
 // Keeps at most one block. Thread-safe.
 class SpareMemory {
   public:
-    SpareMemory() = default;
-    SpareMemory(const SpareMemory &) = delete;
-    SpareMemory &operator=(const SpareMemory &) = delete;
     ~SpareMemory() { ::operator delete(block_.load(std::memory_order_acquire)); }
 
     // Must always be called with the same size. Throws std::bad_alloc.

@@ -20,10 +20,6 @@ namespace fs = std::filesystem;
     throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE, why, "embed");
 }
 
-bool starts_with(const std::string &text, const std::string &prefix) {
-    return text.compare(0, prefix.size(), prefix) == 0;
-}
-
 std::vector<fs::path> entries(const fs::path &folder) {
     std::vector<fs::path> result;
     std::error_code error;
@@ -37,26 +33,28 @@ std::vector<fs::path> entries(const fs::path &folder) {
 std::string bridge_in(const fs::path &package, const std::string &version) {
     const std::string prefix = "_core.cpython-" + version.substr(0, 1) + version.substr(2) + "-";
     for (const fs::path &entry : entries(package)) {
-        if (starts_with(entry.filename().string(), prefix)) {
+        if (entry.filename().string().starts_with(prefix)) {
             return entry.string();
         }
     }
     return {};
 }
 
-// Lists the versions of Python that the packages have modules for: "3.11, 3.12".
-std::string versions_in(const std::vector<fs::path> &packages) {
+// Describes the versions of Python that the packages have modules for: "the package dynamo_llm in ... is built for
+// Python 3.11, 3.12". Requires a package.
+std::string describe_versions(const std::vector<fs::path> &packages) {
     std::string text;
     for (const fs::path &package : packages) {
         for (const fs::path &entry : entries(package)) {
             const std::string name = entry.filename().string();
-            if (starts_with(name, "_core.cpython-3")) {
+            if (name.starts_with("_core.cpython-3")) {
                 const std::string digits = name.substr(14, name.find('-', 14) - 14);
                 text += (text.empty() ? "" : ", ") + digits.substr(0, 1) + "." + digits.substr(1);
             }
         }
     }
-    return text;
+    return "the package dynamo_llm in " + packages.front().string() + " is built for " +
+           (text.empty() ? "no version of Python" : "Python " + text);
 }
 
 // Returns the package folders that belong to this library's file: in a wheel, the one that contains the file; after
@@ -74,7 +72,7 @@ std::vector<fs::path> own_packages() {
     }
     for (const fs::path &entry : entries(folder)) {
         const fs::path package = entry / "site-packages" / "dynamo_llm";
-        if (starts_with(entry.filename().string(), "python3") && fs::exists(package, error)) {
+        if (entry.filename().string().starts_with("python3") && fs::exists(package, error)) {
             packages.push_back(package);
         }
     }
@@ -85,7 +83,7 @@ std::vector<fs::path> own_packages() {
 std::string own_interpreter() {
     for (fs::path at = platform::own_path(); at.has_relative_path(); at = at.parent_path()) {
         const std::string name = at.filename().string();
-        if (!starts_with(name, "python3.")) {
+        if (!name.starts_with("python3.")) {
             continue;
         }
         const fs::path bin = at.parent_path().parent_path() / "bin";
@@ -153,14 +151,10 @@ Location check(const std::string &executable, const std::vector<fs::path> &own) 
         location.package_dir = interpreter.package_dir;
     }
     if (location.bridge.empty()) {
-        const std::string versions = versions_in(packages);
-        reject(packages.empty()
-                   ? "is Python " + interpreter.version() +
-                         " without the package dynamo_llm; run: " + executable +
-                         " -m pip install dynamo-llm"
-                   : "is Python " + interpreter.version() + ", but the package dynamo_llm in " +
-                         packages.front().string() + " is built for " +
-                         (versions.empty() ? "no version of Python" : "Python " + versions));
+        reject("is Python " + interpreter.version() +
+               (packages.empty() ? " without the package dynamo_llm; run: " + executable +
+                                       " -m pip install dynamo-llm"
+                                 : ", but " + describe_versions(packages)));
     }
     location.library = shared_library_of(interpreter);
     return location;
@@ -237,12 +231,9 @@ Location locate_for_running(const std::string &version) {
             return {"", "", package.string(), bridge};
         }
     }
-    const std::string versions = versions_in(packages);
     reject("this program runs Python " + version + ", but " +
-           (packages.empty()
-                ? "the package dynamo_llm was not found near " + platform::own_path()
-                : "the package dynamo_llm in " + packages.front().string() + " is built for " +
-                      (versions.empty() ? "no version of Python" : "Python " + versions)));
+           (packages.empty() ? "the package dynamo_llm was not found near " + platform::own_path()
+                             : describe_versions(packages)));
 }
 
 }  // namespace dynamo::embed

@@ -17,7 +17,7 @@ constexpr std::array option_keys = {
     Key{"tokens_per_second", Type::number,
         "Pace of each request; 0 (default) is as fast as possible.", 0, 1e9},
     Key{"chunk_tokens", Type::integer, "Tokens in a chunk; default 1.", 1, 1e6},
-    Key{"repeat", Type::integer, "How often the prompt is said; default 1.", 1, 1e9},
+    Key{"repeat", Type::integer, "How often the prompt is repeated; default 1.", 1, 1e9},
 };
 
 // Predicates for the keys below that would change the answer of an engine with a model: each one checks whether a
@@ -131,45 +131,30 @@ class EchoPlay : public Play {
         total_ = std::min(prompt_.max_tokens, word_ends_.size() * engine.repeat);
     }
 
-    Step step(dynamo_stream_t *stream) override {
+  private:
+    std::optional<Step> before_push(dynamo_stream_t *stream) override {
         if (start_ == Clock::time_point()) {
             start_ = Clock::now();
         }
-        // Bounds the tokens per step, so that one long answer does not delay the others.
-        for (int turn = 0; turn < 64; ++turn) {
-            if (said_ == total_) {
-                return finish(stream);
-            }
-            if (engine_.tokens_per_second > 0) {
-                const auto due =
-                    start_ +
-                    std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-                        static_cast<double>(said_) / engine_.tokens_per_second));
-                if (Clock::now() < due) {
-                    return {Next::at, due};
-                }
-            }
-            const std::int32_t pushed = push(stream);
-            if (pushed == DYNAMO_PENDING) {
-                return {Next::when_space};
-            }
-            if (pushed == DYNAMO_ERROR_CANCELLED) {
-                return finish(stream);
-            }
-            if (pushed != DYNAMO_OK) {
-                dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
-                return {Next::done};
+        if (pushed_ == total_) {
+            return finish(stream);
+        }
+        if (engine_.tokens_per_second > 0) {
+            const std::chrono::duration<double> passed(static_cast<double>(pushed_) /
+                                                       engine_.tokens_per_second);
+            const auto due = start_ + std::chrono::duration_cast<Clock::duration>(passed);
+            if (Clock::now() < due) {
+                return Step{Next::at, due};
             }
         }
-        return {Next::at, Clock::now()};
+        return std::nullopt;
     }
 
-  private:
-    std::int32_t push(dynamo_stream_t *stream) {
-        const std::uint64_t count = std::min(engine_.chunk_tokens, total_ - said_);
+    std::int32_t push(dynamo_stream_t *stream) override {
+        const std::uint64_t count = std::min(engine_.chunk_tokens, total_ - pushed_);
         text_.clear();
         ids_.clear();
-        for (std::uint64_t i = said_; i < said_ + count; ++i) {
+        for (std::uint64_t i = pushed_; i < pushed_ + count; ++i) {
             const std::size_t word = i % word_ends_.size();
             const std::size_t begin = word == 0 ? 0 : word_ends_[word - 1];
             text_.append(prompt_.text, begin, word_ends_[word] - begin);
@@ -183,16 +168,16 @@ class EchoPlay : public Play {
         chunk.token_count = ids_.size();
         const std::int32_t status = dynamo_stream_push(stream, &chunk);
         if (status == DYNAMO_OK) {
-            said_ += count;
+            pushed_ += count;
         }
         return status;
     }
 
-    Step finish(dynamo_stream_t *stream) {
+    Step finish(dynamo_stream_t *stream) override {
         dynamo_usage_t usage{};
         usage.struct_size = sizeof usage;
         usage.prompt_tokens = word_ends_.size();
-        usage.completion_tokens = said_;
+        usage.completion_tokens = pushed_;
         const bool is_whole = total_ == word_ends_.size() * engine_.repeat;
         dynamo_stream_finish(stream, is_whole ? "stop" : "length", &usage);
         return {Next::done};
@@ -202,7 +187,7 @@ class EchoPlay : public Play {
     const Prompt prompt_;
     std::vector<std::size_t> word_ends_;
     std::uint64_t total_ = 0;
-    std::uint64_t said_ = 0;
+    std::uint64_t pushed_ = 0;
     Clock::time_point start_{};
     std::string text_;
     std::vector<std::uint32_t> ids_;
@@ -216,37 +201,30 @@ class DataPlay : public Play {
           kind_(data.kind),
           times_(times) {}
 
-    Step step(dynamo_stream_t *stream) override {
+  private:
+    std::optional<Step> before_push(dynamo_stream_t *stream) override {
+        return pushed_ < times_ ? std::nullopt : std::optional(finish(stream));
+    }
+
+    std::int32_t push(dynamo_stream_t *stream) override {
         const dynamo_data_t data = {bytes_.data(), bytes_.size(), kind_};
         dynamo_chunk_t chunk{};
         chunk.struct_size = sizeof chunk;
         chunk.data = &data;
-        for (int turn = 0; turn < 64 && said_ < times_; ++turn, ++said_) {
-            const std::int32_t pushed = dynamo_stream_push(stream, &chunk);
-            if (pushed == DYNAMO_PENDING) {
-                return {Next::when_space};
-            }
-            if (pushed == DYNAMO_ERROR_CANCELLED) {
-                said_ = times_;
-                break;
-            }
-            if (pushed != DYNAMO_OK) {
-                dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
-                return {Next::done};
-            }
-        }
-        if (said_ < times_) {
-            return {Next::at, Clock::now()};
-        }
+        const std::int32_t status = dynamo_stream_push(stream, &chunk);
+        pushed_ += status == DYNAMO_OK ? 1 : 0;
+        return status;
+    }
+
+    Step finish(dynamo_stream_t *stream) override {
         dynamo_stream_finish(stream, nullptr, nullptr);
         return {Next::done};
     }
 
-  private:
     const std::string bytes_;
     const std::int32_t kind_;
     const std::uint64_t times_;
-    std::uint64_t said_ = 0;
+    std::uint64_t pushed_ = 0;
 };
 
 std::int32_t start(void *, const char *config_json, void **instance) {
@@ -283,22 +261,11 @@ std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *
 
 }  // namespace
 
-const dynamo_engine_t &echo() {
-    using Callbacks = PlayerCallbacks<Echo>;
-    static const dynamo_engine_t functions = {
-        .struct_size = sizeof(dynamo_engine_t),
-        .start = start,
-        .generate = generate,
-        .cancel = Callbacks::cancel,
-        .space = Callbacks::space,
-        .stop = Callbacks::stop,
-        .kind = DYNAMO_ENGINE_TEXT,
-        .describe = [](void *) -> const char * {
-            return R"({"capabilities": ["chat", "completion"]})";
-        },
-        .metrics = nullptr,
-        .generate_data = generate_data,
-    };
+dynamo_engine_t echo() {
+    dynamo_engine_t functions = player_functions<Echo>();
+    functions.start = start;
+    functions.generate = generate;
+    functions.generate_data = generate_data;
     return functions;
 }
 

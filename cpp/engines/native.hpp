@@ -10,7 +10,7 @@ namespace dynamo::engines {
 // Registers all native engines. Repeated calls are cheap.
 void register_native();
 
-const dynamo_engine_t &echo();
-const dynamo_engine_t &scripted();
+dynamo_engine_t echo();
+dynamo_engine_t scripted();
 
 }  // namespace dynamo::engines

@@ -5,6 +5,26 @@
 
 namespace dynamo::engines {
 
+Play::Step Play::step(dynamo_stream_t *stream) {
+    for (int turn = 0; turn < 64; ++turn) {
+        if (const std::optional<Step> other = before_push(stream)) {
+            return *other;
+        }
+        const std::int32_t pushed = push(stream);
+        if (pushed == DYNAMO_PENDING) {
+            return {Next::when_space};
+        }
+        if (pushed == DYNAMO_ERROR_CANCELLED) {
+            return finish(stream);
+        }
+        if (pushed != DYNAMO_OK) {
+            dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
+            return {Next::done};
+        }
+    }
+    return {Next::at, Clock::now()};
+}
+
 std::shared_ptr<Player> Player::create(const char *thread_name) {
     const auto player = std::make_shared<Player>();
     platform::start_thread(thread_name, [player] { player->run(); });

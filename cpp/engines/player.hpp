@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -19,19 +20,27 @@ namespace dynamo::engines {
 
 using Clock = std::chrono::steady_clock;
 
-// Produces one answer.
+// Produces one answer, chunk by chunk.
 class Play {
   public:
     virtual ~Play() = default;
 
+    // `done`: the step finished or failed the stream. `never`: only a cancel ends the stream.
     enum class Next { at, when_space, never, done };
     struct Step {
         Next next;
         Clock::time_point when{};  // for Next::at
     };
-    // Pushes the next part of the answer. `done`: the step finished or failed the stream. `never`: only a
-    // cancel ends the stream.
-    virtual Step step(dynamo_stream_t *stream) = 0;
+    // Pushes the next chunks: a bounded number, so that one long answer does not delay the others.
+    Step step(dynamo_stream_t *stream);
+
+  private:
+    // Returns what to do instead of a push, if it is not time for one.
+    virtual std::optional<Step> before_push(dynamo_stream_t *stream) = 0;
+    // Pushes one chunk. Returns the status of dynamo_stream_push().
+    virtual std::int32_t push(dynamo_stream_t *stream) = 0;
+    // Finishes the stream, because a push reported that the request was cancelled.
+    virtual Step finish(dynamo_stream_t *stream) = 0;
 };
 
 class Player {
@@ -70,20 +79,27 @@ class Player {
     bool stopped_ = false;
 };
 
-// The engine callbacks shared by all engines that use a Player. `Engine` has a member `player`.
+// Returns the functions that all engines with a Player share; the rest are NULL. `Engine` has a member `player`.
 template <class Engine>
-struct PlayerCallbacks {
-    static void cancel(void *instance, dynamo_stream_t *stream) {
+dynamo_engine_t player_functions() {
+    dynamo_engine_t functions{};
+    functions.struct_size = sizeof functions;
+    functions.kind = DYNAMO_ENGINE_TEXT;
+    functions.cancel = [](void *instance, dynamo_stream_t *stream) {
         static_cast<Engine *>(instance)->player->cancel(stream);
-    }
-    static void space(void *instance, dynamo_stream_t *stream) {
+    };
+    functions.space = [](void *instance, dynamo_stream_t *stream) {
         static_cast<Engine *>(instance)->player->wake(stream);
-    }
-    static void stop(void *instance) {
+    };
+    functions.stop = [](void *instance) {
         const std::unique_ptr<Engine> engine(static_cast<Engine *>(instance));
         engine->player->stop();
-    }
-};
+    };
+    functions.describe = [](void *) -> const char * {
+        return R"({"capabilities": ["chat", "completion"]})";
+    };
+    return functions;
+}
 
 // Runs the body of a callback, and reports an exception with dynamo_engine_error().
 template <class Body>

@@ -10,11 +10,7 @@ namespace dynamo::engines {
 namespace {
 
 using json::Json;
-
-std::string string_at(const Json &object, const char *key) {
-    const auto found = object.find(key);
-    return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
+using json::string_at;
 
 std::string text_of(const Json &content) {
     if (content.is_string()) {
@@ -67,7 +63,7 @@ Prompt Prompt::of(const Json &body, const char *engine) {
     return prompt;
 }
 
-bool is_text_part(const std::string &type) {
+bool is_text_part(std::string_view type) {
     return type == "text" || type == "input_text" || type == "output_text";
 }
 

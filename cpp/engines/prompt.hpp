@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/json.hpp"
 
@@ -19,7 +20,7 @@ struct Prompt {
 
 // Checks whether a content part of this type has text. "input_text" and "output_text" come from OpenAI's
 // Responses API.
-bool is_text_part(const std::string &type);
+bool is_text_part(std::string_view type);
 
 // Returns the end of the next word of a text. White space belongs to the word after it. Code points are never
 // split, so the concatenated words equal the text.

@@ -1,19 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // "scripted": plays a script. Tests use it for cases that no real engine produces on demand.
 //
-// The script is the array "options.script". Without this key, the prompt of each request is its script.
-// Each entry is one of these objects:
-//   {"text": "...", "repeat": 3}            push a text as one token, "repeat" times
-//   {"bytes": "f09f", "repeat": 1}          push raw bytes, in hexadecimal: split or invalid code
-//                                           points
-//   {"token_ids": [1, 2], "text": "..."}    push token IDs with a text
-//   {"delta": {...}} or {"logprobs": {...}} push other parts of a choice
-//   {"delay_ms": 20}                        wait
-//   {"stall": true}                         push nothing more; only a cancel ends it
-//   {"error": {"status": "ENGINE_FAILED", "message": "..."}}   fail the request
-//   {"refuse": {"status": "...", "message": "..."}}            first entry only: fail in generate()
-//   {"finish": "length"}                    end the answer
-// At the end of the script the answer ends with "stop". "options.start_error" fails the start of the engine instead.
+// A script is the array "options.script". Without this key, the prompt of each request is its script. Its entries are
+// objects with the keys below. At its end, the answer ends with "stop".
 #include <array>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -34,16 +23,16 @@ constexpr std::array error_keys = {
 };
 
 constexpr std::array entry_keys = {
-    Key{"text", Type::string, "A text to push."},
-    Key{"bytes", Type::string, "Bytes to push, in hexadecimal."},
-    Key{"token_ids", Type::array, "Token ids to push."},
-    Key{"delta", Type::object, "More of the delta."},
-    Key{"logprobs", Type::object, "Log-probs of the choice."},
-    Key{"repeat", Type::integer, "How often to push it.", 1, 1e9},
-    Key{"delay_ms", Type::number, "Milliseconds to wait.", 0, 1e9},
-    Key{"stall", Type::boolean, "Push nothing more."},
+    Key{"text", Type::string, "Text to push as one token."},
+    Key{"bytes", Type::string, "Bytes to push, in hexadecimal: split or invalid code points."},
+    Key{"token_ids", Type::array, "Token IDs to push with the text."},
+    Key{"delta", Type::object, "Other keys of the delta to push."},
+    Key{"logprobs", Type::object, "Log-probs of the choice to push."},
+    Key{"repeat", Type::integer, "How often to push it; default 1.", 1, 1e9},
+    Key{"delay_ms", Type::number, "Milliseconds to wait first.", 0, 1e9},
+    Key{"stall", Type::boolean, "Push nothing more; only a cancel ends the answer."},
     with_members(error_keys, {"error", Type::object, "Fail the request."}),
-    with_members(error_keys, {"refuse", Type::object, "Fail in generate()."}),
+    with_members(error_keys, {"refuse", Type::object, "First entry only: fail in generate()."}),
     Key{"finish", Type::string, "End the answer with this reason."},
 };
 
@@ -153,51 +142,33 @@ class ScriptedPlay : public Play {
     ScriptedPlay(std::vector<Entry> script, std::uint64_t prompt_tokens)
         : script_(std::move(script)), prompt_tokens_(prompt_tokens) {}
 
-    Step step(dynamo_stream_t *stream) override {
-        for (int turn = 0; turn < 64; ++turn) {
-            if (at_ == script_.size()) {
-                return finish(stream, "stop");
-            }
+  private:
+    std::optional<Step> before_push(dynamo_stream_t *stream) override {
+        for (; at_ < script_.size(); advance()) {
             const Entry &entry = script_[at_];
             if (entry.delay.count() > 0 && !has_waited_) {
                 has_waited_ = true;
-                return {Next::at, Clock::now() + entry.delay};
+                return Step{Next::at, Clock::now() + entry.delay};
             }
             if (entry.stall) {
-                return {Next::never};
+                return Step{Next::never};
             }
             if (entry.error != DYNAMO_OK) {
                 dynamo_stream_fail(stream, entry.error, entry.message.c_str(), nullptr);
-                return {Next::done};
+                return Step{Next::done};
             }
             if (!entry.finish.empty()) {
                 return finish(stream, entry.finish.c_str());
             }
             if (entry.has_chunk) {
-                const std::int32_t pushed = push(stream, entry);
-                if (pushed == DYNAMO_PENDING) {
-                    return {Next::when_space};
-                }
-                if (pushed == DYNAMO_ERROR_CANCELLED) {
-                    return finish(stream, nullptr);
-                }
-                if (pushed != DYNAMO_OK) {
-                    dynamo_stream_fail(stream, pushed, dynamo_last_error(), nullptr);
-                    return {Next::done};
-                }
-                if (++repeated_ < entry.repeat) {
-                    continue;
-                }
+                return std::nullopt;
             }
-            ++at_;
-            repeated_ = 0;
-            has_waited_ = false;
         }
-        return {Next::at, Clock::now()};
+        return finish(stream, "stop");
     }
 
-  private:
-    std::int32_t push(dynamo_stream_t *stream, const Entry &entry) {
+    std::int32_t push(dynamo_stream_t *stream) override {
+        const Entry &entry = script_[at_];
         dynamo_chunk_t chunk{};
         chunk.struct_size = sizeof chunk;
         chunk.text = entry.bytes.data();
@@ -209,8 +180,19 @@ class ScriptedPlay : public Play {
         const std::int32_t status = dynamo_stream_push(stream, &chunk);
         if (status == DYNAMO_OK) {
             pushed_tokens_ += chunk.token_count > 0 ? chunk.token_count : 1;
+            if (++repeated_ >= entry.repeat) {
+                advance();
+            }
         }
         return status;
+    }
+
+    Step finish(dynamo_stream_t *stream) override { return finish(stream, nullptr); }
+
+    void advance() {
+        ++at_;
+        repeated_ = 0;
+        has_waited_ = false;
     }
 
     Step finish(dynamo_stream_t *stream, const char *reason) {
@@ -272,22 +254,10 @@ std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *,
 
 }  // namespace
 
-const dynamo_engine_t &scripted() {
-    using Callbacks = PlayerCallbacks<Scripted>;
-    static const dynamo_engine_t functions = {
-        .struct_size = sizeof(dynamo_engine_t),
-        .start = start,
-        .generate = generate,
-        .cancel = Callbacks::cancel,
-        .space = Callbacks::space,
-        .stop = Callbacks::stop,
-        .kind = DYNAMO_ENGINE_TEXT,
-        .describe = [](void *) -> const char * {
-            return R"({"capabilities": ["chat", "completion"]})";
-        },
-        .metrics = nullptr,
-        .generate_data = nullptr,
-    };
+dynamo_engine_t scripted() {
+    dynamo_engine_t functions = player_functions<Scripted>();
+    functions.start = start;
+    functions.generate = generate;
     return functions;
 }
 

@@ -63,7 +63,7 @@ bool to_json(PyObject *value, std::string &out) {
     if (!arguments.is_valid()) {
         return false;
     }
-    const nb::object text = nb::steal(call_to_the_end("json", "dumps", arguments.ptr()));
+    const nb::object text = nb::steal(call_function("json", "dumps", arguments.ptr()));
     Py_ssize_t size = 0;
     const char *const utf8 = text.is_valid() ? PyUnicode_AsUTF8AndSize(text.ptr(), &size) : nullptr;
     if (utf8 == nullptr) {

@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "python/cluster.hpp"
-
+// Binds the classes of dynamo_llm/cluster.hpp for Python programs: workers, KV publishers, and routers.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
 #include <cstdint>
-#include <cstring>
 #include <dynamo_llm/cluster.hpp>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "python/gil.hpp"
+#include "python/arguments.hpp"
+#include "python/bindings.hpp"
 #include "python/held.hpp"
 
 namespace nb = nanobind;
@@ -29,8 +26,9 @@ using Router = Held<dynamo_llm::Router>;
 using Worker = Held<dynamo_llm::Worker>;
 using dynamo_llm::KvStored;
 using dynamo_llm::RouteOptions;
+using dynamo_llm::Selection;
 
-// The data of a selected worker that Python keeps.
+// A copy of a selected worker, which Python may keep longer than the selection.
 struct ChosenWorker {
     std::uint64_t worker_id;
     std::uint32_t data_parallel_rank;
@@ -38,76 +36,43 @@ struct ChosenWorker {
     std::optional<std::string> address;
 };
 
-struct Selection {
-    dynamo_llm::Selection c;
-};
-
 // Reads the numbers from the bytes of an array.array("I") or array.array("Q").
 template <class Number>
 std::vector<Number> numbers_of(const nb::bytes &array) {
-    std::vector<Number> numbers(array.size() / sizeof(Number));
-    if (!numbers.empty()) {
-        std::memcpy(numbers.data(), array.data(), numbers.size() * sizeof(Number));
-    }
-    return numbers;
+    const auto *const begin = static_cast<const Number *>(array.data());
+    return {begin, begin + array.size() / sizeof(Number)};
 }
 
-dynamo_llm::TokenIds ids_of(const nb::bytes &array) {
-    return {static_cast<const std::uint32_t *>(array.data()), array.size() / sizeof(std::uint32_t)};
-}
-
-std::optional<ChosenWorker> kept(const std::optional<dynamo_llm::ChosenWorker> &chosen) {
-    if (!chosen.has_value()) {
+std::optional<ChosenWorker> copy_of(const std::optional<dynamo_llm::ChosenWorker> &chosen) {
+    if (!chosen) {
         return std::nullopt;
     }
-    std::optional<std::string> address;
+    ChosenWorker copy{chosen->worker_id, chosen->data_parallel_rank, chosen->overlap_blocks, {}};
     if (!chosen->address.empty()) {
-        address = std::string(chosen->address);
+        copy.address = chosen->address;
     }
-    return ChosenWorker{chosen->worker_id, chosen->data_parallel_rank, chosen->overlap_blocks,
-                        std::move(address)};
-}
-
-// Creates a wrapper's object in place, without the GIL, because creating it may wait.
-template <class Wrapper, class Object>
-void create(Wrapper *self, const std::string &config_json) {
-    Object made(nullptr);
-    {
-        const Released released;
-        made = Object(config_json);
-    }
-    new (self) Wrapper(std::move(made));
-}
-
-// Converts a timeout from Python, where -1 means no timeout.
-std::chrono::milliseconds time_of(std::int64_t timeout_ms) {
-    return timeout_ms < 0 ? dynamo_llm::forever : std::chrono::milliseconds(timeout_ms);
+    return copy;
 }
 
 void bind_worker(nb::module_ &m) {
     nb::class_<Worker>(m, "Worker")
-        .def("__init__", &create<Worker, dynamo_llm::Worker>, "config_json"_a)
-        .def(
-            "info",
-            [](const Worker &self) {
-                const Released released;
-                return self.object.info();
-            },
-            "What there is to know at present, as JSON.")
+        .def(nb::init<const std::string &>(), "config_json"_a, without_gil)
+        .def("info", Worker::method(&dynamo_llm::Worker::info), without_gil,
+             "Returns the present state as JSON.")
         .def(
             "shutdown",
             [](const Worker &self, std::int64_t timeout_ms) {
-                const Released released;
                 self.object.shutdown(time_of(timeout_ms));
             },
-            "timeout_ms"_a, "Leave the cluster; -1 waits for ever for what is in flight.")
+            "timeout_ms"_a, without_gil,
+            "Leaves the cluster; requests in flight have this long to end (-1: no limit).")
         .def(
             "wait",
             [](const Worker &self, std::int64_t timeout_ms) {
-                const Released released;
                 return self.object.wait(time_of(timeout_ms));
             },
-            "timeout_ms"_a, "Whether it stopped in time.")
+            "timeout_ms"_a, without_gil,
+            "Waits until the worker has stopped. Returns False at the timeout.")
         .def(
             "publish_load",
             [](const Worker &self, std::uint32_t data_parallel_rank,
@@ -117,8 +82,8 @@ void bind_worker(nb::module_ &m) {
                     {data_parallel_rank, active_decode_blocks, kv_used_blocks});
             },
             "data_parallel_rank"_a, "active_decode_blocks"_a.none(), "kv_used_blocks"_a.none(),
-            "Tell routers what it has to do.")
-        .def("close", &Worker::close, "Give the worker up.");
+            "Publishes the load to routers.")
+        .def("close", &Worker::close, "Releases the worker.");
 }
 
 void bind_kv_publisher(nb::module_ &m) {
@@ -138,29 +103,20 @@ void bind_kv_publisher(nb::module_ &m) {
             "token_ids"_a, "block_hashes"_a, "parent_hash"_a.none(), "lora_name"_a, "cache_salt"_a);
 
     nb::class_<KvPublisher>(m, "KvPublisher")
-        .def("__init__", &create<KvPublisher, dynamo_llm::KvPublisher>, "config_json"_a)
-        .def(
-            "info",
-            [](const KvPublisher &self) {
-                const Released released;
-                return self.object.info();
-            },
-            "What there is to know at present, as JSON.")
-        .def(
-            "stored",
-            [](const KvPublisher &self, const KvStored &event) {
-                return self.object.stored(event);
-            },
-            "event"_a, "Blocks were computed; False if the queue is full.")
+        .def(nb::init<const std::string &>(), "config_json"_a, without_gil)
+        .def("info", KvPublisher::method(&dynamo_llm::KvPublisher::info), without_gil,
+             "Returns the present state as JSON.")
+        .def("stored", KvPublisher::method(&dynamo_llm::KvPublisher::stored), "event"_a,
+             "Publishes that blocks were computed. Returns False if the queue is full.")
         .def(
             "removed",
             [](const KvPublisher &self, const nb::bytes &block_hashes) {
                 return self.object.removed(numbers_of<std::uint64_t>(block_hashes));
             },
-            "block_hashes"_a, "Blocks were dropped; False if the queue is full.")
-        .def(
-            "cleared", [](const KvPublisher &self) { return self.object.cleared(); },
-            "All blocks were dropped; False if the queue is full.")
+            "block_hashes"_a,
+            "Publishes that blocks were dropped. Returns False if the queue is full.")
+        .def("cleared", KvPublisher::method(&dynamo_llm::KvPublisher::cleared),
+             "Publishes that all blocks were dropped. Returns False if the queue is full.")
         .def(
             "publish_many",
             [](const KvPublisher &self, const nb::list &events) {
@@ -179,61 +135,60 @@ void bind_kv_publisher(nb::module_ &m) {
             },
             "events"_a,
             nb::sig("def publish_many(self, events: list[KvStored | bytes | None]) -> bool"),
-            "KvStored, hashes that were removed, None for cleared; False if the queue is full.")
+            "Publishes events: KvStored, the hashes of removed blocks, or None for cleared. "
+            "Returns False if the queue is full.")
         .def(
             "flush",
             [](const KvPublisher &self, std::int64_t timeout_ms) {
-                const Released released;
                 return self.object.flush(std::chrono::milliseconds(timeout_ms));
             },
-            "timeout_ms"_a, "Whether all was handed over in time.")
-        .def(
-            "statistics", [](const KvPublisher &self) { return self.object.statistics(); },
-            "Counters, as JSON.")
+            "timeout_ms"_a, without_gil,
+            "Waits until everything was passed to NVIDIA Dynamo. Returns False at the timeout.")
+        .def("statistics", KvPublisher::method(&dynamo_llm::KvPublisher::statistics),
+             "Returns counters as JSON.")
         .def(
             "hashes",
             [](const KvPublisher &self, const nb::bytes &token_ids, const std::string &lora_name,
                const std::string &cache_salt) {
-                const Released released;
                 return self.object.hashes(ids_of(token_ids), lora_name, cache_salt);
             },
-            "token_ids"_a, "lora_name"_a, "cache_salt"_a, "Hashes of the blocks of a prompt.")
-        .def("close", &KvPublisher::close, "Give the publisher up.");
+            "token_ids"_a, "lora_name"_a, "cache_salt"_a, without_gil,
+            "Returns the hashes of the full blocks of a prompt.")
+        .def("close", &KvPublisher::close, "Releases the publisher.");
 }
 
 void bind_router(nb::module_ &m) {
-    nb::class_<ChosenWorker>(m, "ChosenWorker", "A worker that was chosen.")
-        .def_ro("worker_id", &ChosenWorker::worker_id, "Its id: in a cluster, the instance id.")
+    nb::class_<ChosenWorker>(m, "ChosenWorker", "A selected worker.")
+        .def_ro("worker_id", &ChosenWorker::worker_id, "Its ID: in a cluster, its instance ID.")
         .def_ro("data_parallel_rank", &ChosenWorker::data_parallel_rank, "Its data parallel rank.")
         .def_ro("overlap_blocks", &ChosenWorker::overlap_blocks,
-                "Blocks of the prompt that it has.")
-        .def_ro("address", &ChosenWorker::address, "Where it serves; None if that is not known.")
+                "Number of blocks of the prompt that it has.")
+        .def_ro("address", &ChosenWorker::address, "Where it serves; None if not known.")
         .def("__repr__", [](const ChosenWorker &self) {
-            return "ChosenWorker(worker_id=" + std::to_string(self.worker_id) +
-                   ", data_parallel_rank=" + std::to_string(self.data_parallel_rank) +
-                   ", overlap_blocks=" + std::to_string(self.overlap_blocks) + ")";
+            return nb::str("ChosenWorker(worker_id={}, data_parallel_rank={}, overlap_blocks={})")
+                .format(self.worker_id, self.data_parallel_rank, self.overlap_blocks);
         });
 
-    nb::class_<Selection>(m, "Selection", "The workers for a request.")
+    nb::class_<Selection>(m, "Selection", "The selected workers of a request.")
         .def_prop_ro(
-            "worker", [](const Selection &self) { return kept(self.c.worker()); },
-            "Who answers; None if only a worker for the prompt was asked for.")
+            "worker", [](const Selection &self) { return copy_of(self.worker()); },
+            "Generates the answer; None if only a worker for the prompt was requested.")
         .def_prop_ro(
-            "prefill_worker", [](const Selection &self) { return kept(self.c.prefill_worker()); },
-            "Who computes the prompt, if that is another one.")
+            "prefill_worker", [](const Selection &self) { return copy_of(self.prefill_worker()); },
+            "Computes the prompt; None if that is the same worker.")
         .def_prop_ro(
             "token_ids",
             [](const Selection &self) {
-                const dynamo_llm::TokenIds ids = self.c.token_ids();
+                const dynamo_llm::TokenIds ids = self.token_ids();
                 return std::vector<std::uint32_t>(ids.begin(), ids.end());
             },
             "The prompt.")
         .def("__repr__", [](const Selection &self) {
-            const auto said = [](const std::optional<dynamo_llm::ChosenWorker> &worker) {
-                return worker.has_value() ? std::to_string(worker->worker_id) : std::string("None");
+            const auto id = [](const std::optional<dynamo_llm::ChosenWorker> &worker) {
+                return worker ? std::optional(worker->worker_id) : std::nullopt;
             };
-            return "Selection(worker=" + said(self.c.worker()) +
-                   ", prefill_worker=" + said(self.c.prefill_worker()) + ")";
+            return nb::str("Selection(worker={}, prefill_worker={})")
+                .format(id(self.worker()), id(self.prefill_worker()));
         });
 
     nb::class_<RouteOptions>(m, "RouteOptions")
@@ -258,89 +213,45 @@ void bind_router(nb::module_ &m) {
             "constraints_json"_a);
 
     nb::class_<Router>(m, "Router")
-        .def("__init__", &create<Router, dynamo_llm::Router>, "config_json"_a)
-        .def(
-            "info", [](const Router &self) { return self.object.info(); },
-            "What there is to know, as JSON.")
+        .def(nb::init<const std::string &>(), "config_json"_a, without_gil)
+        .def("info", Router::method(&dynamo_llm::Router::info), "Returns the properties as JSON.")
         .def(
             "select",
             [](const Router &self, const nb::bytes &token_ids, const RouteOptions &options) {
-                const Released released;
-                return Selection{self.object.select(ids_of(token_ids), options)};
+                return self.object.select(ids_of(token_ids), options);
             },
-            "token_ids"_a, "options"_a, "Choose for a prompt.")
-        .def(
-            "select_body",
-            [](const Router &self, const std::string &request_json, const RouteOptions &options) {
-                const Released released;
-                return Selection{self.object.select_body(request_json, options)};
-            },
-            "request_json"_a, "options"_a, "Choose for an OpenAI body.")
-        .def(
-            "reserve",
-            [](const Router &self, const std::string &request_id, const Selection &selection,
-               const RouteOptions &options) {
-                const Released released;
-                self.object.reserve(request_id, selection.c, options);
-            },
-            "request_id"_a, "selection"_a, "options"_a, "Book a request.")
-        .def(
-            "prefill_complete",
-            [](const Router &self, const std::string &request_id) {
-                const Released released;
-                self.object.prefill_complete(request_id);
-            },
-            "request_id"_a, "The first token has come.")
-        .def(
-            "output_block",
-            [](const Router &self, const std::string &request_id, double decay) {
-                const Released released;
-                self.object.output_block(request_id, decay);
-            },
-            "request_id"_a, "decay"_a, "The answer has filled one more block.")
-        .def(
-            "free",
-            [](const Router &self, const std::string &request_id) {
-                const Released released;
-                self.object.free(request_id);
-            },
-            "request_id"_a, "The request has ended.")
+            "token_ids"_a, "options"_a, without_gil, "Selects workers for a prompt.")
+        .def("select_body", Router::method(&dynamo_llm::Router::select_body), "request_json"_a,
+             "options"_a, without_gil, "Selects workers for an OpenAI body.")
+        .def("reserve", Router::method(&dynamo_llm::Router::reserve), "request_id"_a, "selection"_a,
+             "options"_a, without_gil, "Reserves the workers of a selection for a request.")
+        .def("prefill_complete", Router::method(&dynamo_llm::Router::prefill_complete),
+             "request_id"_a, without_gil, "Reports that the first token of a request has arrived.")
+        .def("output_block", Router::method(&dynamo_llm::Router::output_block), "request_id"_a,
+             "decay"_a, without_gil, "Reports that the answer has filled one more block.")
+        .def("free", Router::method(&dynamo_llm::Router::free), "request_id"_a, without_gil,
+             "Releases the reservation of a request that has ended.")
         .def(
             "loads",
             [](const Router &self, const nb::bytes &token_ids, const RouteOptions &options) {
-                const Released released;
                 return self.object.loads(ids_of(token_ids), options);
             },
-            "token_ids"_a, "options"_a, "What each worker would have to do, as JSON.")
+            "token_ids"_a, "options"_a, without_gil,
+            "Returns the load that each worker would have, as JSON.")
         .def(
             "overlaps",
             [](const Router &self, const nb::bytes &token_ids, const RouteOptions &options) {
-                const Released released;
                 return self.object.overlaps(ids_of(token_ids), options);
             },
-            "token_ids"_a, "options"_a, "How many blocks of a prompt each worker has, as JSON.")
-        .def(
-            "workers",
-            [](const Router &self) {
-                const Released released;
-                return self.object.workers();
-            },
-            "The workers that are there, as JSON.")
-        .def(
-            "upsert_worker",
-            [](const Router &self, const std::string &worker_json) {
-                const Released released;
-                self.object.upsert_worker(worker_json);
-            },
-            "worker_json"_a, "Add a worker, or change it.")
-        .def(
-            "delete_worker",
-            [](const Router &self, std::uint64_t worker_id) {
-                const Released released;
-                self.object.delete_worker(worker_id);
-            },
-            "worker_id"_a, "Take a worker out.")
-        .def("close", &Router::close, "Give the router up.");
+            "token_ids"_a, "options"_a, without_gil,
+            "Returns how many blocks of a prompt each worker has, as JSON.")
+        .def("workers", Router::method(&dynamo_llm::Router::workers), without_gil,
+             "Returns the live workers as JSON.")
+        .def("upsert_worker", Router::method(&dynamo_llm::Router::upsert_worker), "worker_json"_a,
+             without_gil, "Adds a worker, or changes it.")
+        .def("delete_worker", Router::method(&dynamo_llm::Router::delete_worker), "worker_id"_a,
+             without_gil, "Removes a worker.")
+        .def("close", &Router::close, "Releases the router.");
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // Releases and reacquires the GIL in any thread of a program, safely even while Python is finalized.
 //
 // Up to Python 3.13, CPython ends a thread with pthread_exit() if it acquires the GIL while Python is finalized.
-// That unwinds the stack up to a noexcept function, where std::terminate() ends the process. to_the_end()
+// That unwinds the stack up to a noexcept function, where std::terminate() ends the process. without_thread_exit()
 // blocks such a thread instead, as CPython itself does from 3.14 on.
 #pragma once
 
@@ -22,24 +22,24 @@ template <class Function>
 #if defined(__GNUC__)
 __attribute__((noinline))
 #endif
-auto to_the_end(Function function) -> decltype(function()) {
+auto without_thread_exit(Function function) -> decltype(function()) {
 #if defined(__GLIBC__)
     // Unwinding runs this destructor, which blocks the thread. A catch clause would not work: while another
     // exception is being handled, such as during its translation for Python, catching ends the process.
-    struct Stay {
+    struct Blocker {
         bool has_returned = false;
-        ~Stay() {
+        ~Blocker() {
             while (!has_returned) {
                 ::pause();
             }
         }
-    } stay;
+    } blocker;
     if constexpr (std::is_void_v<decltype(function())>) {
         function();
-        stay.has_returned = true;
+        blocker.has_returned = true;
     } else {
         const auto result = function();
-        stay.has_returned = true;
+        blocker.has_returned = true;
         return result;
     }
 #else
@@ -49,8 +49,8 @@ auto to_the_end(Function function) -> decltype(function()) {
 
 // Calls module.function(*arguments) with a tuple of arguments. Requires the GIL. Returns a new reference, or nullptr
 // with a Python exception set.
-inline PyObject *call_to_the_end(const char *module, const char *function, PyObject *arguments) {
-    return to_the_end([=]() -> PyObject * {
+inline PyObject *call_function(const char *module, const char *function, PyObject *arguments) {
+    return without_thread_exit([=]() -> PyObject * {
         PyObject *const loaded = PyImport_ImportModule(module);
         if (loaded == nullptr) {
             return nullptr;
@@ -71,7 +71,7 @@ class Released {
   public:
     Released() : saved_(PyEval_SaveThread()) {}
     ~Released() {
-        to_the_end([this] { PyEval_RestoreThread(saved_); });
+        without_thread_exit([this] { PyEval_RestoreThread(saved_); });
     }
     Released(const Released &) = delete;
     Released &operator=(const Released &) = delete;

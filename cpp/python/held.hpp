@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -39,6 +40,8 @@ void destroy_in_background(Object &object) noexcept {
 template <class Object>
 struct Held {
     explicit Held(Object taken) : object(std::move(taken)) {}
+    // Creates the object, which may wait.
+    explicit Held(const std::string &json) : object(json) {}
     Held(const Held &) = delete;
     Held &operator=(const Held &) = delete;
     ~Held() {
@@ -49,6 +52,14 @@ struct Held {
         }
         destroy_here();
     }
+    // Makes a method for Python from a function of the object.
+    template <class Result, class... Arguments>
+    static auto method(Result (Object::*function)(Arguments...) const) {
+        return [function](const Held &self, Arguments... arguments) {
+            return (self.object.*function)(std::forward<Arguments>(arguments)...);
+        };
+    }
+
     // Waits until the engine has stopped. Throws dynamo_llm::Error with INVALID_STATE on a thread that must not
     // wait.
     void close() {

@@ -41,20 +41,19 @@ class WaitTimes {
         sum_ += seconds;
         ++count_;
         for (std::size_t i = 0; i < bounds.size(); ++i) {
-            buckets_[i] += static_cast<std::uint64_t>(seconds <= bounds[i].first);
+            buckets_[i] += static_cast<std::uint64_t>(seconds <= bounds[i].seconds);
         }
     }
 
     std::string text() const {
         std::string out =
             "# HELP dynamo_llm_python_wait_seconds From waking Python's loop thread until it has "
-            "the "
-            "GIL and takes what waits for it; of the whole process.\n"
+            "the GIL and takes what waits for it; of the whole process.\n"
             "# TYPE dynamo_llm_python_wait_seconds histogram\n";
         const std::string name = "dynamo_llm_python_wait_seconds";
         for (std::size_t i = 0; i < bounds.size(); ++i) {
-            out += name + "_bucket{le=\"" + bounds[i].second + "\"} " +
-                   std::to_string(buckets_[i]) + "\n";
+            out += name + "_bucket{le=\"" + bounds[i].text + "\"} " + std::to_string(buckets_[i]) +
+                   "\n";
         }
         out += name + "_bucket{le=\"+Inf\"} " + std::to_string(count_) + "\n";
         // Formats integers only, because the host's locale affects the decimal point of floating-point numbers.
@@ -66,20 +65,15 @@ class WaitTimes {
     }
 
   private:
-    static constexpr std::array<std::pair<double, const char *>, 12> bounds = {{
-        {0.00001, "1e-05"},
-        {0.000025, "2.5e-05"},
-        {0.00005, "5e-05"},
-        {0.0001, "0.0001"},
-        {0.00025, "0.00025"},
-        {0.0005, "0.0005"},
-        {0.001, "0.001"},
-        {0.0025, "0.0025"},
-        {0.005, "0.005"},
-        {0.01, "0.01"},
-        {0.1, "0.1"},
-        {1, "1"},
-    }};
+    struct Bound {
+        double seconds;
+        const char *text;
+    };
+    static constexpr std::array bounds = {
+        Bound{1e-05, "1e-05"},   Bound{2.5e-05, "2.5e-05"}, Bound{5e-05, "5e-05"},
+        Bound{0.0001, "0.0001"}, Bound{0.00025, "0.00025"}, Bound{0.0005, "0.0005"},
+        Bound{0.001, "0.001"},   Bound{0.0025, "0.0025"},   Bound{0.005, "0.005"},
+        Bound{0.01, "0.01"},     Bound{0.1, "0.1"},         Bound{1, "1"}};
     std::array<std::uint64_t, bounds.size()> buckets_{};
     std::uint64_t count_ = 0;
     double sum_ = 0;
@@ -110,7 +104,7 @@ State &state() {
 }
 
 // How long a call blocks its thread while the process exits; documented in docs/embedding.md.
-constexpr std::chrono::seconds exit_stay{5};
+constexpr std::chrono::seconds exit_block{5};
 
 thread_local constinit bool runs_loop = false;
 
@@ -128,7 +122,8 @@ constexpr std::array<Asynchronous, 8> asynchronous = {{
     {"dynamo_router_create()", "await Router.open(...)"},
     {"dynamo_worker_create()", "await Worker.open(...)"},
     {"dynamo_kv_publisher_create()", "await KvPublisher.open(...)"},
-    {"dynamo_stream_wait()", "let the asynchronous generator yield, which waits for room"},
+    {"dynamo_stream_wait()",
+     "let the asynchronous generator yield, which waits until the stream is writable"},
 }};
 
 const char *asynchronous_form(const char *call) noexcept {
@@ -158,14 +153,14 @@ void enqueue(Command command) {
 // Blocks a thread that needs Python while another thread exits the process: in C++ an error would become an
 // exception, which a program that is already exiting is unlikely to catch. The time is limited, because a destructor
 // may join this thread before the process ends.
-void stay_until_the_end() {
+void block_while_exiting() {
     {
         const std::lock_guard lock(state().mutex);
         if (!state().is_exiting || ::pthread_equal(state().exiting_thread, ::pthread_self()) != 0) {
             return;
         }
     }
-    std::this_thread::sleep_for(exit_stay);
+    std::this_thread::sleep_for(exit_block);
 }
 
 bool try_post(Command command) {
@@ -183,7 +178,7 @@ std::int32_t post(Command command) {
     if (try_post(std::move(command))) {
         return DYNAMO_OK;
     }
-    stay_until_the_end();
+    block_while_exiting();
     return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
 }
 
@@ -192,13 +187,8 @@ std::int32_t post(Command command) {
 Outcome post_and_wait(Command command) {
     Outcome outcome;
     State &host = state();
-    bool is_open;
-    {
-        const std::lock_guard lock(host.mutex);
-        is_open = host.is_open;
-    }
     // Once the queue is closed, Python may be finalized, and its functions must not be called.
-    PyThreadState *const saved = is_open && holds_gil() ? PyEval_SaveThread() : nullptr;
+    PyThreadState *const saved = host.is_open && holds_gil() ? PyEval_SaveThread() : nullptr;
     {
         std::unique_lock lock(host.mutex);
         const std::uint64_t instance = command.instance;
@@ -214,7 +204,7 @@ Outcome post_and_wait(Command command) {
         }
     }
     if (saved != nullptr) {
-        to_the_end([saved] { PyEval_RestoreThread(saved); });
+        without_thread_exit([saved] { PyEval_RestoreThread(saved); });
     }
     return outcome;
 }
@@ -233,7 +223,7 @@ std::int32_t start(void *, const char *config_json, void **instance) {
     const std::uint64_t number = command.instance;
     Outcome outcome = post_and_wait(std::move(command));
     if (outcome.status == DYNAMO_ERROR_CLOSED) {
-        stay_until_the_end();
+        block_while_exiting();
     }
     if (outcome.status < 0) {
         return dynamo_engine_error(outcome.status, outcome.message.c_str(),
@@ -259,16 +249,14 @@ std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *
                  data->kind == DYNAMO_DATA_BYTES});
 }
 
-void cancel(void *instance, dynamo_stream_t *stream) {
-    try_post({Command::Kind::cancel, number_of(instance), stream, {}, {}});
-}
-
-void space(void *instance, dynamo_stream_t *stream) {
-    try_post({Command::Kind::space, number_of(instance), stream, {}, {}});
+// Tells the engine about a stream: that it was cancelled, or that it is writable again.
+template <Command::Kind kind>
+void notify(void *instance, dynamo_stream_t *stream) {
+    try_post({kind, number_of(instance), stream});
 }
 
 void stop(void *instance) {
-    post_and_wait({Command::Kind::stop, number_of(instance), nullptr, {}, {}});
+    post_and_wait({Command::Kind::stop, number_of(instance)});
     const std::lock_guard lock(state().mutex);
     state().descriptions.erase(number_of(instance));
     state().metrics.erase(number_of(instance));
@@ -341,8 +329,8 @@ std::int32_t register_engine() {
     engine.struct_size = sizeof engine;
     engine.start = start;
     engine.generate = generate;
-    engine.cancel = cancel;
-    engine.space = space;
+    engine.cancel = notify<Command::Kind::cancel>;
+    engine.space = notify<Command::Kind::space>;
     engine.stop = stop;
     engine.describe = describe;
     engine.metrics = metrics;
@@ -436,8 +424,7 @@ void end_process_in(std::int64_t milliseconds, int code) {
         }
         constexpr char why[] =
             "dynamo_llm: Python cannot end: C code of an engine holds the GIL and does not return; "
-            "the "
-            "process ends without it\n";
+            "the process ends without it\n";
         [[maybe_unused]] const auto written = ::write(STDERR_FILENO, why, sizeof why - 1);
         ::_exit(code);
     };

@@ -11,8 +11,11 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -22,6 +25,7 @@
 #include "base/environment.hpp"
 #include "embed/bridge.h"
 #include "python/api.hpp"
+#include "python/exception.hpp"
 #include "python/gil.hpp"
 #include "python/host.hpp"
 
@@ -39,18 +43,10 @@ std::int32_t fail(std::int32_t status, const std::string &message, const std::st
 
 // ------------------------------------------------------------------------- Helpers for the CPython API
 
-class Object {
-  public:
-    explicit Object(PyObject *owned) : object_(owned) {}
-    ~Object() { Py_XDECREF(object_); }
-    Object(const Object &) = delete;
-    Object &operator=(const Object &) = delete;
-    PyObject *get() const { return object_; }
-    explicit operator bool() const { return object_ != nullptr; }
-
-  private:
-    PyObject *object_;
+struct DecRef {
+    void operator()(PyObject *object) const { Py_DECREF(object); }
 };
+using Object = std::unique_ptr<PyObject, DecRef>;
 
 std::string text_of(PyObject *object) {
     const Object text(object == nullptr ? nullptr : PyObject_Str(object));
@@ -61,16 +57,29 @@ std::string text_of(PyObject *object) {
 
 // Clears the current exception and returns it as "ImportError: ...".
 std::string pending_exception() {
-#if PY_VERSION_HEX >= 0x030C0000
-    const Object error(PyErr_GetRaisedException());
-#else
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
-    const Object owned_type(type), error(value), owned_trace(trace);
-#endif
+    const Object error(take_exception());
     return error ? std::string(Py_TYPE(error.get())->tp_name) + ": " + text_of(error.get())
                  : "no reason given";
+}
+
+// Runs code with these global variables. Returns all global variables as a new reference, or nullptr with an exception
+// set, also if the value of a variable is nullptr.
+PyObject *run_code(const char *code,
+                   std::initializer_list<std::pair<const char *, PyObject *>> variables) {
+    const Object globals(PyDict_New());
+    if (!globals ||
+        PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) != 0) {
+        return nullptr;
+    }
+    for (const auto &[name, value] : variables) {
+        if (value == nullptr || PyDict_SetItemString(globals.get(), name, value) != 0) {
+            return nullptr;
+        }
+    }
+    PyObject *const all = globals.get();
+    const Object done(
+        without_thread_exit([=] { return PyRun_String(code, Py_file_input, all, all); }));
+    return done ? Py_NewRef(all) : nullptr;
 }
 
 // Imports the package `dynamo_llm` from its folder, even if sys.path does not contain it, and
@@ -96,27 +105,18 @@ host = importlib.import_module("dynamo_llm.runtime.host")
 )";
 
 PyObject *import_host_module(const char *package_dir) {
-    const Object globals(PyDict_New());
     const Object folder(PyUnicode_DecodeFSDefault(package_dir));
-    if (!globals || !folder ||
-        PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) != 0 ||
-        PyDict_SetItemString(globals.get(), "package_dir", folder.get()) != 0) {
-        return nullptr;
-    }
-    const Object done(to_the_end(
-        [&] { return PyRun_String(import_host, Py_file_input, globals.get(), globals.get()); }));
-    if (!done) {
-        return nullptr;
-    }
-    PyObject *const host = PyDict_GetItemString(globals.get(), "host");
+    const Object globals(run_code(import_host, {{"package_dir", folder.get()}}));
+    PyObject *const host = globals ? PyDict_GetItemString(globals.get(), "host") : nullptr;
     Py_XINCREF(host);
     return host;
 }
 
 // Calls a function of the host module without arguments.
 bool call(PyObject *host, const char *function) {
-    const Object result(to_the_end([&] { return PyObject_CallMethod(host, function, nullptr); }));
-    return static_cast<bool>(result);
+    const Object result(
+        without_thread_exit([&] { return PyObject_CallMethod(host, function, nullptr); }));
+    return result != nullptr;
 }
 
 // ------------------------------------------------------------------------- Programs that do not run Python
@@ -155,23 +155,16 @@ PyObject *write_log(PyObject *, PyObject *arguments) {
 // complete.
 bool redirect_streams(const std::string &package_dir) {
     static PyMethodDef log_method = {"write_log", write_log, METH_VARARGS, nullptr};
-    const Object globals(PyDict_New());
     const Object log(PyCFunction_New(&log_method, nullptr));
     const Object path(PyUnicode_DecodeFSDefault((package_dir + "/runtime/streams.py").c_str()));
-    if (!globals || !log || !path ||
-        PyDict_SetItemString(globals.get(), "__builtins__", PyEval_GetBuiltins()) != 0 ||
-        PyDict_SetItemString(globals.get(), "path", path.get()) != 0 ||
-        PyDict_SetItemString(globals.get(), "write_log", log.get()) != 0) {
-        return false;
-    }
-    const Object done(PyRun_String(R"(
+    const Object globals(run_code(R"(
 space = {"__name__": "dynamo_llm.runtime.streams"}
 with open(path, "rb") as file:
     exec(compile(file.read(), path, "exec"), space)
 space["redirect"](write_log)
 )",
-                                   Py_file_input, globals.get(), globals.get()));
-    return static_cast<bool>(done);
+                                  {{"path", path.get()}, {"write_log", log.get()}}));
+    return globals != nullptr;
 }
 
 // Imports site as Py_InitializeFromConfig() would have done. sys.flags.no_site decides whether site does its
@@ -194,7 +187,7 @@ bool import_site() {
         const_cast<PyConfig *>(config())->site_import = 1;
     }
     const Object site(PyImport_ImportModule("site"));
-    return static_cast<bool>(site);
+    return site != nullptr;
 }
 
 std::string initialize(const std::string &executable, const std::string &package_dir) {
@@ -221,7 +214,7 @@ std::string initialize(const std::string &executable, const std::string &package
         PyConfig_Clear(&config);
     }
     if (PyStatus_Exception(status)) {
-        return std::string("Python could not be initialised with ") + executable + ": " +
+        return std::string("Python could not be initialized with ") + executable + ": " +
                (status.err_msg == nullptr ? "no reason given" : status.err_msg);
     }
     if (!redirect_streams(package_dir)) {
@@ -233,11 +226,10 @@ std::string initialize(const std::string &executable, const std::string &package
     if (environment::is_privileged() &&
         PyRun_SimpleString("import os; os.environ._data.clear()") != 0) {
         return "the environment variables could not be hidden from Python, as a program with "
-               "raised "
-               "privileges needs";
+               "raised privileges needs";
     }
     if (!import_site()) {
-        return "Python could not be initialised with " + executable +
+        return "Python could not be initialized with " + executable +
                ": its module site cannot be imported: " + pending_exception();
     }
     return {};
@@ -311,7 +303,10 @@ void *loop_thread_main(void *argument) {
 
 std::int32_t start_python(const dynamo_bridge_options &options) {
     if (Py_IsInitialized() != 0) {
-        return fail(DYNAMO_ERROR_INTERNAL, "Python was initialised meanwhile by someone else");
+        return fail(
+            DYNAMO_ERROR_INTERNAL,
+            "another library initialized Python while this one was about to; create the runtime "
+            "again to join it");
     }
     Start start;
     start.executable = options.executable;
@@ -341,7 +336,7 @@ std::int32_t start_python(const dynamo_bridge_options &options) {
 
 std::int32_t join_python(const dynamo_bridge_options &options) {
     std::string problem;
-    const PyGILState_STATE gil = to_the_end([] { return PyGILState_Ensure(); });
+    const PyGILState_STATE gil = without_thread_exit([] { return PyGILState_Ensure(); });
     {
         const Object host(import_host_module(options.package_dir));
         if (!host || !call(host.get(), "open_in_python_program")) {
@@ -380,7 +375,9 @@ extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_sta
     options->set_wait_check(host::check_wait);
     if (!permanent_problem.empty()) {  // Python may be initialized, but is not usable
         return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
-                    permanent_problem + " (Python cannot be initialised twice in one process)",
+                    permanent_problem +
+                        "; a process can initialize Python only once, so solve this problem "
+                        "and restart the program",
                     R"({"fatal": true})");
     }
     const std::int32_t status =

@@ -13,12 +13,10 @@
 
 #include "base/environment.hpp"
 #include "python/api.hpp"
+#include "python/bindings.hpp"
 #include "python/chunk.hpp"
-#include "python/client.hpp"
-#include "python/drain.hpp"
 #include "python/gil.hpp"
 #include "python/host.hpp"
-#include "python/sink.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -55,10 +53,6 @@ nb::dict all_statuses() {
     return statuses;
 }
 
-const char *text_or_null(const std::string &text) {
-    return text.empty() ? nullptr : text.c_str();
-}
-
 // Adds all names to the module.
 void bind(nb::module_ m) {
     if (const char *const problem = load_installed_library()) {
@@ -66,6 +60,9 @@ void bind(nb::module_ m) {
     }
     nb::set_leak_warnings(false);  // objects that are alive at exit are normal
     bind_client(m);
+    bind_cluster(m);
+    bind_drain(m);
+    bind_sink(m);
     m.attr("VERSION") = dynamo_version_string();
     m.attr("STATUSES") = all_statuses();
 
@@ -76,30 +73,32 @@ void bind(nb::module_ m) {
             return value == nullptr ? nb::none() : nb::steal(PyUnicode_DecodeFSDefault(value));
         },
         "name"_a, nb::sig("def variable(name: str) -> str | None"),
-        "An environment variable; None if it is not set, or if the program has raised privileges.");
+        "Returns an environment variable; None if it is not set, or if the program is privileged.");
     m.def("host_open", &host::open, "wake_fd"_a,
-          "Open the command queue; wakes are written to the descriptor, eight bytes each.");
-    m.def("host_enter_loop", &host::enter_loop, "The calling thread runs the loop from now on.");
-    m.def("is_loop_thread", &host::is_loop_thread,
-          "Whether the caller runs the loop, where to wait for the loop is to wait for ever.");
+          "Opens the command queue. Each wake writes eight bytes to the descriptor.");
+    m.def("host_enter_loop", &host::enter_loop,
+          "Marks the calling thread as the thread of the asyncio event loop.");
+    m.def(
+        "is_loop_thread", &host::is_loop_thread,
+        "Whether this is the thread of the asyncio event loop, which must not wait for the loop.");
     m.def("host_take", &take_commands,
           nb::sig("def host_take() -> list[tuple[int, int, int, str, str | bytes]]"),
-          "All commands since the last call: (kind, instance, stream, request_id, JSON or data).");
+          "Returns all commands since the last call: (kind, instance, stream, request_id, JSON or "
+          "payload).");
     m.def("host_report_start", &host::report_start, "instance"_a, "status"_a, "message"_a,
-          "detail"_a, "Tell the caller that waits how starting an engine came out.");
+          "detail"_a, "Reports the result of a start to the caller that waits for it.");
     m.def("host_report_stop", &host::report_stop, "instance"_a,
-          "Tell the caller that waits that an engine has stopped.");
+          "Reports to the caller that waits for it that an engine has stopped.");
     m.def("host_report_description", &host::report_description, "instance"_a, "description"_a,
-          "What an engine says of itself now, as JSON.");
+          "Replaces the description of an engine, as JSON.");
     m.def("host_report_metrics", &host::report_metrics, "instance"_a, "lines"_a,
-          "Metrics of an engine's own, as lines in Prometheus' text format.");
-    m.def("host_report_exit", &host::report_exit, "Python's exit functions have run.");
-    m.def("host_close", &host::close, "Refuse all further commands.");
+          "Replaces the metrics that an engine defines, as lines in Prometheus' text format.");
+    m.def("host_report_exit", &host::report_exit, "Reports that Python's exit functions have run.");
+    m.def("host_close", &host::close, "Refuses all further commands.");
     m.def("end_process_in", &host::end_process_in, "milliseconds"_a, "code"_a,
-          "End the process after a time, unless called again before; -1: not at all.");
+          "Ends the process after a time, unless it is called again before; -1 only cancels an "
+          "earlier call.");
 
-    bind_drain(m);
-    bind_sink(m);
     m.def(
         "stream_push",
         [](std::uintptr_t stream, nb::handle dict) {
@@ -112,26 +111,25 @@ void bind(nb::module_ m) {
             return status;
         },
         "stream"_a, "chunk"_a,
-        "Push a chunk (see runtime/engine.py). Returns a status: OK, PENDING (full, nothing taken) "
-        "or an error.");
+        "Pushes a chunk (see runtime/engine.py). Returns OK, PENDING (the stream is full, nothing "
+        "was pushed), or an error.");
     m.def(
         "stream_wait",
         [](std::uintptr_t stream, std::int64_t timeout_ms) {
-            const Released released;
             return dynamo_stream_wait(stream_of(stream), timeout_ms);
         },
-        "stream"_a, "timeout_ms"_a, "Wait, without the GIL, until a full stream has room.");
+        "stream"_a, "timeout_ms"_a, without_gil, "Waits until a full stream is writable.");
     m.def(
         "stream_is_cancelled",
         [](std::uintptr_t stream) { return dynamo_stream_is_cancelled(stream_of(stream)) != 0; },
-        "stream"_a, "Whether the request ended on the caller's side (or the stream is gone).");
+        "stream"_a, "Whether the request ended on the caller's side, or the stream is stale.");
     m.def(
         "stream_set_queued",
         [](std::uintptr_t stream, bool is_queued) {
             dynamo_stream_set_queued(stream_of(stream), is_queued ? 1 : 0);
         },
         "stream"_a, "is_queued"_a,
-        "Whether the request waits in a queue of the engine's own; False when the work begins.");
+        "Reports whether the request waits in the engine's own queue; False when the work begins.");
     m.def(
         "stream_remaining",
         [](std::uintptr_t stream) -> std::optional<double> {
@@ -142,27 +140,28 @@ void bind(nb::module_ m) {
             }
             return static_cast<double>(remaining) / 1000;
         },
-        "stream"_a, "Seconds until the request's deadline; None if there is none.");
+        "stream"_a, "Returns the seconds until the request's deadline; None if it has none.");
     m.def(
         "stream_fail",
         [](std::uintptr_t stream, std::int32_t status, const std::string &message,
            const std::string &detail) {
             forget_halves(stream_of(stream));
             return dynamo_stream_fail(stream_of(stream), status, message.c_str(),
-                                      text_or_null(detail));
+                                      detail.empty() ? nullptr : detail.c_str());
         },
         "stream"_a, "status"_a, "message"_a, "detail"_a,
-        "End the answer with an error; give the stream up.");
+        "Ends the answer with an error, and releases the stream.");
 
     m.def(
         "log",
         [](std::int32_t level, const std::string &logger, const std::string &message) {
-            const Released released;  // the log callback may wait for a thread that needs the GIL
             dynamo_log_write(level, logger.c_str(), message.c_str());
         },
-        "level"_a, "logger"_a, "message"_a, "Log a record the library's way.");
-    m.def("log_level", &dynamo_log_level, "Least level that is delivered.");
-    m.def("config_schema", &dynamo_config_schema, "JSON Schema of a runtime's configuration.");
+        // The log callback may wait for a thread that needs the GIL.
+        "level"_a, "logger"_a, "message"_a, without_gil, "Logs a record of the library.");
+    m.def("log_level", &dynamo_log_level, "Returns the lowest level that is delivered.");
+    m.def("config_schema", &dynamo_config_schema,
+          "Returns the JSON Schema of a runtime's configuration.");
 }
 
 // Used instead of NB_MODULE(), which registers nanobind's types before any code of the module runs: a second
@@ -207,17 +206,15 @@ PyModuleDef_Slot slots[] = {
     {0, nullptr},
 };
 
-PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    "_core",
-    "Binding of libdynamo_llm_capi. Not for users: they import dynamo_llm.",
-    0,
-    nullptr,
-    slots,
-    nullptr,
-    nullptr,
-    nullptr,
-};
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "_core",
+                          "Binding of libdynamo_llm_capi. Not for users: they import dynamo_llm.",
+                          0,
+                          nullptr,
+                          slots,
+                          nullptr,
+                          nullptr,
+                          nullptr};
 
 }  // namespace
 

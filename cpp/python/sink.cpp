@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "python/sink.hpp"
-
+// Binds the sinks into which step-level engines push the output of a step.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "python/api.hpp"
+#include "python/bindings.hpp"
 #include "python/chunk.hpp"
 
 namespace nb = nanobind;
@@ -25,7 +25,7 @@ namespace {
 // The engine's side of one request. Requires the GIL.
 struct Sink {
     std::uintptr_t stream;  // 0 once the answer has ended
-    nb::object see;         // called with each pushed chunk; may be None
+    nb::object on_pushed;   // called with each pushed chunk; may be None
 };
 
 dynamo_stream_t *stream_of(const Sink &sink) {
@@ -38,11 +38,11 @@ dynamo_stream_t *stream_of(const Sink &sink) {
 }
 
 // Takes the stream from the sink, which has ended from here on.
-dynamo_stream_t *give_up(Sink &sink) {
+dynamo_stream_t *take_stream(Sink &sink) {
     dynamo_stream_t *const stream = stream_of(sink);
     forget_halves(stream);
     sink.stream = 0;
-    sink.see = nb::none();
+    sink.on_pushed = nb::none();
     return stream;
 }
 
@@ -61,8 +61,8 @@ bool push_one(Sink &sink, nb::dict dict) {
     if (PyErr_Occurred() != nullptr) {
         nb::raise_python_error();
     }
-    if (status == DYNAMO_OK && !sink.see.is_none()) {
-        sink.see(dict);
+    if (status == DYNAMO_OK && !sink.on_pushed.is_none()) {
+        sink.on_pushed(dict);
     }
     return status != DYNAMO_PENDING;
 }
@@ -75,13 +75,13 @@ void finish(Sink &sink, const std::optional<std::string> &reason, nb::handle usa
     if (!usage.is_none() && !read_usage(usage.ptr(), counts)) {
         nb::raise_python_error();
     }
-    dynamo_stream_finish(give_up(sink), reason ? reason->c_str() : nullptr,
+    dynamo_stream_finish(take_stream(sink), reason ? reason->c_str() : nullptr,
                          usage.is_none() ? nullptr : &counts);
 }
 
 void fail(Sink &sink, std::int32_t status, const std::string &message, const std::string &detail) {
     if (sink.stream != 0) {
-        dynamo_stream_fail(give_up(sink), status, message.c_str(),
+        dynamo_stream_fail(take_stream(sink), status, message.c_str(),
                            detail.empty() ? nullptr : detail.c_str());
     }
 }
@@ -181,7 +181,7 @@ nb::list push_many(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
                                         std::to_string(i) + " is " + Py_TYPE(sinks[i])->tp_name);
         }
         const Sink &sink = *nb::inst_ptr<Sink>(sinks[i]);
-        is_seen = is_seen || !sink.see.is_none();
+        is_seen = is_seen || !sink.on_pushed.is_none();
         if (ids.are_there()) {
             if (!read_uint32(ids[i], step->ids[i])) {
                 nb::raise_python_error();
@@ -235,8 +235,8 @@ nb::list push_many(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
         }
     }
     for (std::size_t i = 0; i < statuses.size(); ++i) {  // Python code runs from here on
-        const nb::object see = nb::inst_ptr<Sink>(sinks[i])->see;
-        if (statuses[i] == DYNAMO_OK && !see.is_none()) {
+        const nb::object on_pushed = nb::inst_ptr<Sink>(sinks[i])->on_pushed;
+        if (statuses[i] == DYNAMO_OK && !on_pushed.is_none()) {
             nb::dict chunk;
             if (ids.are_there()) {
                 chunk["token_ids"] = nb::make_tuple(nb::borrow(ids[i]));
@@ -244,7 +244,7 @@ nb::list push_many(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
             if (texts.are_there() && texts[i] != Py_None) {
                 chunk["text"] = nb::borrow(texts[i]);
             }
-            see(chunk);
+            on_pushed(chunk);
         }
     }
     return full;
@@ -256,21 +256,21 @@ void bind_sink(nb::module_ &m) {
     nb::class_<Sink>(m, "Sink", "The engine's side of one request; see runtime/sink.py.")
         .def(
             "__init__",
-            [](Sink *place, std::uintptr_t stream, nb::object see) {
-                new (place) Sink{stream, std::move(see)};
+            [](Sink *place, std::uintptr_t stream, nb::object on_pushed) {
+                new (place) Sink{stream, std::move(on_pushed)};
             },
-            "stream"_a, "see"_a.none(),
-            nb::sig("def __init__(self, stream: int, see: "
+            "stream"_a, "on_pushed"_a.none(),
+            nb::sig("def __init__(self, stream: int, on_pushed: "
                     "collections.abc.Callable[[typing.Any], None] | None) -> None"))
         .def("push", &push_one, "chunk"_a,
              nb::sig("def push(self, chunk: dict[str, typing.Any]) -> bool"),
-             "Push a chunk. False if the stream is full, and nothing was taken. What has ended, or "
-             "was cancelled, takes everything and drops it.")
+             "Pushes a chunk. Returns False if the stream is full and nothing was pushed. Once the "
+             "answer has ended or was cancelled, chunks are accepted and dropped.")
         .def("finish_stream", &finish, "reason"_a.none(), "usage"_a.none(),
              nb::sig("def finish_stream(self, reason: str | None, usage: typing.Any) -> None"),
-             "End the answer well and give the stream up.")
+             "Ends the answer, and releases the stream.")
         .def("fail_stream", &fail, "status"_a, "message"_a, "detail"_a,
-             "End the answer with an error and give the stream up.")
+             "Ends the answer with an error, and releases the stream.")
         .def_prop_ro(
             "has_ended", [](const Sink &sink) { return sink.stream == 0; },
             "Whether finish() or fail() was called.")
@@ -279,14 +279,14 @@ void bind_sink(nb::module_ &m) {
             [](const Sink &sink) {
                 return sink.stream == 0 || dynamo_stream_is_cancelled(stream_of(sink)) != 0;
             },
-            "Whether nobody wants the rest of the answer.");
+            "Whether the answer has ended, or the caller no longer wants it.");
     m.def(
         "push_many", &push_many, "sinks"_a.none(), "token_ids"_a.none(),
         "texts"_a.none() = nb::none(),
         nb::sig("def push_many(sinks: collections.abc.Sequence[Sink], "
                 "token_ids: collections.abc.Sequence[int] | None, "
                 "texts: collections.abc.Sequence[str | bytes | None] | None = None) -> list[int]"),
-        "Push one token to each of many sinks; see runtime/sink.py.");
+        "Pushes one token to each of many sinks; see runtime/sink.py.");
 }
 
 }  // namespace dynamo::python

@@ -35,7 +35,7 @@ bool Admission::admit(std::shared_ptr<Request> request, const Model &model, std:
     }
     Request *const key = request.get();
     Entry &entry = requests_[key];
-    entry = {std::move(request), &model, tokens, priority, false};
+    entry = {std::move(request), &model, tokens, priority};
     if (is_running) {
         start(entry);
     }
@@ -48,13 +48,8 @@ void Admission::enqueue(Request *request) {
         return;  // it ended meanwhile
     }
     const QueuePosition position{found->second.priority, arrivals_++};
-    const auto known = positions_.emplace(request, position).first;
-    try {
-        queue_.emplace(position, request);
-    } catch (...) {
-        positions_.erase(known);
-        throw;
-    }
+    queue_.emplace(position, request);
+    found->second.position = position;
 }
 
 std::shared_ptr<Request> Admission::remove(Request *request) {
@@ -68,9 +63,8 @@ std::shared_ptr<Request> Admission::remove(Request *request) {
         --running_;
         running_tokens_ -= entry.tokens;
     }
-    if (const auto position = positions_.find(request); position != positions_.end()) {
-        queue_.erase(position->second);
-        positions_.erase(position);
+    if (entry.position) {
+        queue_.erase(*entry.position);
     }
     return std::move(entry.request);
 }
@@ -85,7 +79,7 @@ std::shared_ptr<Request> Admission::start_next() {
         return nullptr;
     }
     queue_.erase(queue_.begin());
-    positions_.erase(request);
+    entry.position.reset();
     start(entry);
     return entry.request;
 }

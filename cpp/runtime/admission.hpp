@@ -5,9 +5,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <unordered_map>
-#include <utility>
-#include <vector>
 
 #include "runtime/config.hpp"
 
@@ -36,12 +35,21 @@ class Admission {
     std::size_t running(const Model &model) const { return count(model, true); }
     std::size_t queued(const Model &model) const { return count(model, false); }
 
+    struct QueuePosition {
+        std::int64_t priority;
+        std::uint64_t arrival;
+        // The highest priority first, and among equals the one that arrived first.
+        bool operator<(const QueuePosition &other) const {
+            return priority != other.priority ? priority > other.priority : arrival < other.arrival;
+        }
+    };
     struct Entry {
         std::shared_ptr<Request> request;
         const Model *model;
         std::uint64_t tokens;
         std::int64_t priority;
-        bool is_running;
+        bool is_running = false;
+        std::optional<QueuePosition> position = {};  // while it is queued
     };
     const std::unordered_map<Request *, Entry> &requests() const { return requests_; }
 
@@ -52,16 +60,7 @@ class Admission {
 
     const Limits limits_;
     std::unordered_map<Request *, Entry> requests_;
-    struct QueuePosition {
-        std::int64_t priority;
-        std::uint64_t arrival;
-        // The highest priority first, and among equals the one that arrived first.
-        bool operator<(const QueuePosition &other) const {
-            return priority != other.priority ? priority > other.priority : arrival < other.arrival;
-        }
-    };
     std::map<QueuePosition, Request *> queue_;
-    std::unordered_map<Request *, QueuePosition> positions_;
     std::uint64_t arrivals_ = 0;
     std::size_t running_ = 0;
     std::uint64_t running_tokens_ = 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -15,7 +16,9 @@
 namespace dynamo {
 namespace {
 
+using json::given;
 using json::Json;
+using json::string_at;
 
 // The keys of OpenAI's API reference, followed by the extensions that vLLM, SGLang and Dynamo share. Ranges are
 // OpenAI's.
@@ -140,8 +143,8 @@ bool is_key_of_any_kind(std::string_view name) {
 bool may_lack_content(const Json &message) {
     for (const char *key : {"tool_calls", "function_call", "refusal", "audio", "reasoning_content",
                             "reasoning", "thinking"}) {
-        const auto found = message.find(key);
-        if (found != message.end() && !found->is_null() && !(found->is_array() && found->empty())) {
+        const Json *const found = given(message, key);
+        if (found != nullptr && !(found->is_array() && found->empty())) {
             return true;
         }
     }
@@ -160,13 +163,13 @@ void check_messages(const Json &messages) {
         if (!message.is_object()) {
             reject(subject + "must be an object, not " + json::type_name(message));
         }
-        const auto role = message.find("role");
-        if (role == message.end() || !role->is_string()) {
+        const Json *const role = given(message, "role");
+        if (role == nullptr || !role->is_string()) {
             reject(subject + "needs a string \"role\", such as \"user\"");
         }
-        const auto content = message.find("content");
+        const Json *const content = given(message, "content");
         const bool has_content =
-            content != message.end() && (content->is_string() || content->is_array());
+            content != nullptr && (content->is_string() || content->is_array());
         if (!has_content && !may_lack_content(message)) {
             reject(subject + "needs a \"content\" that is a string or an array of parts");
         }
@@ -206,22 +209,15 @@ std::uint64_t trimmed_size(std::string_view text) {
 // Returns the size of the users' texts. A template may omit parts of other messages.
 std::uint64_t user_text_bytes(const Json &messages) {
     std::uint64_t sum = 0;
-    const auto add = [&](const Json &text) {
-        if (const auto *const string = text.get_ptr<const std::string *>()) {
-            sum += trimmed_size(*string);
-        }
-    };
     for (const Json &message : messages) {
-        const auto content = message.find("content");
-        if (content == message.end() || !json::is_text(message["role"], "user")) {
+        if (string_at(message, "role") != "user") {
             continue;
         }
-        add(*content);
-        if (content->is_array()) {
+        sum += trimmed_size(string_at(message, "content"));
+        if (const Json *const content = given(message, "content");
+            content != nullptr && content->is_array()) {
             for (const Json &part : *content) {
-                if (part.is_object() && part.contains("text")) {
-                    add(part["text"]);
-                }
+                sum += trimmed_size(string_at(part, "text"));
             }
         }
     }
@@ -328,6 +324,14 @@ void check_bias(const Json &bias) {
     }
 }
 
+// Reads a value if it is given.
+template <class Value>
+void read(const Json &object, const char *key, Value &value) {
+    if (const Json *const found = given(object, key)) {
+        found->get_to(value);
+    }
+}
+
 void read_stream_options(const Json &options, Body &body) {
     constexpr std::array keys = {
         boolean("include_usage"),
@@ -336,12 +340,11 @@ void read_stream_options(const Json &options, Body &body) {
         boolean("continuous_usage_stats"),  // vLLM's
     };
     check(options, keys, DYNAMO_ERROR_INVALID_REQUEST, "request", "stream_options.");
-    if (const auto include = options.find("include_usage");
-        include != options.end() && include->is_boolean()) {
+    if (const Json *const include = given(options, "include_usage")) {
         body.include_usage = include->get<bool>();
     }
-    if (const auto continuous = options.find("continuous_usage_stats");
-        continuous != options.end() && continuous->is_boolean() && continuous->get<bool>()) {
+    if (const Json *const continuous = given(options, "continuous_usage_stats");
+        continuous != nullptr && continuous->get<bool>()) {
         throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
                       "\"stream_options.continuous_usage_stats\" of the request is not supported: "
                       "token counts come at the end of the stream; use \"include_usage\"");
@@ -354,16 +357,12 @@ void read_nvext(const Json &nvext, Body &body) {
     constexpr std::array hint_keys = {priority_key};
     std::vector<std::string> unknown;  // left to the engine
     check(nvext, keys, DYNAMO_ERROR_INVALID_REQUEST, "request", "nvext.", &unknown);
-    if (const auto hints = nvext.find("agent_hints"); hints != nvext.end() && hints->is_object()) {
+    if (const Json *const hints = given(nvext, "agent_hints")) {
         check(*hints, hint_keys, DYNAMO_ERROR_INVALID_REQUEST, "request", "nvext.agent_hints.",
               &unknown);
-        if (const auto priority = hints->find("priority");
-            priority != hints->end() && !priority->is_null()) {
-            body.priority = priority->get<std::int64_t>();
-        }
+        read(*hints, "priority", body.priority);
     }
-    if (const auto fields = nvext.find("extra_fields");
-        fields != nvext.end() && fields->is_array()) {
+    if (const Json *const fields = given(nvext, "extra_fields")) {
         for (const Json &field : *fields) {
             body.wants_timing = body.wants_timing || json::is_text(field, "timing");
         }
@@ -401,51 +400,32 @@ Body Body::parse(std::string_view text) {
     if (body.kind == BodyKind::chat) {
         check_messages(object["messages"]);
     }
-    const auto given = [&](const char *key) {
-        const auto found = object.find(key);
-        return found == object.end() || found->is_null() ? nullptr : &*found;
+    const auto check_each = [&](std::initializer_list<const char *> keys, auto check) {
+        for (const char *key : keys) {
+            if (const Json *const value = given(object, key)) {
+                check(key, *value);
+            }
+        }
     };
-    for (const char *key : {"stop", "bad_words", "guided_choice"}) {
-        if (const Json *texts = given(key)) {
-            check_texts(key, *texts);
-        }
-    }
-    for (const char *key : {"prompt", "input"}) {
-        if (const Json *prompts = given(key)) {
-            check_prompts(key, *prompts);
-        }
-    }
-    for (const char *key : {"stop_token_ids", "allowed_token_ids"}) {
-        if (const Json *ids = given(key)) {
-            check_ids(key, *ids);
-        }
-    }
-    if (const Json *bias = given("logit_bias")) {
+    check_each({"stop", "bad_words", "guided_choice"}, check_texts);
+    check_each({"prompt", "input"}, check_prompts);
+    check_each({"stop_token_ids", "allowed_token_ids"}, check_ids);
+    if (const Json *const bias = given(object, "logit_bias")) {
         check_bias(*bias);
     }
-    if (const Json *model = given("model")) {
-        body.model = model->get<std::string>();
-    }
-    if (const Json *id = given("request_id")) {
-        body.id = id->get<std::string>();
-    }
-    if (const Json *stream = given("stream")) {
-        body.stream = stream->get<bool>();
-    }
-    if (const Json *n = given("n")) {
-        body.n = n->get<std::uint32_t>();
-    }
-    if (const Json *options = given("stream_options")) {
+    read(object, "model", body.model);
+    read(object, "request_id", body.id);
+    read(object, "stream", body.stream);
+    read(object, "n", body.n);
+    if (const Json *const options = given(object, "stream_options")) {
         read_stream_options(*options, body);
     }
-    if (const Json *nvext = given("nvext")) {
+    if (const Json *const nvext = given(object, "nvext")) {
         read_nvext(*nvext, body);
     }
-    if (const Json *priority = given("priority")) {
-        body.priority = priority->get<std::int64_t>();
-    }
+    read(object, "priority", body.priority);
     for (const char *key : {"messages", "prompt", "input"}) {
-        if (const Json *prompt = given(key)) {
+        if (const Json *const prompt = given(object, key)) {
             body.prompt_tokens = estimate_tokens(*prompt);
             if (body.kind == BodyKind::chat) {
                 body.longest_text = user_text_bytes(*prompt);
@@ -454,9 +434,9 @@ Body Body::parse(std::string_view text) {
             }
         }
     }
-    body.may_truncate = given("truncate_prompt_tokens") != nullptr;
+    body.may_truncate = given(object, "truncate_prompt_tokens") != nullptr;
     for (const char *key : {"max_completion_tokens", "max_tokens"}) {
-        if (const Json *most = given(key); most != nullptr && !body.max_tokens) {
+        if (const Json *const most = given(object, key); most != nullptr && !body.max_tokens) {
             body.max_tokens = most->get<std::uint64_t>();
         }
     }

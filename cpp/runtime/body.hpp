@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/budget.hpp"
-#include "stream/body_kind.hpp"
+#include "stream/response.hpp"
 
 namespace dynamo {
 

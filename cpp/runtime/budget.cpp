@@ -11,6 +11,7 @@
 namespace dynamo {
 namespace {
 
+using json::given;
 using json::Json;
 
 struct ExpenseRow {
@@ -74,8 +75,7 @@ constexpr std::array<ExpenseRow, expense_count> rows = {{
      "1000000000."},
     {"grammar_depth", 256, "is nested, with references followed,", "levels deep",
      "Levels of nesting of a schema or expression, with references followed. Default 256: "
-     "mistral.rs "
-     "overflows its stack, which ends the process, at about 700."},
+     "mistral.rs overflows its stack, which ends the process, at about 700."},
     {"grammar_rules", 512, "has", "rules and levels of parentheses",
      "Rules of a grammar, where a level of parentheses counts as a rule. Default 512: mistral.rs "
      "overflows its stack, which ends the process, at about 1000."},
@@ -85,10 +85,6 @@ constexpr std::array<ExpenseRow, expense_count> rows = {{
      "ends: 0.25 has 25. Default 10000: an engine has a state for each remainder; mistral.rs takes "
      "half a minute for 1000003."},
 }};
-
-constexpr Key key_of(const ExpenseRow &row) {
-    return {row.name, Type::integer, row.description, 1, row.max_limit};
-}
 
 constexpr std::uint64_t max_cost = GrammarCost::max_cost;
 
@@ -107,11 +103,6 @@ std::uint64_t count_values(const Json &value) {
     return count;
 }
 
-const Json *given(const Json &object, const char *key) {
-    const auto found = object.find(key);
-    return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
 std::size_t longest(const Json &strings) {
     std::size_t result = 0;
     for (const Json &one : strings) {
@@ -124,13 +115,13 @@ std::size_t longest(const Json &strings) {
 
 }  // namespace
 
-constinit const Key budget_keys[expense_count] = {
-    key_of(rows[0]),  key_of(rows[1]),  key_of(rows[2]),  key_of(rows[3]),  key_of(rows[4]),
-    key_of(rows[5]),  key_of(rows[6]),  key_of(rows[7]),  key_of(rows[8]),  key_of(rows[9]),
-    key_of(rows[10]), key_of(rows[11]), key_of(rows[12]), key_of(rows[13]), key_of(rows[14]),
-    key_of(rows[15]), key_of(rows[16]),
-};
-static_assert(expense_count == 17);
+constinit const std::array<Key, expense_count> budget_keys = [] {
+    std::array<Key, expense_count> keys{};
+    std::transform(rows.begin(), rows.end(), keys.begin(), [](const ExpenseRow &row) {
+        return Key{row.name, Type::integer, row.description, 1, row.max_limit};
+    });
+    return keys;
+}();
 
 void Cost::add(Expense expense, std::uint64_t amount, std::string where) {
     if (amount > 0) {
@@ -177,11 +168,7 @@ void Cost::add_strings(const Json &object) {
          {"model", "user", "request_id", "traceparent", "tracestate", "adapter", "cache_salt",
           "reasoning_effort", "service_tier", "prompt_cache_key", "prompt_cache_retention",
           "safety_identifier", "verbosity", "tool_choice", "function_call", "encoding_format"}) {
-        if (const Json *const value = given(object, key)) {
-            if (const auto *const text = value->get_ptr<const std::string *>()) {
-                add(Expense::string_bytes, text->size(), key);
-            }
-        }
+        add(Expense::string_bytes, json::string_at(object, key).size(), key);
     }
 }
 
@@ -204,21 +191,14 @@ void Cost::add_lists(const Json &object) {
     }
 }
 
-// The cost of one grammar of a body.
-struct Cost::MeasuredGrammar {
-    GrammarCost cost;
-    std::string where;
-    std::uint32_t n;
-
-    void add_to(Cost &to) const {
-        // A schema is compiled once per choice; the time for eight of them is acceptable.
-        to.add(Expense::grammar_bytes, std::max(cost.bytes, scaled(cost.bytes, n) / 8), where);
-        to.add(Expense::grammar_repetitions, scaled(cost.repetitions, n), where);
-        to.add(Expense::grammar_depth, cost.depth, where);
-        to.add(Expense::grammar_rules, cost.rules, where);
-        to.add(Expense::grammar_multiples, cost.multiples, where);
-    }
-};
+void Cost::add_measured(const GrammarCost &cost, const std::string &where, std::uint32_t n) {
+    // A schema is compiled once per choice; the time for eight of them is acceptable.
+    add(Expense::grammar_bytes, std::max(cost.bytes, scaled(cost.bytes, n) / 8), where);
+    add(Expense::grammar_repetitions, scaled(cost.repetitions, n), where);
+    add(Expense::grammar_depth, cost.depth, where);
+    add(Expense::grammar_rules, cost.rules, where);
+    add(Expense::grammar_multiples, cost.multiples, where);
+}
 
 void Cost::add_tools(const Json &object, std::uint32_t n) {
     for (const char *key : {"tools", "functions"}) {
@@ -232,7 +212,7 @@ void Cost::add_tools(const Json &object, std::uint32_t n) {
             // The whole tool, because engines may support tools other than functions. And the parameters separately,
             // because references in them are relative to them.
             const std::string where = std::string(key) + "[" + std::to_string(i) + "]";
-            MeasuredGrammar{GrammarCost::of_schema((*tools)[i]), where, n}.add_to(*this);
+            add_measured(GrammarCost::of_schema((*tools)[i]), where, n);
             const Json &tool = (*tools)[i];
             const Json *const function = tool.is_object() ? given(tool, "function") : nullptr;
             for (const Json *const owner : {&tool, function}) {
@@ -254,14 +234,14 @@ void Cost::add_grammars(const Json &object, std::uint32_t n) {
             continue;
         }
         // Its members "schema" and "json_schema" may be strings of JSON.
-        MeasuredGrammar{GrammarCost::of_schema(*format), key, n}.add_to(*this);
+        add_measured(GrammarCost::of_schema(*format), key, n);
         const std::string before = std::string(key) + ".";
         for (const char *member : {"json", "regex", "grammar", "choice", "schema", "json_schema",
                                    "structural_tag", "pattern"}) {
             add_grammar(*format, member, before + member, n);
         }
-        if (const auto inner = format->find("json_schema");
-            inner != format->end() && inner->is_object()) {
+        if (const Json *const inner = given(*format, "json_schema");
+            inner != nullptr && inner->is_object()) {
             add_grammar(*inner, "schema", before + "json_schema.schema", n);
         }
     }
@@ -295,7 +275,7 @@ void Cost::add_grammar(const Json &object, const char *key, const std::string &w
     } else {
         cost = GrammarCost::of_schema(*value);
     }
-    MeasuredGrammar{cost, where, n}.add_to(*this);
+    add_measured(cost, where, n);
 }
 
 Budget::Budget() : Budget(Json::object()) {}

@@ -14,6 +14,8 @@
 
 namespace dynamo {
 
+struct GrammarCost;
+
 // A quantity of a request that is limited.
 enum class Expense : std::uint8_t {
     body_bytes,
@@ -38,7 +40,7 @@ inline constexpr std::size_t expense_count =
     static_cast<std::size_t>(Expense::grammar_multiples) + 1;
 
 // The keys of "limits.request" in a configuration.
-extern const Key budget_keys[expense_count];
+extern const std::array<Key, expense_count> budget_keys;
 
 // What a body costs. Measured when the request is created, and checked when it is sent, because the budget belongs to
 // the runtime.
@@ -64,7 +66,7 @@ class Cost {
     void add_grammars(const json::Json &object, std::uint32_t n);
     void add_grammar(const json::Json &object, const char *key, const std::string &where,
                      std::uint32_t n);
-    struct MeasuredGrammar;
+    void add_measured(const GrammarCost &cost, const std::string &where, std::uint32_t n);
 
     std::vector<Entry> entries_;  // without amounts of 0
 };

@@ -63,25 +63,6 @@ constexpr std::array limit_keys = {
          "with DYNAMO_ERROR_INVALID_REQUEST when it is sent, before an engine works on it."}),
 };
 
-constexpr Key engine_key = {
-    "engine", Type::string,
-    "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" do not need Python."};
-constexpr Key model_key = {
-    "model", Type::string,
-    "Folder or file of the model. Default: the demo model that is installed with the library."};
-constexpr Key options_key = {"options", Type::object,
-                             "Settings of the engine; each engine documents its keys."};
-constexpr Key pipeline_key =
-    one_of("auto|off",
-           {"pipeline", Type::string,
-            "Processing for token-level engines: \"auto\" (default) adds chat template, tokenizer, "
-            "detokenizer and stop strings, which run in Python; with \"off\", callers send "
-            "completion bodies whose \"prompt\" is an array of token ids, and receive token ids."});
-
-constexpr Key trust_key = {"trust_request_chat_template", Type::boolean,
-                           "Whether a request may contain a chat template as \"chat_template\", "
-                           "which is a program that the library runs. Default false: such a "
-                           "request is refused, but it may name a template of the model."};
 constexpr std::array template_keys = {
     one_of("process|host",
            {"run", Type::string,
@@ -97,8 +78,6 @@ constexpr std::array template_keys = {
         "prompt; a request that exceeds it fails with DYNAMO_ERROR_INVALID_REQUEST. Default 512.",
         16, 1 << 20},
 };
-constexpr Key templates_key =
-    with_members(template_keys, {"templates", Type::object, "Limits for running chat templates."});
 
 constexpr std::array cluster_keys = {
     Key{"namespace", Type::string,
@@ -144,17 +123,6 @@ constexpr std::array cluster_keys = {
         "Dynamo.",
         1, 3600},
 };
-constexpr Key cluster_key = with_members(
-    cluster_keys, {"cluster", Type::object,
-                   "The NVIDIA Dynamo cluster to which the engine \"dynamo\" sends requests."});
-
-constexpr Key isolation_key =
-    one_of("none|process",
-           {"isolation", Type::string,
-            "Where the engine runs: \"none\" (default) in this process; \"process\" in a child "
-            "process. If the child process aborts, is killed or hangs, its requests end with "
-            "DYNAMO_ERROR_ENGINE_FAILED, and the next request restarts it (docs/isolation.md)."});
-
 constexpr std::array isolation_options_keys = {
     Key{"start_timeout_ms", Type::integer,
         "Maximum time for the child process to start and load the model, in milliseconds. Default "
@@ -183,55 +151,61 @@ constexpr std::array isolation_options_keys = {
         "Shared library that the child process loads before it starts the engine; its function "
         "dynamo_llm_register_engines() registers engines written in C."},
 };
-constexpr Key isolation_options_key = with_members(
-    isolation_options_keys, {"isolation_options", Type::object,
-                             "Settings of \"isolation\": \"process\" (docs/isolation.md)."});
 
-constexpr std::array models_keys = {
-    Key{"name", Type::string, "Name that requests give as \"model\"; required."},
-    engine_key,
-    model_key,
-    options_key,
-    cluster_key,
-    pipeline_key,
-    trust_key,
-    templates_key,
-    isolation_key,
-    isolation_options_key,
+// The keys of one model and its engine.
+constexpr std::array model_keys = {
+    Key{"engine", Type::string,
+        "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" do not need Python."},
+    Key{"model", Type::string,
+        "Folder or file of the model. Default: the demo model that is installed with the library."},
+    Key{"options", Type::object, "Settings of the engine; each engine documents its keys."},
+    with_members(cluster_keys,
+                 {"cluster", Type::object,
+                  "The NVIDIA Dynamo cluster to which the engine \"dynamo\" sends requests."}),
+    one_of("auto|off",
+           {"pipeline", Type::string,
+            "Processing for token-level engines: \"auto\" (default) adds chat template, tokenizer, "
+            "detokenizer and stop strings, which run in Python; with \"off\", callers send "
+            "completion bodies whose \"prompt\" is an array of token ids, and receive token ids."}),
+    Key{"trust_request_chat_template", Type::boolean,
+        "Whether a request may contain a chat template as \"chat_template\", which is a program "
+        "that the library runs. Default false: such a request is refused, but it may name a "
+        "template of the model."},
+    with_members(template_keys, {"templates", Type::object, "Limits for running chat templates."}),
+    one_of("none|process",
+           {"isolation", Type::string,
+            "Where the engine runs: \"none\" (default) in this process; \"process\" in a child "
+            "process. If the child process aborts, is killed or hangs, its requests end with "
+            "DYNAMO_ERROR_ENGINE_FAILED, and the next request restarts it (docs/isolation.md)."}),
+    with_members(isolation_options_keys,
+                 {"isolation_options", Type::object,
+                  "Settings of \"isolation\": \"process\" (docs/isolation.md)."}),
 };
 
-constexpr std::array config_keys = {
-    engine_key,
-    model_key,
-    options_key,
-    cluster_key,
-    pipeline_key,
-    trust_key,
-    templates_key,
-    isolation_key,
-    isolation_options_key,
-    Key{"name", Type::string,
-        "Name of the model: a request that gives another name as \"model\" is refused. Default: "
-        "the value of \"model\", and requests may give any name."},
-    with_members(
-        models_keys,
-        {"models", Type::array,
-         "Several models in one runtime, instead of engine, model, options, pipeline and name: a "
-         "request is served by the model that it names as \"model\", or by the first one."}),
-    with_members(limit_keys,
-                 {"limits", Type::object,
-                  "Limits on concurrent requests, deadlines, and the size of a request."}),
-    with_members(stream_keys, {"stream", Type::object, "Capacity of the streams."}),
-    with_members(python_keys, {"python", Type::object, "The Python that runs Python engines."}),
-};
+constexpr auto models_keys = join_keys(
+    std::array{Key{"name", Type::string, "Name that requests give as \"model\"; required."}},
+    model_keys);
+
+constexpr auto config_keys = join_keys(
+    model_keys,
+    std::array{
+        Key{"name", Type::string,
+            "Name of the model: a request that gives another name as \"model\" is refused. "
+            "Default: the value of \"model\", and requests may give any name."},
+        with_members(
+            models_keys,
+            {"models", Type::array,
+             "Several models in one runtime, instead of engine, model, options, pipeline and name: "
+             "a request is served by the model that it names as \"model\", or by the first one."}),
+        with_members(limit_keys,
+                     {"limits", Type::object,
+                      "Limits on concurrent requests, deadlines, and the size of a request."}),
+        with_members(stream_keys, {"stream", Type::object, "Capacity of the streams."}),
+        with_members(python_keys, {"python", Type::object, "The Python that runs Python engines."}),
+    });
 
 [[noreturn]] void reject(const std::string &message) {
     throw Failure(DYNAMO_ERROR_INVALID_CONFIG, message);
-}
-
-std::string string_at(const json::Json &object, const char *key, std::string otherwise) {
-    const auto found = object.find(key);
-    return found == object.end() ? otherwise : found->get<std::string>();
 }
 
 void check_folders(const json::Json &folders) {
@@ -256,11 +230,11 @@ void read_engine(const json::Json &object, ModelConfig &config) {
                    "\" of the configuration is empty; leave it out for the default");
         }
     }
-    config.engine = string_at(object, "engine", config.engine);
-    config.model = string_at(object, "model", "");
-    config.name = string_at(object, "name", "");
-    config.has_pipeline = string_at(object, "pipeline", "auto") == "auto";
-    config.is_isolated = string_at(object, "isolation", "none") == "process";
+    config.engine = object.value("engine", config.engine);
+    config.model = object.value("model", "");
+    config.name = object.value("name", "");
+    config.has_pipeline = object.value("pipeline", "auto") == "auto";
+    config.is_isolated = object.value("isolation", "none") == "process";
 }
 
 void read_limits(const json::Json &object, Limits &limits) {
@@ -293,8 +267,8 @@ std::vector<ModelConfig> read_models(const json::Json &object,
             "\"models[" + std::to_string(result.size()) + "]\" of the configuration ";
         ModelConfig model;
         json::Json whole = given;
-        for (const char *key :
-             {"cluster", "isolation", "isolation_options", trust_key.name, templates_key.name}) {
+        for (const char *key : {"cluster", "isolation", "isolation_options",
+                                "trust_request_chat_template", "templates"}) {
             if (const auto found = object.find(key); found != object.end()) {
                 whole.emplace(key, *found);  // unless the model has its own
             }
@@ -338,7 +312,7 @@ RuntimeConfig RuntimeConfig::parse(std::string_view text) {
         config.stream.fail_when_full = stream->value("when_full", "block") == "fail";
     }
     if (const auto python = object.find("python"); python != object.end()) {
-        model.python_executable = string_at(*python, "executable", "");
+        model.python_executable = python->value("executable", "");
         check_folders(python->value("path", json::Json::array()));
     }
     config.has_model_list = object.contains("models");

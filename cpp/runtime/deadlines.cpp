@@ -11,7 +11,8 @@
 
 namespace dynamo {
 
-void Deadlines::check(std::int64_t first_token_ms, std::int64_t total_ms) {
+Deadlines::Deadlines(std::int64_t first_token_ms, std::int64_t total_ms)
+    : first_token_ms_(first_token_ms), total_ms_(total_ms) {
     for (const std::int64_t value : {first_token_ms, total_ms}) {
         if (value < -1 || value == 0) {
             throw Failure(
@@ -20,11 +21,6 @@ void Deadlines::check(std::int64_t first_token_ms, std::int64_t total_ms) {
                     std::to_string(value));
         }
     }
-}
-
-void Deadlines::set(std::int64_t first_token_ms, std::int64_t total_ms) noexcept {
-    first_token_ms_ = first_token_ms;
-    total_ms_ = total_ms;
 }
 
 void Deadlines::arm(const Limits &limits, Request &request) {
@@ -48,14 +44,10 @@ void Deadlines::arm(const Limits &limits, Request &request) {
     }
 }
 
-Deadlines::Timers Deadlines::disarm() noexcept {
-    return std::exchange(timers_, Timers{});
-}
-
-void Deadlines::cancel(const Timers &timers) noexcept {
-    for (const timer::Id id : timers) {
-        if (id != 0) {
-            timer::cancel(id);
+void Deadlines::disarm() noexcept {
+    for (std::optional<timer::Id> &id : timers_) {
+        if (id) {
+            timer::cancel(*std::exchange(id, std::nullopt));
         }
     }
 }

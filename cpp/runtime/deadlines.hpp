@@ -18,16 +18,14 @@ class Deadlines {
   public:
     enum class Kind : std::uint8_t { first_token, total };
 
+    Deadlines() = default;
     // Throws Failure with INVALID_ARGUMENT unless the values are positive, or -1 for none.
-    static void check(std::int64_t first_token_ms, std::int64_t total_ms);
-    void set(std::int64_t first_token_ms, std::int64_t total_ms) noexcept;
+    Deadlines(std::int64_t first_token_ms, std::int64_t total_ms);
 
     // Starts the timers, which call Request::expire(). The limits have the defaults. Throws Failure with SYSTEM.
     void arm(const Limits &limits, Request &request);
-    // The timers that run; cancel() them without the request's mutex.
-    using Timers = std::array<timer::Id, 2>;
-    [[nodiscard]] Timers disarm() noexcept;
-    static void cancel(const Timers &timers) noexcept;
+    // Cancels the timers. A call of expire() may be running when this returns.
+    void disarm() noexcept;
     // Forgets when the request must end.
     void reset() noexcept { total_deadline_.reset(); }
 
@@ -37,7 +35,7 @@ class Deadlines {
   private:
     std::int64_t first_token_ms_ = -1;
     std::int64_t total_ms_ = -1;
-    Timers timers_{};
+    std::array<std::optional<timer::Id>, 2> timers_;  // that run
     std::optional<Clock::time_point> total_deadline_;
 };
 

@@ -33,7 +33,6 @@ class Engine::Call {
     }
     ~Call() { innermost = outer_; }
     Call(const Call &) = delete;
-    Call &operator=(const Call &) = delete;
 
     // function: nullptr: any function.
     static bool is_in(const Engine &engine, const char *function) noexcept {
@@ -71,7 +70,6 @@ class Engine::StopBlocker {
         }
     }
     StopBlocker(const StopBlocker &) = delete;
-    StopBlocker &operator=(const StopBlocker &) = delete;
     bool is_open() const noexcept { return is_open_; }
 
   private:
@@ -103,14 +101,12 @@ void Engine::call(const char *name, Function &&function) const {
 }
 
 void Engine::fail(const char *function, const CaughtException &caught) const {
-    Error error;
-    error.status =
-        caught.is_out_of_memory() ? DYNAMO_ERROR_OUT_OF_MEMORY : DYNAMO_ERROR_ENGINE_FAILED;
-    error.message =
-        std::string("the engine's ") + function + " function threw " + as_utf8(caught.text());
-    error.layer = "engine";
-    error.engine = name_;
-    throw Failure(std::move(error));
+    throw Failure(Error{.status = caught.is_out_of_memory() ? DYNAMO_ERROR_OUT_OF_MEMORY
+                                                            : DYNAMO_ERROR_ENGINE_FAILED,
+                        .message = std::string("the engine's ") + function + " function threw " +
+                                   as_utf8(caught.text()),
+                        .layer = "engine",
+                        .engine = name_});
 }
 
 json::OrderedJson Engine::describe() {
@@ -126,13 +122,11 @@ json::OrderedJson Engine::describe() {
     try {
         return json::parse_object(text, "description", DYNAMO_ERROR_ENGINE_FAILED);
     } catch (const Failure &failure) {
-        Error error = failure.error();
-        error.status = DYNAMO_ERROR_ENGINE_FAILED;
-        error.message = "the description of the engine \"" + name_ +
-                        "\" is not a JSON object: " + error.message;
-        error.layer = "engine";
-        error.engine = name_;
-        throw Failure(std::move(error));
+        throw Failure(Error{.status = DYNAMO_ERROR_ENGINE_FAILED,
+                            .message = "the description of the engine \"" + name_ +
+                                       "\" is not a JSON object: " + failure.what(),
+                            .layer = "engine",
+                            .engine = name_});
     }
 }
 
@@ -143,10 +137,9 @@ void Engine::check(std::int32_t status, const char *function) const {
     }
     Error error = last_error::copy();
     if (error.status != status || error.message.empty()) {
-        error = Error();
-        error.status = status;
-        error.message = std::string("the engine's ") + function + " function failed with " +
-                        status_name(status) + ", without a message";
+        error = {.status = status,
+                 .message = std::string("the engine's ") + function + " function failed with " +
+                            status_name(status) + ", without a message"};
     }
     error.layer = "engine";
     error.engine = status == DYNAMO_ERROR_ENGINE_NOT_FOUND ? redacted(name_) : name_;
@@ -164,23 +157,19 @@ void Engine::generate(dynamo_stream_t *stream, const std::string &request_id, co
     }
     std::int32_t status = DYNAMO_OK;
     last_error::set(DYNAMO_OK);
-    if (is_raw) {
+    const char *const function = is_raw ? "generate_data" : "generate";
+    call(function, [&] {
         const dynamo_data_t data = {body.text.c_str(), body.text.size(), body.payload_kind};
-        call("generate_data", [&] {
-            status = functions.generate_data(instance_, stream, request_id.c_str(), &data);
-        });
-        check(status, "generate_data");
-    } else {
-        call("generate", [&] {
-            status = functions.generate(instance_, stream, request_id.c_str(), body.text.c_str());
-        });
-        check(status, "generate");
-    }
+        status = is_raw
+                     ? functions.generate_data(instance_, stream, request_id.c_str(), &data)
+                     : functions.generate(instance_, stream, request_id.c_str(), body.text.c_str());
+    });
+    check(status, function);
 }
 
 void Engine::cancel(dynamo_stream_t *stream) {
     const Call call(*this, "cancel");
-    callback::call("cancel", name_.c_str(), [&] { type_->functions.cancel(instance_, stream); });
+    callback::call("cancel", [&] { type_->functions.cancel(instance_, stream); }, name_.c_str());
 }
 
 void Engine::notify_writable(dynamo_stream_t *stream) {
@@ -199,7 +188,7 @@ void Engine::stop() {
         unblocked_.wait(lock, [this] { return stop_blockers_ == 0; });
         type = std::move(type_);
     }
-    callback::call("stop", name_.c_str(), [&] { type->functions.stop(instance_); });
+    callback::call("stop", [&] { type->functions.stop(instance_); }, name_.c_str());
 }
 
 void Engine::add_metrics(std::string &text, std::set<const EngineType *> &asked) {
@@ -228,8 +217,9 @@ void Engine::add_metrics(std::string &text, std::set<const EngineType *> &asked)
         }
     };
     const Call call(*this, "metrics");
-    if (!callback::call("metrics", name_.c_str(),
-                        [&] { type_->functions.metrics(instance_, write, &lines); })) {
+    if (!callback::call(
+            "metrics", [&] { type_->functions.metrics(instance_, write, &lines); },
+            name_.c_str())) {
         return;
     }
     if (lines.is_out_of_memory) {

@@ -46,12 +46,10 @@ std::shared_ptr<EngineType> find_or_load(const ModelConfig &config) {
                 return type;
             }
         } catch (const Failure &failure) {
-            Error error = failure.error();
-            error.message = "the engine \"" + redacted(config.engine) +
-                            "\" is not one of the engines without Python (" + join(known) + ")" +
-                            (suggestion.empty() ? "" : "; did you mean \"" + suggestion + "\"?") +
-                            "; and " + error.message;
-            throw Failure(std::move(error));
+            throw failure.with_context(
+                "the engine \"" + redacted(config.engine) +
+                "\" is not one of the engines without Python (" + join(known) + ")" +
+                (suggestion.empty() ? "" : "; did you mean \"" + suggestion + "\"?") + "; and ");
         }
     }
     throw Failure(DYNAMO_ERROR_ENGINE_NOT_FOUND,
@@ -95,17 +93,6 @@ ModelConfig in_child(const ModelConfig &config) {
     return result;
 }
 
-std::shared_ptr<EngineType> find_isolated(const ModelConfig &outer, const ModelConfig &config) {
-    try {
-        return find_or_load(outer);
-    } catch (const Failure &failure) {
-        Error error = failure.error();
-        error.message = "\"isolation\": \"process\" of the engine \"" + config.engine +
-                        "\" needs Python: " + error.message;
-        throw Failure(std::move(error));
-    }
-}
-
 }  // namespace
 
 namespace engine_registry {
@@ -147,11 +134,9 @@ void add(const char *name, const dynamo_engine_t &known, void *user,
         }
     };
     require(table.start != nullptr, "start");
-    if (table.kind == DYNAMO_ENGINE_DATA) {
-        require(table.generate_data != nullptr, "generate_data");
-    } else {
-        require(table.generate != nullptr, "generate");
-    }
+    const bool is_raw = table.kind == DYNAMO_ENGINE_DATA;
+    require(is_raw ? table.generate_data != nullptr : table.generate != nullptr,
+            is_raw ? "generate_data" : "generate");
     require(table.cancel != nullptr, "cancel");
     require(table.stop != nullptr, "stop");
     if (table.kind < DYNAMO_ENGINE_TEXT || table.kind > DYNAMO_ENGINE_DATA) {
@@ -192,7 +177,12 @@ Resolved resolve(const ModelConfig &config) {
     Resolved resolved{nullptr, config.text};
     if (config.is_isolated) {
         const ModelConfig outer = in_child(config);
-        resolved = {find_isolated(outer, config), outer.text};
+        try {
+            resolved = {find_or_load(outer), outer.text};
+        } catch (const Failure &failure) {
+            throw failure.with_context("\"isolation\": \"process\" of the engine \"" +
+                                       config.engine + "\" needs Python: ");
+        }
     } else {
         resolved.type = find_or_load(config);
     }

@@ -77,10 +77,14 @@ std::string write(const std::vector<Source> &sources) {
             sample(out, name, labels(source), value(source));
         }
     };
-    const auto histogram = [&](const char *name, const char *help, auto &&member) {
+    const auto counter = [&](const char *name, const char *help, auto member) {
+        family(name, "counter", help,
+               [member](const Source &source) { return (source.counters->*member).load(); });
+    };
+    const auto histogram = [&](const char *name, const char *help, auto member) {
         head(out, name, "histogram", help);
         for (const Source &source : sources) {
-            write_histogram(out, name, labels(source), member(source));
+            write_histogram(out, name, labels(source), source.counters->*member);
         }
     };
 
@@ -99,26 +103,23 @@ std::string write(const std::vector<Source> &sources) {
            [](const Source &source) { return source.in_flight; });
     family("dynamo_llm_requests_queued", "gauge", "Queued requests.",
            [](const Source &source) { return source.queued; });
-    family("dynamo_llm_prompt_tokens_total", "counter", "Prompt tokens, as counted by the engine.",
-           [](const Source &source) { return source.counters->prompt_tokens.load(); });
-    family("dynamo_llm_cached_tokens_total", "counter", "Prompt tokens served from a prefix cache.",
-           [](const Source &source) { return source.counters->cached_tokens.load(); });
-    family("dynamo_llm_completion_tokens_total", "counter", "Completion tokens.",
-           [](const Source &source) { return source.counters->completion_tokens.load(); });
-    family("dynamo_llm_streams_full_total", "counter", "Pushes that found the stream full.",
-           [](const Source &source) { return source.counters->full.load(); });
+    counter("dynamo_llm_prompt_tokens_total", "Prompt tokens, as counted by the engine.",
+            &Counters::prompt_tokens);
+    counter("dynamo_llm_cached_tokens_total", "Prompt tokens served from a prefix cache.",
+            &Counters::cached_tokens);
+    counter("dynamo_llm_completion_tokens_total", "Completion tokens.",
+            &Counters::completion_tokens);
+    counter("dynamo_llm_streams_full_total", "Pushes that found the stream full.", &Counters::full);
     histogram("dynamo_llm_queue_seconds", "Time from sending a request until the engine starts it.",
-              [](const Source &source) -> const Histogram & { return source.counters->queue; });
-    histogram(
-        "dynamo_llm_time_to_first_token_seconds",
-        "Time from sending a request until the engine pushes its first token (TTFT).",
-        [](const Source &source) -> const Histogram & { return source.counters->first_token; });
-    histogram(
-        "dynamo_llm_inter_token_seconds",
-        "Time between tokens of one request (ITL); tokens of one push share its time.",
-        [](const Source &source) -> const Histogram & { return source.counters->inter_token; });
+              &Counters::queue);
+    histogram("dynamo_llm_time_to_first_token_seconds",
+              "Time from sending a request until the engine pushes its first token (TTFT).",
+              &Counters::first_token);
+    histogram("dynamo_llm_inter_token_seconds",
+              "Time between tokens of one request (ITL); tokens of one push share its time.",
+              &Counters::inter_token);
     histogram("dynamo_llm_request_seconds", "Time from sending a request until its end.",
-              [](const Source &source) -> const Histogram & { return source.counters->total; });
+              &Counters::total);
     return out;
 }
 

@@ -2,7 +2,6 @@
 #include "runtime/model.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "runtime/request_keys.hpp"
@@ -32,19 +31,16 @@ Model::Model(const ModelConfig &config)
                                     : config.engine),
       has_any_name_(config.name.empty()),
       path_(config.model),
-      created_(std::chrono::duration_cast<std::chrono::seconds>(
-                   std::chrono::system_clock::now().time_since_epoch())
-                   .count()),
+      created_(seconds_since_1970()),
       engine_(Engine::start(config)) {
     try {
         const json::OrderedJson description = engine_->describe();
-        if (const auto length = description.find("context_length");
-            length != description.end() && length->is_number_unsigned()) {
-            context_length_ = length->get<std::uint64_t>();
-        }
-        if (const auto bytes = description.find("longest_token");
-            bytes != description.end() && bytes->is_number_unsigned()) {
-            longest_token_ = bytes->get<std::uint64_t>();
+        for (const auto &[key, member] : {std::pair("context_length", &context_length_),
+                                          std::pair("longest_token", &longest_token_)}) {
+            if (const auto found = description.find(key);
+                found != description.end() && found->is_number_unsigned()) {
+                *member = found->get<std::uint64_t>();
+            }
         }
         if (const auto adapters = description.find("adapters");
             adapters != description.end() && adapters->is_array()) {

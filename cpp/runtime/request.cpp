@@ -38,12 +38,10 @@ Error cancelled(const char *why) noexcept {
 Request::Request(Body body) : id_(next_id()), body_(std::move(body)) {}
 
 void Request::set_deadlines(std::int64_t first_token_ms, std::int64_t total_ms) {
-    Deadlines::check(first_token_ms, total_ms);
+    const Deadlines deadlines(first_token_ms, total_ms);
     const std::lock_guard lock(mutex_);
-    if (phase_ != Phase::created) {
-        reject_state("the request was already sent; set deadlines before sending it");
-    }
-    deadlines_.set(first_token_ms, total_ms);
+    require_unsent("deadlines");
+    deadlines_ = deadlines;
 }
 
 std::int32_t Request::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {
@@ -90,15 +88,21 @@ void Request::notify(dynamo_ready_callback_t callback, void *user) {
     stream_.notify_owner(Stream::Notify::once);
 }
 
+void Request::require_unsent(const char *setting) const {
+    if (phase_ != Phase::created) {
+        throw Failure(
+            DYNAMO_ERROR_INVALID_STATE,
+            std::string("the request was already sent; set ") + setting + " before sending it");
+    }
+}
+
 void Request::require_receivable() const {
     // A request that was cancelled before it was sent still has a terminal event to receive.
     if (!is_accepted_ && stream_.status() == DYNAMO_PENDING) {
         if (send_failure_ != nullptr) {
-            Error error = *send_failure_;
-            error.message =
-                "the request was not sent, because dynamo_request_send() failed earlier: " +
-                error.message;
-            throw Failure(std::move(error));
+            throw Failure(*send_failure_)
+                .with_context(
+                    "the request was not sent, because dynamo_request_send() failed earlier: ");
         }
         reject_state("the request was not sent; call dynamo_request_send() first");
     }

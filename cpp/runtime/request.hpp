@@ -113,6 +113,7 @@ class Request final : public QueueSource,
     enum class Phase { created, queued, starting, sent };
 
     // The caller's side. require_*() require mutex_.
+    void require_unsent(const char *setting) const;
     void require_receivable() const;
     void require_no_delivery() const;
     void end(const Error &error);
@@ -147,7 +148,6 @@ class Request final : public QueueSource,
         EngineCall(Request &request, AlreadyCounted) : request_(request), is_counted_(true) {}
         ~EngineCall();
         EngineCall(const EngineCall &) = delete;
-        EngineCall &operator=(const EngineCall &) = delete;
         dynamo_stream_t *handle() const { return handle_; }  // nullptr: there is no call to make
 
       private:

@@ -13,10 +13,7 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
     }
     dispatcher::start();
     std::unique_lock lock(mutex_);
-    if (phase_ != Phase::created) {
-        throw Failure(DYNAMO_ERROR_INVALID_STATE,
-                      "the request was already sent; set the callback before sending it");
-    }
+    require_unsent("the callback");
     if (abandoned_) {  // by another thread meanwhile, which saw no callback to release
         throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the request was destroyed");
     }
@@ -33,10 +30,7 @@ void Request::set_callback(dynamo_response_callback_t callback, void *user,
 void Request::set_queue(std::shared_ptr<Queue> queue, void *user) {
     {
         const std::lock_guard lock(mutex_);
-        if (phase_ != Phase::created) {
-            throw Failure(DYNAMO_ERROR_INVALID_STATE,
-                          "the request was already sent; set the queue before sending it");
-        }
+        require_unsent("the queue");
         require_no_delivery();
         queue_ = std::move(queue);
         queue_user_ = user;

@@ -57,7 +57,7 @@ Stream::PushResult Request::wait_until_writable(const dynamo_stream_t *engine,
 
 Stream::PushResult Request::overflow(const dynamo_stream_t *engine) {
     const Error error =
-        make_error(DYNAMO_ERROR_SLOW_CONSUMER, [&] { return stream_.overflow_error().message; });
+        make_error(DYNAMO_ERROR_SLOW_CONSUMER, [&] { return stream_.overflow_message(); });
     {
         const std::lock_guard lock(mutex_);
         if (engine_handle_ != engine) {
@@ -94,8 +94,7 @@ std::shared_ptr<Runtime> Request::detach_engine(const dynamo_stream_t *engine, M
             try {
                 make_end(end);
             } catch (const std::bad_alloc &) {  // the stream must still end
-                end.error.emplace();
-                end.error->status = DYNAMO_ERROR_OUT_OF_MEMORY;
+                end.error = Error{.status = DYNAMO_ERROR_OUT_OF_MEMORY};
             }
         }
     }

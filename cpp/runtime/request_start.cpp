@@ -3,21 +3,10 @@
 //
 // Until the engine's generate function has returned without an error, nothing that the engine does counts: the request
 // may be rolled back, and sent again to another runtime.
-#include <chrono>
-
 #include "runtime/request.hpp"
 #include "runtime/runtime.hpp"
 
 namespace dynamo {
-namespace {
-
-std::int64_t unix_seconds() {
-    return std::chrono::duration_cast<std::chrono::seconds>(
-               std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
-
-}  // namespace
 
 void Request::send(const std::shared_ptr<Runtime> &runtime) {
     try {
@@ -53,20 +42,25 @@ ResponseHeadPtr Request::make_head(const Model &model) const {
     head->choices = body_.n;
     head->include_usage = body_.include_usage;
     head->wants_timing = body_.wants_timing;
-    head->created = unix_seconds();
+    head->created = seconds_since_1970();
     return ResponseHeadPtr(head.release());
 }
 
 void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     Model &model = runtime->model_for(body_);
-    try {
+    const auto count_refusal = [&](auto function) {
+        try {
+            return function();
+        } catch (const Failure &failure) {
+            model.counters().count(failure.error().status);
+            throw;
+        }
+    };
+    count_refusal([&] {
         model.check_keys(body_);
         runtime->limits().request.check(body_.cost);
         model.check_length(body_);
-    } catch (const Failure &failure) {
-        model.counters().count_refusal(failure.error().status);
-        throw;
-    }
+    });
     ResponseHeadPtr head = make_head(model);
     bool was_cancelled;
     bool is_queued = false;
@@ -79,12 +73,8 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
         // Checked under the lock: a thread that ends the request after this finds the runtime, and counts there.
         was_cancelled = stream_.is_end_claimed();
         if (!was_cancelled) {
-            try {
-                is_queued = !runtime->admit(shared_from_this(), model, body_);
-            } catch (const Failure &failure) {
-                model.counters().count_refusal(failure.error().status);
-                throw;
-            }
+            is_queued =
+                count_refusal([&] { return !runtime->admit(shared_from_this(), model, body_); });
             phase_ = Phase::starting;
             runtime_ = runtime;
             model_ = &model;
@@ -101,22 +91,19 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     }
     stream_.prepare(runtime->stream_limits(), std::move(head), body_.n, model.counters(),
                     is_hosted);
-    try {
-        arm_deadlines(runtime->limits());
-        if (is_queued) {
-            enter_queue(*runtime);
-        } else {
-            submit_to_engine();
-        }
-    } catch (...) {
-        roll_back(*runtime);
+    count_refusal([&] {
         try {
-            throw;
-        } catch (const Failure &failure) {
-            model.counters().count_refusal(failure.error().status);
+            arm_deadlines(runtime->limits());
+            if (is_queued) {
+                enter_queue(*runtime);
+            } else {
+                submit_to_engine();
+            }
+        } catch (...) {
+            roll_back(*runtime);
             throw;
         }
-    }
+    });
     runtime->count_sent();
     if (callback_ != nullptr || queue_ != nullptr) {
         stream_.notify_owner(Stream::Notify::always);
@@ -269,12 +256,10 @@ void Request::start() {
         try {
             error = failure.error();
         } catch (const std::bad_alloc &) {
-            error = Error();
-            error.status = failure.error().status;
+            error = {.status = failure.error().status};
         }
     } catch (const std::exception &) {
-        error.status = DYNAMO_ERROR_OUT_OF_MEMORY;
-        error.message.clear();
+        error = {.status = DYNAMO_ERROR_OUT_OF_MEMORY};
     }
 }
 
@@ -299,19 +284,14 @@ void Request::fail_start(const Error &error) {
 
 void Request::arm_deadlines(const Limits &limits) {
     const std::lock_guard lock(mutex_);
-    if (stream_.is_end_claimed()) {
-        return;  // on_end_claimed() may have disarmed them already
+    if (!stream_.is_end_claimed()) {  // otherwise on_end_claimed() may have disarmed them already
+        deadlines_.arm(limits, *this);
     }
-    deadlines_.arm(limits, *this);
 }
 
 void Request::disarm_deadlines() {
-    Deadlines::Timers timers;
-    {
-        const std::lock_guard lock(mutex_);
-        timers = deadlines_.disarm();
-    }
-    Deadlines::cancel(timers);
+    const std::lock_guard lock(mutex_);
+    deadlines_.disarm();
 }
 
 }  // namespace dynamo

@@ -40,9 +40,7 @@ std::unique_ptr<Model> start_named(const ModelConfig &config) {
     try {
         return std::make_unique<Model>(config);
     } catch (const Failure &failure) {
-        Error error = failure.error();
-        error.message = "model \"" + config.name + "\": " + error.message;
-        throw Failure(std::move(error));
+        throw failure.with_context("model \"" + config.name + "\": ");
     }
 }
 
@@ -281,8 +279,7 @@ void Runtime::require_may_wait(bool has_deadline) {
                     [](const auto &request) { return request->has_callback(); })) {
         reject(
             "in a callback, without a time limit, while other requests deliver to callbacks, which "
-            "this "
-            "thread would have to call; give a timeout_ms, or call it in another thread");
+            "this thread would have to call; give a timeout_ms, or call it in another thread");
     }
 }
 
@@ -291,11 +288,7 @@ std::string Runtime::shutdown(std::optional<Clock::time_point> until) {
     std::unique_lock lock(mutex_);
     closed_ = true;
     const auto idle = [this] { return admission_.is_empty() && publications_ == 0; };
-    if (until) {
-        changed_.wait_until(lock, *until, idle);
-    } else {
-        changed_.wait(lock, idle);
-    }
+    wait_until(changed_, lock, until, idle);
     const std::size_t left = admission_.requests().size();
     cancel_all(lock);
     // Publications finish by themselves, and soon.

@@ -39,7 +39,8 @@ class Counters {
   public:
     static constexpr int statuses = 64;  // more than there are statuses
 
-    void count_refusal(std::int32_t status) noexcept { count(status); }
+    // Counts a request by the status with which it ended, or was refused.
+    void count(std::int32_t status) noexcept;
     void count_end(std::int32_t status, const Timing &timing) noexcept;
     // pushed: completion tokens that count_tokens() has already counted.
     void count_usage(const Usage &usage, std::uint64_t pushed) noexcept;
@@ -59,9 +60,6 @@ class Counters {
     std::atomic<std::uint64_t> cached_tokens{0};
     std::atomic<std::uint64_t> completion_tokens{0};
     std::atomic<std::uint64_t> full{0};
-
-  private:
-    void count(std::int32_t status) noexcept;
 };
 
 }  // namespace dynamo

@@ -14,15 +14,10 @@ namespace dynamo::delta {
 namespace {
 
 using json::Json;
+using json::string_at;
 
 constexpr std::size_t most_calls = 1024;
 constexpr std::size_t most_read = std::size_t{64} << 20;
-
-// Returns the string of a key, or "".
-std::string string_at(const Json &object, const char *key) {
-    const auto found = object.find(key);
-    return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 std::int64_t index_of(const Json &piece) {
     const auto found = piece.find("index");
@@ -128,9 +123,9 @@ void ToolCalls::number(Json &pieces) {
                 *arguments = json::dump(*arguments);  // OpenAI's arguments are JSON in a string
             }
         }
-        const std::string id = string_at(piece, "id");
+        const std::string id(string_at(piece, "id"));
         const std::int64_t index = index_of(piece);
-        const std::string name = function == nullptr ? "" : string_at(*function, "name");
+        const std::string name(function == nullptr ? "" : string_at(*function, "name"));
         Call *call = find(id, index, name);
         if (call == nullptr) {
             if (calls_.size() == most_calls) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/platform.hpp"
+#include "base/shared_list.hpp"
 
 namespace dynamo::dispatcher {
 namespace {
@@ -18,7 +19,7 @@ thread_local constinit bool runs_callbacks = false;
 class Dispatcher {
   public:
     Dispatcher() {
-        platform::start_thread("dynamo-callback", [this] { run(); });
+        platform::start_permanent_thread("dynamo-callback", [this] { run(); });
     }
 
     // Allocates nothing, because an event that cannot be queued would be lost.
@@ -27,9 +28,7 @@ class Dispatcher {
         if (std::exchange(item->awaits_delivery, true)) {
             return;
         }
-        Deliverable *const added = item.get();
-        (last_ == nullptr ? first_ : last_->next_to_deliver) = std::move(item);
-        last_ = added;
+        items_.append(std::move(item));
         changed_.notify_one();
     }
 
@@ -38,51 +37,40 @@ class Dispatcher {
         runs_callbacks = true;
         while (true) {
             std::shared_ptr<Deliverable> item = next();
-            ThreadReplacement replacement{*this, item};
             // One event per turn, so that a fast stream does not starve the others.
-            bool has_more = true;
+            Turn turn{*this, item};
             try {
-                has_more = item->deliver();
+                turn.has_more = item->deliver();
             } catch (const std::exception &) {
                 // deliver() has taken nothing; memory, or a handle, may become available.
                 std::this_thread::sleep_for(std::chrono::milliseconds(1));
             }
-            replacement.is_needed = false;
-            if (has_more) {
-                post(std::move(item));
-            }
         }
     }
 
-    // Starts another thread if a callback ends this one.
-    struct ThreadReplacement {
+    // Posts the item again if it has more events, or if a callback ends this thread.
+    struct Turn {
         Dispatcher &dispatcher;
         std::shared_ptr<Deliverable> &item;
-        bool is_needed = true;
-        ~ThreadReplacement() {
-            if (is_needed) {
+        bool has_more = true;
+        ~Turn() {
+            if (has_more) {
                 dispatcher.post(std::move(item));
-                platform::replace_thread("dynamo-callback", [&self = dispatcher] { self.run(); });
             }
         }
     };
 
     std::shared_ptr<Deliverable> next() {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this] { return first_ != nullptr; });
-        std::shared_ptr<Deliverable> item = std::move(first_);
-        first_ = std::move(item->next_to_deliver);
-        if (first_ == nullptr) {
-            last_ = nullptr;
-        }
+        changed_.wait(lock, [this] { return !items_.is_empty(); });
+        std::shared_ptr<Deliverable> item = items_.pop();
         item->awaits_delivery = false;
         return item;
     }
 
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::shared_ptr<Deliverable> first_;
-    Deliverable *last_ = nullptr;
+    SharedList<Deliverable, &Deliverable::next_to_deliver> items_;
 };
 
 // Never freed: the thread lives as long as the process.

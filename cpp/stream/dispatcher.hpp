@@ -13,7 +13,7 @@ class Deliverable {
     // taken.
     virtual bool deliver() = 0;
 
-    // Used by the dispatcher only, under its lock: an intrusive list, which allocates nothing.
+    // Used by the dispatcher only, under its lock.
     std::shared_ptr<Deliverable> next_to_deliver;
     bool awaits_delivery = false;
 

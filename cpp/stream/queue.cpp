@@ -148,11 +148,7 @@ bool Queue::wait(std::unique_lock<std::mutex> &lock, std::optional<Clock::time_p
     };
     bool has_any = has_requests();
     if (!has_any && !is_closed_) {
-        if (until) {
-            changed_.wait_until(lock, *until, was_woken);
-        } else {
-            changed_.wait(lock, was_woken);
-        }
+        wait_until(changed_, lock, until, was_woken);
     }
     // The thread that woke a sleeper has already removed it from sleepers_; it may have been another sleeper.
     if (pending_wakeups_ > 0) {

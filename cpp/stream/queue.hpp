@@ -32,9 +32,6 @@ class Queue : public std::enable_shared_from_this<Queue> {
         std::int32_t status = DYNAMO_OK;
     };
 
-    Queue() = default;
-    Queue(const Queue &) = delete;
-    Queue &operator=(const Queue &) = delete;
     ~Queue() { close(); }
 
     // Returns DYNAMO_OK with an event, or PENDING at the timeout. Throws Failure with CLOSED, or with INVALID_STATE

@@ -15,11 +15,13 @@
 #include "base/spare_memory.hpp"
 #include "base/text.hpp"
 #include "dynamo_llm.h"
-#include "stream/body_kind.hpp"
 #include "stream/timing.hpp"
 #include "stream/token_ids.hpp"
 
 namespace dynamo {
+
+// The kind of a request, which also determines the JSON of its responses.
+enum class BodyKind { chat, completion, embedding, raw };
 
 // What all responses of a request have in common. Lives until the stream and all responses have released it.
 struct ResponseHead {

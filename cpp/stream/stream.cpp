@@ -44,9 +44,7 @@ void Stream::detach(const dynamo_stream_t *engine) {
     if (engine_ == engine) {
         engine_ = nullptr;
     }
-    if (writers_waiting_ > 0) {
-        conditions_->writable.notify_all();
-    }
+    wake_writers();
 }
 
 void Stream::reset(bool reopens) {
@@ -64,17 +62,13 @@ void Stream::reset(bool reopens) {
     queued_tokens_ = 0;
     was_full_ = false;
     engine_ = nullptr;
-    if (writers_waiting_ > 0) {
-        conditions_->writable.notify_all();
-    }
+    wake_writers();
     meter_.reset(reopens);
 }
 
 bool Stream::claim_end() {
     const std::lock_guard lock(mutex_);
-    if (writers_waiting_ > 0) {
-        conditions_->writable.notify_all();
-    }
+    wake_writers();
     if (!end_claimed_) {
         meter_.on_ended();
     }
@@ -107,6 +101,12 @@ void Stream::publish_error(const Error &error) {
         error_ = nullptr;  // the stream must still end, even without a message
     }
     publish(lock);
+}
+
+void Stream::wake_writers() noexcept {
+    if (writers_waiting_ > 0) {
+        conditions_->writable.notify_all();
+    }
 }
 
 // Part of an answer that was requested as a whole would look like all of it.
@@ -144,20 +144,12 @@ std::optional<Error> Stream::error() const {
     if (end_status_ >= 0) {
         return std::nullopt;
     }
-    if (error_ != nullptr) {
-        return *error_;
-    }
-    std::optional<Error> error(std::in_place);
-    error->status = end_status_;
-    return error;
+    return error_ != nullptr ? *error_ : Error{.status = end_status_};
 }
 
 std::int32_t Stream::status() const {
     const std::lock_guard lock(mutex_);
-    if (!end_published_) {
-        return DYNAMO_PENDING;
-    }
-    return end_status_;
+    return end_published_ ? end_status_ : static_cast<std::int32_t>(DYNAMO_PENDING);
 }
 
 std::uint64_t Stream::pushed_tokens() const {

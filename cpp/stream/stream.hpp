@@ -17,13 +17,13 @@
 
 #include "base/error.hpp"
 #include "base/platform.hpp"
+#include "base/shared_list.hpp"
 #include "base/utf8.hpp"
 #include "dynamo_llm/engine.h"
 #include "stream/counters.hpp"
 #include "stream/delta.hpp"
 #include "stream/request_meter.hpp"
 #include "stream/response.hpp"
-#include "stream/response_list.hpp"
 #include "stream/timed_poll.hpp"
 
 namespace dynamo {
@@ -56,8 +56,6 @@ class Stream {
     enum class PushResult { ok, full, closed, overflow, stale };
 
     explicit Stream(StreamOwner &owner) : owner_(owner) {}
-    Stream(const Stream &) = delete;
-    Stream &operator=(const Stream &) = delete;
 
     // Called before the engine sees the stream. The counters must outlive the stream.
     // is_hosted: the engine belongs to a host; see base/wait_check.hpp.
@@ -112,7 +110,7 @@ class Stream {
     bool is_end_claimed() const;
     // Returns ok, closed or stale. Also prefetches the memory that a push needs.
     PushResult state_before_push(const dynamo_stream_t *engine) const;
-    Error overflow_error() const;
+    std::string overflow_message() const;  // for an error with SLOW_CONSUMER
     bool has_pushed() const;
     Timing timing() const;
     std::optional<Error> error() const;
@@ -147,6 +145,7 @@ class Stream {
     Choice &choice(std::uint32_t index);
     bool wait_until_readable(std::unique_lock<std::mutex> &lock,
                              std::optional<Clock::time_point> until);
+    void wake_writers() noexcept;
     bool update_writable() noexcept;
     void publish(std::unique_lock<std::mutex> &lock);
     void notify(std::unique_lock<std::mutex> &lock);
@@ -185,7 +184,7 @@ class Stream {
     std::uint32_t choice_count_ = 1;
     std::uint32_t finished_choices_ = 0;
     Choice first_choice_;
-    ResponseList responses_;
+    SharedList<Response, &Response::next> responses_;
     std::size_t queued_tokens_ = 0;
     StreamLimits limits_;
     ResponseHeadPtr head_;

@@ -29,18 +29,12 @@ bool Stream::wait_until_readable(std::unique_lock<std::mutex> &lock,
         now = Clock::now();
     }
     ++readers_waiting_;
-    const auto ready = [this] { return is_readable(); };
-    if (until) {
-        readable.wait_until(lock, *until, ready);
-    } else {
-        readable.wait(lock, ready);
-    }
+    const bool found = wait_until(readable, lock, until, [this] { return is_readable(); });
     --readers_waiting_;
-    if (!is_readable()) {
-        return false;
+    if (found) {
+        poll_.on_woken(Clock::now() - now);
     }
-    poll_.on_woken(Clock::now() - now);
-    return true;
+    return found;
 }
 
 // Wakes waiting writers. Returns whether an engine that found the stream full must be notified: only once half of it

@@ -1,13 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine's side of a stream: pushing chunks, and waking the readers that wait for them.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/wait_check.hpp"
-#include "stream/chunk_objects.hpp"
 #include "stream/stream.hpp"
 
 namespace dynamo {
+namespace {
+
+void check_payload(const dynamo_data_t &payload) {
+    if (payload.bytes == nullptr && payload.length > 0) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.data->bytes is NULL");
+    }
+    if (payload.kind == DYNAMO_DATA_JSON) {
+        json::parse({static_cast<const char *>(payload.bytes), payload.length}, "chunk's data");
+    } else if (payload.kind != DYNAMO_DATA_BYTES) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
+                      "chunk.data->kind is " + std::to_string(payload.kind) +
+                          "; it must be DYNAMO_DATA_JSON or DYNAMO_DATA_BYTES");
+    }
+}
+
+bool is_open(const Response &response, std::uint32_t index) {
+    return response.index == index && response.finish_reason.empty();
+}
+
+}  // namespace
+
+// The JSON objects of a chunk.
+struct ChunkObjects {
+    std::optional<json::Json> delta;
+    std::optional<json::Json> logprobs;
+
+    // Also checks the payload. Throws Failure with INVALID_JSON or INVALID_ARGUMENT.
+    explicit ChunkObjects(const dynamo_chunk_t &chunk) {
+        constexpr std::int32_t wrong_type = DYNAMO_ERROR_INVALID_ARGUMENT;
+        if (chunk.delta_json != nullptr) {
+            delta = json::parse_object(chunk.delta_json, "chunk's delta", wrong_type);
+        }
+        if (chunk.logprobs_json != nullptr) {
+            logprobs = json::parse_object(chunk.logprobs_json, "chunk's logprobs", wrong_type);
+        }
+        if (chunk.data != nullptr) {
+            check_payload(*chunk.data);
+        }
+    }
+
+    // payload: may be nullptr.
+    void move_to(Response &response, const dynamo_data_t *payload) {
+        if (delta) {
+            response.add_delta(std::move(*delta));
+        }
+        if (logprobs) {
+            response.add_logprobs(std::move(*logprobs));
+        }
+        if (payload != nullptr) {
+            response.add_payload(*payload);
+        }
+    }
+};
 
 Stream::PushResult Stream::state_before_push(const dynamo_stream_t *engine) const {
     const std::lock_guard lock(mutex_);
@@ -34,7 +87,7 @@ Stream::PushResult Stream::set_queued(const dynamo_stream_t *engine, bool is_que
 
 Stream::PushResult Stream::push_with_objects(const dynamo_stream_t *engine,
                                              const dynamo_chunk_t &chunk) {
-    ChunkObjects objects = ChunkObjects::parse(chunk);
+    ChunkObjects objects(chunk);
     return push_parsed(engine, chunk, &objects);
 }
 
@@ -102,7 +155,7 @@ void Stream::reject_index(std::uint32_t index) const {
 Stream::PushResult Stream::push_after_finish(const dynamo_chunk_t &chunk,
                                              const ChunkObjects *objects) const {
     if (chunk.text_length == 0 && chunk.token_count == 0 &&
-        (objects == nullptr || objects->is_empty())) {
+        (objects == nullptr || (!objects->delta && !objects->logprobs))) {
         return PushResult::ok;
     }
     throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
@@ -119,14 +172,11 @@ Stream::PushResult Stream::reject_full() {
     return PushResult::overflow;
 }
 
-Error Stream::overflow_error() const {
+std::string Stream::overflow_message() const {
     const std::lock_guard lock(mutex_);
-    Error error;
-    error.status = DYNAMO_ERROR_SLOW_CONSUMER;
-    error.message = "the stream is full: " + std::to_string(queued_tokens_) +
-                    " tokens were not received in time (\"stream.when_full\" is \"fail\"; "
-                    "receive faster, or raise \"stream.capacity\")";
-    return error;
+    return "the stream is full: " + std::to_string(queued_tokens_) +
+           " tokens were not received in time (\"stream.when_full\" is \"fail\"; "
+           "receive faster, or raise \"stream.capacity\")";
 }
 
 Stream::Choice &Stream::choice(std::uint32_t index) {
@@ -144,10 +194,6 @@ delta::ToolCalls &Stream::tool_calls(std::uint32_t index) {
         tool_calls_.resize(index + 1);
     }
     return tool_calls_[index];
-}
-
-static bool is_open(const Response &response, std::uint32_t index) {
-    return response.index == index && response.finish_reason.empty();
 }
 
 // The response that more of this choice can be appended to. A body that does not stream gathers each choice in one
@@ -306,12 +352,7 @@ Stream::PushResult Stream::wait_until_writable(const dynamo_stream_t *engine,
         }
         std::condition_variable &writable = conditions().writable;
         ++writers_waiting_;
-        if (until) {
-            is_ready = writable.wait_until(lock, *until, ready);
-        } else {
-            writable.wait(lock, ready);
-            is_ready = true;
-        }
+        is_ready = wait_until(writable, lock, until, ready);
         --writers_waiting_;
     }
     if (engine_ != engine) {

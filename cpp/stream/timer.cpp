@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
-#include <unordered_map>
 
 #include "base/callback.hpp"
 #include "base/platform.hpp"
@@ -12,88 +11,38 @@
 namespace dynamo::timer {
 namespace {
 
-class Timer {
-  public:
+using Due = std::map<Id, std::function<void()>>;
+
+struct Timer {
     Timer() {
-        platform::start_thread("dynamo-timer", [this] { run(); });
+        platform::start_permanent_thread("dynamo-timer", [this] { run(); });
     }
-
-    Id at(Clock::time_point when, std::function<void()> function) {
-        const std::lock_guard lock(mutex_);
-        const Id id = ++last_id_;
-        const auto known = by_id_.emplace(id, due_.end()).first;
-        Due::iterator entry;
-        try {
-            entry = due_.emplace(when, Entry{id, std::move(function)});
-        } catch (...) {
-            by_id_.erase(known);
-            throw;
-        }
-        known->second = entry;
-        if (entry == due_.begin()) {
-            changed_.notify_one();
-        }
-        return id;
-    }
-
-    void cancel(Id id) {
-        Due::node_type cancelled;  // destroyed without the lock
-        const std::lock_guard lock(mutex_);
-        if (const auto found = by_id_.find(id); found != by_id_.end()) {
-            cancelled = due_.extract(found->second);
-            by_id_.erase(found);
-        }
-    }
-
-  private:
-    struct Entry {
-        Id id;
-        std::function<void()> function;
-    };
-    using Due = std::multimap<Clock::time_point, Entry>;
-
-    // Starts another thread if a function ends this one.
-    struct ThreadReplacement {
-        Timer &timer;
-        bool is_needed = true;
-        ~ThreadReplacement() {
-            if (is_needed) {
-                platform::replace_thread("dynamo-timer", [&self = timer] { self.run(); });
-            }
-        }
-    };
 
     void run() {
-        std::unique_lock lock(mutex_);
+        std::unique_lock lock(mutex);
         while (true) {
-            if (due_.empty()) {
-                changed_.wait(lock);
-            } else if (const auto next = due_.begin()->first; Clock::now() < next) {
-                changed_.wait_until(lock, next);
+            if (due.empty()) {
+                changed.wait(lock);
+            } else if (const auto next = due.begin()->first.first; Clock::now() < next) {
+                changed.wait_until(lock, next);
             } else {
-                Due::node_type entry = due_.extract(due_.begin());
-                by_id_.erase(entry.mapped().id);
+                Due::node_type entry = due.extract(due.begin());
                 lock.unlock();
-                {
-                    ThreadReplacement replacement{*this};
-                    callback::call("timer", [&] { entry.mapped().function(); });
-                    entry = {};
-                    replacement.is_needed = false;
-                }
+                callback::call("timer", [&] { entry.mapped()(); });
+                entry = {};
                 lock.lock();
             }
         }
     }
 
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    Due due_;
-    std::unordered_map<Id, Due::iterator> by_id_;
-    Id last_id_ = 0;
+    std::mutex mutex;
+    std::condition_variable changed;
+    Due due;
+    std::uint64_t last_number = 0;
 };
 
 // Never freed: the thread lives as long as the process.
-Timer &timer() {
+Timer &the_timer() {
     static Timer *const instance = new Timer;
     return *instance;
 }
@@ -101,11 +50,20 @@ Timer &timer() {
 }  // namespace
 
 Id at(Clock::time_point when, std::function<void()> function) {
-    return timer().at(when, std::move(function));
+    Timer &timer = the_timer();
+    const std::lock_guard lock(timer.mutex);
+    const auto entry = timer.due.emplace(Id(when, ++timer.last_number), std::move(function)).first;
+    if (entry == timer.due.begin()) {
+        timer.changed.notify_one();
+    }
+    return entry->first;
 }
 
-void cancel(Id id) noexcept {
-    timer().cancel(id);
+void cancel(const Id &id) noexcept {
+    Timer &timer = the_timer();
+    Due::node_type cancelled;  // destroyed without the lock
+    const std::lock_guard lock(timer.mutex);
+    cancelled = timer.due.extract(id);
 }
 
 }  // namespace dynamo::timer

@@ -4,11 +4,30 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 
 namespace dynamo {
 
 using Clock = std::chrono::steady_clock;
+
+// Waits until a condition holds. Returns false if it does not hold at a point in time; without one, there is no limit.
+template <class Condition>
+bool wait_until(std::condition_variable &changed, std::unique_lock<std::mutex> &lock,
+                std::optional<Clock::time_point> until, Condition condition) {
+    if (until) {
+        return changed.wait_until(lock, *until, condition);
+    }
+    changed.wait(lock, condition);
+    return true;
+}
+
+inline std::int64_t seconds_since_1970() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+}
 
 // In microseconds since the request was sent; -1 for what has not happened.
 struct Timing {

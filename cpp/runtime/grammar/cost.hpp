@@ -4,6 +4,7 @@
 // repetitions are refused before an engine unrolls them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -30,12 +31,27 @@ struct GrammarCost {
     static GrammarCost of_regex(std::string_view regex);
     static GrammarCost of_grammar(std::string_view grammar);
 
-    void add(const GrammarCost &other);
+    static GrammarCost of_too_long(std::size_t bytes) {
+        return {std::min<std::uint64_t>(bytes, max_cost), max_cost, max_cost, max_cost, max_cost};
+    }
+
+    void add(const GrammarCost &other) {
+        bytes = sum(bytes, other.bytes);
+        repetitions = sum(repetitions, other.repetitions);
+        depth = std::max(depth, other.depth);
+        rules = sum(rules, other.rules);
+        multiples = std::max(multiples, other.multiples);
+    }
 
     // Saturating arithmetic.
-    static std::uint64_t clamp(double value);
-    static std::uint64_t sum(std::uint64_t a, std::uint64_t b);
-    static GrammarCost of_too_long(std::size_t bytes);
+    static std::uint64_t clamp(double value) {
+        return value < static_cast<double>(max_cost)
+                   ? static_cast<std::uint64_t>(std::max(value, 0.0))
+                   : max_cost;
+    }
+    static std::uint64_t sum(std::uint64_t a, std::uint64_t b) {
+        return std::min(max_cost, a + b);  // both are at most 2^53
+    }
 };
 
 }  // namespace dynamo
