@@ -35,9 +35,10 @@ install(TARGETS dynamo_llm_capi EXPORT DynamoLLM-capi
   ARCHIVE DESTINATION "${install_libdir}"
   RUNTIME DESTINATION "${install_bindir}"
   INCLUDES DESTINATION "${install_includedir}")
-install(FILES "${PROJECT_SOURCE_DIR}/include/dynamo_llm.h" "${PROJECT_SOURCE_DIR}/include/dynamo_llm.hpp"
+install(FILES "${PROJECT_SOURCE_DIR}/include/dynamo_llm.h" "${generated_dir}/include/dynamo_llm.hpp"
   DESTINATION "${install_includedir}")
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/dynamo_llm" DESTINATION "${install_includedir}")
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/dynamo_llm" DESTINATION "${install_includedir}"
+  PATTERN "cpp" EXCLUDE)  # the parts of dynamo_llm.hpp
 
 # find_package(DynamoLLM). All of it finds its folders from its own, so the tree may be moved.
 foreach(component IN ITEMS capi capi_static)

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from docutils import nodes
+from dynamo_llm.paths import include_dir
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ConfigError
@@ -23,13 +24,13 @@ project = "dynamo-llm"
 author = "the dynamo-llm authors"
 release = version = re.search(r'#define DYNAMO_LLM_VERSION_STRING "(.*)"', header)[1]  # type: ignore[index]
 
-# The comments of the headers, read by Doxygen; a warning of it ends the build.
+# The comments of the installed headers, read by Doxygen; a warning of it ends the build.
 xml = here.parent / "build" / "docs" / "doxygen"
 xml.mkdir(parents=True, exist_ok=True)
 doxygen = subprocess.run(
     ["doxygen", "Doxyfile"],
     cwd=here,
-    env={**os.environ, "DOXYGEN_OUTPUT": str(xml)},
+    env={**os.environ, "DYNAMO_LLM_INCLUDE": str(include_dir()), "DOXYGEN_OUTPUT": str(xml)},
     check=False,
     timeout=120,
 )
@@ -64,7 +65,7 @@ copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 # References that cannot be resolved are warnings. These names are other projects'.
 nitpick_ignore_regex = [
     (r"c:identifier", r"u?int(8|32|64)_t|size_t"),
-    (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_llm|dynamo_[a-z_]+_t|DYNAMO_[A-Z_]+"),
+    (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_[a-z_]+|DYNAMO_[A-Z_]+|Handle"),
     (r"py:class", r"(collections|pathlib|typing|asyncio|types|os)\..*"),
     # Imported for type checkers only.
     (r"py:class", r"Sink"),

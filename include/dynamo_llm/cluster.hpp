@@ -3,14 +3,13 @@
  * @file dynamo_llm/cluster.hpp
  * @brief Workers, KV events, and routers of NVIDIA Dynamo clusters, for C++17 and later.
  *
- * Each class owns a handle of the C interface. The rules of dynamo_llm.hpp hold here, too.
+ * The rules of dynamo_llm.hpp hold here, too.
  */
 #ifndef DYNAMO_LLM_CLUSTER_HPP
 #define DYNAMO_LLM_CLUSTER_HPP
 
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,18 +23,6 @@
 DYNAMO_LLM_BEGIN
 
 namespace detail {
-struct DestroyKvPublisher {
-    void operator()(dynamo_kv_publisher_t *publisher) const noexcept {
-        dynamo_kv_publisher_destroy(publisher);
-    }
-};
-struct DestroyWorker {
-    void operator()(dynamo_worker_t *worker) const noexcept { dynamo_worker_destroy(worker); }
-};
-struct DestroyRouter {
-    void operator()(dynamo_router_t *router) const noexcept { dynamo_router_destroy(router); }
-};
-
 inline const char *text_or_null(const std::string &text) noexcept {
     return text.empty() ? nullptr : text.c_str();
 }
@@ -71,38 +58,18 @@ struct WorkerLoad {
 };
 
 /** An engine that is served to a cluster. */
-class Worker {
+class Worker : public Owner<dynamo_worker_t, dynamo_worker_destroy> {
   public:
-    /** Starts the engine and serves it; waits until it is registered. Errors: those of dynamo_worker_create();
-     * VERSION_MISMATCH if this header and the library do not match. */
+    using Owner::Owner;
+
+    /** Starts the engine and serves it; waits until it is registered. Errors: those of dynamo_worker_create(). */
     [[nodiscard]] static Returned<Worker> create(const std::string &config_json) {
-        if (auto error = detail::check_text(config_json, "config_json")) {
-            return detail::failed<Worker>(std::move(*error));
-        }
-        if (DYNAMO_LLM_VERSION_CHECK() != DYNAMO_OK) {
-            return detail::failed<Worker>(Error::last());
-        }
-        dynamo_worker_t *const handle = dynamo_worker_create(config_json.c_str());
-        if (handle == nullptr) {
-            return detail::failed<Worker>(Error::last());
-        }
-        return Worker(handle);
+        return detail::create<Worker>(dynamo_worker_create, config_json);
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     /** Same as create(). */
     explicit Worker(const std::string &config_json) : Worker(create(config_json)) {}
 #endif
-    /** Takes ownership of a C handle. */
-    explicit Worker(dynamo_worker_t *owned) noexcept : handle_(owned) {}
-    /** Makes an empty object, to be assigned to later. */
-    explicit Worker(std::nullptr_t) noexcept {}
-
-    /** Returns whether this object has a handle. */
-    explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /** Returns the C handle; this object keeps ownership. */
-    dynamo_worker_t *get() const noexcept { return handle_.get(); }
-    /** Transfers ownership: returns the C handle, which the caller must destroy. */
-    dynamo_worker_t *release() noexcept { return handle_.release(); }
 
     /** Returns the present state as JSON, see dynamo_worker_info(), also for errors. Waits for Python. */
     Returned<std::string> info() const { return detail::owned_text(dynamo_worker_info(get())); }
@@ -113,10 +80,7 @@ class Worker {
         return detail::done(dynamo_worker_shutdown(get(), detail::milliseconds(timeout)));
     }
     /** Waits until the worker has stopped. Errors: those of dynamo_worker_wait(). */
-    Returned<void> wait() const {
-        const std::int32_t status = dynamo_worker_wait(get(), -1);
-        return detail::done(status < 0 ? status : static_cast<std::int32_t>(DYNAMO_OK));
-    }
+    Returned<void> wait() const { return detail::done(dynamo_worker_wait(get(), -1)); }
     /** As above, with a timeout. Returns false if the worker has not stopped in time. */
     template <class Rep, class Period>
     Returned<bool> wait(std::chrono::duration<Rep, Period> timeout) const {
@@ -135,9 +99,6 @@ class Worker {
         c.kv_used_blocks = load.kv_used_blocks.value_or(-1);
         return detail::done(dynamo_worker_publish_load(get(), &c));
     }
-
-  private:
-    std::unique_ptr<dynamo_worker_t, detail::DestroyWorker> handle_;
 };
 
 /** Consecutive blocks that were computed: dynamo_kv_stored_t. */
@@ -192,38 +153,18 @@ using KvEvent = std::variant<KvStored, KvRemoved, KvCleared>;
 
 /** Publishes which KV blocks a worker has. stored(), removed(), cleared(), and publish_many() do not wait. They return
  * false if the queue is full; then nothing was taken. */
-class KvPublisher {
+class KvPublisher : public Owner<dynamo_kv_publisher_t, dynamo_kv_publisher_destroy> {
   public:
-    /** Joins the cluster, and waits until that is done. Errors: those of dynamo_kv_publisher_create(); VERSION_MISMATCH
-     * if this header and the library do not match. */
+    using Owner::Owner;
+
+    /** Joins the cluster, and waits until that is done. Errors: those of dynamo_kv_publisher_create(). */
     [[nodiscard]] static Returned<KvPublisher> create(const std::string &config_json) {
-        if (auto error = detail::check_text(config_json, "config_json")) {
-            return detail::failed<KvPublisher>(std::move(*error));
-        }
-        if (DYNAMO_LLM_VERSION_CHECK() != DYNAMO_OK) {
-            return detail::failed<KvPublisher>(Error::last());
-        }
-        dynamo_kv_publisher_t *const handle = dynamo_kv_publisher_create(config_json.c_str());
-        if (handle == nullptr) {
-            return detail::failed<KvPublisher>(Error::last());
-        }
-        return KvPublisher(handle);
+        return detail::create<KvPublisher>(dynamo_kv_publisher_create, config_json);
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     /** Same as create(). */
     explicit KvPublisher(const std::string &config_json) : KvPublisher(create(config_json)) {}
 #endif
-    /** Takes ownership of a C handle. */
-    explicit KvPublisher(dynamo_kv_publisher_t *owned) noexcept : handle_(owned) {}
-    /** Makes an empty object, to be assigned to later. */
-    explicit KvPublisher(std::nullptr_t) noexcept {}
-
-    /** Returns whether this object has a handle. */
-    explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /** Returns the C handle; this object keeps ownership. */
-    dynamo_kv_publisher_t *get() const noexcept { return handle_.get(); }
-    /** Transfers ownership: returns the C handle, which the caller must destroy. */
-    dynamo_kv_publisher_t *release() noexcept { return handle_.release(); }
 
     /** Returns the present state as JSON, see dynamo_kv_publisher_info(), also for errors. Waits for Python. */
     Returned<std::string> info() const {
@@ -232,11 +173,9 @@ class KvPublisher {
 
     /** Publishes that blocks were computed. Errors: those of dynamo_kv_publisher_stored(). */
     Returned<bool> stored(const KvStored &event) const {
-        if (auto error = detail::check_texts(event)) {
-            return detail::failed<bool>(std::move(*error));
-        }
-        const dynamo_kv_stored_t c = event.c();
-        return detail::taken(dynamo_kv_publisher_stored(get(), &c));
+        return detail::checked<bool>(detail::check_texts(event), [&, c = event.c()] {
+            return detail::taken(dynamo_kv_publisher_stored(get(), &c));
+        });
     }
     /** Publishes that blocks were dropped. Errors: those of dynamo_kv_publisher_removed(). */
     Returned<bool> removed(const std::vector<std::uint64_t> &block_hashes) const {
@@ -300,12 +239,9 @@ class KvPublisher {
                 detail::text_or_null(cache_salt), &found, &count) != DYNAMO_OK) {
             return detail::failed<std::vector<std::uint64_t>>(Error::last());
         }
-        const std::unique_ptr<std::uint64_t, detail::Free<std::uint64_t>> owned(found);
+        const detail::Freed<std::uint64_t> owned(found);
         return std::vector<std::uint64_t>(found, found + count);
     }
-
-  private:
-    std::unique_ptr<dynamo_kv_publisher_t, detail::DestroyKvPublisher> handle_;
 };
 
 /** Which worker of a request to select. */
@@ -409,54 +345,33 @@ class Selection {
     }
 
   private:
-    std::unique_ptr<dynamo_selection_t, detail::Free<dynamo_selection_t>> selection_;
+    detail::Freed<dynamo_selection_t> selection_;
 };
 
 /** Selects workers for requests. Many threads may use one router at the same time. Each function except info() waits
  * for an answer of Python. */
-class Router {
+class Router : public Owner<dynamo_router_t, dynamo_router_destroy> {
   public:
-    /** Creates a router, and waits until it has joined the cluster. Errors: those of dynamo_router_create();
-     * VERSION_MISMATCH if this header and the library do not match. */
+    using Owner::Owner;
+
+    /** Creates a router, and waits until it has joined the cluster. Errors: those of dynamo_router_create(). */
     [[nodiscard]] static Returned<Router> create(const std::string &config_json) {
-        if (auto error = detail::check_text(config_json, "config_json")) {
-            return detail::failed<Router>(std::move(*error));
-        }
-        if (DYNAMO_LLM_VERSION_CHECK() != DYNAMO_OK) {
-            return detail::failed<Router>(Error::last());
-        }
-        dynamo_router_t *const handle = dynamo_router_create(config_json.c_str());
-        if (handle == nullptr) {
-            return detail::failed<Router>(Error::last());
-        }
-        return Router(handle);
+        return detail::create<Router>(dynamo_router_create, config_json);
     }
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     /** Same as create(). */
     explicit Router(const std::string &config_json) : Router(create(config_json)) {}
 #endif
-    /** Takes ownership of a C handle. */
-    explicit Router(dynamo_router_t *owned) noexcept : handle_(owned) {}
-    /** Makes an empty object, to be assigned to later. */
-    explicit Router(std::nullptr_t) noexcept {}
-
-    /** Returns whether this object has a handle. */
-    explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /** Returns the C handle; this object keeps ownership. */
-    dynamo_router_t *get() const noexcept { return handle_.get(); }
-    /** Transfers ownership: returns the C handle, which the caller must destroy. */
-    dynamo_router_t *release() noexcept { return handle_.release(); }
 
     /** Returns the properties as JSON, see dynamo_router_info(), also for errors. */
     Returned<std::string> info() const { return detail::owned_text(dynamo_router_info(get())); }
 
     /** Selects workers for a prompt. Errors: those of dynamo_router_select(). */
     Returned<Selection> select(TokenIds token_ids, const RouteOptions &options = {}) const {
-        if (auto error = detail::check_texts(options)) {
-            return detail::failed<Selection>(std::move(*error));
-        }
-        const dynamo_route_options_t c = options.c();
-        return selection(dynamo_router_select(get(), token_ids.data(), token_ids.size(), &c));
+        return detail::checked<Selection>(detail::check_texts(options), [&, c = options.c()] {
+            return detail::owned<Selection>(
+                dynamo_router_select(get(), token_ids.data(), token_ids.size(), &c));
+        });
     }
     /** Selects workers for an OpenAI body. Errors: those of dynamo_router_select_body(). */
     Returned<Selection> select_body(const std::string &request_json,
@@ -464,11 +379,10 @@ class Router {
         if (auto error = detail::check_text(request_json, "request_json")) {
             return detail::failed<Selection>(std::move(*error));
         }
-        if (auto error = detail::check_texts(options)) {
-            return detail::failed<Selection>(std::move(*error));
-        }
-        const dynamo_route_options_t c = options.c();
-        return selection(dynamo_router_select_body(get(), request_json.c_str(), &c));
+        return detail::checked<Selection>(detail::check_texts(options), [&, c = options.c()] {
+            return detail::owned<Selection>(
+                dynamo_router_select_body(get(), request_json.c_str(), &c));
+        });
     }
     /** Reserves the workers of a selection for a request. Errors: those of dynamo_router_reserve(). */
     Returned<void> reserve(const std::string &request_id, const Selection &selection,
@@ -476,52 +390,44 @@ class Router {
         if (auto error = detail::check_text(request_id, "request_id")) {
             return detail::failed<void>(std::move(*error));
         }
-        if (auto error = detail::check_texts(options)) {
-            return detail::failed<void>(std::move(*error));
-        }
-        const dynamo_route_options_t c = options.c();
-        return detail::done(dynamo_router_reserve(get(), request_id.c_str(), selection.get(), &c));
+        return detail::checked<void>(detail::check_texts(options), [&, c = options.c()] {
+            return detail::done(
+                dynamo_router_reserve(get(), request_id.c_str(), selection.get(), &c));
+        });
     }
     /** Reports that the first token of a reserved request has arrived. Errors: those of
      * dynamo_router_prefill_complete(). */
     Returned<void> prefill_complete(const std::string &request_id) const {
-        if (auto error = detail::check_text(request_id, "request_id")) {
-            return detail::failed<void>(std::move(*error));
-        }
-        return detail::done(dynamo_router_prefill_complete(get(), request_id.c_str()));
+        return detail::checked<void>(detail::check_text(request_id, "request_id"), [&] {
+            return detail::done(dynamo_router_prefill_complete(get(), request_id.c_str()));
+        });
     }
     /** Reports that the answer has filled one more KV block. Errors: those of dynamo_router_output_block(). */
     Returned<void> output_block(const std::string &request_id, double decay = 1) const {
-        if (auto error = detail::check_text(request_id, "request_id")) {
-            return detail::failed<void>(std::move(*error));
-        }
-        return detail::done(dynamo_router_output_block(get(), request_id.c_str(), decay));
+        return detail::checked<void>(detail::check_text(request_id, "request_id"), [&] {
+            return detail::done(dynamo_router_output_block(get(), request_id.c_str(), decay));
+        });
     }
     /** Releases the reservation of a request that has ended. Errors: those of dynamo_router_free(). */
     Returned<void> free(const std::string &request_id) const {
-        if (auto error = detail::check_text(request_id, "request_id")) {
-            return detail::failed<void>(std::move(*error));
-        }
-        return detail::done(dynamo_router_free(get(), request_id.c_str()));
+        return detail::checked<void>(detail::check_text(request_id, "request_id"), [&] {
+            return detail::done(dynamo_router_free(get(), request_id.c_str()));
+        });
     }
     /** Returns the load that each worker would have, as JSON. Errors: those of dynamo_router_loads(). */
     Returned<std::string> loads(TokenIds token_ids = {nullptr, 0},
                                 const RouteOptions &options = {}) const {
-        if (auto error = detail::check_texts(options)) {
-            return detail::failed<std::string>(std::move(*error));
-        }
-        const dynamo_route_options_t c = options.c();
-        return detail::owned_text(
-            dynamo_router_loads(get(), token_ids.data(), token_ids.size(), &c));
+        return detail::checked<std::string>(detail::check_texts(options), [&, c = options.c()] {
+            return detail::owned_text(
+                dynamo_router_loads(get(), token_ids.data(), token_ids.size(), &c));
+        });
     }
     /** Returns how many blocks of a prompt each worker has, as JSON. Errors: those of dynamo_router_overlaps(). */
     Returned<std::string> overlaps(TokenIds token_ids, const RouteOptions &options = {}) const {
-        if (auto error = detail::check_texts(options)) {
-            return detail::failed<std::string>(std::move(*error));
-        }
-        const dynamo_route_options_t c = options.c();
-        return detail::owned_text(
-            dynamo_router_overlaps(get(), token_ids.data(), token_ids.size(), &c));
+        return detail::checked<std::string>(detail::check_texts(options), [&, c = options.c()] {
+            return detail::owned_text(
+                dynamo_router_overlaps(get(), token_ids.data(), token_ids.size(), &c));
+        });
     }
     /** Returns the live workers as JSON. Errors: those of dynamo_router_workers(). */
     Returned<std::string> workers() const {
@@ -529,25 +435,14 @@ class Router {
     }
     /** Adds a worker to a static router, or changes one. Errors: those of dynamo_router_upsert_worker(). */
     Returned<void> upsert_worker(const std::string &worker_json) const {
-        if (auto error = detail::check_text(worker_json, "worker_json")) {
-            return detail::failed<void>(std::move(*error));
-        }
-        return detail::done(dynamo_router_upsert_worker(get(), worker_json.c_str()));
+        return detail::checked<void>(detail::check_text(worker_json, "worker_json"), [&] {
+            return detail::done(dynamo_router_upsert_worker(get(), worker_json.c_str()));
+        });
     }
     /** Removes a worker from a static router. Errors: those of dynamo_router_delete_worker(). */
     Returned<void> delete_worker(std::uint64_t worker_id) const {
         return detail::done(dynamo_router_delete_worker(get(), worker_id));
     }
-
-  private:
-    static Returned<Selection> selection(dynamo_selection_t *found) {
-        if (found == nullptr) {
-            return detail::failed<Selection>(Error::last());
-        }
-        return Selection(found);
-    }
-
-    std::unique_ptr<dynamo_router_t, detail::DestroyRouter> handle_;
 };
 
 DYNAMO_LLM_END

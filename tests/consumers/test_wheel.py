@@ -46,6 +46,8 @@ def test_files(wheel: Path) -> None:
     names = {name.removeprefix("dynamo_llm/") for name in contents(wheel)}
     names |= {"LICENSE"} if any(name.endswith("licenses/LICENSE") for name in names) else set()
     assert sdk <= names
+    headers = {name for name in names if name.startswith("include/")}
+    assert headers == {name for name in sdk if name.startswith("include/")}
     sources = source_dir / "python" / "dynamo_llm"
     assert {str(file.relative_to(sources)) for file in sources.rglob("*.py")} <= names
     assert len([name for name in names if name.startswith("_core.cpython-")]) == 1

@@ -20,6 +20,7 @@ static_assert(is_move_only<KvPublisher> && is_move_only<Router> && is_move_only<
               is_move_only<Worker>);
 static_assert(sizeof(KvPublisher) == sizeof(void *) && sizeof(Router) == sizeof(void *) &&
               sizeof(Worker) == sizeof(void *));
+static_assert(!std::is_default_constructible_v<Worker> && !std::is_default_constructible_v<Router>);
 static_assert(!std::is_convertible_v<std::string, Router> &&
               !std::is_convertible_v<dynamo_router_t *, Router>);
 
@@ -84,6 +85,7 @@ static void nul_bytes_are_errors() {
                                error_of([&] { return router.output_block(bad); }),
                                error_of([&] { return router.upsert_worker(bad); }),
                                error_of([&] { return router.select_body(bad); }),
+                               error_of([&] { return router.reserve(bad, Selection(nullptr)); }),
                                error_of([&] { return Worker::create(bad); }),
                                error_of([&] { return KvPublisher::create(bad); })}) {
         CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_ARGUMENT);

@@ -12,7 +12,14 @@ template <class Object>
 constexpr bool is_move_only =
     std::is_nothrow_move_constructible_v<Object> && std::is_nothrow_move_assignable_v<Object> &&
     !std::is_copy_constructible_v<Object> && !std::is_copy_assignable_v<Object>;
-static_assert(is_move_only<Runtime> && is_move_only<Request> && is_move_only<Response>);
+static_assert(is_move_only<Runtime> && is_move_only<Request> && is_move_only<Response> &&
+              is_move_only<Queue> && is_move_only<Tokenizer> && is_move_only<Detokenizer>);
+
+// Without exceptions a constructor could not report that it failed.
+#if defined(DYNAMO_LLM_NO_EXCEPTIONS)
+static_assert(!std::is_default_constructible_v<Runtime> &&
+              !std::is_default_constructible_v<Tokenizer>);
+#endif
 
 // Numbers and null pointers of other types must not convert to an object implicitly.
 static_assert(!std::is_convertible_v<dynamo_request_t *, Request> &&

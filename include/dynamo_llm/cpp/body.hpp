@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "json.hpp"
+
+DYNAMO_LLM_BEGIN
+
+/** The common part of Chat, Completion, and Embedding. */
+template <class Body>
+class RequestBody {
+  public:
+    /** Sets the name of the model, for runtimes with several. */
+    Body &model(std::string_view name) { return set("model", name); }
+    /** Sets the maximum number of tokens of the answer. */
+    Body &max_tokens(std::uint64_t tokens) { return set("max_tokens", tokens); }
+    /** Sets the sampling temperature; 0 is greedy. */
+    Body &temperature(double value) { return set("temperature", value); }
+    /** Samples from the most likely tokens whose probabilities add up to this value. */
+    Body &top_p(double value) { return set("top_p", value); }
+    /** Sets the seed of the sampler. */
+    Body &seed(std::int64_t value) { return set("seed", value); }
+    /** Sets the stop strings: texts that end the answer, and are not part of it. */
+    Body &stop(const std::vector<std::string> &texts) { return set("stop", texts); }
+    /** Sets the number of choices. */
+    Body &n(std::uint32_t choices) { return set("n", choices); }
+    /** Sets whether the answer streams (default), or arrives whole as one response. */
+    Body &stream(bool value) { return set("stream", value); }
+    /** Sets any key; the last value counts. */
+    Body &set(std::string_view key, const Json &value) {
+        object_.add(key, value);
+        return static_cast<Body &>(*this);
+    }
+    /** Returns the body as JSON. */
+    std::string json() const { return object_.text(); }
+
+  protected:
+    /** The keys set so far. */
+    Json object_ = Json::raw("{}");
+};
+
+/** Builds a chat: an OpenAI body with "messages". */
+class Chat : public RequestBody<Chat> {
+  public:
+    Chat() = default;
+    /** Begins with a message of the user. */
+    explicit Chat(std::string_view question) { user(question); }
+
+    /** Adds a message with the role "system". */
+    Chat &system(std::string_view content) { return message("system", content); }
+    /** Adds a message of the user. */
+    Chat &user(std::string_view content) { return message("user", content); }
+    /** Adds a message of the model, from earlier in the chat. */
+    Chat &assistant(std::string_view content) { return message("assistant", content); }
+    /** Adds a message with any role; its content is a text, or OpenAI's array of parts. */
+    Chat &message(std::string_view role, const Json &content) {
+        return message(Json::object({{"role", role}, {"content", content}}));
+    }
+    /** Adds a message as a whole object, for keys such as "tool_call_id". */
+    Chat &message(const Json &whole) {
+        messages_.push(whole);
+        return *this;
+    }
+    /** Sets any key; the last value counts. "messages" replaces all messages so far. */
+    Chat &set(std::string_view key, const Json &value) {
+        if (key == "messages") {
+            messages_ = value;
+            return *this;
+        }
+        return RequestBody::set(key, value);
+    }
+    /** Returns the body as JSON. */
+    std::string json() const { return Json(object_).add("messages", messages_).text(); }
+
+  private:
+    Json messages_ = Json::raw("[]");
+};
+
+/** Builds a completion: an OpenAI body with "prompt". */
+class Completion : public RequestBody<Completion> {
+  public:
+    /** A prompt, used unchanged. */
+    explicit Completion(std::string_view prompt) { set("prompt", prompt); }
+    /** A prompt of token ids. */
+    explicit Completion(const std::vector<std::uint32_t> &token_ids) { set("prompt", token_ids); }
+    /** As above. */
+    explicit Completion(std::initializer_list<std::uint32_t> token_ids)
+        : Completion(std::vector<std::uint32_t>(token_ids)) {}
+};
+
+/** Builds an embedding request: an OpenAI body with "input". */
+class Embedding : public RequestBody<Embedding> {
+  public:
+    /** One text. */
+    explicit Embedding(std::string_view input) { set("input", input); }
+    /** Several texts; the vectors are in the same order. */
+    explicit Embedding(const std::vector<std::string> &inputs) { set("input", inputs); }
+    /** As above. */
+    explicit Embedding(std::initializer_list<std::string> inputs)
+        : Embedding(std::vector<std::string>(inputs)) {}
+};
+
+DYNAMO_LLM_END
