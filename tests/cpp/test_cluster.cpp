@@ -25,16 +25,13 @@ static_assert(!std::is_convertible_v<std::string, Router> &&
               !std::is_convertible_v<dynamo_router_t *, Router>);
 
 static void configurations_are_checked() {
-    const Error of_router = error_of([] { return Router::create("{\"kv_blok_size\": 16}"); });
-    CHECK_STATUS(of_router.status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(of_router.what(), "did you mean \"kv_block_size\"?");
-    const Error of_publisher =
-        error_of([] { return KvPublisher::create("{\"endpont\": \"a.b\"}"); });
-    CHECK_STATUS(of_publisher.status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(of_publisher.what(), "did you mean \"endpoint\"?");
-    const Error of_worker = error_of([] { return Worker::create("{\"endpoint\": \"a.b\"}"); });
-    CHECK_STATUS(of_worker.status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(of_worker.what(), "\"runtime\" of the configuration is missing");
+    // Python checks the keys.
+    for (const Error &error : {error_of([] { return Router::create("[]"); }),
+                               error_of([] { return KvPublisher::create("[]"); }),
+                               error_of([] { return Worker::create("[]"); })}) {
+        CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_CONFIG);
+        CHECK_CONTAINS(error.what(), "object");
+    }
     CHECK_CONTAINS(error_of([] { return Router::create(std::string("{}\0", 3)); }).what(),
                    "config_json has a NUL byte at position 2");
 }
@@ -66,15 +63,12 @@ static void empty_ones_are_errors() {
 
 // Relies on earlier tests: in this thread, one create of each kind has failed.
 static void empty_ones_repeat_a_failed_create() {
-    const Error of_router = error_of([] { return Router(nullptr).workers(); });
-    CHECK_STATUS(of_router.status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(of_router.what(), "did you mean \"kv_block_size\"?");
-    const Error of_publisher = error_of([] { return KvPublisher(nullptr).cleared(); });
-    CHECK_STATUS(of_publisher.status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(of_publisher.what(), "did you mean \"endpoint\"?");
-    const Error of_worker = error_of([] { return Worker(nullptr).info(); });
-    CHECK_STATUS(of_worker.status(), DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(of_worker.what(), "\"runtime\" of the configuration is missing");
+    for (const Error &error : {error_of([] { return Router(nullptr).workers(); }),
+                               error_of([] { return KvPublisher(nullptr).cleared(); }),
+                               error_of([] { return Worker(nullptr).info(); })}) {
+        CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_CONFIG);
+        CHECK_CONTAINS(error.what(), "object");
+    }
 }
 
 static void nul_bytes_are_errors() {
