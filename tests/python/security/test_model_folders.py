@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Secrets of a configuration come out nowhere, and a model's folder brings no code."""
+"""Secrets of a configuration appear nowhere, and no code of a model folder runs."""
 
 import json
 import logging
@@ -36,12 +36,12 @@ print("asked")
 
 
 def openai(**options: Any) -> dict[str, Any]:
-    """A configuration of the engine openai; nobody listens at its port."""
+    """Returns a configuration of the engine openai whose server does not exist."""
     return {"engine": "openai", "model": "m", "options": {"base_url": "http://127.0.0.1:9/v1", **options}}
 
 
 def cluster(**keys: Any) -> dict[str, Any]:
-    """A configuration of the engine dynamo; nobody listens there either."""
+    """Returns a configuration of the engine dynamo whose server does not exist."""
     return {
         "engine": "dynamo",
         "cluster": {"etcd": ["http://127.0.0.1:9"], "connect_timeout_ms": 100, **keys},
@@ -76,8 +76,8 @@ configs: dict[str, Any] = {
 
 @pytest.mark.many(4)
 @pytest.mark.parametrize("where", configs)
-def test_secrets_come_out_nowhere(where: str) -> None:
-    """Not in errors and their details, logs, metrics, nor what objects say of themselves."""
+def test_secrets_appear_nowhere(where: str) -> None:
+    """Neither in errors and their details, logs, and metrics, nor in the repr of objects."""
     config = configs[where]
     text = config if isinstance(config, str) else json.dumps(config)
     result = run([sys.executable, "-c", ask, text])
@@ -102,7 +102,7 @@ def test_a_key_of_the_environment(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 
 
 class Bomb:
-    """What runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -113,7 +113,9 @@ class Bomb:
 
 @pytest.fixture
 def mined(tmp_path: Path) -> tuple[Path, Path]:
-    """A model's folder with code wherever a library once ran some, and what that code would make."""
+    """A model folder with code in each place from which a library once ran some, and the folder that this
+    code would create.
+    """
     folder, mark = tmp_path / "model", tmp_path / "mark"
     folder.mkdir()
     demo = dynamo_llm.paths.demo_model_dir()
@@ -135,22 +137,22 @@ def mined(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def load(config: Mapping[str, Any]) -> str:
-    """What comes of a model that cannot be loaded, in a process of its own."""
+    """Returns the error of a model that cannot be loaded, from a separate process."""
     result = run([sys.executable, "-c", ask, json.dumps(config)])
     assert result.stdout.endswith("asked\n"), result.stderr
     return result.stdout
 
 
 def test_the_bomb_works(mined: tuple[Path, Path]) -> None:
-    """It is no dud: who unpickles, runs."""
+    """Unpickling it runs the command."""
     folder, mark = mined
     pickle.loads((folder / "model.pt").read_bytes())
     assert mark.is_dir()
 
 
 @pytest.mark.parametrize("engine", ["mistralrs", "transformers", "vllm"])
-def test_no_code_of_a_folder_runs(mined: tuple[Path, Path], engine: str) -> None:
-    """Pickles are not read, and modules not imported. An engine that is not installed looks at nothing."""
+def test_no_code_of_a_model_folder_runs(mined: tuple[Path, Path], engine: str) -> None:
+    """Pickles are not read, and modules are not imported. An engine that is not installed reads nothing."""
     folder, mark = mined
     said = load({"engine": engine, "model": str(folder)})
     assert "Error(" in said, said
@@ -162,7 +164,7 @@ def test_no_code_of_a_folder_runs(mined: tuple[Path, Path], engine: str) -> None
     )
 
 
-def test_no_code_of_a_tokenizer_runs(mined: tuple[Path, Path]) -> None:
+def test_no_code_of_a_tokenizer_folder_runs(mined: tuple[Path, Path]) -> None:
     folder, mark = mined
     with dynamo_llm.Tokenizer(model=str(folder)) as tokenizer:
         assert tokenizer.encode("a")
@@ -182,8 +184,8 @@ templates = {
 
 
 @pytest.mark.parametrize("trick", templates)
-def test_a_template_stays_in_its_box(trick: str, tmp_path: Path) -> None:
-    """A chat template that comes with a model computes text, and nothing else."""
+def test_a_template_stays_in_its_sandbox(trick: str, tmp_path: Path) -> None:
+    """A model's chat template can only compute text."""
     demo = dynamo_llm.paths.demo_model_dir()
     (tmp_path / "tokenizer.json").write_bytes((demo / "tokenizer.json").read_bytes())
     (tmp_path / "chat_template.jinja").write_text(templates[trick])
@@ -198,7 +200,7 @@ def test_a_template_stays_in_its_box(trick: str, tmp_path: Path) -> None:
 
 
 def test_endless_template(tmp_path: Path) -> None:
-    """One that would run for long is cut off."""
+    """A template that would run for long is stopped."""
     demo = dynamo_llm.paths.demo_model_dir()
     (tmp_path / "tokenizer.json").write_bytes((demo / "tokenizer.json").read_bytes())
     (tmp_path / "chat_template.jinja").write_text("{% for i in range(100000000) %}a{% endfor %}")
