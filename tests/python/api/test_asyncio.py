@@ -16,7 +16,7 @@ STALL = [{"text": "first"}, {"stall": True}]
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine, a minute at most."""
+    """Runs a coroutine for at most a minute."""
     return asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
@@ -25,7 +25,7 @@ def scripted(*script: dict[str, Any]) -> Runtime:
 
 
 def test_streams_and_results() -> None:
-    """Both ways to take an answer, in a loop, with a runtime that was opened there."""
+    """Reads an answer as a stream and as a result, with a runtime that was opened in the event loop."""
 
     async def main() -> None:
         async with await Runtime.open({"engine": "echo"}, options={"tokens_per_second": 200}) as runtime:
@@ -40,7 +40,7 @@ def test_streams_and_results() -> None:
 
 
 def test_many_streams_in_one_thread() -> None:
-    """A loop takes many streams at once without a thread of its own for any."""
+    """One event loop reads many streams at once, without a thread for each."""
 
     async def main(runtime: Runtime) -> None:
         before = threading.active_count()
@@ -63,7 +63,7 @@ def test_many_streams_in_one_thread() -> None:
 
 
 def test_errors() -> None:
-    """What ends a request is raised where it is awaited, after what had come."""
+    """The error that ends a request is raised where it is awaited, after all earlier responses."""
 
     async def main() -> None:
         error = {"status": "OVERLOADED", "message": "busy"}
@@ -85,7 +85,7 @@ def test_errors() -> None:
 
 
 def test_two_tasks_share_a_request() -> None:
-    """Each response goes to one of them, and both see the end."""
+    """Each response goes to one of the two tasks, and both see the end."""
 
     async def main() -> None:
         with scripted(*[{"text": "x"}, {"delay_ms": 1}] * 40) as runtime:
@@ -128,7 +128,7 @@ def test_a_task_that_is_cancelled() -> None:
 
 
 def test_two_loops() -> None:
-    """One runtime serves loops in several threads, and a request may be taken by either."""
+    """One runtime serves event loops in several threads; either may receive a request's responses."""
     with Runtime(engine="echo", options={"tokens_per_second": 300}) as runtime:
         shared = runtime.complete(" ".join("x" * 60))
         parts: list[str] = []
@@ -149,16 +149,17 @@ def test_two_loops() -> None:
 
 @pytest.fixture
 def watching(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module of the engine that looks whether the program goes on."""
+    """The module of the engine that checks whether the program's event loop keeps running."""
     monkeypatch.syspath_prepend(str(engines_dir))
     import watching
 
     return watching
 
 
-def test_the_programs_loop_goes_on(watching: Any) -> None:
-    """The loop of the program turns while a model loads, while an engine prefills and while it decodes; so
-    does another thread. The engine fails if one of them does not."""
+def test_the_programs_loop_keeps_running(watching: Any) -> None:
+    """The program's event loop and another thread keep running while a model loads, and while an engine
+    prefills and decodes. Otherwise the engine fails.
+    """
 
     async def main() -> None:
         done = threading.Event()
@@ -189,9 +190,10 @@ def test_the_programs_loop_goes_on(watching: Any) -> None:
     run(main())
 
 
-def test_the_programs_loop_goes_on_beside_a_model() -> None:
-    """The same with a model, whose work may be over before anything turns: in one of many rounds it is not.
-    If the work held the loop, nothing could turn in any."""
+def test_the_programs_loop_keeps_running_beside_a_model() -> None:
+    """The same with a model. Its work may end before the event loop runs again, so it is repeated: if the
+    work blocked the event loop, no round would succeed.
+    """
 
     async def main() -> None:
         turns = dict.fromkeys(("load", "prefill", "decode"), 0)

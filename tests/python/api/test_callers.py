@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""C, C++ and Python get the same answers, byte by byte, and are told the same about their mistakes."""
+"""C, C++, and Python get the same answers, byte by byte, and the same errors."""
 
 import json
 import re
@@ -17,7 +17,7 @@ callers = ("c", "cpp", "python")
 
 
 def drivers(name: str, programs: Path) -> dict[str, list[str | Path]]:
-    """The command of each caller's driver."""
+    """Returns the command of each caller's driver."""
     flags = dynamo_config("--cflags", "--libs").split()
     return {
         "c": [compile_c(callers_dir / f"{name}.c", programs / f"{name}-c", *flags)],
@@ -35,7 +35,7 @@ def succeeded(result: Completed) -> str:
 
 
 def encoded(word: Any) -> str:
-    """A word of a step, without blanks and tabs."""
+    """Encodes a word of a step: without blanks and tabs."""
     text = word if isinstance(word, str) else json.dumps(word)
     return re.sub(
         r"[^!-$&-~]",
@@ -51,7 +51,7 @@ def table_line(mistake: dict[str, Any]) -> str:
 
 
 def normal(details: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs by nature: ids, and a traceback's lines."""
+    """Removes what legitimately differs: IDs, and the lines of a traceback."""
     if "request_id" in details:
         assert re.fullmatch("req-[0-9a-f]{16}", details["request_id"])
         details["request_id"] = "req-"
@@ -63,7 +63,7 @@ def normal(details: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def told(programs: Path) -> dict[str, dict[str, Any]]:
-    """What each caller is told about each mistake: caller, then mistake."""
+    """The error that each caller gets for each mistake: caller, then mistake."""
     answers: dict[str, dict[str, Any]] = {}
     for caller, command in drivers("mistakes", programs).items():
         table = programs / f"mistakes-{caller}.txt"
@@ -93,7 +93,7 @@ def test_the_table() -> None:
 
 @pytest.mark.parametrize("mistake", mistakes, ids=lambda mistake: mistake["name"])
 def test_mistake(told: dict[str, dict[str, Any]], mistake: dict[str, Any]) -> None:
-    """The expected error, in every detail the same for all."""
+    """All callers get the expected error, with the same details."""
     found = {caller: told[caller][mistake["name"]] for caller in mistake.get("callers", callers)}
     for caller, answer in found.items():
         assert answer["name"] == f"DYNAMO_ERROR_{mistake['status']}", (caller, answer)
@@ -116,7 +116,7 @@ def test_mistake(told: dict[str, dict[str, Any]], mistake: dict[str, Any]) -> No
 def check_same(
     commands: dict[str, list[str | Path]], config: dict[str, Any], bodies: Sequence[dict[str, Any]]
 ) -> str:
-    """All callers print the same for requests; what they print."""
+    """Checks that all callers print the same for some requests. Returns their output."""
     arguments = [json.dumps(config), *map(json.dumps, bodies)]
     everyone = {caller: succeeded(run([*command, *arguments])) for caller, command in commands.items()}
     everyone["await"] = succeeded(run([*commands["python"], "--await", *arguments]))
@@ -132,7 +132,7 @@ def streams(programs: Path) -> dict[str, list[str | Path]]:
 
 
 def test_scripted_streams(streams: dict[str, list[str | Path]]) -> None:
-    """Broken and split text, token ids, errors in the middle."""
+    """Broken and split text, token IDs, errors in the middle."""
     scripts: list[list[dict[str, Any]]] = [
         [{"text": "a"}, {"text": " b", "repeat": 5}, {"finish": "length"}],
         [{"bytes": "f09f"}, {"bytes": "9880e282"}, {"bytes": "ac"}, {"text": 'é\n\t"\\'}],

@@ -12,7 +12,7 @@ names = sorted(name for name, number in STATUSES.items() if number < 0)
 
 
 def test_a_class_for_each_status() -> None:
-    """Each status has one class, which the package shows, and no class has no status."""
+    """Each status has one class, which the package exports, and each class has a status."""
     classes = {kind.status_name: kind for kind in DynamoError.__subclasses__()}
     assert sorted(classes) == names
     for kind in classes.values():
@@ -23,7 +23,7 @@ def test_a_class_for_each_status() -> None:
 
 @pytest.mark.parametrize("name", names)
 def test_each_status_arrives(name: str) -> None:
-    """An error of an engine has the class of its status, with all that C says of it."""
+    """An error of an engine has the class of its status, and all details that C reports."""
     script = [{"text": "a"}, {"error": {"status": name, "message": f"of {name}"}}]
     with Runtime(engine="scripted", options={"script": script}) as runtime:
         request = runtime.complete("x")
@@ -37,7 +37,7 @@ def test_each_status_arrives(name: str) -> None:
     assert error.retriable is error.details["retriable"] and error.fatal is error.details["fatal"]
 
 
-def test_errors_travel() -> None:
+def test_errors_can_be_pickled() -> None:
     """An error can be sent to another process."""
     with pytest.raises(dynamo_llm.EngineNotFoundError) as caught:
         Runtime(engine="ecko")
@@ -51,7 +51,7 @@ def test_errors_travel() -> None:
 
 
 def test_a_status_of_a_later_library() -> None:
-    """A negative status that this package does not know is an error all the same."""
+    """A negative status that this package does not know is still an error."""
     error = errors.error_of(-999, "new", '{"status": -999, "name": "DYNAMO_ERROR_NEW", "retriable": true}')
     assert type(error) is DynamoError
     assert (error.status, error.status_name, error.message, error.retriable) == (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each call that can wait does so without the GIL."""
+"""Each call that can wait releases the GIL while it waits."""
 
 import threading
 import time
@@ -44,7 +44,7 @@ def close(seconds: float) -> Callable[[], Any]:
 
 
 def turns_during(call: Callable[[], Any], in_main_thread: bool) -> int:
-    """How often another thread of Python gets its turn while a call waits."""
+    """Returns how often another Python thread runs while a call waits."""
     turns, done = 0, threading.Event()
 
     def turn() -> None:
@@ -71,11 +71,13 @@ def turns_during(call: Callable[[], Any], in_main_thread: bool) -> int:
 
 @pytest.mark.parametrize("prepare", [create, receive, iterate, shut_down, close])
 @pytest.mark.parametrize("in_main_thread", [True, False])
-def test_another_thread_goes_on(prepare: Callable[[float], Callable[[], Any]], in_main_thread: bool) -> None:
-    """While the call waits, another thread of Python runs many times.
+def test_another_thread_keeps_running(
+    prepare: Callable[[float], Callable[[], Any]], in_main_thread: bool
+) -> None:
+    """While the call waits, another Python thread runs many times.
 
-    With the GIL held it would be a few in every round, those before and after the wait. A busy machine, or
-    the collection of garbage of a large process (``shutdown()`` begins with one), may take the whole of a
-    short wait, so each round waits for twice as long as the last one.
+    If the call held the GIL, the thread would run only a few times in each round, before and after the wait.
+    A busy machine, or the garbage collection of a large process (``shutdown()`` begins with one), may take
+    the whole of a short wait, so each round waits twice as long as the one before.
     """
     assert any(turns_during(prepare(0.1 * 2**round_), in_main_thread) > 5 for round_ in range(8))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C in programs in Python, each in a process of its own."""
+"""Ctrl-C in Python programs, each in a separate process."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ HEAD = """
     import dynamo_llm
 
     def say_when_it_waits(where):
-        # Says "waiting" once the main thread is in that function, and had the time to get to its bottom.
+        # Prints "waiting" once the main thread is in that function, and had the time to reach its wait.
         def functions(frame):
             return [frame.f_code.co_name, *functions(frame.f_back)] if frame else []
         def watch(main=threading.main_thread().ident):
@@ -31,7 +31,7 @@ HEAD = """
 
 
 def interrupt(code: str) -> tuple[int, str, str]:
-    """Run a program, and press Ctrl-C once it says "waiting"; exit code, stdout, stderr."""
+    """Runs a program, and presses Ctrl-C once it prints "waiting". Returns exit code, stdout, and stderr."""
     program = textwrap.dedent(HEAD) + textwrap.dedent(code)
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program],
@@ -55,7 +55,7 @@ def interrupt(code: str) -> tuple[int, str, str]:
 
 
 def test_while_it_waits() -> None:
-    """Ctrl-C ends the wait and cancels the request; the runtime goes on."""
+    """Ctrl-C ends the wait and cancels the request; the runtime stays usable."""
     assert interrupt(f"""
         runtime = {STALLED}
         request = runtime.complete("x")
@@ -70,7 +70,7 @@ def test_while_it_waits() -> None:
 
 
 def test_a_handler_of_the_program() -> None:
-    """A handler that does not raise leaves the request alone, and runs while it waits."""
+    """A handler that does not raise runs during the wait, and does not affect the request."""
     assert interrupt(f"""
         request = {STALLED}.complete("x")
         def handler(*_):
@@ -87,7 +87,7 @@ def test_a_handler_of_the_program() -> None:
 
 
 def test_while_a_model_loads() -> None:
-    """Ctrl-C leaves a load that hangs, and the program can go on and end."""
+    """Ctrl-C interrupts a load that hangs; the program continues, and can exit."""
     assert interrupt("""
         from stalling import GatedStart
         try:
@@ -101,7 +101,7 @@ def test_while_a_model_loads() -> None:
 
 
 def test_while_it_shuts_down() -> None:
-    """Ctrl-C leaves a shutdown that waits for a request."""
+    """Ctrl-C interrupts a shutdown that waits for a request."""
     assert interrupt(f"""
         runtime = {STALLED}
         request = runtime.complete("x")
@@ -115,7 +115,7 @@ def test_while_it_shuts_down() -> None:
 
 
 def test_in_a_coroutine() -> None:
-    """Ctrl-C ends asyncio.run(), and the request with it."""
+    """Ctrl-C ends asyncio.run() and its request."""
     code, out, err = interrupt(f"""
         runtime = {STALLED}
         async def main():
@@ -125,14 +125,14 @@ def test_in_a_coroutine() -> None:
             asyncio.run(main())
         except KeyboardInterrupt:
             print("interrupted")
-        runtime.shutdown()  # would wait for ever if the request went on
+        runtime.shutdown()  # would wait forever if the request continued
         print(runtime.statistics()["requests"]["cancelled"])
     """)
     assert (code, out, err) == (0, "interrupted\n1\n", "")
 
 
 def test_uncaught() -> None:
-    """A program that does not care ends as every Python program does."""
+    """A program that does not handle the KeyboardInterrupt ends like any Python program."""
     code, out, err = interrupt(f"""
         with {STALLED} as runtime:
             for response in runtime.complete("x"):
@@ -143,7 +143,7 @@ def test_uncaught() -> None:
 
 
 def test_the_program_ends_while_the_first_engine_starts() -> None:
-    """A program that ends while a daemon thread starts the first engine in Python ends as it wants to."""
+    """A program that exits while a daemon thread starts the first Python engine has its normal exit code."""
     for milliseconds in range(0, 40, 5):
         program = f"""
             import threading, time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a runtime, read as Prometheus reads them; models, and timing."""
+"""Metrics of a runtime as a Prometheus parser reads them; model descriptions and timing."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from conftest import engine
 from dynamo_llm import Runtime
 from prometheus_client.parser import text_string_to_metric_families
 
-#: What docs/metrics.md promises.
+#: The metrics in docs/metrics.md.
 families = {
     "dynamo_llm_requests",
     "dynamo_llm_requests_in_flight",
@@ -30,7 +30,7 @@ def read(runtime: Runtime) -> dict[str, Any]:
 
 
 def value(runtime: Runtime, name: str, **labels: str) -> float:
-    """A sample, whose labels are at least these."""
+    """Returns the value of the sample that has at least these labels."""
     found = [
         sample.value
         for family in read(runtime).values()
@@ -41,7 +41,7 @@ def value(runtime: Runtime, name: str, **labels: str) -> float:
     return found[0]
 
 
-def test_prometheus_reads_them() -> None:
+def test_metrics_parse_as_prometheus() -> None:
     with Runtime(
         models=[{"name": 'a "b"\n\\', "engine": "echo"}, {"name": "c", "engine": "echo"}]
     ) as runtime:
@@ -94,7 +94,7 @@ def test_timing() -> None:
 
 
 def test_models() -> None:
-    """The description of an engine in Python reaches the list, and its adapters are names."""
+    """The model list contains the description of a Python engine, and its adapters by name."""
     with Runtime(engine("describing:Describing"), name="mine") as runtime:
         (model,) = runtime.models()
         assert model["id"] == "mine" and model["context_length"] == 99

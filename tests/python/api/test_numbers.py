@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers that Python programs pass: each is taken as it is, or an error of the documented kind names it."""
+"""Numbers that Python programs pass: each is used unchanged, or a documented error names it."""
 
 import decimal
 import fractions
@@ -16,7 +16,7 @@ numpy = pytest.importorskip("numpy")
 
 @pytest.fixture(scope="module")
 def echo() -> Runtime:
-    """Says the prompt again."""
+    """A runtime whose engine repeats the prompt."""
     return Runtime(engine="echo")
 
 
@@ -32,8 +32,8 @@ _taken: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", _taken)
-def test_taken(echo: Runtime, body: dict[str, Any]) -> None:
-    """Scalars of numpy count as Python's."""
+def test_accepted(echo: Runtime, body: dict[str, Any]) -> None:
+    """NumPy scalars are accepted like Python numbers."""
     assert echo.complete("a b c", **body).result().text == "a b"
 
 
@@ -72,15 +72,15 @@ _refused: list[tuple[dict[str, Any], type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("body", "kind"), _refused)
-def test_refused(echo: Runtime, body: dict[str, Any], kind: type[Exception]) -> None:
-    """The same class whichever engine serves the request, before it gets it."""
+def test_rejected(echo: Runtime, body: dict[str, Any], kind: type[Exception]) -> None:
+    """The error has the same class for every engine, and the engine does not get the request."""
     with pytest.raises(kind):
         echo.complete("a", **body)
     assert echo.complete("a").result().text == "a"
 
 
-def test_circular_and_data(echo: Runtime) -> None:
-    """What JSON does not have."""
+def test_values_that_json_cannot_represent(echo: Runtime) -> None:
+    """Circular structures, NaN, infinities, and huge integers are rejected."""
     circular: list[Any] = []
     circular.append(circular)
     for value in (circular, math.nan, [math.inf], {"a": -math.inf}, 10**5000):
@@ -94,14 +94,14 @@ def test_circular_and_data(echo: Runtime) -> None:
 
 @pytest.mark.parametrize("ids", [[-1], [2**32], [1.0], ["1"], [None], [numpy.float64(1)]])
 def test_token_ids(ids: list[Any]) -> None:
-    """Of tokenizers and routers."""
+    """Token IDs for tokenizers and routers."""
     with pytest.raises(InvalidArgumentError, match="from 0 to 4294967295"):
         token_ids(ids)
     assert token_ids([numpy.int64(7), numpy.uint32(8)]) == token_ids([7, 8])
 
 
 def test_times(echo: Runtime) -> None:
-    """Seconds of any kind; what is not a time is named."""
+    """Durations may be any numeric type; an error names an invalid one."""
     assert milliseconds(None, "t") == milliseconds(math.inf, "t") == milliseconds(10**400, "t") == FOREVER
     assert milliseconds(1e300, "t") == FOREVER
     assert milliseconds(0.0001, "t") == 1
@@ -118,7 +118,7 @@ def test_times(echo: Runtime) -> None:
 
 
 def test_ranges() -> None:
-    """What the functions of workers, publishers and routers take."""
+    """The ranges that functions of workers, publishers, and routers accept."""
     assert integer(numpy.int64(3), "n", 0, 3) == 3
     assert number(numpy.float32(0.5), "n", 0, 1) == 0.5
     bad: list[Any] = [-1, 4, 10**30, 1.0, True, "1", None, math.nan]

@@ -49,12 +49,12 @@ scripts: dict[str, list[dict[str, Any]]] = {
     "log-probs": [{"text": "a", "logprobs": {"content": [token]}}, {"finish": "stop"}],
 }
 
-#: Keys that are the library's, or those of other servers.
+#: Keys of the library, or of other servers.
 extensions = {"reasoning_content", "token_ids"}
 
 
 def extra_keys(value: Any) -> set[str]:
-    """Keys, anywhere in a model, that it does not declare."""
+    """Returns the keys, at any depth of a model, that it does not declare."""
     if isinstance(value, list):
         return {key for item in value for key in extra_keys(item)}
     if not hasattr(value, "model_extra"):
@@ -64,7 +64,7 @@ def extra_keys(value: Any) -> set[str]:
 
 
 def check(value: dict[str, Any]) -> None:
-    """Validate an object as what it says that it is."""
+    """Validates an object as the type that it declares itself to be."""
     if value["object"] == "text_completion":
         # OpenAI streams these with null before the end, which its own model does not allow.
         choices = [{**one, "finish_reason": one["finish_reason"] or "stop"} for one in value["choices"]]
@@ -84,7 +84,7 @@ def check(value: dict[str, Any]) -> None:
 
 
 def check_all(runtime: Runtime, body: dict[str, Any]) -> None:
-    """A body's chunks, with and without usage; what comes of them; and the whole answer."""
+    """Checks a body's chunks, with and without usage, their accumulated result, and the whole answer."""
     for options in (None, {"include_usage": True}, {"include_usage": False}):
         responses = list(runtime.request({**body, "stream_options": options}))
         for response in responses:
@@ -105,8 +105,8 @@ def test_scripts(name: str) -> None:
             check_all(runtime, {"messages": chat["messages"]})
 
 
-def test_calls_in_odd_pieces() -> None:
-    """A null is as good as nothing, arguments are text, and a name may come after the first arguments."""
+def test_tool_calls_in_unusual_pieces() -> None:
+    """A null is ignored, arguments are text, and a name may follow the first arguments."""
     expected = {
         "a call without an id": ("", "f", "{}"),
         "a call whose function is null": ("a", "", ""),
@@ -174,7 +174,7 @@ def test_demo_model(demo: Runtime, name: str) -> None:
 
 
 def test_embeddings(tmp_path: Path) -> None:
-    """Of an engine in Python."""
+    """Embeddings of a Python engine."""
     (tmp_path / "vectors.py").write_text(
         "class Vectors:\n"
         "    def __init__(self, config): pass\n"
@@ -191,7 +191,7 @@ def test_embeddings(tmp_path: Path) -> None:
 
 
 def test_a_program_in_c(programs: Path) -> None:
-    """What dynamo_response_json() gives, of chunks and whole answers."""
+    """The output of dynamo_response_json(), for chunks and whole answers."""
     flags = dynamo_config("--cflags", "--libs").split()
     program = compile_c(Path(__file__).with_name("responses.c"), programs / "responses", *flags)
     asked = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of data, through engines in C and in Python."""
+"""Raw requests, through engines in C and in Python."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ values: list[Any] = [{"a": [1, None, "ü"]}, [], "text", 0.5, None, True, b"", b
 
 
 class Async:
-    """Says what it got, and then does as it is told."""
+    """Yields the payload that it got, and then behaves as its option selects."""
 
     kind = "data"
 
@@ -61,13 +61,13 @@ def engine(kind: type[Any], tell: str = "") -> Runtime:
 
 
 @pytest.mark.parametrize("value", values, ids=repr)
-def test_there_and_back(value: Any) -> None:
+def test_payloads_are_unchanged(value: Any) -> None:
     with Runtime(engine="echo") as echo, engine(Async) as own:
         assert echo.data(value).result() == [value]
         assert own.data(value).result() == [value]
 
 
-def test_items_keep_their_order_and_borders() -> None:
+def test_payloads_keep_their_order_and_boundaries() -> None:
     with engine(Plain) as runtime:
         request = runtime.data(10000)
         responses = list(request)
@@ -92,7 +92,7 @@ def test_await() -> None:
         ("fail", InvalidRequestError, "told to fail"),
     ],
 )
-def test_errors_come_after_the_items(tell: str, kind: type[Exception], says: str) -> None:
+def test_errors_come_after_the_payloads(tell: str, kind: type[Exception], says: str) -> None:
     with engine(Async, tell) as runtime:
         request = runtime.data("x")
         with pytest.raises(kind, match=says):
@@ -109,7 +109,7 @@ def test_cancel() -> None:
         request.cancel()
 
 
-def test_wrong_kind_of_request() -> None:
+def test_an_openai_request_is_rejected() -> None:
     with engine(Async) as runtime, pytest.raises(NotSupportedError, match="accepts raw requests only"):
         runtime.chat("hi").result()
     with (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole answers: the same whether they were streamed or not, however their chunks fell."""
+"""Whole answers are the same whether or not they were streamed, and however they were chunked."""
 
 import json
 import textwrap
@@ -13,17 +13,17 @@ question = [{"role": "user", "content": "x"}]
 
 
 def piece(**call: Any) -> dict[str, Any]:
-    """An entry of a script, with a piece of a tool call."""
+    """Returns an entry of a script, with a piece of a tool call."""
     return {"delta": {"tool_calls": [call]}}
 
 
 def function(name: str | None = None, arguments: str = "") -> dict[str, Any]:
-    """Of a piece of a tool call."""
+    """Returns the function of a piece of a tool call."""
     return {"arguments": arguments} | ({} if name is None else {"name": name})
 
 
 def played(script: list[dict[str, Any]], pause: bool, **body: Any) -> Completion:
-    """What comes of a script; with a pause before each entry, each is a chunk of its own."""
+    """Runs a script, and returns its result. With a pause before each entry, each is a separate chunk."""
     steps = [{**entry, "delay_ms": 15} if pause else entry for entry in script]
     steps = [step for entry in steps for step in _parted(entry)]
     with Runtime(engine="scripted", options={"script": steps}) as runtime:
@@ -52,7 +52,7 @@ wholes = {
 
 @pytest.mark.parametrize("name", wholes)
 def test_the_content(name: str) -> None:
-    """null if there is something else but no text; the same object in three ways."""
+    """The content is null if there is something else but no text; the same object in three ways."""
     script, content = wholes[name]
     messages = []
     for pause, stream in ((False, True), (True, True), (False, False)):
@@ -67,7 +67,7 @@ def test_the_content(name: str) -> None:
 
 
 def test_chunks_of_a_stream() -> None:
-    """As OpenAI's: the role once; a content unless the answer is something else."""
+    """Chunks are like OpenAI's: the role once, and a content unless the answer is something else."""
     text = [{"text": "a"}, {"text": "b"}, {"finish": "stop"}]
     refused = [{"delta": {"refusal": "n"}}, {"delta": {"refusal": "o"}}, {"finish": "stop"}]
     expected = [
@@ -83,7 +83,7 @@ def test_chunks_of_a_stream() -> None:
 
 
 def test_a_whole_answer_that_fails() -> None:
-    """Nothing of it comes, since a part would look like all of it; a stream gives what it has."""
+    """A whole answer that fails has no partial text, which would look complete; a stream keeps its chunks."""
     script = [{"text": "a"}, {"error": {"status": "OVERLOADED"}}]
     with Runtime(engine="scripted", options={"script": script}) as runtime:
         for stream, count in ((True, 1), (False, 0)):
@@ -147,7 +147,7 @@ parallel = {
 
 
 def accumulated(chunks: list[dict[str, Any]]) -> list[list[str]]:
-    """What a client makes of a stream that joins pieces by index and appends every string: OpenAI's do."""
+    """Joins a stream as OpenAI's clients do: pieces by index, strings appended."""
     calls: list[dict[str, str]] = []
     for chunk in chunks:
         for entry in chunk["choices"][0]["delta"].get("tool_calls", ()):
@@ -163,7 +163,7 @@ def accumulated(chunks: list[dict[str, Any]]) -> list[list[str]]:
 @pytest.mark.parametrize("pause", [False, True])
 @pytest.mark.parametrize("way", parallel)
 def test_parallel_calls(way: str, pause: bool) -> None:
-    """However a server numbers them: two calls, in the whole answer and in the chunks."""
+    """Two tool calls stay two, however a server numbers them, in the whole answer and in the chunks."""
     script = json.loads(json.dumps(parallel[way]))
     expected = [["a", "f", '{"x":1}'], ["b", "g", "{}"]]
     for stream in (True, False):
@@ -177,7 +177,7 @@ def test_parallel_calls(way: str, pause: bool) -> None:
 
 
 def test_calls_without_ids() -> None:
-    """A name tells them apart; one that is repeated with unfinished arguments does not."""
+    """A new name begins a new call; a name that repeats while arguments are unfinished does not."""
     scripts = [
         ([piece(index=0, function=function("f", "{}")), piece(index=0, function=function("g", "{}"))], "fg"),
         ([piece(function=function("f", "{}")), piece(function=function("f", "{}"))], "ff"),
@@ -190,7 +190,7 @@ def test_calls_without_ids() -> None:
 
 
 def test_usage_in_the_json() -> None:
-    """The chunk of its own comes if it was asked for; whole answers always have it."""
+    """A stream has a separate usage chunk if it was requested; whole answers always have usage."""
     with Runtime(engine="echo") as runtime:
         request = runtime.chat("a b", stream_options={"include_usage": True})
         *others, last = [response.json() for response in request]
@@ -207,7 +207,7 @@ def test_usage_in_the_json() -> None:
 
 @pytest.fixture
 def several(tmp_path: Path) -> Runtime:
-    """Two choices of an engine that has text and token ids, and ends them one after the other."""
+    """Two choices of an engine that has text and token IDs, which end one after the other."""
     (tmp_path / "two_choices.py").write_text(
         textwrap.dedent(
             """
@@ -234,7 +234,7 @@ def several(tmp_path: Path) -> Runtime:
 
 @pytest.mark.parametrize("body", [{"messages": question}, {"prompt": "x"}])
 def test_several_choices(several: Runtime, body: dict[str, Any]) -> None:
-    """One object with one usage; nothing for a choice after its finish reason."""
+    """One object with one usage; no chunk of a choice follows its finish reason."""
     with several:
         whole = several.request({**body, "n": 2, "stream": False})
         (response,) = list(whole)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runtimes, requests and whole answers in Python."""
+"""Runtimes, requests, and whole answers in Python."""
 
 import gc
 import json
@@ -40,7 +40,7 @@ def test_five_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_responses_add_up(demo: Runtime) -> None:
-    """Responses and the whole answer say the same, and the last one has reason and usage."""
+    """The responses add up to the whole answer, and the last one has finish reason and usage."""
     responses = list(demo.chat(question))
     whole = demo.chat([{"role": "user", "content": question}]).result()
     assert "".join(response.text for response in responses) == whole.text
@@ -54,7 +54,7 @@ def test_responses_add_up(demo: Runtime) -> None:
 
 
 def test_keywords_reach_the_engine(demo: Runtime) -> None:
-    """Keywords are keys of OpenAI's body; None is as absent."""
+    """Keywords are keys of OpenAI's body; None means absent."""
     short = demo.chat(question, max_tokens=3, temperature=0, stop=None).result()
     assert short.finish_reason == "length"
     assert short.usage is not None and short.usage.completion_tokens == 3
@@ -67,7 +67,7 @@ def test_keywords_reach_the_engine(demo: Runtime) -> None:
 
 
 def test_completion_and_body() -> None:
-    """A prompt, token ids, and a body as it is."""
+    """A prompt, token IDs, and a body as JSON."""
     with Runtime(engine="echo") as runtime:
         assert runtime.complete("one two").result().text == "one two"
         request = runtime.request({"prompt": "one two", "stream": False})
@@ -79,7 +79,7 @@ def test_completion_and_body() -> None:
 
 
 def test_embedding() -> None:
-    """Vectors in the order of the inputs, of numbers or of base64."""
+    """Vectors in the order of the inputs, as numbers or as base64."""
     data = [{"index": 1, "embedding": [0.25, -2.0]}, {"index": 0, "embedding": "AACAPwAAAMA="}]
     with Runtime(engine("giving:Giving", options={"chunks": [{"delta": {"data": data}}]})) as runtime:
         result = runtime.embed(["a", "b"], encoding_format="base64").result()
@@ -91,7 +91,7 @@ def test_embedding() -> None:
 
 
 def test_json_of_whole_answers() -> None:
-    """Responses that streamed are put together as the library puts together one that did not."""
+    """Streamed responses are joined to the same JSON as an answer that was not streamed."""
     call = {"index": 0, "id": "call-1", "type": "function", "function": {"name": "f", "arguments": '{"a"'}}
     rest = {"index": 0, "function": {"arguments": ": 1}"}}
     other = {"index": 1, "id": "call-2", "function": {"name": "g", "arguments": ""}}
@@ -113,7 +113,7 @@ def test_json_of_whole_answers() -> None:
 
     with scripted(*script) as runtime:
         whole = without_identity(runtime.chat("x", stream=False).result().json())
-        for _ in range(20):  # where the responses are cut is up to time
+        for _ in range(20):  # the boundaries of responses depend on timing
             assert without_identity(runtime.chat("x").result().json()) == whole
     message = whole["choices"][0]["message"]
     assert message["content"] == "Héllo"
@@ -123,7 +123,7 @@ def test_json_of_whole_answers() -> None:
 
 
 def test_config_forms(tmp_path: Path) -> None:
-    """A dictionary, its JSON, keywords, and keywords over either."""
+    """A dictionary, its JSON, keywords, and keywords that override either."""
     for runtime in (
         Runtime({"engine": "echo", "options": {"repeat": 2}}),
         Runtime('{"engine": "echo", "options": {"repeat": 2}}'),
@@ -157,7 +157,7 @@ def test_config_forms(tmp_path: Path) -> None:
 
 
 def test_engines_in_python() -> None:
-    """Engines of one's own answer, and their exceptions arrive with a traceback."""
+    """A program's own engines answer, and their exceptions arrive with a traceback."""
     with Runtime(engine("echoes:Async")) as runtime:
         assert runtime.complete("a b").result().text == "a b "
     with Runtime(engine("failing:Async")) as runtime:
@@ -174,7 +174,7 @@ def test_engines_in_python() -> None:
 
 
 def test_receive() -> None:
-    """Waiting for a time, polling, the end, and the end again."""
+    """Waiting with a timeout, polling, the end, and receiving after the end."""
     with scripted(*STALL) as runtime:
         request = runtime.complete("x")
         first = request.receive(30)
@@ -195,7 +195,7 @@ def test_receive() -> None:
 
 
 def test_cancel() -> None:
-    """By hand, by another thread, by ``with``, by dropping it, by closing the runtime."""
+    """Explicitly, by another thread, by ``with``, by dropping the request, by closing the runtime."""
     runtime = scripted(*STALL)
     request = runtime.complete("x")
     assert next(request).text == "first"
@@ -234,7 +234,7 @@ def test_cancel() -> None:
 
 
 def test_deadlines() -> None:
-    """To the first token, and to the end."""
+    """A deadline for the first token, and one for the end."""
     with scripted({"stall": True}) as runtime, scripted(*STALL) as begun:
         with pytest.raises(dynamo_llm.DeadlineExceededError):
             runtime.complete("x", first_token_timeout=0.02).result()
@@ -248,7 +248,7 @@ def test_deadlines() -> None:
 
 
 def test_shutdown() -> None:
-    """It lets requests end; with a time-out it cancels them and says so."""
+    """It lets requests complete; after a timeout it cancels them and reports that."""
     runtime = scripted({"text": "a"}, {"delay_ms": 50}, {"text": "b"})
     request = runtime.complete("x")
     runtime.shutdown()
@@ -261,7 +261,7 @@ def test_shutdown() -> None:
 
 
 def test_shutdown_does_not_wait_for_garbage() -> None:
-    """A request in a reference cycle that nobody can reach any more is no reason to wait."""
+    """An unreachable request in a reference cycle does not delay shutdown."""
     runtime = Runtime(engine="scripted", options={"script": [{"text": "a"}, {"stall": True}]})
     gc.disable()
     try:
@@ -275,7 +275,7 @@ def test_shutdown_does_not_wait_for_garbage() -> None:
 
 
 def test_a_request_outlives_its_runtime(demo: Runtime) -> None:
-    """What was sent goes on when the runtime is dropped."""
+    """A request that was sent continues when the runtime is dropped."""
     runtime = scripted({"delay_ms": 20}, {"text": "late"})
     request = runtime.complete("x")
     del runtime
@@ -307,7 +307,7 @@ def test_many_threads(demo: Runtime) -> None:
 
 
 def test_bad_input() -> None:
-    """Mistakes name what is wrong, and leave everything as it was."""
+    """Errors name what is wrong, and change nothing."""
     with Runtime(engine="echo") as runtime:
         with pytest.raises(dynamo_llm.InvalidRequestError, match='"max_tokens"'):
             runtime.chat("x", max_tokns=3)
@@ -332,7 +332,7 @@ def test_bad_input() -> None:
 
 
 def test_the_program_ends_while_threads_ask(tmp_path: Path) -> None:
-    """Daemon threads that wait, ask, fail or load when the program ends do not disturb its end."""
+    """Daemon threads that wait, send, fail, or load when the program exits do not disturb its exit."""
     program = """
         import threading, time
         import dynamo_llm

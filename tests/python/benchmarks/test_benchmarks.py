@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmarks run, and write what they say. How fast anything is they are not asked here."""
+"""The benchmarks run, and write their tables. Their results are not checked."""
 
 import ast
 import json
@@ -32,7 +32,7 @@ ratios = {
     "cluster",
 }
 
-#: In a table of their own, and whether they are also measured on one CPU.
+#: In a separate table; whether they are also measured on one CPU.
 isolation = {
     "isolation_1_flat": False,
     "isolation_1_suspending": True,
@@ -65,7 +65,7 @@ def new_page(folder: Path) -> Path:
 
 
 def imported(file: Path) -> set[str]:
-    """The packages that a file imports, anywhere in it."""
+    """Returns the packages that a file imports, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -89,8 +89,8 @@ def test_requirements() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-def test_whole(tmp_path: Path) -> None:
-    """Every pair and value; what is left out says why."""
+def test_whole_run(tmp_path: Path) -> None:
+    """Each pair has a value, or a reason why it was skipped."""
     page = new_page(tmp_path)
     result = run(tmp_path, "--page", str(page))
     with_floor = {name for name, ratio in result["ratios"].items() if ratio["floor"]}
@@ -125,7 +125,7 @@ def test_whole(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 def test_only_isolation(tmp_path: Path) -> None:
-    """The group measures its pairs, and writes its table and nothing else."""
+    """The group measures its pairs, and writes only its table."""
     page = new_page(tmp_path)
     before, _, after = page.read_text().partition("<!-- end table: isolation -->")
     result = run(tmp_path, "--only", "isolation", "--page", str(page))
@@ -143,7 +143,7 @@ def test_only_isolation(tmp_path: Path) -> None:
 
 
 def test_part_of_a_table(tmp_path: Path) -> None:
-    """A page gets whole tables only."""
+    """Only whole tables are written to a page."""
     page = new_page(tmp_path)
     before = page.read_text()
     command = [sys.executable, str(script), "--only", "drain_1_flat", "--page", str(page)]

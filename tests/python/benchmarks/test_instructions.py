@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a token costs in instructions, which no noise of the machine changes."""
+"""What a token costs in instructions, which does not depend on the load of the machine."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgri
 
 
 def test_costs_are_as_before() -> None:
-    """More is a regression; less is to be kept, too: python tests/instructions/instructions.py --renew."""
+    """More is a regression; record fewer, too: python tests/instructions/instructions.py --renew."""
     before = instructions.kept().get(instructions.compiler())
     if before is None:
         pytest.skip(f"no counts of {instructions.compiler()} are kept: instructions.py --renew")
@@ -22,7 +22,7 @@ def test_costs_are_as_before() -> None:
     assert not problems, "; ".join(problems)
 
 
-def test_more_is_noticed() -> None:
+def test_an_increase_is_found() -> None:
     before = {name: 1000 for name in instructions.functions}
     assert instructions.changes(before, before) == []
     after = {**before, "dynamo_stream_push": 1060}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The soak finds what grows, and finds nothing where nothing does. How long it takes is up to who runs it."""
+"""The soak finds growth where something grows, and none elsewhere. Its length is up to the caller."""
 
 import json
 import random
@@ -18,14 +18,14 @@ from slope import is_flat, slope  # noqa: E402
 
 
 def remembering(chance: random.Random, count: int, memory: float) -> list[float]:
-    """Samples each of which is like the one before."""
+    """Returns samples, each of which depends on the one before."""
     values = [0.0]
     for _ in range(count - 1):
         values.append(memory * values[-1] + chance.gauss(0, 1))
     return values
 
 
-def test_interval_holds_the_slope() -> None:
+def test_interval_contains_the_slope() -> None:
     """In about 95 of 100 cases, also where samples depend on each other."""
     chance = random.Random(1)
     held = 0
@@ -48,7 +48,7 @@ def test_too_few_samples() -> None:
 
 
 def soak(tmp_path: Path, *options: str) -> dict[str, Any]:
-    """A short run's result."""
+    """Returns the result of a short run."""
     import subprocess
 
     from waiting import patience
@@ -64,7 +64,7 @@ def soak(tmp_path: Path, *options: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_load_does_everything(tmp_path: Path) -> None:
-    """All of its threads get their answers, and nothing unexpected happens; so short a run proves no more."""
+    """All threads get their answers, and nothing unexpected happens; a short run proves no more."""
     pytest.importorskip("matplotlib")
     result = soak(tmp_path, "--minutes", "0.15", "--interval", "0.1", "--plot", str(tmp_path / "soak.svg"))
     done = {
@@ -89,6 +89,6 @@ def test_load_does_everything(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_planted_leak_is_found(tmp_path: Path) -> None:
-    """A descriptor at each look."""
+    """The load leaks a descriptor for each sample."""
     result = soak(tmp_path, "--minutes", "0.1", "--interval", "0.05", "--leak", "fds")
     assert not result["is_flat"]["fds"], result["slopes"]

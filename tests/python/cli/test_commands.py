@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: what it prints, and its exit codes."""
+"""The command: its output, and its exit codes."""
 
 import json
 import struct
@@ -31,7 +31,7 @@ def test_chat() -> None:
 
 
 def test_prompt_on_stdin() -> None:
-    """ "-" reads standard input, and so does no prompt where that is no terminal."""
+    """A "-" reads standard input, and so does a missing prompt where stdin is not a terminal."""
     for words in (["-"], []):
         assert cli("chat", "--engine", "echo", *words, input="one two").stdout == "one two\n"
     result = cli("chat", "--engine", "echo", input="")
@@ -40,7 +40,7 @@ def test_prompt_on_stdin() -> None:
 
 
 def test_chat_json() -> None:
-    """Each line is OpenAI's chunk; an error is a line, too."""
+    """Each line is one of OpenAI's chunks; an error is a line, too."""
     chunks = [
         json.loads(line) for line in cli("chat", "--engine", "echo", "--json", "a b").stdout.splitlines()
     ]
@@ -69,7 +69,7 @@ def test_wrong_config(config: str, code: int, message: str) -> None:
 
 
 def test_config_file(tmp_path: Path) -> None:
-    """--config takes a file; --engine is over it."""
+    """--config takes a file; --engine overrides it."""
     file = tmp_path / "config.json"
     file.write_text('{"engine": "nope"}')
     assert cli("chat", "--config", file, "x").returncode == 1
@@ -79,7 +79,7 @@ def test_config_file(tmp_path: Path) -> None:
 
 
 def test_reader_that_stops() -> None:
-    """Where the reader of the output has gone, the command ends quietly."""
+    """If the reader of the output has closed it, the command ends quietly."""
     with subprocess.Popen(
         [*COMMAND, "chat", "--config", slow, "word"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -94,7 +94,7 @@ def test_reader_that_stops() -> None:
 
 
 def test_config_imports_little() -> None:
-    """A makefile that asks for flags does not wait for what only a conversation needs."""
+    """A makefile that asks for flags does not wait for imports that only a conversation needs."""
     code = (
         "import sys\nfrom dynamo_llm.cli import main\nmain(['config', '--cflags'], standalone_mode=False)\n"
         "print({'rich', 'prompt_toolkit', 'mistralrs', 'dynamo_llm.runtime.host'} & set(sys.modules))"
@@ -104,7 +104,7 @@ def test_config_imports_little() -> None:
 
 
 def test_bench() -> None:
-    """Counts add up; requests that fail make it 1."""
+    """Counts add up; the exit code is 1 if requests fail."""
     words = ["--requests", "5", "--concurrency", "2", "--json"]
     report = json.loads(cli("bench", "--engine", "echo", "--prompt", "a b c", *words).stdout)
     assert (report["requests"], report["failed"], report["completion_tokens"]) == (5, 0, 15)
@@ -115,7 +115,7 @@ def test_bench() -> None:
 
 
 def test_doctor() -> None:
-    """Here all works; without the default's package it says what to install."""
+    """Everything works here; without the default engine's package it prints what to install."""
     result = cli("doctor", "--json")
     findings = json.loads(result.stdout)
     assert result.returncode == 0
@@ -127,7 +127,7 @@ def test_doctor() -> None:
 
 
 def gguf(architecture: str, length: int) -> bytes:
-    """A GGUF header without tensors."""
+    """Returns a GGUF header without tensors."""
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()

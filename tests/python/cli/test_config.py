@@ -46,14 +46,14 @@ def test_headers_are_cpp(tmp_path: Path) -> None:
 
 
 def test_classic_flags(bare_ask: Ask) -> None:
-    """-I, -L and -l do, with LD_LIBRARY_PATH at run time; without it the program does not start."""
+    """-I, -L, and -l suffice, with LD_LIBRARY_PATH at run time; without it the program does not start."""
     env = {"LD_LIBRARY_PATH": dynamo_config("--libdir")}
     assert bare_ask.text({"engine": "echo"}, "hello world", env) == "hello world"
     assert bare_ask.run({"engine": "echo"}).returncode == 127
 
 
 def test_static_library(tmp_path: Path) -> None:
-    """A program with the library inside needs no libdynamo_llm_capi.so, and runs the demo model."""
+    """A program that links the static library needs no libdynamo_llm_capi.so, and runs the demo model."""
     flags = dynamo_config("--cflags", "--libs", "--static").split()
     program = Ask(compile_c(tests_dir / "python" / "ask.c", tmp_path / "static", *flags))
     assert "libdynamo_llm_capi" not in run(["readelf", "-d", program.program]).stdout
@@ -63,7 +63,7 @@ def test_static_library(tmp_path: Path) -> None:
 
 
 def test_folders_and_version() -> None:
-    """--libdir, --includedir and --version print what is there."""
+    """--libdir, --includedir, and --version print existing folders and the version."""
     assert (Path(dynamo_config("--libdir")) / "libdynamo_llm_capi.so.1").is_file()
     assert (Path(dynamo_config("--libdir")) / "libdynamo_llm_capi.a").is_file()
     header = Path(dynamo_config("--includedir")) / "dynamo_llm.h"
@@ -74,7 +74,7 @@ def test_folders_and_version() -> None:
 
 
 def test_schema() -> None:
-    """--schema prints JSON Schema with every key of a configuration."""
+    """--schema prints the JSON Schema with every key of a configuration."""
     schema = json.loads(dynamo_config("--schema"))
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert set(schema["properties"]) == {
@@ -96,7 +96,7 @@ def test_schema() -> None:
 
 
 def test_usage_error() -> None:
-    """Without an option, and with a wrong one, it says what to do on stderr."""
+    """Without an option, and with an invalid one, it prints its usage on stderr."""
     for options in ([], ["--no-such-option"]):
         result = run([sys.executable, "-m", "dynamo_llm", "config", *options])
         assert result.returncode == 2

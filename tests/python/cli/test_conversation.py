@@ -12,24 +12,24 @@ import pytest
 from conftest import patience
 
 slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
-#: Sent when a line can be typed: pasted text shall come in brackets.
+#: Sent when a line can be typed: enables bracketed paste.
 PROMPT = b"\x1b[?2004h"
 
 
 class Terminal:
-    """The command behind a terminal; keys go in, and what it shows is waited for."""
+    """The command behind a terminal: sends keys, and waits for output."""
 
     def __init__(self, *words: str) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            # Nobody here answers the question where the cursor is.
+            # This terminal does not report its cursor position.
             os.environ.update(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
             os.execv(sys.executable, [sys.executable, "-m", "dynamo_llm", "chat", *words])
         self.shown = b""
         self.code: int | None = None
 
     def expect(self, text: bytes) -> None:
-        """Wait until a text is shown; what was before it is dropped."""
+        """Waits until a text is shown, and discards everything up to it."""
         deadline = time.monotonic() + patience
         while text not in self.shown:
             left = deadline - time.monotonic()
@@ -41,7 +41,7 @@ class Terminal:
         os.write(self.fd, keys)
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Returns the exit code."""
         deadline = time.monotonic() + patience
         while True:
             done, status = os.waitpid(self.pid, os.WNOHANG)
@@ -67,7 +67,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 def test_ctrl_c(terminal: Terminal) -> None:
-    """It stops an answer and not the program; at the prompt it leaves when pressed twice."""
+    """Ctrl-C stops an answer, not the program; at the prompt, pressed twice, it exits."""
     terminal.expect(PROMPT)
     terminal.type(b"word\r")
     terminal.expect(b"wordword")
@@ -82,7 +82,7 @@ def test_ctrl_c(terminal: Terminal) -> None:
 
 
 def test_commands_and_ctrl_d(terminal: Terminal) -> None:
-    """An unknown command gets the help; Ctrl-D leaves."""
+    """An unknown command prints the help; Ctrl-D exits."""
     terminal.expect(PROMPT)
     terminal.type(b"/nope\r")
     terminal.expect(b"Unknown command /nope.")

@@ -99,7 +99,7 @@ def test_their_worker(cluster: Cluster) -> None:
             assert answer["choices"][0]["text"] == '!"#$' and answer["usage"]["completion_tokens"] == 8
 
 
-def test_what_a_request_says(new_cluster: NewCluster) -> None:
+def test_keys_of_a_request(new_cluster: NewCluster) -> None:
     """Sampling, hints, trace context, and deadline reach the worker; counts and log-probs come back."""
     mine = new_cluster()
     worker = position_worker(mine)
@@ -253,7 +253,7 @@ def test_models_come_and_go(new_cluster: NewCluster) -> None:
         assert tokens(runtime.complete([5], model="position", max_tokens=2)) == [101, 102]
 
 
-def test_a_model_comes_back_as_another(new_cluster: NewCluster) -> None:
+def test_a_model_returns_with_another_kind(new_cluster: NewCluster) -> None:
     """A name refers to its current model: first a token-level one, then a text model."""
     mine = new_cluster()
     with client(mine, {"wait_for_model_ms": 60000}) as runtime:
@@ -282,7 +282,7 @@ def test_names(new_cluster: NewCluster) -> None:
             assert tokens(runtime.complete([5], model=name, max_tokens=1)) == [101]
 
 
-def test_models_that_cannot_be_used(new_cluster: NewCluster) -> None:
+def test_unusable_models(new_cluster: NewCluster) -> None:
     """The error contains the reason."""
     mine = new_cluster()
     position_worker(mine, "--completions", "--name=old")

@@ -168,7 +168,7 @@ def test_a_port_that_is_taken(kind: type[Server], tmp_path: Path, monkeypatch: p
         server.kill()
 
 
-def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Missing programs are named."""
     monkeypatch.setattr("cluster_rig.combination.find_program", lambda name: None)
     assert Combination.parse("etcd-nats-nats").missing()[:2] == [
@@ -179,7 +179,7 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         Combination.parse("etcd-udp-zmq")
 
 
-def test_a_program_of_ones_own(new_cluster: NewCluster) -> None:
+def test_a_program_of_the_test(new_cluster: NewCluster) -> None:
     """It has the cluster's variables; if it exits unexpectedly, wait() fails with its log."""
     mine = new_cluster("file-tcp-zmq")
     code = "import os, sys; print(*map(os.environ.get, sys.argv[1:])); raise SystemExit('enough')"
@@ -191,7 +191,7 @@ def test_a_program_of_ones_own(new_cluster: NewCluster) -> None:
     assert sorted(program.log.split()) == [mine.settings["path"], "None", "enough", "more"]
 
 
-def test_nobody_outlives_the_tests(tmp_path: Path) -> None:
+def test_no_process_outlives_the_tests(tmp_path: Path) -> None:
     """Not even if the tests are killed, so that no fixture stops anything."""
     if find_program("setpriv") is None:
         pytest.skip("needs the program setpriv")

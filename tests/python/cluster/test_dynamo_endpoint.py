@@ -168,7 +168,7 @@ def test_no_time_to_wait(new_cluster: NewCluster) -> None:
         runtime.data({"do": "metadata"}).result()
 
 
-def test_nobody_serves_it(new_cluster: NewCluster) -> None:
+def test_an_endpoint_without_instances(new_cluster: NewCluster) -> None:
     cluster = new_cluster("file-tcp-zmq")
     with caller(cluster, "tools.nobody", options={"wait_for_instance_ms": 100}) as runtime:
         with pytest.raises(UnavailableError, match=r"no instance served dynamo\.tools\.nobody .* for 100 ms"):

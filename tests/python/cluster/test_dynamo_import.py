@@ -50,7 +50,7 @@ def test_an_exception(tmp_path: Path) -> None:
     assert "Traceback" in result.stderr and result.stderr.endswith("ValueError: an exception\n")
 
 
-def test_a_system_that_refuses(tmp_path: Path) -> None:
+def test_a_system_without_separate_descriptor_tables(tmp_path: Path) -> None:
     """The warning of the import is printed then, but nothing about requests."""
     lines = serve(tmp_path, "refused").stderr.splitlines()
     assert any(banner in line for line in lines)

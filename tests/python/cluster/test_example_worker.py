@@ -112,7 +112,7 @@ def test_the_scripts(alone: Cluster, folder: Path) -> None:
     assert worker.terminate() == 0
 
 
-def test_the_example_says_what_is_wrong(folder: Path, alone: Cluster) -> None:
+def test_errors_of_the_example(folder: Path, alone: Cluster) -> None:
     build = re.split(r"^exec ", (folder / "worker.sh").read_text(), flags=re.M)[0]
     assert run(["bash", "-ec", build], {"PATH": path}, cwd=folder).returncode == 0
     model = str(paths.demo_model_dir())
@@ -188,7 +188,7 @@ def test_serve_interrupted_twice(alone: Cluster, as_json: bool) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_serve_a_drain_whose_time_is_up(alone: Cluster, as_json: bool) -> None:
+def test_serve_drain_timeout(alone: Cluster, as_json: bool) -> None:
     config = {"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}
     flags = ["--json"] if as_json else []
     worker = serve(alone, "--config", json.dumps(config), "--model-name=parrot", "--drain=0.1", *flags)
@@ -240,7 +240,7 @@ def test_a_worker_that_is_closed_twice(alone: Cluster) -> None:
             _ = worker.info
 
 
-def test_serve_says_what_is_wrong(alone: Cluster) -> None:
+def test_errors_of_serve(alone: Cluster) -> None:
     """Each error is on stderr, or JSON."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -46,7 +46,7 @@ def publisher(cluster: dict[str, Any]) -> Iterator[KvPublisher]:
         yield publisher
 
 
-def test_what_it_is(publisher: KvPublisher) -> None:
+def test_info(publisher: KvPublisher) -> None:
     info = publisher.info
     assert info.pop("worker_id") > 0
     assert info == {
@@ -125,7 +125,7 @@ def busy_loop() -> Iterator[None]:
         is_over.set()
 
 
-def test_a_full_queue_takes_nothing_and_loses_nothing(cluster: dict[str, Any]) -> None:
+def test_a_full_queue_rejects_events_and_loses_none(cluster: dict[str, Any]) -> None:
     with KvPublisher(
         endpoint="backend.generate", kv_block_size=size, cluster=cluster, queue_blocks=6
     ) as publisher:
@@ -182,7 +182,7 @@ def test_a_relay_takes_no_events(cluster: dict[str, Any]) -> None:
         assert relay.flush(60)
 
 
-def test_after_it_was_closed(cluster: dict[str, Any], tmp_path: Path) -> None:
+def test_use_after_close(cluster: dict[str, Any], tmp_path: Path) -> None:
     publisher = KvPublisher(endpoint="backend.generate", kv_block_size=size, cluster=cluster)
     assert publisher.stored(prompt, hashes)
     publisher.close()
@@ -286,9 +286,7 @@ class Lost:
         pass
 
 
-def test_what_cannot_be_opened_again_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_reopening_is_retried(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Meanwhile events are accepted; afterwards all stored blocks are published."""
     from dynamo_llm.runtime.cluster import connection
     from dynamo_llm.runtime.cluster.worker.kv_publisher import KvPublisherEngine

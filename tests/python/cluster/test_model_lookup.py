@@ -97,7 +97,7 @@ def test_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown.look("m") is second
 
 
-def test_a_card_that_cannot_be_used_beside_one_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_card_beside_a_usable_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefill workers have their own kind of card; the router may appear after the name."""
     shown = Shown(monkeypatch)
     shown.card("Tokens", "Prefill")

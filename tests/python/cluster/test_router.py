@@ -132,7 +132,7 @@ def test_events_of_a_step_keep_their_order(routed: Routed) -> None:
     routed.wait_for(prompt_of(first, 4), 0, 0)
 
 
-def test_a_router_that_comes_later_knows_all(routed: Routed) -> None:
+def test_a_later_router_knows_all_blocks(routed: Routed) -> None:
     first = next(_firsts)
     one, two = routed.workers
     two.tell("stored", first, 3)

@@ -65,7 +65,7 @@ def load(router: Router, id: int, **more: Any) -> tuple[int, int, int]:
     return row["active_requests"], row["potential_prefill_tokens"], row["potential_decode_blocks"]
 
 
-def test_a_request_is_selected_reserved_and_freed(router: Router) -> None:
+def test_select_reserve_release(router: Router) -> None:
     selection = router.select(prompt, worker_ids=[largest])
     assert selection.worker is not None
     assert (selection.worker.worker_id, selection.worker.data_parallel_rank) == (largest, 0)

@@ -97,7 +97,7 @@ def test_an_engine_in_c(cluster: Cluster) -> None:
     assert cluster.keys("v1/") == before
 
 
-def test_what_an_engine_gets(alone: Cluster, tmp_path: Path) -> None:
+def test_request_that_an_engine_gets(alone: Cluster, tmp_path: Path) -> None:
     """The body has all defaults resolved; log-probs come back, and clients see the card."""
     library = register_tokens(tmp_path)
     model = {"name": "ct", "kv_block_size": 16, "data_parallel_size": 2, "user_data": {"a": 1}}
@@ -217,7 +217,7 @@ def test_a_drain_loses_nothing(new_cluster: NewCluster, combination: str) -> Non
         alone.wait(lambda: alone.models() == [])
 
 
-def test_a_drain_whose_time_is_up(alone: Cluster) -> None:
+def test_drain_timeout(alone: Cluster) -> None:
     """Remaining requests are cancelled; their callers get an error."""
     with Worker(alone, **babble(step_us=20000)) as worker, ThreadPoolExecutor(1) as threads:
         known(alone, "babble")
@@ -275,7 +275,7 @@ def test_errors(frontend: Cluster, name: str) -> None:
     assert worker is not None
 
 
-def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
+def test_etcd_that_stops_and_returns(new_cluster: NewCluster) -> None:
     """Etcd is down for 20 seconds: worker and client report it, requests continue, and both recover."""
     cluster = new_cluster("etcd-tcp-zmq", lease_ttl=3)
     assert cluster.etcd is not None
@@ -313,7 +313,7 @@ def test_etcd_that_goes_and_comes_back(new_cluster: NewCluster) -> None:
         assert worker.command(load={"kv_used_blocks": 1}) == {}
 
 
-def test_data(alone: Cluster) -> None:
+def test_raw_requests(alone: Cluster) -> None:
     """A raw endpoint: JSON and bytes, item by item; other values are rejected."""
     runtime = {"engine": "cluster_worker:Reverse", **python_path}
     path = "dynamo.reverse.run"
@@ -335,7 +335,7 @@ def test_data(alone: Cluster) -> None:
         Worker(alone, runtime, model={"name": "x"})
 
 
-def test_a_request_that_comes_while_it_leaves(alone: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_during_a_drain(alone: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cancelled with the others at the timeout; later ones are rejected."""
     is_leaving, has_come = threading.Event(), threading.Event()
     leave = Registration.leave
@@ -393,7 +393,7 @@ print("done")
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
 
 
-def test_an_engine_that_is_stuck(alone: Cluster) -> None:
+def test_an_engine_that_hangs(alone: Cluster) -> None:
     """The worker reports it, and receives no requests until the engine answers again."""
     runtime = {"engine": "cluster_worker:Sleeper", **python_path}
     with (

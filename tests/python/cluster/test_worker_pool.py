@@ -39,7 +39,7 @@ class Endpoint:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_lost_while_it_selects(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_lost_while_selecting(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer of the lost router reserves nothing on the new one."""
     from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
     from dynamo_llm.runtime.cluster.router.worker_pool import WorkerPool

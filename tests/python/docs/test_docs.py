@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation: its programs print what it says, its pages have no other code, its tables are right."""
+"""The documentation: its programs print the documented output, all code is in tested files, and its tables
+are current.
+"""
 
 import importlib.util
 import json
@@ -27,17 +29,17 @@ path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
 def shell(script: str, folder: Path) -> Completed:
-    # PAIRS: as many measurements as show that the benchmark works.
+    # PAIRS: enough measurements to show that the benchmark works.
     return run(["sh", "-e", "-c", script], {"PATH": path, "PAIRS": "20"}, cwd=folder)
 
 
 def strict(command: str) -> str:
-    """A command that compiles, warnings being errors."""
+    """Returns a compile command with warnings as errors."""
     return re.sub(r"^(gcc|g\+\+) ", r"\1 -Wall -Wextra -Werror ", command, flags=re.M)
 
 
 def compile_and_run(source: Path, command: str, folder: Path) -> Completed:
-    """Compile a program as its first line says, and run it."""
+    """Compiles a program as its first line says, and runs it."""
     shutil.copy(source, folder)
     result = shell(strict(command), folder)
     assert result.returncode == 0, result.stderr
@@ -59,7 +61,7 @@ def programs_in(suffix: str) -> list[str]:
 @pytest.mark.many(3)
 @pytest.mark.parametrize("name", programs_in("c") + programs_in("cpp"))
 def test_compiled(name: str, tmp_path: Path) -> None:
-    """A program compiles with the command in its first line, and prints what the file beside it says."""
+    """A program compiles with the command in its first line, and prints the content of the file beside it."""
     source = snippets / name
     first_line = source.read_text().splitlines()[0]
     command = re.fullmatch(r"(?:/\* |// )((?:gcc|g\+\+) .*?)(?: \*/)?", first_line)
@@ -67,18 +69,18 @@ def test_compiled(name: str, tmp_path: Path) -> None:
     check_output(source, compile_and_run(source, command[1], tmp_path))
 
 
-#: Engines, which the programs use_*.py beside them use.
+#: Engines that the programs use_*.py beside them use.
 engines = {"python/shout.py", "python/parrot.py", "python/patient.py", "python/chorus.py", "python/spell.py"}
 
 
-#: Programs that take a model's folder, and what makes one.
+#: Programs that need a model folder, and the function that creates it.
 models = {"python/embeddings.py": tiny_models.embedder}
 
 
 @pytest.mark.many(2)
 @pytest.mark.parametrize("name", [name for name in programs_in("py") if name not in engines])
 def test_python(name: str, tmp_path: Path) -> None:
-    """A program in Python prints what the file beside it says."""
+    """A Python program prints the content of the file beside it."""
     source = snippets / name
     arguments = [models[name](tmp_path / "model")] if name in models else []
     check_output(source, run([sys.executable, "-W", "error", source, *arguments]))
@@ -87,7 +89,7 @@ def test_python(name: str, tmp_path: Path) -> None:
 @pytest.mark.many(2)
 @pytest.mark.parametrize("name", programs_in("sh"))
 def test_shell(name: str, tmp_path: Path) -> None:
-    """Commands work, where they find the programs that they are about."""
+    """Shell commands work in a folder with the programs that they use."""
     for folder in (snippets / "c", snippets / "cpp", snippets / "python"):
         for file in folder.iterdir():
             if file.is_file():
@@ -101,23 +103,23 @@ def test_shell(name: str, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- pages
 
 
-#: What places other content on the site: tabs, cards, notes.
+#: Directives that lay out other content: tabs, cards, notes.
 layout = re.compile(r"^:{3,}(\{(tab-set|tab-item|grid|grid-item-card|note|tip|warning)\}.*)?$", re.M)
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """Fenced blocks: what follows the fence, and the content."""
+    """Returns the fenced blocks: the text after the fence, and the content."""
     return re.findall(r"^ *(?:```|~~~|:::)([^\n`]*)\n(.*?)^ *(?:```|~~~|:::)$", text, re.M | re.S)
 
 
 def test_blocks_are_their_programs() -> None:
-    """What a page shows between the comments ``snippet`` and ``end snippet`` is the program as it is now."""
+    """The text between the comments ``snippet`` and ``end snippet`` of a page is the current program."""
     result = run([sys.executable, docs / "snippet_blocks.py", "--check"])
     assert result.returncode == 0, result.stderr
 
 
 def check_is_tested(name: str, file: Path) -> None:
-    """A file that a page shows is there, and some test runs it."""
+    """Checks that a file that a page shows exists, and that a test runs it."""
     assert file.is_file(), f"{name} shows {file}, which does not exist"
     tested = (snippets, tests_dir / "consumers", root / "examples")
     assert any(file.is_relative_to(folder) for folder in tested), (
@@ -127,7 +129,7 @@ def check_is_tested(name: str, file: Path) -> None:
 
 @pytest.mark.parametrize("name", page_names)
 def test_code_is_from_files(name: str) -> None:
-    """A page has no code of its own: it shows a file below snippets/, which other tests run."""
+    """A page has no code of its own: it shows files below snippets/, which other tests run."""
     text = (docs / name).read_text()
     shown = load(docs / "snippet_blocks.py").shown
     for found in shown.finditer(text):
@@ -149,7 +151,7 @@ def test_code_is_from_files(name: str) -> None:
 
 
 def test_all_snippets_are_shown() -> None:
-    """No file below snippets/ is left over."""
+    """A page shows each file below snippets/."""
     shown = "\n".join(page.read_text() for page in pages)
     hidden = [
         str(file.relative_to(docs))
@@ -161,7 +163,7 @@ def test_all_snippets_are_shown() -> None:
 
 
 def configurations() -> list[tuple[str, str]]:
-    """What the pages and the README have of JSON in a line, and where."""
+    """Returns inline JSON of the pages and the README, and where it is."""
     return [
         (file.name, span)
         for file in [*pages, root / "README.md"]
@@ -173,7 +175,7 @@ def configurations() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "text"), configurations())
 def test_configuration(page: str, text: str) -> None:
-    """JSON in a line is a configuration, part of one, an entry of a script, or a key of a request."""
+    """Inline JSON is a configuration, part of one, an entry of a script, or a key of a request."""
     text = text if text.startswith("{") else "{" + text + "}"
     value = json.loads(text.replace("{...}", "{}").replace("[...]", "[]"))
     if (value.keys() <= {"stream"} and value.get("stream") in (True, False)) or value.keys() <= {"nvext"}:
@@ -205,7 +207,7 @@ def test_configuration(page: str, text: str) -> None:
 
 @pytest.mark.parametrize("page", ["configuration.md", "errors.md", "threads.md"])
 def test_tables(page: str) -> None:
-    """Tables that come from the code are up to date."""
+    """Tables that are generated from the code are up to date."""
     tables = load(docs / "tables.py")
     text = (docs / page).read_text()
     assert text == tables.written(page, text), "run: python docs/tables.py"
@@ -222,8 +224,8 @@ def load(file: Path) -> ModuleType:
 # ------------------------------------------------------------------------------------------ headers
 
 
-def test_functions_say_what_callers_must_know() -> None:
-    """A comment says how long a wait is, and how failure looks."""
+def test_functions_document_waits_and_failures() -> None:
+    """A comment documents how long a call waits, and how it fails."""
     tables = load(docs / "tables.py")
     functions = list(tables.functions())
     assert len(functions) > 80
@@ -268,7 +270,7 @@ def test_functions_follow_the_rules_of_the_header() -> None:
 
 
 def names_in_c() -> set[tuple[str, str]]:
-    """Groups of the headers for C, as doxygen.sed calls them, and what stands outside all groups."""
+    """Returns the groups of the C headers, as doxygen.sed calls them, and what is outside all groups."""
     found: set[tuple[str, str]] = set()
     for header in sorted((root / "include").rglob("*.h")):
         text = header.read_text()
@@ -283,7 +285,7 @@ def names_in_c() -> set[tuple[str, str]]:
 
 
 def names_in_cpp() -> set[tuple[str, str]]:
-    """What the headers for C++ have for their users: all outside the namespace detail."""
+    """Returns the public names of the C++ headers: all outside the namespace detail."""
     text = "\n".join(file.read_text() for file in sorted((root / "include").rglob("*.hpp")))
     text = re.sub(r"^namespace detail \{$.*?^\}  // namespace detail$", "", text, flags=re.M | re.S)
     patterns = {
@@ -304,13 +306,13 @@ def names_in_cpp() -> set[tuple[str, str]]:
 
 
 def names_in_python() -> set[tuple[str, str]]:
-    """What the package exports; its kind is up to the page."""
+    """Returns the names that the package exports; the page decides on their kind."""
     return {("", f"dynamo_llm.{name}") for name in dynamo_llm.__all__}
 
 
 @pytest.mark.parametrize("names", [names_in_c, names_in_cpp, names_in_python])
-def test_reference_is_whole(names: Callable[[], set[tuple[str, str]]]) -> None:
-    """Each group, class and name that is public is on a page of the reference."""
+def test_reference_is_complete(names: Callable[[], set[tuple[str, str]]]) -> None:
+    """Each public group, class, and name is on a page of the reference."""
     text = "\n".join(page.read_text() for page in (docs / "reference").glob("*.md"))
     shown = set(
         re.findall(
@@ -336,7 +338,7 @@ def test_names_in_all_languages() -> None:
 
 @pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_files_exist(name: str) -> None:
-    """A page that says where things are names files that exist."""
+    """A page that says where things are names only existing files."""
     text = (root / name).read_text()
     named = re.findall(r"`((?:cpp|cmake|docs|include|python|scripts|tests)/[\w./-]+)`", text)
     assert len(named) > 20
@@ -347,7 +349,7 @@ def test_files_exist(name: str) -> None:
 
 readme = (root / "README.md").read_text()
 
-#: Commands of the README that other steps of scripts/test run, or that take what only a user has.
+#: Commands of the README that other steps of scripts/test run, or that need something of the user.
 run_elsewhere = {
     "pip install .",
     "cmake -B build -G Ninja -DDYNAMO_LLM_PYTHON=OFF "
@@ -375,7 +377,7 @@ def test_readme(language: str, content: str, tmp_path: Path) -> None:
             if not words or " ".join(words) in run_elsewhere:
                 continue
             if words[0] in ("gcc", "g++"):
-                assert words[-1] == "--libs)", line  # as the programs above are compiled
+                assert words[-1] == "--libs)", line  # like the commands of the programs above
             elif words[0] == "dynamo-llm":
                 help_text = run([sys.executable, "-m", "dynamo_llm", words[1], "--help"]).stdout
                 named = [word for word in words if word.startswith("--")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of examples/, each built and run with the very commands of its header comment."""
+"""The programs of examples/, each built and run with the exact commands of its header comment."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ examples_dir = tests_dir.parent / "examples"
 question = "What is a KV cache?"
 node_modules = examples_dir / "node" / "node_modules"
 
-#: What each example needs, commands or files, and where it comes from.
+#: Commands or files that each example needs, and where to get them.
 toolchains = {
     "go": {"go": "of Debian's package golang-go"},
     "rust": {"cargo": "of Debian's package cargo"},
@@ -54,10 +54,10 @@ others = ["c/tokenize.c"]
 #: Examples that need a cluster, or NVIDIA Dynamo's package; run by cluster/test_static_router.py,
 #: cluster/test_example_worker.py, and cluster/test_dynamo_endpoint.py.
 clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c", "cluster/publish.py"]
-#: Engines in C and C++, which answer 64 requests of their own.
+#: Engines in C and C++; their programs send 64 requests.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
 
-#: Says a word, then nothing until it is cancelled.
+#: Generates a word, then nothing until it is cancelled.
 stalling = json.dumps({"engine": "scripted", "options": {"script": [{"text": "one "}, {"stall": True}]}})
 busy = {"error": {"status": "OVERLOADED", "message": "too many guests"}}
 failing = json.dumps({"engine": "scripted", "options": {"script": [{"text": "one "}, busy]}})
@@ -65,7 +65,9 @@ echo = json.dumps({"engine": "echo"})
 
 
 def environment() -> dict[str, str]:
-    """PATH with dynamo-llm, the interpreter and the toolchains; HOME for their caches; no network for npm."""
+    """PATH with dynamo-llm, the interpreter, and the toolchains; HOME for their caches; npm without a
+    network.
+    """
     path = os.pathsep.join(
         [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ["PATH"]]
     )
@@ -82,17 +84,17 @@ class Program:
     folder: Path
 
     def command(self, arguments: Sequence[str]) -> list[str]:
-        """The command of the header comment, with other arguments."""
+        """Returns the command of the header comment, with other arguments."""
         return ["bash", "-c", self.script, "example", *arguments]
 
     def run(self, *arguments: str) -> Completed:
-        """Run it to its end."""
+        """Runs it to its end."""
         return run(self.command(arguments), environment(), cwd=self.folder)
 
     def interrupt(self, arguments: Sequence[str], first: Sequence[str]) -> tuple[int, str, str]:
-        """Run it in a terminal, send it SIGINT once it said these texts, and see it end.
+        """Runs it in a terminal, sends SIGINT once it has printed these texts, and waits until it ends.
 
-        A terminal is where Ctrl-C comes from; mono looks for it nowhere else.
+        Ctrl-C comes from a terminal, and mono looks for it only there.
         """
         terminal, inside = os.openpty()
         tty.setraw(inside)
@@ -125,7 +127,7 @@ class Program:
 
 
 def read_terminal(terminal: int) -> bytes:
-    """What comes next; nothing when nobody has the other end any more."""
+    """Returns the next output; empty when the program has closed the terminal."""
     try:
         return os.read(terminal, 4096)
     except OSError as error:
@@ -134,12 +136,12 @@ def read_terminal(terminal: int) -> bytes:
 
 
 def without_controls(text: str) -> str:
-    """The text without what a program tells its terminal: mono sets the mode of the keypad."""
+    """Removes control sequences for the terminal: mono sets the mode of the keypad."""
     return re.sub(r"\x1b(\[[?0-9;]*[a-zA-Z]|[=>])", "", text)
 
 
 def commands_of(source: Path) -> tuple[list[str], str]:
-    """Commands that build an example, and the one that runs it, of its header comment."""
+    """Returns the commands of a header comment that build an example, and the one that runs it."""
     lines = []
     for line in source.read_text().splitlines():
         found = re.fullmatch(r"(?: \*|//!?)?(?:    |\t| {5})(\S.*)", line)
@@ -167,7 +169,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program
             unbuilt = shutil.ignore_patterns("target", "node_modules")
             shutil.copytree(examples_dir / language, folder, ignore=unbuilt)
             commands, start = commands_of(examples_dir / name)
-            if language == "engines":  # they share what lies in its folder
+            if language == "engines":  # they share files in that folder
                 folder = folder / Path(name).parent.name
             result = run(["bash", "-ec", "\n".join(commands)], environment(), cwd=folder)
             assert result.returncode == 0, result.stdout + result.stderr
@@ -179,7 +181,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Program
 
 
 def answers(output: str) -> dict[str, str]:
-    """The whole answers of numbered pieces."""
+    """Returns the whole answers of numbered pieces."""
     whole: dict[str, str] = {}
     for line in output.splitlines():
         number, text = line.split(": ", 1)
@@ -189,7 +191,7 @@ def answers(output: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def expected(example: Callable[[str], Program]) -> Callable[[str], str]:
-    """The answer of examples/c/chat.c to a question."""
+    """Returns the answer of examples/c/chat.c to a question."""
     known: dict[str, str] = {}
 
     def ask(asked: str) -> str:
@@ -249,7 +251,7 @@ def test_wrong_configuration(name: str, example: Callable[[str], Program]) -> No
 
 
 def message_of(config: str) -> str:
-    """What the library says of a wrong configuration."""
+    """Returns the library's message for a wrong configuration."""
     import dynamo_llm
 
     with pytest.raises(dynamo_llm.InvalidConfigError) as error:
@@ -293,7 +295,7 @@ def test_tokens(example: Callable[[str], Program]) -> None:
     assert (ids[:2], ids[-2:], last) == (("1", "3"), ("0", "4"), f"{len(ids)} tokens")
 
 
-def test_tokens_of_no_model(example: Callable[[str], Program]) -> None:
+def test_tokens_of_an_unknown_model(example: Callable[[str], Program]) -> None:
     result = example("c/tokenize.c").run("a", '{"model": "/no/such"}')
     assert (result.returncode, result.stdout) == (1, "")
     assert '"/no/such" does not exist' in result.stderr
@@ -301,7 +303,7 @@ def test_tokens_of_no_model(example: Callable[[str], Program]) -> None:
 
 @pytest.mark.parametrize("name", engines)
 def test_engine_batches(name: str, example: Callable[[str], Program]) -> None:
-    """Several sequences get their token in one step, and all answers come, the same from both."""
+    """Several sequences get their token in one step, and both programs print the same whole answers."""
     result = example(name).run()
     assert (result.returncode, result.stderr) == (0, "")
     *some, summary = result.stdout.splitlines()

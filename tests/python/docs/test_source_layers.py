@@ -14,13 +14,13 @@ python_may_include = re.compile(r"base/|embed/bridge\.h$|python/")
 
 
 def includes(file: Path) -> list[str]:
-    """What a file includes from cpp/."""
+    """Returns what a file includes from cpp/."""
     named = re.findall(r'^\s*#\s*include\s+"([^"]+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
     return [include for include in named if include.partition("/")[0] in [*layers, "python"]]
 
 
 def sources(layer: str) -> list[Path]:
-    """The C++ files of a layer."""
+    """Returns the C++ files of a layer."""
     found = sorted(file for file in (cpp / layer).rglob("*") if file.suffix in {".cpp", ".hpp", ".h"})
     assert found, layer
     return found
@@ -32,7 +32,7 @@ def test_each_folder_is_a_layer() -> None:
 
 
 def test_layers_include_downward() -> None:
-    """Otherwise a layer could not be read, tested or replaced without those above it."""
+    """Otherwise a layer could not be read, tested, or replaced without those above it."""
     upward = {
         (file.relative_to(cpp).as_posix(), include)
         for level, layer in enumerate(layers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other libraries, other copies of this one, and other users of Python in the same process."""
+"""Other libraries, other copies of this one, and other uses of Python in the same process."""
 
 import importlib.util
 import json
@@ -46,7 +46,7 @@ for copy in copies:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are Linux's here")
 def test_two_copies(tmp_path: Path) -> None:
-    """Native engines run in both; engines in Python in the one whose package Python imported first."""
+    """Native engines run in both; Python engines run in the copy whose package Python imported first."""
     shutil.copytree(lib_dir().parent, tmp_path / "dynamo_llm")
     copies = [folder / "libdynamo_llm_capi.so.1" for folder in (lib_dir(), tmp_path / "dynamo_llm" / "lib")]
     result = run([sys.executable, "-c", two_copies, *copies, engines_dir])
@@ -79,8 +79,8 @@ neighbours = {
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("name", neighbours)
-def test_beside(name: str, order: str) -> None:
-    """Whoever is imported first, both work, in turn and in threads."""
+def test_beside_another_library(name: str, order: str) -> None:
+    """Both work, in turn and in threads, in either order of import."""
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         pytest.skip(f"{name} is not installed")
     imports = [f"import {name}", "import dynamo_llm"]
@@ -103,7 +103,7 @@ print("done")
 
 
 def test_a_host_that_is_an_extension(tmp_path: Path) -> None:
-    """A module in C that calls the library, with the GIL and without, and from a thread of its own."""
+    """A C extension module calls the library: with the GIL, without it, and from its own thread."""
     include = sysconfig.get_paths()["include"]
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     source = Path(__file__).parent / "extension.c"
@@ -117,7 +117,7 @@ config = '{{"engine": "echoes:Async", "python": {{"path": ["{engines_dir}"]}}}}'
 for _ in range(10):
     for way in ("with the GIL", "without the GIL", "in a thread"):
         assert extension.ask('{{"engine": "echo"}}', way) == "a b", way
-        if way != "with the GIL":  # which the engine below needs: see test_deadlocks.py
+        if way != "with the GIL":  # the engine needs the GIL: see test_deadlocks.py
             assert extension.ask(config, way) == "a b ", way
 import dynamo_llm
 with dynamo_llm.Runtime(engine="echo") as runtime:
@@ -133,8 +133,9 @@ print("done")
 
 @pytest.mark.parametrize("order", ["before", "after", "never"])
 def test_a_host_that_embeds_python(order: str, tmp_path: Path) -> None:
-    """A program in C that starts Python itself, before the library or after it, uses the GIL, and finalizes
-    Python before it releases its runtimes; where it was first, it initializes Python once more."""
+    """A C program starts Python itself, before or after the library, uses the GIL, and finalizes Python
+    before it releases its runtimes. If it started Python first, it initializes Python again.
+    """
     get = sysconfig.get_config_var
     library = Path(get("LIBDIR")) / f"libpython{get('LDVERSION')}.so"
     if not library.exists():
@@ -160,6 +161,6 @@ def test_a_host_that_embeds_python(order: str, tmp_path: Path) -> None:
     )
 
 
-def test_version() -> None:
+def test_the_loaded_library_is_this_packages() -> None:
     """The library that is loaded is this package's."""
     assert Path(dynamo_llm.__file__).parent == lib_dir().parent

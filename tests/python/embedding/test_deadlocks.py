@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing waits for the thread that it runs on: blocking calls on the library's own loop, or with the GIL
-that an engine needs, get an error at once; and what is dropped there is stopped in the background."""
+"""Nothing waits for the thread that it runs on. A blocking call on the library's event loop, or with the GIL
+that an engine needs, fails at once; objects that are dropped there are stopped in the background.
+"""
 
 import ctypes
 import gc
@@ -24,14 +25,14 @@ from waiting import patience, wait_until
 
 @pytest.fixture(scope="module")
 def waiting() -> Iterator[Runtime]:
-    """An engine that waits on the loop."""
+    """An engine that makes blocking calls on the event loop."""
     with Runtime(engine("blocking:Waiting")) as runtime:
         yield runtime
 
 
 @pytest.fixture
 def bystander() -> Iterator[Runtime]:
-    """A runtime of Python's that answers before and after."""
+    """A runtime with a Python engine that answers before and after."""
     with Runtime(engine("echoes:Async")) as runtime:
         assert runtime.complete("a", timeout=patience).result().text == "a "
         yield runtime
@@ -39,7 +40,7 @@ def bystander() -> Iterator[Runtime]:
 
 
 def said(waiting: Runtime, call: str, used: str = "echoes:Async", where: str = "on the loop") -> str:
-    """What a call came to."""
+    """Returns the result of a call, or its error."""
     return waiting.complete(f"{call} / {used} / {where}", timeout=patience).result().text
 
 
@@ -68,8 +69,8 @@ in_coroutines = {
 
 
 @pytest.mark.parametrize("call", in_coroutines)
-def test_blocking_calls_on_the_loop(waiting: Runtime, bystander: Runtime, call: str) -> None:
-    """An error that names the asynchronous form; and other engines go on."""
+def test_blocking_calls_on_the_event_loop(waiting: Runtime, bystander: Runtime, call: str) -> None:
+    """The error names the asynchronous form; other engines continue."""
     text = said(waiting, call)
     assert text.startswith("InvalidStateError: ") and "on the library's own loop" in text, text
     assert in_coroutines[call] in text
@@ -77,21 +78,21 @@ def test_blocking_calls_on_the_loop(waiting: Runtime, bystander: Runtime, call: 
 
 
 @pytest.mark.parametrize("used", ["stalling:Async", "echo"])
-def test_of_any_engine(waiting: Runtime, used: str) -> None:
-    """Also where nothing would ever come, and where it would come without the loop."""
+def test_blocking_calls_for_any_engine(waiting: Runtime, used: str) -> None:
+    """The call fails even if nothing would ever arrive, or if it would arrive without the event loop."""
     for call in ("result()", "receive(5)", "close()"):
         text = said(waiting, call, used)
         assert text.startswith("InvalidStateError: "), text
 
 
-def test_in_threads_of_the_engine(waiting: Runtime) -> None:
-    """The same calls are fine in a thread."""
+def test_blocking_calls_in_threads_of_the_engine(waiting: Runtime) -> None:
+    """The same calls work in a thread."""
     for call in ("Runtime()", "result()", "encode()", "iteration"):
         assert said(waiting, call, where="in a thread") == "done"
 
 
-def test_on_the_loop_of_a_c_program(tmp_path: Path) -> None:
-    """There, the loop runs in what Python takes for the main thread."""
+def test_blocking_calls_on_the_event_loop_of_a_c_program(tmp_path: Path) -> None:
+    """There, Python regards the event loop's thread as the main thread."""
     source = tests_dir / "python" / "ask.c"
     program = compile_c(source, tmp_path / "ask", *dynamo_config("--cflags", "--libs").split())
     for call in ("Runtime()", "result()", "close()", "Tokenizer()", "Worker()"):
@@ -100,7 +101,7 @@ def test_on_the_loop_of_a_c_program(tmp_path: Path) -> None:
 
 
 def test_runtimes_opened_in_many_coroutines() -> None:
-    """More at once than the loop has threads: each start and stop has a thread of its own."""
+    """More runtimes at once than the event loop has threads: each start and stop has its own thread."""
     with Runtime(engine("blocking:Opening")) as runtime:
         requests = [runtime.complete("x", timeout=patience) for _ in range(80)]
         assert {request.result().text for request in requests} == {"done"}
@@ -113,10 +114,12 @@ dropped = ["runtime", "native runtime", "request", "tokenizer", "detokenizer"]
 @pytest.mark.parametrize("kind", ["Async", "Threaded"])
 @pytest.mark.parametrize("what", dropped)
 def test_collected_where_engines_run(bystander: Runtime, kind: str, what: str) -> None:
-    """The thread that collects does not wait for the engine's stop, which takes nine seconds, or needs it."""
+    """The garbage-collecting thread does not wait for the engine's stop, which takes nine seconds, or needs
+    that thread.
+    """
     with Runtime(engine(f"dropping:{kind}")) as runtime:
         seconds = float(runtime.complete(what, timeout=patience).result().text)
-    assert seconds < 8  # one that waited would take nine, and ten where the stop needs the very thread
+    assert seconds < 8  # with a wait: nine, or ten if the stop needs that thread
     reliability(
         "the collector of garbage finds an object of the library in a thread of an engine, or on the loop",
         1,
@@ -124,8 +127,8 @@ def test_collected_where_engines_run(bystander: Runtime, kind: str, what: str) -
     )
 
 
-def test_what_is_dropped_is_stopped() -> None:
-    """Not by whoever drops it, but soon."""
+def test_a_dropped_runtime_is_stopped() -> None:
+    """The thread that drops it does not wait for that."""
     stopped: Any = ModuleType("stopped_engines")
     sys.modules["stopped_engines"] = stopped
     stopped.count = 0
@@ -170,7 +173,7 @@ class Event(ctypes.Structure):
 
 
 def stalled(library: Library, name: str = "stalling:Async") -> tuple[int, int]:
-    """A runtime, and a request of it without an end, whose first word was taken."""
+    """Creates a runtime and an endless request, and receives its first word."""
     runtime = library.engine(name)
     request = Library().send(runtime, {"prompt": "word"})
     assert next(Library().texts(request)) == "word"
@@ -178,14 +181,14 @@ def stalled(library: Library, name: str = "stalling:Async") -> tuple[int, int]:
 
 
 def refused(library: Library) -> bool:
-    """Whether the last call was, for the GIL."""
+    """Whether the last call was rejected because of the GIL."""
     text = library.error()
     assert text.startswith("ERROR_INVALID_STATE: ") and "with Python's GIL held" in text, text
     return True
 
 
 def test_receiving_with_the_gil(held: Library) -> None:
-    """An error in place of a wait for oneself; what can be had without waiting can be had."""
+    """It fails instead of waiting for itself; what is available without waiting is returned."""
     released = Library()
     held.c.dynamo_request_next.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p)]
     for name in ("stalling:Async", "stalling:Threaded"):
@@ -198,14 +201,14 @@ def test_receiving_with_the_gil(held: Library) -> None:
         assert held.status(held.c.dynamo_request_next(request, 0, out)) == "PENDING"
         assert held.status(held.c.dynamo_request_status(request)) == "PENDING"
         held.c.dynamo_request_cancel(request)
-        assert list(released.texts(request)) == []  # nothing was lost, and the request was as before
+        assert list(released.texts(request)) == []  # nothing was lost, and the request is unchanged
         held.c.dynamo_request_destroy(request)
         held.c.dynamo_runtime_destroy(runtime)
     reliability("a program receives with the GIL held that the engine needs", 8, "INVALID_STATE at once")
 
 
 def test_shutting_down_with_the_gil(held: Library) -> None:
-    """Refused, and the runtime takes requests as before; a destroy does not wait."""
+    """It is rejected, and the runtime still accepts requests; destroying it does not wait."""
     for _ in range(3):
         runtime, request = stalled(held)
         for timeout in (-1, 0, 100_000):
@@ -215,11 +218,11 @@ def test_shutting_down_with_the_gil(held: Library) -> None:
         held.c.dynamo_request_destroy(request)
         start = time.monotonic()
         held.c.dynamo_runtime_destroy(runtime)
-        assert time.monotonic() - start < 5  # it was ten seconds
+        assert time.monotonic() - start < 5  # with a wait: ten seconds
 
 
 def test_queue_with_the_gil(held: Library) -> None:
-    """A queue with requests of such an engine; one with others waits as ever, until it has one."""
+    """A queue rejects a wait once it has a request of a Python engine; until then it waits."""
     library = Library()
     for each in (held, library):
         each.c.dynamo_queue_create.restype = ctypes.c_void_p
@@ -255,7 +258,7 @@ def test_queue_with_the_gil(held: Library) -> None:
 
 
 def test_tokenizer_with_the_gil(held: Library) -> None:
-    """Its calls are refused; it is created as before, and destroyed without a wait."""
+    """Its calls are rejected; it can be created, and destroying it does not wait."""
     c, pointer = held.c, ctypes.c_void_p
     c.dynamo_tokenizer_create.restype = c.dynamo_tokenizer_apply_template.restype = pointer
     c.dynamo_detokenizer_create.restype = c.dynamo_detokenizer_add.restype = pointer
@@ -279,7 +282,7 @@ def test_tokenizer_with_the_gil(held: Library) -> None:
 
 
 def test_another_thread_sends_meanwhile(held: Library) -> None:
-    """A thread without the GIL is not concerned: it receives while others hold it in turn."""
+    """A thread without the GIL is not affected: it receives while others hold the GIL in turn."""
     runtime = held.engine("echoes:Async")
     results: list[str] = []
     threads = [
@@ -295,7 +298,7 @@ def test_another_thread_sends_meanwhile(held: Library) -> None:
 
 
 def test_an_extension_that_holds_the_gil(tmp_path: Path) -> None:
-    """A module in C, for an engine in Python."""
+    """A C extension module calls a Python engine."""
     include = sysconfig.get_paths()["include"]
     flags = ["-shared", "-fPIC", f"-I{include}", *dynamo_config("--cflags", "--libs").split(), "-pthread"]
     suffix = sysconfig.get_config_var("EXT_SUFFIX")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Python a C program gets, and what it is told if it gets none."""
+"""Which Python a C program gets, and the error if no Python is suitable."""
 
 import json
 import os
@@ -41,8 +41,8 @@ def test_own_environment(ask: Ask) -> None:
     assert modules["dynamo_llm"] == dynamo_llm.__file__
 
 
-def test_variables_of_python_have_no_say(ask: Ask, tmp_path: Path) -> None:
-    """Hostile PYTHONHOME, PYTHONPATH and PYTHONSTARTUP change nothing."""
+def test_python_variables_are_ignored(ask: Ask, tmp_path: Path) -> None:
+    """Hostile PYTHONHOME, PYTHONPATH, and PYTHONSTARTUP change nothing."""
     for name in ("os", "site", "json", "sitecustomize", "usercustomize"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not the one')")
     env = {
@@ -59,7 +59,7 @@ def test_variables_of_python_have_no_say(ask: Ask, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "no_SUCH"])
 def test_any_locale(ask: Ask, locale: str) -> None:
-    """Python speaks UTF-8 under every locale, and texts arrive whole."""
+    """Python uses UTF-8 under every locale, and texts arrive unchanged."""
     report = ask.report(env={"LC_ALL": locale, "LANG": locale})
     assert report["filesystem_encoding"] == "utf-8"
     assert report["encoding"].lower() == "utf-8"
@@ -69,7 +69,7 @@ def test_any_locale(ask: Ask, locale: str) -> None:
 
 
 def make_environment(folder: Path) -> Path:
-    """A virtual environment without anything but a module of its own; its interpreter."""
+    """Creates a virtual environment that has only a module of its own. Returns its interpreter."""
     venv.create(folder, with_pip=False)
     site_packages = folder / "lib" / f"python{here}" / "site-packages"
     (site_packages / "only_here.py").write_text("")
@@ -77,7 +77,7 @@ def make_environment(folder: Path) -> Path:
 
 
 def test_chosen_environment(ask: Ask, tmp_path: Path) -> None:
-    """ "python.executable" runs another environment, with the package that belongs to the library."""
+    """The key "python.executable" selects another environment; the package is that of the library."""
     python = make_environment(tmp_path / "other é")
     report = ask.report("only_here dynamo_llm click", executable=str(python))
     assert report["prefix"] == str(tmp_path / "other é")
@@ -89,7 +89,7 @@ def test_chosen_environment(ask: Ask, tmp_path: Path) -> None:
 
 
 def test_package_outside_of_any_environment(bare_ask: Ask, tmp_path: Path) -> None:
-    """As `pip install --target` puts it; and without mistral.rs it says what to install."""
+    """`pip install --target` installs it like that; without mistral.rs the error says what to install."""
     shutil.copytree(Path(dynamo_llm.__file__).parent, tmp_path / "target" / "dynamo_llm")
     python = make_environment(tmp_path / "other")
     library = tmp_path / "target" / "dynamo_llm" / "lib"
@@ -103,13 +103,13 @@ def test_package_outside_of_any_environment(bare_ask: Ask, tmp_path: Path) -> No
 
 
 def test_virtual_env(bare_ask: Ask, lonely_library: Path) -> None:
-    """A library outside of any environment takes the one that VIRTUAL_ENV names."""
+    """A library outside of any environment uses the one that VIRTUAL_ENV names."""
     env = {"LD_LIBRARY_PATH": str(lonely_library), "VIRTUAL_ENV": sys.prefix, "PATH": ""}
     assert same(bare_ask.report(env=env)["prefix"], sys.prefix)
 
 
 def test_path_is_searched(bare_ask: Ask, lonely_library: Path, write_script: Script) -> None:
-    """Then the first python3 on PATH that will do; others are passed over."""
+    """After that, the first suitable python3 on PATH is used."""
     bad = write_script("bad/python3", "#!/bin/sh\nexit 1\n")
     path = f"{bad.parent}:/no/such/folder:{Path(sys.executable).parent}"
     env = {"LD_LIBRARY_PATH": str(lonely_library), "PATH": path}
@@ -129,7 +129,8 @@ def test_multiprocessing_from_an_engine(ask: Ask) -> None:
     assert run([executable, "-c", "import dynamo_llm, sys; print(sys.prefix)"]).stdout.strip() == sys.prefix
 
 
-# What a site may do to the short-lived process that is asked; only there, for its descriptors are its own.
+# What a site may do to the short-lived process that reports about its Python; only there, because that
+# process has its own descriptors.
 asked = "import atexit, os, sys, threading, time\nif sys.argv == ['-c']:\n    "
 sites = {
     "prints at the start": "print('welcome', flush=True)",
@@ -154,8 +155,8 @@ sites = {
 
 @pytest.mark.many(4)
 @pytest.mark.parametrize("what", sites)
-def test_site_in_the_way(what: str, ask: Ask, tmp_path: Path) -> None:
-    """Whatever a sitecustomize prints or does to its streams is not the interpreter's answer."""
+def test_site_that_disturbs_the_query(what: str, ask: Ask, tmp_path: Path) -> None:
+    """The interpreter's answer is read whatever its sitecustomize prints, or does to its streams."""
     python = make_environment(tmp_path / "other")
     packages = tmp_path / "other" / "lib" / f"python{here}" / "site-packages"
     (packages / "sitecustomize.py").write_text(f"{asked}{sites[what]}\n")
@@ -164,7 +165,7 @@ def test_site_in_the_way(what: str, ask: Ask, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["one,two", "with blank, too", "a;b 'c' $HOME \"d\"", "back\\slash é"])
 def test_environment_of_any_name(name: str, ask: Ask, tmp_path: Path) -> None:
-    """A folder's name is not read by anything: in the configuration, and in DYNAMO_LLM_PYTHON."""
+    """No character of a folder's name is special, in the configuration and in DYNAMO_LLM_PYTHON."""
     python = make_environment(tmp_path / name)
     report = ask.report("only_here", executable=str(python))
     assert (report["prefix"], report["executable"]) == (str(tmp_path / name), str(python))
@@ -176,7 +177,7 @@ def test_environment_of_any_name(name: str, ask: Ask, tmp_path: Path) -> None:
 
 
 def test_no_python_at_all(bare_ask: Ask, lonely_library: Path) -> None:
-    """The message lists where it looked and what to do; native engines work."""
+    """The message lists where the library searched and what to do; native engines work."""
     env = {"LD_LIBRARY_PATH": str(lonely_library), "PATH": str(lonely_library)}
     status, message = bare_ask.error({}, env=env)
     assert status == unavailable
@@ -219,7 +220,7 @@ good_answer = {
 def test_unsuitable_python(
     ask: Ask, write_script: Script, change: dict[str, Any], messages: list[str]
 ) -> None:
-    """An interpreter that says it is of the wrong kind is refused, by name and with the reason."""
+    """An interpreter of an unsuitable kind is rejected, by name and with the reason."""
     answer = shlex.quote(json.dumps({**good_answer, **change}))
     script = write_script("fake", f"#!/bin/sh\necho a line before\necho {answer}\n")
     status, message = ask.error({"python": {"executable": str(script)}})
@@ -240,16 +241,16 @@ def test_unsuitable_python(
         ("not a program", "is no working Python"),
     ],
 )
-def test_no_python(ask: Ask, write_script: Script, text: str, said: str) -> None:
-    """A program that is no Python is refused with what it said."""
+def test_executable_that_is_not_python(ask: Ask, write_script: Script, text: str, said: str) -> None:
+    """A program that is not a Python interpreter is rejected, and the error quotes its output."""
     script = write_script("fake", text)
     status, message = ask.error({"python": {"executable": str(script)}})
     assert status == unavailable
     assert f"{script} {said}" in message or ("not a program" in text and str(script) in message)
 
 
-def test_executable_that_is_none(ask: Ask, tmp_path: Path) -> None:
-    """A path that leads nowhere, or to a plain file, is refused, and nothing else is tried."""
+def test_path_that_is_not_an_executable(ask: Ask, tmp_path: Path) -> None:
+    """A missing path and a plain file are rejected, and no other interpreter is tried."""
     (tmp_path / "plain").write_text("")
     for path in ("/no/such/python", str(tmp_path / "plain"), str(tmp_path)):
         for config, env, origin in (
@@ -263,7 +264,9 @@ def test_executable_that_is_none(ask: Ask, tmp_path: Path) -> None:
 
 
 def test_python_without_the_package(bare_ask: Ask, lonely_library: Path, tmp_path: Path) -> None:
-    """A library that lies alone, with a Python that has no dynamo_llm: the message says how to get it."""
+    """For a library outside of its package, and a Python without dynamo_llm, the message says how to install
+    it.
+    """
     python = make_environment(tmp_path / "empty")
     env = {"LD_LIBRARY_PATH": str(lonely_library), "DYNAMO_LLM_PYTHON": str(python)}
     status, message = bare_ask.error({}, env=env)
@@ -273,7 +276,7 @@ def test_python_without_the_package(bare_ask: Ask, lonely_library: Path, tmp_pat
 
 
 def test_configuration_after_a_failure(ask: Ask) -> None:
-    """Keys of "python" are checked before any Python is looked for."""
+    """Keys of "python" are checked before the library searches for Python."""
     status, message = ask.error({"python": {"executable": 3}})
     assert status == "DYNAMO_ERROR_INVALID_CONFIG" and "python.executable" in message
     status, message = ask.error({"python": {"path": [1]}})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs whose standard library is patched for greenlets: an error at once, and no wait without an end."""
+"""Programs whose standard library is patched for greenlets get an error at once, instead of a hang."""
 
 import pytest
 from conftest import run_python
@@ -17,7 +17,7 @@ patches = [
 
 @pytest.mark.parametrize("patch", patches)
 def test_patched(patch: str) -> None:
-    """An engine in Python is refused; a native one works."""
+    """A Python engine is rejected; a native one works."""
     result = run_python(f"""
 from gevent import monkey
 monkey.{patch}
@@ -35,7 +35,7 @@ with dynamo_llm.Runtime(engine="echo") as runtime:
 
 
 def test_not_patched() -> None:
-    """gevent that patches nothing does no harm."""
+    """Importing gevent without patching does no harm."""
     result = run_python("""
 import gevent
 from gevent import monkey

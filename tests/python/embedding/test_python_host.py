@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs in Python that use the C library, each in a process of its own."""
+"""Python programs that use the C library, each in a separate process."""
 
 import sys
 import textwrap
@@ -13,7 +13,7 @@ environment = {"PYTHONPATH": str(tests_dir / "python")}
 
 
 def host(code: str) -> str:
-    """Run a program; what it printed. It must end well and say nothing on stderr."""
+    """Runs a program. Returns its stdout. It must exit with 0, and write nothing to stderr."""
     program = "from hosting import Library, question\n" + textwrap.dedent(code)
     result = run([sys.executable, "-X", "faulthandler", "-c", program], environment)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
@@ -41,7 +41,7 @@ def test_streams(before: bool) -> None:
 
 
 def test_cancels() -> None:
-    """A request that stalls is cancelled; the engine goes on."""
+    """A request that stalls is cancelled; the engine continues."""
     out = host("""
         library = Library()
         for engine in ("stalling:Async", "stalling:Threaded"):
@@ -72,8 +72,8 @@ def test_gil_is_held_while_a_runtime_starts() -> None:
     assert out == "a \na \nERROR_ENGINE_UNAVAILABLE\n"
 
 
-def test_the_hosts_own_stays() -> None:
-    """Loggers, streams, signal handlers, warnings and hooks of the program are not touched."""
+def test_the_hosts_state_is_unchanged() -> None:
+    """Loggers, streams, signal handlers, warnings, and hooks of the program are not changed."""
     out = host("""
         import asyncio, logging, os, signal, sys, threading, warnings
         logging.getLogger("mine").setLevel(logging.ERROR)
@@ -101,9 +101,10 @@ def test_the_hosts_own_stays() -> None:
     assert out == "no loop in this thread\n"
 
 
-def test_threads_and_loops_of_the_host_go_on() -> None:
-    """While a model loads and streams, another thread and an asyncio loop of the program run; the engine
-    fails if one of them stands still."""
+def test_threads_and_event_loops_of_the_host_keep_running() -> None:
+    """While a model loads and streams, another thread and an asyncio event loop of the program run. The
+    engine fails if one of them does not.
+    """
     out = host("""
         import asyncio, sys, threading
         library = Library()
@@ -131,8 +132,8 @@ def test_threads_and_loops_of_the_host_go_on() -> None:
     assert out == "0 1 2 \n"
 
 
-def test_called_from_an_asyncio_loop() -> None:
-    """A coroutine may call it, in a thread or directly."""
+def test_called_from_an_asyncio_event_loop() -> None:
+    """A coroutine may call the library, in a thread or directly."""
     out = host("""
         import asyncio
         library = Library()
@@ -161,7 +162,7 @@ endings = {
 
 @pytest.mark.parametrize("ending", endings)
 def test_ends_while_engines_stream(ending: str) -> None:
-    """However the program ends in the midst of it, it ends at once and without a word."""
+    """The program exits at once, however it exits, and writes nothing."""
     out = host(f"""
         import os, sys, threading, time
         library = Library()
@@ -190,7 +191,7 @@ def test_engines_are_stopped_at_the_end() -> None:
 
 
 def test_after_the_end() -> None:
-    """An exit function of the program that comes too late gets an error, and no hang."""
+    """An exit function of the program that runs after the library's gets an error, and does not hang."""
     out = host("""
         import atexit
         library = Library()
@@ -206,7 +207,7 @@ def test_after_the_end() -> None:
 
 
 def test_many_threads() -> None:
-    """Threads of Python share the runtimes, and start some of their own."""
+    """Python threads share the runtimes, and create some of their own."""
     out = host("""
         from concurrent.futures import ThreadPoolExecutor
         library = Library()
@@ -226,7 +227,7 @@ def test_many_threads() -> None:
 
 
 def test_spawned_processes(tmp_path: Path) -> None:
-    """multiprocessing's spawned processes use the library as the program does."""
+    """Processes that multiprocessing spawns use the library like the program does."""
     program = tmp_path / "spawn.py"
     program.write_text(
         textwrap.dedent("""
@@ -246,10 +247,10 @@ def test_spawned_processes(tmp_path: Path) -> None:
 
 
 def test_forked_processes() -> None:
-    """A forked child is told that it may not, and ends well; the parent goes on."""
+    """Calls in a forked child fail, and it exits normally; the parent continues."""
     out = host("""
         import os, sys, warnings
-        warnings.simplefilter("ignore")  # Python itself warns of fork() beside threads
+        warnings.simplefilter("ignore")  # Python itself warns about fork() with threads
         library = Library()
         runtime = library.create({})
         request = library.send(runtime, question)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where stdout and stderr of Python go in a C program, from the first line of a site's module on; and that
-Python starts as it always does.
+"""Where Python's stdout and stderr go in a C program, from the first line of a site module on. Apart from
+that, Python starts as usual.
 """
 
 import json
@@ -34,7 +34,7 @@ def site_packages(environment: Path) -> Path:
 
 
 def customize_site(environment: Path, code: str) -> None:
-    """Makes code the sitecustomize of an environment, before one of the system's, as Debian's Python has."""
+    """Makes code the sitecustomize of an environment, before one of the system, which Debian's Python has."""
     folder = environment / "customization"
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(code)
@@ -92,7 +92,7 @@ sites: dict[str, tuple[str, list[str]]] = {
 @pytest.mark.many(4)
 @pytest.mark.parametrize("what", sites)
 def test_sitecustomize(what: str, logged: Ask, environment: Path) -> None:
-    """What it prints is in the log, nothing of it on the host's stdout, and the engine runs."""
+    """Its output goes to the log, none of it to the host's stdout, and the engine runs."""
     code, records = sites[what]
     customize_site(environment, code)
     result = logged.run(engine("echoes:Async"), env=python_of(environment))
@@ -121,7 +121,7 @@ def test_pth_file(line: str, logged: Ask, environment: Path) -> None:
 
 
 def test_site_that_ends_python(logged: Ask, environment: Path) -> None:
-    """A site that exits is an error that says so, when the interpreter is asked and in the process."""
+    """A site that exits is an error that says so, both when the interpreter is queried and in the process."""
     customize_site(environment, "import sys; sys.exit('no licence')")
     status, message = logged.error(engine("echoes:Async"), env=python_of(environment))
     assert status == "DYNAMO_ERROR_PYTHON_UNAVAILABLE"
@@ -146,7 +146,7 @@ except OSError:
 
 
 def test_long_line(logged: Ask) -> None:
-    """A line without an end is not kept without bound: it becomes several records."""
+    """A line without an end is not buffered without bound: it becomes several records."""
     result = logged.run(engine("evaluating:Evaluator", options={"code": long_lines}))
     assert json.loads(result.stdout) == [False, "utf-8", True, False, "<stdout>", "no descriptor"]
     records = [line for line in result.stderr.splitlines() if line.startswith("[2 python.stdout: ")]
@@ -179,8 +179,8 @@ loaded_before = sorted(name for name in sys.modules if not name.startswith("enco
 
 
 @pytest.mark.parametrize("system_site", [False, True])
-def test_python_starts_as_always(ask: Ask, tmp_path: Path, system_site: bool) -> None:
-    """Flags, folders, builtins and what a sitecustomize finds are those of an isolated interpreter."""
+def test_python_starts_as_usual(ask: Ask, tmp_path: Path, system_site: bool) -> None:
+    """Flags, folders, builtins, and what a sitecustomize sees are those of an isolated interpreter."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False, system_site_packages=system_site)
     customize_site(environment, customize)
@@ -214,7 +214,7 @@ result = [no_site, has_site, [folder for folder in sys.path if folder.endswith("
 
 
 def test_sub_interpreter_has_a_site(ask: Ask, environment: Path, tmp_path: Path) -> None:
-    """An interpreter that Python code of a C program makes finds the packages of the environment, too."""
+    """A sub-interpreter that Python code of a C program creates finds the environment's packages, too."""
     python = {"executable": str(environment / "bin" / "python")}
     config = engine("evaluating:Evaluator", options={"code": in_another}, python=python)
     assert json.loads(ask.text(config, str(tmp_path / "said"))) == [0, True, True]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sub-interpreters: the package says that it does not work there, and the main interpreter goes on."""
+"""Sub-interpreters: importing the package there is an error, and the main interpreter continues."""
 
 import sys
 import sysconfig
@@ -20,7 +20,7 @@ def create(kind):
     return other.create(isolated=kind == "isolated")
 
 def execute(one, code):
-    # What was raised there comes as an exception up to 3.12, and as a result from 3.13 on.
+    # Its exception is raised here up to 3.12, and returned from 3.13 on.
     try:
         return getattr(getattr(other, "exec", other.run_string)(one, code), "msg", None)
     except Exception as error:
@@ -45,8 +45,8 @@ codes = {
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
 @pytest.mark.parametrize("destroy", [True, False])
 @pytest.mark.parametrize("what", codes)
-def test_import_is_refused(what: str, kind: str, destroy: bool) -> None:
-    """The import there is an ImportError that says what to do; a runtime from before and a new one answer."""
+def test_import_is_rejected(what: str, kind: str, destroy: bool) -> None:
+    """The import is an ImportError that says what to do; existing and new runtimes answer."""
     result = run_python(f"""{prelude}
 import dynamo_llm
 runtime = dynamo_llm.Runtime(engine="echo")
@@ -63,8 +63,8 @@ print(ask("echoes:Async"))
 
 
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
-def test_first_import_is_refused(kind: str) -> None:
-    """It is refused there also where nobody has imported it yet; later the main interpreter may."""
+def test_first_import_is_rejected(kind: str) -> None:
+    """The same if the package has not been imported before; the main interpreter may still import it."""
     result = run_python(f"""{prelude}
 one = create({kind!r})
 said = execute(one, "import dynamo_llm")
@@ -77,7 +77,7 @@ print(ask("echoes:Async"))
 
 
 def test_import_after_deletion() -> None:
-    """The main interpreter may import it anew, and objects of before still work."""
+    """The main interpreter may import the package again, and earlier objects still work."""
     result = run_python(f"""{prelude}
 import dynamo_llm
 before = dynamo_llm.Runtime(engine="echo")
@@ -93,7 +93,7 @@ print(before.complete("again and again").result().text)
 
 @pytest.mark.parametrize("order", ["only there", "main first", "there first"])
 def test_host_with_interpreters(order: str, tmp_path: Path) -> None:
-    """A program in C that gives an application an interpreter of its own, as web servers do."""
+    """A C program that gives an application its own interpreter, as web servers do."""
     folder, version = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("VERSION")
     flags = [
         f"-I{sysconfig.get_paths()['include']}",
@@ -123,6 +123,6 @@ other.destroy(one)
 
 
 def test_engine_in_a_c_program(ask: Ask) -> None:
-    """The same where the library started Python: an engine's second interpreter does not get the package."""
+    """The same if the library started Python: a sub-interpreter of an engine cannot import the package."""
     text = ask.text(engine("evaluating:Evaluator", options={"code": in_c_program}))
     assert import_error in text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A library and a package that are not of one release: both versions are said."""
+"""A library and a package of different releases: the error contains both versions."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ other = "1.9.9"
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """A folder with this package, whose library says that it is of another release."""
+    """A folder with this package, whose library reports another release."""
     package = tmp_path / "dynamo_llm"
     shutil.copytree(Path(dynamo_llm.__file__).parent, package)
     library = package / "lib" / "libdynamo_llm_capi.so.1"
@@ -35,7 +35,7 @@ def test_in_python(mixed: Path) -> None:
 
 
 def test_in_c(mixed: Path, bare_ask: Ask) -> None:
-    """A program in C gets a status; engines that need no Python run."""
+    """A C program gets a status; engines that do not need Python run."""
     env = {"LD_LIBRARY_PATH": str(mixed / "dynamo_llm" / "lib"), "DYNAMO_LLM_PYTHON": sys.executable}
     assert bare_ask.text({"engine": "echo"}, "a", env) == "a"
     status, message = bare_ask.error({}, env)

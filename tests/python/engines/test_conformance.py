@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conformance suite, built against the installed package, on every engine that can be had.
+"""The conformance suite, built against the installed package, on every available engine.
 
-The program prints a table of what it did and skipped: pytest -rA shows it.
+The program prints a table of the cases that ran or were skipped: pytest -rA shows it.
 """
 
 import json
@@ -36,7 +36,7 @@ def engines_in_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", conforming.parameters([*conforming.names, *conforming.in_child]))
 def test_engine(name: str, conformance: Path, engines_in_c: Path, tmp_path: Path) -> None:
-    """Every case, in every way of delivery; of engines in a child process too."""
+    """Every case, in every delivery mode; also for engines in a child process."""
     file = tmp_path / "profile.json"
     with conforming.ready(name) as profile:
         if name in conforming.in_child and name.startswith("babble"):
@@ -62,7 +62,7 @@ def test_engine(name: str, conformance: Path, engines_in_c: Path, tmp_path: Path
 
 
 def broken(how: str, **profile: Any) -> dict[str, Any]:
-    """A profile of an engine that does something wrong."""
+    """The profile of an engine that does something wrong."""
     config = engine("wrong:Wrong", options={"how": how})
     return {
         **json.loads((conforming.profiles_dir / "python-async.json").read_text()),

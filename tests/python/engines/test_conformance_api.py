@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One table of cases for every engine, over every way that the Python interface has to receive an answer.
+"""One table of cases for every engine, over every way in which the Python interface receives an answer.
 
-The program of test_conformance.py has more cases; this is about the two of them in Python.
+The program of test_conformance.py has more cases; these are about the ways that only Python has.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ names = [name for name in conforming.names if not name.startswith("babble")]
 
 @dataclass
 class Answer:
-    """What came of a request."""
+    """The result of a request."""
 
     text: str = ""
     finish_reason: str | None = None
@@ -34,7 +34,7 @@ class Answer:
     error: DynamoError | None = None
 
     def add(self, response: Any) -> None:
-        """One more response; of the first choice."""
+        """Adds a response of the first choice."""
         if response.index == 0:
             self.text += response.text
             self.finish_reason = response.finish_reason or self.finish_reason
@@ -42,7 +42,7 @@ class Answer:
 
     @property
     def says(self) -> tuple[str, str | None, Any]:
-        """What two answers to one body have in common."""
+        """Returns what two answers to one body have in common."""
         return self.text, self.finish_reason, self.usage and self.usage.json()
 
 
@@ -83,7 +83,7 @@ def _await(request: Any, answer: Answer) -> None:
     asyncio.run(run())
 
 
-#: The ways; those that give an answer as a whole lose what came before an error.
+#: The ways to receive; those that return whole answers lose the text before an error.
 ways: dict[str, Callable[[Any, Answer], None]] = {
     "for": _iterate,
     "receive": _receive,
@@ -96,7 +96,7 @@ pieces = ("for", "receive", "async for")
 
 @dataclass
 class Subject:
-    """An engine under test, its runtimes by the bounds of their streams."""
+    """An engine under test, and its runtimes by the capacity of their streams."""
 
     name: str
     profile: dict[str, Any]
@@ -104,7 +104,7 @@ class Subject:
     wholes: dict[str, Answer] = field(default_factory=dict)
 
     def runtime(self, capacity: int | None = None) -> Runtime:
-        """One whose streams have a bound; it is started once."""
+        """Returns the runtime whose streams have this capacity; it is started once."""
         if capacity not in self.runtimes:
             config = json.loads(json.dumps(self.profile["config"]))
             if path := config.get("python", {}).get("path"):
@@ -117,7 +117,7 @@ class Subject:
         return self.runtimes[capacity]
 
     def get(self, key: str) -> Any:
-        """Something of the profile; a text in its place is the reason why the engine cannot do it."""
+        """Returns a value of the profile; a text instead is the reason why the engine cannot do it."""
         value = self.profile[key]
         if isinstance(value, str):
             pytest.skip(value)
@@ -125,12 +125,12 @@ class Subject:
 
     @property
     def very_long(self) -> dict[str, Any]:
-        """A body whose answer is not computed before the reader has gone."""
+        """Returns a body whose answer takes longer than its reader stays."""
         body: dict[str, Any] = self.profile["very_long"] or self.profile["long"]
         return body
 
     def whole(self, body: dict[str, Any]) -> Answer:
-        """The answer to a body as it comes in one response."""
+        """Returns the answer to a body as one response."""
         key = json.dumps(body)
         if key not in self.wholes:
             self.wholes[key] = collect("result", self.runtime().request({**body, "stream": False}))
@@ -139,7 +139,7 @@ class Subject:
 
 
 def collect(way: str, request: Any) -> Answer:
-    """Receive a request to its end."""
+    """Receives a request to its end."""
     answer = Answer()
     try:
         ways[way](request, answer)

@@ -118,7 +118,7 @@ def test_cancel_of_dynamos_sample_engine() -> None:
     assert len(asyncio.run(asyncio.wait_for(work(), patience))) == 2
 
 
-def test_what_the_class_gets() -> None:
+def test_request_that_the_class_gets() -> None:
     """The class gets a request like that of Dynamo's frontend, a context, and a cleanup."""
     handler = signal.getsignal(signal.SIGTERM)
     made = recording(capabilities=["chat", "regex"], adapters=["a1"])
@@ -225,7 +225,7 @@ def test_errors(error: Exception, kind: type[DynamoError]) -> None:
     ("error", "late"),
     [(exceptions.Unknown("bad"), False), (KeyError("bad"), False), (ValueError("bad"), True)],
 )
-def test_other_errors_stay(error: Exception, late: bool) -> None:
+def test_other_errors_are_unchanged(error: Exception, late: bool) -> None:
     """They reach the caller as ENGINE_FAILED, with their traceback."""
     with pytest.raises(type(error)) as caught:
         run(recording(), request(contract.answer(error, late=late)))
@@ -248,7 +248,7 @@ def test_finish_reasons_that_are_errors(reason: Any, kind: type[DynamoError], wo
         run(recording(), request(contract.answer(reason=reason)))
 
 
-def test_answers_that_are_not_whole() -> None:
+def test_incomplete_answers() -> None:
     """No finish reason; not one log-prob for each token."""
     with pytest.raises(EngineFailedError, match="without a finish_reason"):
         run(recording(), request(3))
@@ -300,7 +300,7 @@ def test_wrong_options(
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_a_class_says_on_stderr_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_of_a_class_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
     """Only the output of a rejected command line becomes the error."""
     run(recording("Writing"))
     assert capfd.readouterr().err == "a warning of the engine\n"

@@ -16,7 +16,7 @@ from conftest import run_python
     ],
 )
 def test_what_to_install(engine: str, options: dict[str, Any], module: str, words: str) -> None:
-    """The error says it."""
+    """The error says what to install."""
     result = run_python(f"""
 import sys
 sys.modules[{module!r}] = None

@@ -64,7 +64,7 @@ def prompt_tokens(runtime: Runtime, **body: Any) -> int:
 
 
 def test_completions_have_no_template(tiny: Runtime) -> None:
-    """A prompt is taken as it is; a chat goes through the template."""
+    """A completion uses its prompt unchanged; a chat uses the template."""
     as_chat = "<user>hello world<answer>"
     assert prompt_tokens(tiny, prompt="hello world") < prompt_tokens(tiny, messages=question)
     assert prompt_tokens(tiny, prompt=as_chat) == prompt_tokens(tiny, messages=question)
@@ -74,14 +74,14 @@ def test_completions_have_no_template(tiny: Runtime) -> None:
 
 
 def test_completions_of_the_demo_model() -> None:
-    """It goes on with a sentence, where a chat answers a question."""
+    """It continues a sentence, where a chat answers a question."""
     with Runtime() as runtime:
         text = runtime.complete("A KV cache keeps the attention keys", max_tokens=6).result().text
         assert text.startswith(" and values of the tokens")
 
 
 def test_forms_of_prompts(tiny: Runtime) -> None:
-    """A list of one text, and token ids that the tokenizer makes, are the text."""
+    """A list with one text, and the text's token IDs, are equivalent to the text."""
     text = tiny.complete("hello world", max_tokens=4).result().text
     assert tiny.request({"prompt": ["hello world"], "max_tokens": 4}).result().text == text
     ids = [410, 326, 83, 1982]
@@ -123,17 +123,17 @@ def test_forms_of_prompts(tiny: Runtime) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be(
+def test_unsupported_requests(
     tiny: Runtime, body: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
 ) -> None:
-    """Each says what is wrong; the runtime goes on."""
+    """Each error says what is wrong; the runtime stays usable."""
     with pytest.raises(error, match=f"(?s){message}"):
         tiny.request(body).result()
     assert tiny.complete("a", max_tokens=1).result().usage is not None
 
 
 def test_usual_values(tiny: Runtime) -> None:
-    """Keys that ask for what happens anyway are no errors."""
+    """Keys that request the default behavior are accepted."""
     nvext = {"extra_fields": ["timing"]}
     body: dict[str, Any] = {"nvext": nvext, "priority": 1, "temperature": 0, "min_tokens": 0}
     body |= {
@@ -149,7 +149,7 @@ def test_usual_values(tiny: Runtime) -> None:
 
 
 def test_begin(tmp_path: Path) -> None:
-    """A tokenizer's BOS is added to texts, as the tokenizers library does, and not to chats and token ids."""
+    """A tokenizer's BOS is added to texts, as the tokenizers library does, but not to chats and token IDs."""
     model = tiny_models.add_begin(tiny_models.llama(tmp_path / "begin"))
     with Runtime(model=model, trust_request_chat_template=True) as runtime:
         assert prompt_tokens(runtime, prompt="hello world") == 5
@@ -160,7 +160,7 @@ def test_begin(tmp_path: Path) -> None:
 
 
 def test_context_length(tmp_path: Path) -> None:
-    """What does not fit is an error with both numbers; what just fits has an answer that ends with it."""
+    """A prompt that does not fit is an error with both numbers; an answer ends at the context length."""
     with Runtime(model=tiny_models.llama(tmp_path / "short", context=32)) as runtime:
         with pytest.raises(ContextLengthError, match=r"has 33 tokens, but the model's context length is 32"):
             runtime.complete([73, 74] * 16 + [73]).result()
@@ -176,7 +176,7 @@ def test_context_length(tmp_path: Path) -> None:
 
 
 def test_template_values(tiny: Runtime) -> None:
-    """What a template may be given, it gets."""
+    """A template gets all documented values."""
     bare = prompt_tokens(tiny, messages=question)
     assert prompt_tokens(tiny, messages=question, chat_template_kwargs={"enable_thinking": True}) > bare
     assert prompt_tokens(tiny, messages=question, chat_template_kwargs={"enable_thinking": False}) == bare
@@ -207,7 +207,7 @@ def test_messages_of_tools(tiny: Runtime) -> None:
 
 
 def test_no_template(tmp_path: Path) -> None:
-    """A model without one completes; a chat needs a template of its own, or that of the configuration."""
+    """A model without a template completes; a chat needs its own template, or one in the configuration."""
     model = tiny_models.llama(tmp_path / "bare", template=None)
     with Runtime(model=model, trust_request_chat_template=True) as runtime:
         assert prompt_tokens(runtime, prompt="hello world") == 4
@@ -226,7 +226,7 @@ def test_no_template(tmp_path: Path) -> None:
 
 
 def test_chat_logprobs(tiny: Runtime) -> None:
-    """OpenAI's shape, as many alternatives as were asked for, the likeliest first."""
+    """OpenAI's format, with as many alternatives as requested, the most likely first."""
     for count in (0, 3):
         request = tiny.chat("hello world", max_tokens=4, logprobs=True, top_logprobs=count)
         choice = request.result().json()["choices"][0]
@@ -243,7 +243,7 @@ def test_chat_logprobs(tiny: Runtime) -> None:
 
 
 def test_completion_logprobs(tiny: Runtime) -> None:
-    """OpenAI's other shape: lists side by side."""
+    """OpenAI's other format: parallel lists."""
     choices = ["one two three"]
     body = {"prompt": "hello", "logprobs": 2, "guided_choice": choices, "max_tokens": 20}
     choice = tiny.request(body).result().json()["choices"][0]
@@ -259,7 +259,7 @@ def test_completion_logprobs(tiny: Runtime) -> None:
 
 
 def test_cached_tokens(tiny: Runtime, folder: Path) -> None:
-    """The beginning of a prompt that came before is found in the prefix cache, if there is one."""
+    """The beginning of an earlier prompt is found in the prefix cache, if the engine has one."""
     first = "one two three four five six seven eight"
     with Runtime(model=folder, options={"prefix_cache_n": 4}) as caching:
         for runtime, is_cached in ((tiny, False), (caching, True)):
@@ -270,24 +270,24 @@ def test_cached_tokens(tiny: Runtime, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A model whose template has marks of thoughts."""
+    """A model whose template marks reasoning."""
     template = "{% if tools %}{% endif %}{{ messages[0].content.split('</think>')[-1] }}{# <think> #}"
     with Runtime(model=tiny_models.llama(tmp_path_factory.mktemp("models") / "thinker", template)) as runtime:
         yield runtime
 
 
 def test_reasoning(tmp_path: Path) -> None:
-    """What the model thinks is told apart from its answer."""
+    """The model's reasoning is separate from its answer."""
     template = "{% if tools %}{% endif %}{{ messages[0].content.split('</think>')[-1] }}<think>"
     with Runtime(model=tiny_models.llama(tmp_path / "thinker", template)) as runtime:
         for stream in (True, False):
-            # Tools make mistral.rs look at an answer that has a form.
+            # With tools, mistral.rs parses structured output.
             request = runtime.chat(
                 "hello", guided_regex="why</think>because", max_tokens=30, tools=[clock], stream=stream
             )
             result = request.result()
             assert (result.reasoning_content, result.text) == ("why", "because")
-        # A form leaves no place for thoughts.
+        # Structured output excludes reasoning.
         choice = {"type": "function", "function": {"name": "weather"}}
         result = runtime.chat("hello", tools=[weather], tool_choice=choice, max_tokens=80).result()
         assert json.loads(result.tool_calls[0].arguments)["unit"] in ("C", "F")
@@ -300,8 +300,8 @@ def test_reasoning(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_ends_like_a_mark(thinker: Runtime, answer: str, stream: bool) -> None:
-    """The beginning of a mark of thoughts at the end of an answer, or of thoughts, is text."""
-    # Tools make mistral.rs look at an answer that has a form.
+    """The beginning of a reasoning mark at the end of an answer, or of reasoning, is text."""
+    # With tools, mistral.rs parses structured output.
     body = {"guided_choice": [answer], "max_tokens": 40, "tools": [clock], "stream": stream}
     result = thinker.chat("hello", **body).result()
     before, _, rest = answer.partition("<think>")
@@ -311,7 +311,9 @@ def test_ends_like_a_mark(thinker: Runtime, answer: str, stream: bool) -> None:
 
 
 def test_beginnings(tmp_path: Path, tiny: Runtime) -> None:
-    """White space at the beginning is kept in completions and forms, and thoughts in completions."""
+    """White space at the beginning is kept in completions and structured output, and reasoning in
+    completions.
+    """
     template = "{{ messages[0].content.split('</think>')[-1] }}{# <think> #}"
     with Runtime(model=tiny_models.llama(tmp_path / "thinker", template)) as thinker:
         for runtime in (tiny, thinker):
@@ -331,7 +333,7 @@ def test_stop_strings(tiny: Runtime) -> None:
 
 
 def test_choices(tiny: Runtime) -> None:
-    """More choices than are decoded at once come whole."""
+    """More choices than are decoded at once are all complete."""
     result = tiny.complete("hello", n=40, max_tokens=3, ignore_eos=True).result()
     assert [choice.finish_reason for choice in result.choices] == ["length"] * 40
     assert result.usage is not None and result.usage.completion_tokens == 120
@@ -362,14 +364,14 @@ def check_object(text: str) -> None:
     ids=["response_format", "guided_json", "text"],
 )
 def test_json_schema(tiny: Runtime, shape: dict[str, Any]) -> None:
-    """A random model writes what the schema says, in chats and completions, also with a temperature."""
+    """A random model writes what the schema describes, in chats and completions, also with a temperature."""
     for body in ({"messages": question}, {"prompt": "hello"}, {"prompt": "hello", "temperature": 1.5}):
         result = tiny.request({**body, **shape, "max_tokens": 60}).result()
         assert result.finish_reason == "stop"
         check_object(result.text)
 
 
-def test_other_shapes(tiny: Runtime) -> None:
+def test_other_structured_output(tiny: Runtime) -> None:
     """Regular expressions, choices with any letters, Lark, any object, plain text."""
     text = (
         tiny.chat("hello", guided_regex="[0-9]{3}-[a-c]+!", max_tokens=60, logit_bias={"5": 5}).result().text
@@ -406,7 +408,7 @@ def test_other_shapes(tiny: Runtime) -> None:
     ],
     ids=str,
 )
-def test_shapes_that_cannot_be(
+def test_unsupported_structured_output(
     tiny: Runtime, shape: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -418,7 +420,7 @@ def test_shapes_that_cannot_be(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_forced_call(tiny: Runtime, stream: bool) -> None:
-    """A named tool is called, with arguments that obey its schema, references in it included."""
+    """A named tool is called, with arguments that match its schema, including references."""
     choice = {"type": "function", "function": {"name": "weather"}}
     result = tiny.chat(
         "hello", tools=[clock, weather], tool_choice=choice, max_tokens=80, stream=stream
@@ -432,7 +434,7 @@ def test_forced_call(tiny: Runtime, stream: bool) -> None:
 
 
 def test_required_call(tiny: Runtime) -> None:
-    """One of the tools is called; its arguments come in pieces, in OpenAI's streaming shape."""
+    """One of the tools is called; its arguments arrive in pieces, in OpenAI's streaming format."""
     request = tiny.chat("hello", tools=[weather], tool_choice="required", max_tokens=80)
     deltas = [
         call for response in request for call in response.json()["choices"][0]["delta"].get("tool_calls", ())
@@ -442,8 +444,8 @@ def test_required_call(tiny: Runtime) -> None:
     json.loads("".join(delta["function"].get("arguments", "") for delta in deltas))
 
 
-def test_call_that_is_cut(tiny: Runtime) -> None:
-    """An answer that is too short for its call has what came of it, and the reason."""
+def test_incomplete_call(tiny: Runtime) -> None:
+    """An answer that is too short for its call has the partial call, and the reason."""
     result = tiny.chat("hello", tools=[weather], tool_choice="required", max_tokens=20).result()
     assert result.finish_reason == "length"
     with pytest.raises(ValueError):
@@ -483,7 +485,7 @@ def test_free_call(tiny: Runtime) -> None:
     ],
     ids=str,
 )
-def test_tools_that_cannot_be(
+def test_unsupported_tools(
     tiny: Runtime, body: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -494,7 +496,7 @@ def test_tools_that_cannot_be(
 
 
 def test_adapters(tmp_path: Path) -> None:
-    """The request's model chooses an adapter; each answers in its own way."""
+    """The request's model selects an adapter; each answers differently."""
     adapters = {
         name: str(tiny_models.adapter(tmp_path / name, seed)) for name, seed in (("one", 5), ("two", 9))
     }
@@ -517,7 +519,7 @@ def test_adapters(tmp_path: Path) -> None:
 
 
 def test_description(tmp_path: Path, folder: Path) -> None:
-    """What was loaded, and what it can do."""
+    """What was loaded, and its capabilities."""
     adapters = {"mine": str(tiny_models.adapter(tmp_path / "mine", 5))}
     for options, model in (({}, demo_model_dir()), ({"adapters": adapters}, folder)):
         engine = MistralRsEngine(EngineConfig("mistralrs", str(model), options))
@@ -534,8 +536,8 @@ def test_description(tmp_path: Path, folder: Path) -> None:
 # ------------------------------------------------------------------------------------ concurrency
 
 
-def test_cancelled_requests_free_their_place(folder: Path) -> None:
-    """One place: requests that are cancelled while they wait, and while they run, leave it to the next."""
+def test_cancelled_requests_free_their_slot(folder: Path) -> None:
+    """One slot: requests that are cancelled while queued, and while they run, free it for the next."""
     with Runtime(model=folder, options={"max_seqs": 1}) as runtime:
         for _ in range(3):
             running = runtime.complete("hello world", max_tokens=400, ignore_eos=True)
@@ -552,7 +554,7 @@ def test_cancelled_requests_free_their_place(folder: Path) -> None:
 
 
 def test_several_runtimes(folder: Path, tmp_path: Path) -> None:
-    """Models beside each other, used from several threads, give what each gives alone."""
+    """Models in one process, used from several threads, give the same answers as each alone."""
     other = tiny_models.llama(tmp_path / "other", seed=3)
     alone = {}
     for path in (folder, other):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine mistralrs: prompts and answers are token for token those of the tokenizer's own library."""
+"""The engine mistralrs: prompts and answers are the same, token for token, as with the tokenizers library."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def ids_of(core: tokenizers.Tokenizer, *tokens: str) -> list[int]:
     return ids
 
 
-#: Answers that are easily told wrong, as tokens without the end.
+#: Answers that are easily decoded wrongly, as tokens without the end.
 answers = {
     "white space": (demo, ids_of(demo, "Ġ", "Ċ", "Ġthe", "Ġcache")),
     "emoji": (demo, ids_of(demo, "ðŁ", "ĺ", "Ģ", "Ġthe")),
@@ -48,7 +48,7 @@ def speaker(folder: Path, name: str, **more: Any) -> Path:
 
 @pytest.mark.parametrize("name", answers)
 def test_text(name: str, tmp_path: Path) -> None:
-    """An answer is what the tokens add to the prompt's text, white space at its beginning included."""
+    """An answer is what the tokens add to the prompt's text, including white space at its beginning."""
     core, ids = answers[name]
     prompt = core.encode("a?").ids
     right = core.decode(prompt + ids)[len(core.decode(prompt)) :]
@@ -79,7 +79,7 @@ def test_text(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_stop_strings(name: str, stop: list[str], text: str, tokens: int, tmp_path: Path) -> None:
-    """The text ends before the stop string that is whole first, the tokens with the one that completes it."""
+    """The text ends before the stop string that completes first, the tokens with its last one."""
     with Runtime(model=speaker(tmp_path / "m", name)) as runtime:
         for request in (
             runtime.complete("a?", stop=stop, logprobs=0),
@@ -95,8 +95,8 @@ def test_stop_strings(name: str, stop: list[str], text: str, tokens: int, tmp_pa
         assert any(included.text == text + one for one in stop)
 
 
-def test_stop_string_that_does_not_come(tmp_path: Path) -> None:
-    """What may begin a stop string is part of the answer in the end."""
+def test_unfinished_stop_string(tmp_path: Path) -> None:
+    """The possible beginning of a stop string becomes part of the answer when the answer ends."""
     with Runtime(model=speaker(tmp_path / "m", "white space")) as runtime:
         for stop in (["caches"], ["cache!", "x"], ["  "]):
             result = runtime.complete("a?", stop=stop).result()
@@ -105,7 +105,7 @@ def test_stop_string_that_does_not_come(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [["the"], ["nowhere"], ["\n"]])
 def test_choices(stop: list[str], tmp_path: Path) -> None:
-    """The chunk with the finish reason is the last one of a choice; usage comes behind all texts."""
+    """The chunk with the finish reason is the last one of a choice; usage follows all texts."""
     with Runtime(model=speaker(tmp_path / "m", "white space")) as runtime:
         alone = runtime.complete("a?", stop=stop).result()
         request = runtime.complete("a?", n=3, stop=stop)
@@ -127,7 +127,7 @@ def test_choices(stop: list[str], tmp_path: Path) -> None:
 
 
 def added_token(text: str) -> dict[str, Any]:
-    """A token as ``tokenizer_config.json`` may have it."""
+    """Returns a token in a form that ``tokenizer_config.json`` allows."""
     return {
         "__type": "AddedToken",
         "content": text,
@@ -150,7 +150,7 @@ def added_token(text: str) -> dict[str, Any]:
     ids=str,
 )
 def test_ends(declared: dict[str, Any], eos: Any, tmp_path: Path) -> None:
-    """Every token that a file of the model declares ends an answer, and is not shown."""
+    """Each end token that a file of the model declares ends an answer, and is not shown."""
     answer = [*ids_of(demo, "Ġthe", "<|system|>", "Ġcache"), 0]
     model = speaking_models.speaker(tmp_path / "m", demo, answer, eos=eos, **declared)
     with Runtime(model=model) as runtime:
@@ -164,7 +164,7 @@ def test_ends(declared: dict[str, Any], eos: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("token", [".", ",", "!"])
 def test_end_that_is_a_text(token: str, tmp_path: Path) -> None:
-    """A declared token that is not special ends an answer, too, and is not shown."""
+    """A declared end token that is not special ends an answer, too, and is not shown."""
     answer = ids_of(demo, "Ġc", "ache", "t", "he", token)
     model = speaking_models.speaker(tmp_path / "m", demo, answer, eos=answer[-1])
     with Runtime(model=model) as runtime:
@@ -173,7 +173,7 @@ def test_end_that_is_a_text(token: str, tmp_path: Path) -> None:
         assert result.usage is not None and result.usage.completion_tokens == 5
 
 
-#: Tokens in angle brackets: mistral.rs takes all of them for special ones.
+#: Tokens in angle brackets: mistral.rs regards all of them as special.
 marked = tokenizers.Tokenizer.from_str(demo.to_str())
 marked.add_tokens(
     [tokenizers.AddedToken(text, normalized=False) for text in ("<tool>", "<end_of_part>", "[x]")]
@@ -189,7 +189,7 @@ marked.add_tokens(
     ],
 )
 def test_added_tokens_of_an_answer(tokens: list[str], text: str, tmp_path: Path) -> None:
-    """Added tokens that are not special are shown; the special ones are not, and have log-probs, too."""
+    """Added tokens that are not special are shown; the special ones are not, but have log-probs."""
     ids = ids_of(marked, *tokens)
     assert marked.decode(ids) == text
     with Runtime(model=speaking_models.speaker(tmp_path / "m", marked, [*ids, 0])) as runtime:
@@ -212,7 +212,7 @@ def test_added_tokens_of_an_answer(tokens: list[str], text: str, tmp_path: Path)
 
 @pytest.mark.parametrize("prompt", ["a", "▁a", "so", "!a"])
 def test_unigram(prompt: str, tmp_path: Path) -> None:
-    """A tokenizer whose decoder is Metaspace alone, which mistral.rs itself does not read."""
+    """A tokenizer whose decoder is only Metaspace, which mistral.rs itself cannot read."""
     words = ["▁Hi", "▁you", "▁", "!", "a", "▁a", "▁so"]
     core = tokenizers.Tokenizer(
         tokenizers.models.Unigram([("</s>", 0.0), ("<unk>", 0.0), *((word, -1.0) for word in words)], 1)
@@ -244,7 +244,9 @@ def test_unigram(prompt: str, tmp_path: Path) -> None:
     ],
 )
 def test_text_offset(tokens: list[str], offsets: list[int], tmp_path: Path) -> None:
-    """Offsets are those in the answer's text, with the blank that a text of its own would not begin with."""
+    """Offsets count characters of the answer's text, including a blank that a separate text would not begin
+    with.
+    """
     ids = [*ids_of(llama2, *tokens), end["llama2"]]
     with Runtime(model=speaking_models.speaker(tmp_path / "m", llama2, ids, eos=ids[-1])) as runtime:
         result = runtime.complete("a?", logprobs=0).result()
@@ -263,7 +265,7 @@ def test_text_offset(tokens: list[str], offsets: list[int], tmp_path: Path) -> N
     ],
 )
 def test_logprobs(name: str, names: list[str], tmp_path: Path) -> None:
-    """A token is named by its text, or by its bytes; so are alternatives, as many as were asked for."""
+    """A token is named by its text, or by its bytes; likewise the requested number of alternatives."""
     core, ids = answers[name]
     with Runtime(model=speaker(tmp_path / "m", name)) as runtime:
         lists = runtime.complete("a?", logprobs=3).result().json()["choices"][0]["logprobs"]
@@ -279,7 +281,7 @@ def test_logprobs(name: str, names: list[str], tmp_path: Path) -> None:
 
 
 def test_alternatives_that_are_bytes() -> None:
-    """Alternatives that are not UTF-8 by themselves have names of their own, so that none is lost."""
+    """Alternatives that are not UTF-8 alone have distinct names, so that none is lost."""
     for size in (2, 3, 5):
         bias = {str(token): 50 for token in range(227, 227 + size)}
         with Runtime() as runtime:
@@ -293,7 +295,7 @@ def test_alternatives_that_are_bytes() -> None:
 
 
 def with_edges(first: list[str], last: list[str]) -> tokenizers.Tokenizer:
-    """The demo model's tokenizer, which puts tokens before and behind a text."""
+    """The demo model's tokenizer, changed so that it adds tokens before and after a text."""
     core = tokenizers.Tokenizer.from_str(demo.to_str())
     core.post_processor = tokenizers.processors.TemplateProcessing(
         single=[*first, "$A", *last],
@@ -306,7 +308,7 @@ def with_edges(first: list[str], last: list[str]) -> tokenizers.Tokenizer:
     ("first", "last"), [(["<|begin|>"], []), ([], ["<|user|>"]), (["<|begin|>", "<|system|>"], ["<|user|>"])]
 )
 def test_added_tokens(first: list[str], last: list[str], tmp_path: Path) -> None:
-    """A completion's text gets the tokens that the tokenizer adds; a chat's and token ids do not."""
+    """A completion's text gets the tokens that the tokenizer adds; a chat's and token IDs do not."""
     core = with_edges(first, last)
     answer = [*ids_of(core, "Ġcache"), 0]
     with Runtime(model=speaking_models.speaker(tmp_path / "m", core, answer)) as runtime:
@@ -337,7 +339,7 @@ def test_begin_by_configuration(first: list[str], adds: bool | None, tmp_path: P
 
 
 def test_long_prompt() -> None:
-    """A long prompt is encoded as a short one."""
+    """A long prompt has the same tokens as a short one."""
     text = "the cache " * 450
     with Runtime() as runtime:
         usage = runtime.complete(text, max_tokens=1).result().usage
@@ -375,13 +377,13 @@ def test_long_prompt() -> None:
     ids=str,
 )
 def test_failures(text: str, error: type[DynamoError], message: str) -> None:
-    """Only what the request caused is its fault; a message has no internals of mistral.rs."""
+    """Only what the request caused is an error of the request; a message has no internals of mistral.rs."""
     found = error_mapping.of_request(ValueError(text), 512)
     assert type(found) is error and str(found) == message
 
 
 def test_crosses_the_short_context(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """An answer that crosses the length where LongRoPE changes its factors is reported, once."""
+    """An answer that crosses the length where LongRoPE changes its factors is logged, once."""
     with Runtime(model=tiny_models.phi3(tmp_path / "phi3", 32, 64)) as runtime:
 
         def warnings(count: int) -> int:

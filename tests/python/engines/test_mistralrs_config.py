@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""config.json for mistral.rs: both forms say the same, and what mistral.rs would ignore is refused."""
+"""config.json for mistral.rs: both formats are equivalent, and settings that mistral.rs would ignore are
+rejected.
+"""
 
 import importlib
 import json
@@ -41,7 +43,7 @@ def given(architecture: str, **values: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(architectures.known))
 def test_keys_of_each_architecture(name: str) -> None:
-    """A file with the sizes only has every key that mistral.rs needs, in the form of transformers 4."""
+    """A file with only the sizes gets every key that mistral.rs needs, in the format of transformers 4."""
     five = normalized_config.normalized(given(name, dtype="float32", rope_parameters={"rope_theta": 500.0}))
     assert five["torch_dtype"] == "float32" and five["rope_theta"] == 500.0
     assert not five.get("rope_scaling") and five["num_key_value_heads"] >= 1
@@ -53,8 +55,8 @@ def test_keys_of_each_architecture(name: str) -> None:
         assert four.get(key) == five.get(key), key
 
 
-def test_a_complete_file_is_left_alone() -> None:
-    """What transformers 4 wrote needs no rewriting, so that mistral.rs reads the folder itself."""
+def test_a_complete_file_is_unchanged() -> None:
+    """A file of transformers 4 needs no rewriting, so mistral.rs reads the folder itself."""
     whole = normalized_config.normalized(given("LlamaForCausalLM", torch_dtype="float32", rope_scaling=None))
     assert normalized_config.normalized(whole) == whole
 
@@ -81,7 +83,7 @@ def test_a_complete_file_is_left_alone() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rope_scaling(name: str, parameters: dict[str, Any], scaling: dict[str, Any]) -> None:
-    """Of either form, in the keys that mistral.rs reads."""
+    """Either format, in the keys that mistral.rs reads."""
     five = normalized_config.normalized(given(name, rope_parameters={**parameters, "rope_theta": 9.0}))
     four = normalized_config.normalized(given(name, rope_scaling=parameters, rope_theta=9.0))
     assert five["rope_scaling"] == four["rope_scaling"] and five["rope_theta"] == four["rope_theta"] == 9.0
@@ -89,7 +91,7 @@ def test_rope_scaling(name: str, parameters: dict[str, Any], scaling: dict[str, 
 
 
 def test_other_names() -> None:
-    """Keys that transformers 5 calls otherwise, or has in another place."""
+    """Keys that transformers 5 renames, or moves."""
     moe = normalized_config.normalized(given("Qwen3MoeForCausalLM", num_local_experts=4))
     assert moe["num_experts"] == 4 and moe["max_window_layers"] == 28
     granite = given("GraniteMoeHybridForCausalLM", layer_types=["linear_attention", "full_attention"])
@@ -111,7 +113,7 @@ def test_other_names() -> None:
 
 
 def test_defaults_of_transformers() -> None:
-    """Keys that are not in the file have transformers' values, not mistral.rs'; null may mean none."""
+    """Absent keys have transformers' values, not mistral.rs'; null may mean none."""
     assert normalized_config.normalized(given("GemmaForCausalLM"))["tie_word_embeddings"] is True
     assert normalized_config.normalized(given("LlamaForCausalLM"))["tie_word_embeddings"] is False
     assert normalized_config.normalized(given("MistralForCausalLM"))["sliding_window"] == 4096
@@ -129,12 +131,12 @@ def test_defaults_of_transformers() -> None:
 
 
 def test_yarn_of_mistral() -> None:
-    """transformers' attention factor, by the key that mistral.rs reads: 1 + 0.1 * mscale * ln(factor)."""
+    """transformers' attention factor, in the key that mistral.rs reads: 1 + 0.1 * mscale * ln(factor)."""
     for values, mscale in (
         ({}, 1.0),
         ({"attention_factor": 1.0}, 0.0),
         ({"attention_factor": 1.5}, 0.5 / (0.1 * math.log(4))),
-        ({"mscale": 0.7}, 1.0),  # alone it does not count
+        ({"mscale": 0.7}, 1.0),  # ignored without mscale_all_dim
         (
             {"mscale": 0.7, "mscale_all_dim": 0.5},
             ((1 + 0.07 * math.log(4)) / (1 + 0.05 * math.log(4)) - 1) / (0.1 * math.log(4)),
@@ -155,7 +157,7 @@ def test_truncate_of_yarn() -> None:
 
 
 def test_longrope_attention() -> None:
-    """An attention factor that follows from the lengths is what mistral.rs computes."""
+    """mistral.rs computes an attention factor that follows from the lengths."""
     for values in ({}, {"factor": 8.0}, {"attention_factor": (1 + math.log(8) / math.log(64)) ** 0.5}):
         rope = {**_LONGROPE, **values}
         normalized_config.normalized(
@@ -164,7 +166,7 @@ def test_longrope_attention() -> None:
 
 
 def test_activation_of_gemma() -> None:
-    """The one of two keys that transformers reads; published files have both."""
+    """Of the two keys in published files, the one that transformers reads counts."""
     both = {"hidden_act": "gelu", "hidden_activation": "silu"}
     first = normalized_config.normalized(given("GemmaForCausalLM", **both))
     assert first["hidden_act"] == "gelu" and "hidden_activation" not in first
@@ -182,7 +184,7 @@ def test_window_that_is_off(name: str) -> None:
 
 
 def test_end_tokens_of_phi3() -> None:
-    """mistral.rs takes one of each only; the library reads the ids itself."""
+    """mistral.rs accepts only one of each; the library reads the IDs itself."""
     for ids, want in (([7, 8], 7), ([], None), (7, 7)):
         result = normalized_config.normalized(given("Phi3ForCausalLM", eos_token_id=ids, bos_token_id=ids))
         assert result["eos_token_id"] == want and result["bos_token_id"] == want
@@ -231,14 +233,14 @@ def test_end_tokens_of_phi3() -> None:
         ("PhiMoEForCausalLM", {}, '"PhiMoEForCausalLM"'),
     ],
 )
-def test_refused(name: str, values: dict[str, Any], message: str) -> None:
-    """What mistral.rs would ignore, or compute otherwise."""
+def test_rejected_settings(name: str, values: dict[str, Any], message: str) -> None:
+    """Settings that mistral.rs would ignore, or compute differently."""
     with pytest.raises(NotSupportedError, match=message):
         normalized_config.normalized(given(name, **values))
 
 
 def test_sizes_are_needed() -> None:
-    """They have no default that could be right."""
+    """Sizes have no usable default."""
     for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
         for value in (None, 0, "8", True):
             with pytest.raises(ModelNotFoundError, match=f'"{key}"'):
@@ -257,7 +259,7 @@ def test_sizes_are_needed() -> None:
     ],
 )
 def test_answers(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """A model answers the same with either form, and otherwise with other settings of RoPE."""
+    """A model gives the same answer with either format, and another one with other RoPE settings."""
     texts = []
     for number, settings in enumerate(
         ({"rope_theta": 33.0}, old, {"rope_parameters": new, "rope_theta": None})
@@ -274,7 +276,7 @@ def test_answers(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", ["Qwen3ForCausalLM", "Qwen3Model"])
 def test_embeddings(tmp_path: Path, name: str) -> None:
-    """An embedding model's config.json is normalized likewise."""
+    """An embedding model's config.json is normalized, too."""
     vectors = []
     for number, settings in enumerate(
         (
@@ -292,7 +294,7 @@ def test_embeddings(tmp_path: Path, name: str) -> None:
 
 
 def test_embedding_config() -> None:
-    """EmbeddingGemma has a RoPE of its own for layers with a window."""
+    """EmbeddingGemma has a separate RoPE for layers with a window."""
     parameters = {
         "full_attention": {"rope_type": "default", "rope_theta": 1e6},
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},

@@ -36,12 +36,12 @@ def length(vector: list[float]) -> float:
 
 
 def same(vector: list[float]) -> Any:
-    """What a vector may be that was computed beside others."""
+    """Returns the comparison of a vector, with the tolerance of a batched computation."""
     return pytest.approx(vector, abs=1e-5)
 
 
 def test_vectors(runtime: Runtime) -> None:
-    """One for each input, in their order, of length 1; texts and their token ids have the same."""
+    """One for each input, in order, of length 1; a text and its token IDs have the same."""
     result = runtime.embed(["hello world", "other", "hello world"]).result()
     first, other, again = result.vectors
     assert first == same(again)
@@ -60,7 +60,7 @@ def test_vectors(runtime: Runtime) -> None:
 
 
 def test_many_inputs(runtime: Runtime) -> None:
-    """More than are computed together keep their order."""
+    """More inputs than fit in one batch keep their order."""
     texts = [f"number {number % 50}" for number in range(150)]
     vectors = runtime.embed(texts).result().vectors
     assert len(vectors) == 150
@@ -71,7 +71,7 @@ def test_many_inputs(runtime: Runtime) -> None:
 
 
 def test_base64(runtime: Runtime) -> None:
-    """OpenAI's form: float32, little-endian."""
+    """OpenAI's format: float32, little-endian."""
     plain = runtime.embed("hello").result()
     coded = runtime.embed("hello", encoding_format="base64").result()
     data = base64.b64decode(coded.json()["data"][0]["embedding"])
@@ -80,7 +80,7 @@ def test_base64(runtime: Runtime) -> None:
 
 
 def test_dimensions(runtime: Runtime, tmp_path: Path) -> None:
-    """The first ones, made as long as the model makes its own."""
+    """The first dimensions, normalized as the model normalizes."""
     (whole,) = runtime.embed("hello").result().vectors
     (short,) = runtime.embed("hello", dimensions=8).result().vectors
     assert length(short) == pytest.approx(1, abs=1e-6)
@@ -110,17 +110,17 @@ def test_dimensions(runtime: Runtime, tmp_path: Path) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_cannot_be(
+def test_unsupported_embedding_requests(
     runtime: Runtime, body: dict[str, Any], error: type[dynamo_llm.DynamoError], message: str
 ) -> None:
-    """Each says what is wrong; the runtime goes on."""
+    """Each error says what is wrong; the runtime stays usable."""
     with pytest.raises(error, match=message):
         runtime.request(body).result()
     assert len(runtime.embed("a").result().vectors) == 1
 
 
 def test_task(folder: Path, tmp_path: Path) -> None:
-    """The configuration may say what a model is for."""
+    """The configuration may set the task of a model."""
     with Runtime(model=folder, options={"task": "embed"}) as runtime:
         assert len(runtime.embed("a").result().vectors) == 1
     with pytest.raises(dynamo_llm.ModelNotFoundError, match=r"modules\.json"):
@@ -139,7 +139,7 @@ def test_task(folder: Path, tmp_path: Path) -> None:
 
 
 def test_all_callers(runtime: Runtime, folder: Path, programs: Path) -> None:
-    """C and C++ get what Python gets."""
+    """C and C++ get the same as Python."""
     flags = dynamo_config("--cflags", "--libs").split()
     source = tests_dir / "callers" / "embed"
     callers = [

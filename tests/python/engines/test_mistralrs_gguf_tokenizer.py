@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizers made of the tables in files of the format GGUF."""
+"""Tokenizers built from the metadata of GGUF files."""
 
 import importlib
 from pathlib import Path
@@ -36,7 +36,7 @@ _FIRST = 3 + 256
 
 
 def sentence_piece(**more: Any) -> dict[str, Any]:
-    """Metadata of a SentencePiece vocabulary, whose longest tokens have the lowest scores."""
+    """Returns the metadata of a SentencePiece vocabulary, whose longest tokens have the lowest scores."""
     tokens = ["<unk>", "<s>", "</s>", *_BYTES, *_SCORED, "<mark>"]
     return {
         "tokenizer.ggml.model": "llama",
@@ -52,7 +52,7 @@ def sentence_piece(**more: Any) -> dict[str, Any]:
 
 
 def letters() -> list[str]:
-    """The letters of byte-level tokenizers, by byte."""
+    """Returns the letters of byte-level tokenizers, by byte."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     result, more = [], 0
     for byte in range(256):
@@ -62,7 +62,7 @@ def letters() -> list[str]:
 
 
 def byte_level(pre: str | None, **more: Any) -> dict[str, Any]:
-    """Metadata of a byte-level vocabulary."""
+    """Returns the metadata of a byte-level vocabulary."""
     tokens = ["<unk>", "<s>", "</s>", *letters(), "He", "HeH"]
     return {
         "tokenizer.ggml.model": "gpt2",
@@ -101,14 +101,14 @@ def tokenizer(monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any]) -> Any:
     ],
 )
 def test_sentence_piece(monkeypatch: pytest.MonkeyPatch, text: str, tokens: list[str]) -> None:
-    """The pair with the best score is merged until none is left, as by SentencePiece and llama.cpp."""
+    """The pair with the best score is merged first, as in SentencePiece and llama.cpp."""
     made = tokenizer(monkeypatch, sentence_piece())
     assert made.core.encode(text, add_special_tokens=False).tokens == tokens
     assert made.core.encode(text).tokens == ["<s>", *tokens]
 
 
 def test_edges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The metadata decide on BOS, EOS and the blank at the beginning; BOS is SentencePiece's default."""
+    """The metadata define BOS, EOS, and the blank at the beginning; SentencePiece adds BOS by default."""
     for more, tokens in (
         ({}, ["<s>", "▁H", "e"]),
         ({"add_bos_token": True}, ["<s>", "▁H", "e"]),
@@ -128,7 +128,7 @@ def test_edges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids are the text again, with and without the blank at the beginning."""
+    """IDs decode to the text again, with and without the blank at the beginning."""
     for metadata in (sentence_piece(), sentence_piece(add_space_prefix=False), byte_level("qwen2")):
         made = tokenizer(monkeypatch, metadata)
         for text in ("Hello", " Hello  lo", "né\t日本 😀", "a\r\n\n b", "12345"):
@@ -136,7 +136,7 @@ def test_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_merges_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In some families a word that is a token is that token."""
+    """In some families a word that is a token is always that token."""
     assert tokenizer(monkeypatch, byte_level("gpt-2")).core.encode("HeH").tokens == ["He", "H"]
     assert tokenizer(monkeypatch, byte_level("llama-bpe")).core.encode("HeH").tokens == ["<s>", "HeH"]
 
@@ -156,7 +156,7 @@ _TEXT = (
     ],
 )
 def test_splits_like(monkeypatch: pytest.MonkeyPatch, pre: str, reference: PreTokenizer) -> None:
-    """The words are those of the pre-tokenizer that the family has in Hugging Face's layout."""
+    """Words are split as by the pre-tokenizer of the family on Hugging Face."""
     core = tokenizer(monkeypatch, byte_level(pre)).core
     assert core.pre_tokenizer.pre_tokenize_str(_TEXT) == reference.pre_tokenize_str(_TEXT)
 
@@ -177,14 +177,14 @@ def test_splits_like(monkeypatch: pytest.MonkeyPatch, pre: str, reference: PreTo
     ],
 )
 def test_words(monkeypatch: pytest.MonkeyPatch, pre: str, text: str, words: list[str]) -> None:
-    """Some that tell the families apart."""
+    """Words that distinguish the families."""
     core = tokenizer(monkeypatch, byte_level(pre)).core
     assert [word for word, _ in core.pre_tokenizer.pre_tokenize_str(text)] == words
 
 
 @pytest.mark.parametrize("pre", sorted(gguf_split.known))
 def test_each_split(monkeypatch: pytest.MonkeyPatch, pre: str) -> None:
-    """No family loses anything of a text."""
+    """No family loses any part of a text."""
     made = tokenizer(monkeypatch, byte_level(pre))
     assert made.decode(made.core.encode(_TEXT).ids, skip_special_tokens=True) == _TEXT
 
@@ -206,16 +206,16 @@ def test_each_split(monkeypatch: pytest.MonkeyPatch, pre: str) -> None:
         (byte_level("qwen2", bos_token_id=None, add_bos_token=True), ModelNotFoundError, "bos_token_id"),
     ],
 )
-def test_refused(
+def test_rejected_metadata(
     monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """What is unknown, and what is broken."""
+    """Unknown and broken metadata."""
     with pytest.raises(error, match=message):
         tokenizer(monkeypatch, metadata)
 
 
 def test_end_tokens() -> None:
-    """EOS, EOT and EOM, and what is known to end a turn."""
+    """EOS, EOT, EOM, and known tokens that end a turn."""
     tokens = ["a", "<|im_end|>", "<end_of_turn>", "<|eot_id|>", "b"]
     metadata = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": [1, 1, 3, 4, 3]}
     assert gguf_metadata.end_token_ids(metadata) == [2, 3]
@@ -225,7 +225,7 @@ def test_end_tokens() -> None:
 
 
 def test_engine(tmp_path: Path) -> None:
-    """The engine reads the ids of this tokenizer."""
+    """The engine accepts the IDs of this tokenizer."""
     with Runtime(model=tiny_models.gguf(tmp_path / "tiny.gguf")) as runtime:
         result = runtime.complete("What is a KV cache?", max_tokens=1).result()
         assert result.usage is not None and result.usage.prompt_tokens == 6

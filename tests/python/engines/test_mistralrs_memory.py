@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine mistralrs: its memory does not grow with the requests that it has answered."""
+"""The engine mistralrs: its memory does not grow with the number of requests."""
 
 import logging
 import subprocess
@@ -20,7 +20,7 @@ from dynamo_llm import Runtime
 total, words, threads = map(int, sys.argv[1:])
 glibc = ctypes.CDLL(None)
 if hasattr(glibc, "mallopt"):
-    glibc.mallopt(-8, 2)  # M_ARENA_MAX: no heap for each thread, which would take long to have seen the worst
+    glibc.mallopt(-8, 2)  # M_ARENA_MAX: with a heap per thread, memory would take long to reach its maximum
 
 def resident():
     gc.collect()
@@ -43,7 +43,7 @@ with Runtime() as runtime:
 
 
 def growth(total: int, words: int, threads: int) -> int:
-    """Bytes of resident memory that come with all questions but the first 200."""
+    """Returns by how many bytes resident memory grows with all questions but the first 200."""
     arguments = [sys.executable, "-c", asking, str(total), str(words), str(threads)]
     ran = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -54,13 +54,13 @@ def growth(total: int, words: int, threads: int) -> int:
 @pytest.mark.many(3)
 @pytest.mark.parametrize(("total", "words", "threads"), [(600, 10, 2), (2000, 3, 4), (600, 60, 1)])
 def test_distinct_prompts(total: int, words: int, threads: int) -> None:
-    """Distinct prompts leave nothing behind with the default configuration, one by one or together."""
+    """Distinct prompts leave no memory behind with the default configuration, one by one or together."""
     assert growth(total, words, threads) < 5 * 2**20
 
 
 @pytest.mark.parametrize("kept", [None, 0, 3])
 def test_unbounded_cache(kept: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Who asks for a prefix cache that mistral.rs does not bound is warned."""
+    """A prefix cache that mistral.rs does not bound causes a warning."""
     model = tiny_models.llama(tmp_path / "tiny")
     with (
         caplog.at_level(logging.WARNING, logger="dynamo_llm"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine mistralrs: models that are found, and models that are broken."""
+"""The engine mistralrs: finding models, and broken models."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def write(name: str, data: bytes) -> Callable[[Path], Any]:
 
 
 def split(files: list[str], names: list[str] | None = None) -> Callable[[Path], Any]:
-    """Weights under other names, with an index that names some."""
+    """Writes weights to other file names, with an index that names some of them."""
 
     def change(folder: Path) -> None:
         for file in files:
@@ -97,7 +97,7 @@ def configure(**values: Any) -> Callable[[Path], Any]:
 def test_broken_folders(
     whole: Path, tmp_path: Path, change: Callable[[Path], Any], error: type[DynamoError], message: str
 ) -> None:
-    """Each says what is wrong with which file."""
+    """Each error says what is wrong with which file."""
     folder = tmp_path / "model"
     shutil.copytree(whole, folder)
     change(folder)
@@ -106,7 +106,7 @@ def test_broken_folders(
 
 
 def test_broken_gguf(tmp_path: Path) -> None:
-    """Files that are no GGUF, and parts of one that is."""
+    """Files that are not GGUF, and incomplete sets of GGUF parts."""
     good = tiny_models.gguf(tmp_path / "good.gguf").read_bytes()
     file = tmp_path / "bad.gguf"
     for data in (b"", b"GGUF", b"nonsense" * 9, good[:100], good[: len(good) // 9], b"GGUF\1" + good[5:]):
@@ -153,19 +153,19 @@ def test_gguf(whole: Path, tmp_path: Path) -> None:
     ids=str,
 )
 def test_options(whole: Path, options: dict[str, Any], message: str) -> None:
-    """Wrong ones are named, with what would be right."""
+    """Errors name invalid options, and what would be right."""
     with pytest.raises(InvalidConfigError, match=message):
         Runtime(model=whole, options=options)
 
 
 def test_quantised(whole: Path) -> None:
-    """A model is quantised while it loads."""
+    """A model is quantized while it loads."""
     with Runtime(model=whole, options={"isq": "Q8_0"}) as runtime:
         assert runtime.complete("a", max_tokens=2).result().usage is not None
 
 
 def test_broken_adapters(whole: Path, tmp_path: Path) -> None:
-    """The adapter is named, and what is wrong with its files."""
+    """The error names the adapter, and what is wrong with its files."""
     good = tiny_models.adapter(tmp_path / "good", 5)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         bad = tmp_path / "bad"
@@ -182,7 +182,7 @@ def test_broken_adapters(whole: Path, tmp_path: Path) -> None:
 
 
 def test_quiet(whole: Path, tmp_path: Path) -> None:
-    """Neither loading, nor an answer, nor a failure writes anything."""
+    """Loading, answers, and failures write no output."""
     broken = tmp_path / "broken"
     shutil.copytree(whole, broken)
     (broken / "tokenizer_config.json").write_text("{")
@@ -206,7 +206,7 @@ with dynamo_llm.Runtime(model={str(whole)!r}) as runtime:
 
 
 def test_parts_of_gguf(tmp_path: Path) -> None:
-    """A model in several files is given by the first, or by its folder."""
+    """A model in several files is selected by its first file, or by its folder."""
     whole = tiny_models.gguf(tmp_path / "whole.gguf")
     folder = tmp_path / "parts"
     files = tiny_models.split_gguf(folder, 3)
@@ -245,7 +245,7 @@ def test_hub_names() -> None:
 
 
 def test_adapter_in_the_folder(whole: Path, tmp_path: Path) -> None:
-    """An adapter beside the model must be named; one without a model is no model."""
+    """An adapter beside the model must be named; one without a model cannot be loaded."""
     alone = tiny_models.adapter(tmp_path / "alone", 5)
     with pytest.raises(ModelNotFoundError, match=r"LoRA adapter, not a model.*adapters"):
         Runtime(model=alone)
@@ -262,8 +262,8 @@ def test_adapter_in_the_folder(whole: Path, tmp_path: Path) -> None:
     assert got == want and want[0] != want[1]
 
 
-def test_models_that_cannot_be_computed(tmp_path: Path) -> None:
-    """What loads, and fails with every request, is refused when it is loaded."""
+def test_models_that_mistralrs_cannot_run(tmp_path: Path) -> None:
+    """A model that would fail with every request is rejected when it is loaded."""
     folder = tiny_models.llama(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["GraniteMoeHybridForCausalLM"], "layer_types": ["attention"]}
@@ -298,7 +298,7 @@ def test_models_that_cannot_be_computed(tmp_path: Path) -> None:
 def test_gguf_that_would_answer_wrongly(
     tmp_path: Path, values: dict[str, Any], tensor: str | None, message: str
 ) -> None:
-    """What mistral.rs ignores of a file, and what it does not know, is refused."""
+    """Settings of a file that mistral.rs ignores or does not know are rejected."""
     more = {} if tensor is None else {tensor: np.ones((32, 32), np.float32)}
     file = tiny_models.gguf(tmp_path / "tiny.gguf", values=values, tensors=more)
     with pytest.raises(NotSupportedError, match=message):
@@ -306,7 +306,7 @@ def test_gguf_that_would_answer_wrongly(
 
 
 def test_gguf_tensors_that_count(tmp_path: Path) -> None:
-    """A bias, and a head of its own, are read by mistral.rs, and change the answer."""
+    """mistral.rs reads a bias and a separate head, which change the answer."""
     draw = np.random.default_rng(3)
     texts = set()
     for name, shape in (("", ()), ("blk.0.attn_q.bias", (32,)), ("output.weight", (2048, 32))):

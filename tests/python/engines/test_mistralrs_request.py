@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the engine mistralrs makes of a body: sampling, stop tokens, tool choices, and what it refuses."""
+"""How the engine mistralrs reads a body: sampling, stop tokens, tool choices, and what it rejects."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     ids=str,
 )
 def test_strictest_bounds(tiny: Runtime, bound: dict[str, Any]) -> None:
-    """They keep the likeliest token only, as transformers and vLLM do."""
+    """They keep only the most likely token, as in transformers and vLLM."""
     body = {"prompt": "hello", "max_tokens": 12, "ignore_eos": True}
     greedy = tiny.request(body).result().text
     for _ in range(3):
@@ -75,8 +75,8 @@ def test_no_bound(tiny: Runtime, bound: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_refused(tiny: Runtime, body: dict[str, Any], kind: type[DynamoError], match: str) -> None:
-    """The same as token-level engines refuse, in the same words."""
+def test_rejected_values(tiny: Runtime, body: dict[str, Any], kind: type[DynamoError], match: str) -> None:
+    """Token-level engines reject the same values, with the same messages."""
     with pytest.raises(kind, match=match):
         tiny.request({"prompt": "hello", **body}).result()
 
@@ -84,7 +84,7 @@ def test_refused(tiny: Runtime, body: dict[str, Any], kind: type[DynamoError], m
 @pytest.mark.parametrize("token", [1, 2, 4, 73, 410])
 @pytest.mark.parametrize("body", [{"prompt": "hello"}, {"messages": [{"role": "user", "content": "hello"}]}])
 def test_stop_token_ids(tiny: Runtime, token: int, body: dict[str, Any]) -> None:
-    """The token ends the answer and is not shown, special or not; without, it does not end it."""
+    """The token ends the answer and is not shown, special or not; otherwise it does not end it."""
     more = {"max_tokens": 3, "ignore_eos": True, "logit_bias": {str(token): 100}}
     result = tiny.request({**body, **more, "stop_token_ids": [token]}).result()
     assert (result.text, result.finish_reason) == ("", "stop")
@@ -113,7 +113,7 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("names", [("clock",), ("weather", "news"), ("news", "clock", "weather")])
 def test_allowed_tools(tiny: Runtime, names: tuple[str, ...]) -> None:
-    """One of the tools that are allowed is called."""
+    """One of the allowed tools is called."""
     result = tiny.chat("hello", tools=tools, tool_choice=allowed("required", *names), max_tokens=60).result()
     assert result.finish_reason == "tool_calls"
     assert [call.name in names for call in result.tool_calls] == [True]
@@ -131,7 +131,7 @@ def test_allowed_tools(tiny: Runtime, names: tuple[str, ...]) -> None:
     ],
     ids=str,
 )
-def test_choices_that_cannot_be(tiny: Runtime, choice: Any, kind: type[DynamoError], match: str) -> None:
+def test_unsupported_tool_choices(tiny: Runtime, choice: Any, kind: type[DynamoError], match: str) -> None:
     with pytest.raises(kind, match=match):
         tiny.chat("hello", tools=tools, tool_choice=choice, max_tokens=4).result()
     assert tiny.chat(
@@ -144,5 +144,5 @@ def test_choices_that_cannot_be(tiny: Runtime, choice: Any, kind: type[DynamoErr
     [({"choice": ["yes"]}, "yes"), ({"regex": "ab{2}c"}, "abbc"), ({"grammar": 'start: "x" "y"'}, "xy")],
 )
 def test_structured_outputs(tiny: Runtime, form: dict[str, Any], text: str) -> None:
-    """vLLM's newer key is obeyed like the older ones."""
+    """vLLM's newer key works like the older ones."""
     assert tiny.chat("hello", structured_outputs=form, max_tokens=20).result().text == text

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights that mistral.rs would ignore are refused, and those that do not matter are not."""
+"""Weights that mistral.rs would ignore are rejected, unless they do not matter."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ _HEAD = np.random.default_rng(7).normal(0, 0.3, (2048, tiny_models.WIDTH)).astyp
 
 
 def with_tensors(folder: Path, tensors: dict[str, Any], **config: Any) -> Path:
-    """A Llama with further tensors; None takes one out."""
+    """Creates a Llama with additional tensors; None removes one."""
     tiny_models.llama(folder)
     file = folder / "model.safetensors"
     whole = {name: value for name, value in (load_file(file) | tensors).items() if value is not None}
@@ -51,21 +51,21 @@ def answer(folder: Path) -> str:
     ],
 )
 def test_ignored_tensors(tmp_path: Path, tensors: dict[str, Any], config: dict[str, Any], name: str) -> None:
-    """Each is refused by its name."""
+    """Each is rejected by name."""
     with pytest.raises(NotSupportedError, match=f'the tensor "[a-z0-9_.]*{name}.*mistral.rs ignores'):
         Runtime(model=with_tensors(tmp_path / "model", tensors, **config))
 
 
 @pytest.mark.parametrize("name", ["q", "k", "v"])
 def test_missing_biases(tmp_path: Path, name: str) -> None:
-    """Those of Qwen2, which mistral.rs would leave out without a word."""
+    """Those of Qwen2, which mistral.rs would silently omit."""
     biases = {f"{_LAYER}self_attn.{one}_proj.bias": _ONES for one in "qkv" if one != name}
     with pytest.raises(ModelNotFoundError, match=rf"{name}_proj\.bias"):
         Runtime(model=with_tensors(tmp_path / "m", biases, architectures=["Qwen2ForCausalLM"]))
 
 
 def test_several_are_counted(tmp_path: Path) -> None:
-    """The first of them is named."""
+    """The error names the first of them."""
     biases = {f"{_LAYER}self_attn.{name}_proj.bias": _ONES for name in "qkvo"}
     with pytest.raises(NotSupportedError, match=r'"model\.layers\.0\.self_attn\.k_proj\.bias" and 3 more'):
         Runtime(model=with_tensors(tmp_path / "model", biases))
@@ -84,15 +84,16 @@ def test_several_are_counted(tmp_path: Path) -> None:
     ],
 )
 def test_harmless_tensors(tmp_path: Path, tensors: dict[str, Any], config: dict[str, Any]) -> None:
-    """What cannot change an answer does not hinder."""
+    """Tensors that cannot change an answer are accepted."""
     assert answer(with_tensors(tmp_path / "more", tensors, **config)) == answer(
         tiny_models.llama(tmp_path / "m")
     )
 
 
 def test_head(tmp_path: Path) -> None:
-    """A head in the file is the model's, whatever config.json says, as in transformers; the embedding itself
-    is none."""
+    """A head in the file is used, whatever config.json says, as in transformers, unless it is the embedding
+    itself.
+    """
     tied = answer(with_tensors(tmp_path / "0", {}))
     own = answer(with_tensors(tmp_path / "1", {"lm_head.weight": _HEAD}, tie_word_embeddings=False))
     assert own != tied
@@ -114,7 +115,7 @@ def test_missing_tensors(tmp_path: Path, name: str) -> None:
 
 
 def test_other_files_of_weights(tmp_path: Path) -> None:
-    """Of files side by side those count that transformers takes; PyTorch's format is refused."""
+    """Of several weight files, those count that transformers loads; PyTorch's format is rejected."""
     folder = tiny_models.llama(tmp_path / "model")
     want = answer(folder)
     save_file({"output.weight": _HEAD}, folder / "consolidated.safetensors")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine of token ids in C, with the pipeline around it and without."""
+"""A token-level engine in C, with the pipeline and without."""
 
 import asyncio
 import ctypes
@@ -37,12 +37,12 @@ def library(programs: Path) -> ctypes.CDLL:
 
 @pytest.fixture
 def tokenizer() -> Tokenizer:
-    """The demo model's."""
+    """The demo model's tokenizer."""
     return Tokenizer(ModelFolder(demo_model_dir()))
 
 
 def wait_for(library: ctypes.CDLL, what: bytes, count: int) -> None:
-    """Until something has happened so often."""
+    """Waits until an event has happened a number of times."""
     end = time.monotonic() + patience
     while library.count_of(what) < count:
         assert time.monotonic() < end, f"no {count} {what!r}"
@@ -50,7 +50,7 @@ def wait_for(library: ctypes.CDLL, what: bytes, count: int) -> None:
 
 
 def test_with_the_pipeline(library: ctypes.CDLL) -> None:
-    """Texts in, texts out; the engine gets what its header says."""
+    """Texts in, texts out; the engine gets what its header describes."""
     stops = library.count_of(b"stops")
     limits = {"max_concurrent": 1}
     with dynamo_llm.Runtime(engine="ctokens", name="c", limits=limits) as runtime:
@@ -80,7 +80,7 @@ def test_with_the_pipeline(library: ctypes.CDLL) -> None:
 
 
 def test_a_stop_string_and_a_cancel_reach_the_engine(library: ctypes.CDLL, tokenizer: Tokenizer) -> None:
-    """The engine's request is cancelled when nobody wants the rest."""
+    """The engine's request is cancelled when the rest is not needed."""
     letter = tokenizer.decode([7], skip_special_tokens=True)
     with dynamo_llm.Runtime(engine="ctokens") as runtime:
         before = library.count_of(b"cancels")
@@ -95,14 +95,14 @@ def test_a_stop_string_and_a_cancel_reach_the_engine(library: ctypes.CDLL, token
 
 
 def test_without_a_pipeline(library: ctypes.CDLL) -> None:
-    """Token ids in, token ids out."""
+    """Token IDs in, token IDs out."""
     with dynamo_llm.Runtime({"engine": "ctokens", "pipeline": "off"}) as runtime:
         answer = runtime.complete([5, 6], max_tokens=8).result()
         assert (answer.text, answer.token_ids) == ("", [5, 6])
 
 
-def test_all_of_a_request(library: ctypes.CDLL) -> None:
-    """What a request asks for is in the engine's body, under OpenAI's names; log-probs come back."""
+def test_all_keys_of_a_request(library: ctypes.CDLL) -> None:
+    """All keys of a request are in the engine's body, under OpenAI's names; log-probs are returned."""
     request = TokenRequest(
         id="x",
         token_ids=[5, 6, 8],
@@ -153,8 +153,8 @@ def test_all_of_a_request(library: ctypes.CDLL) -> None:
     }
 
 
-def test_its_errors_are_the_callers(library: ctypes.CDLL) -> None:
-    """An engine that refuses is heard, whatever stands between."""
+def test_errors_of_the_engine_reach_the_caller(library: ctypes.CDLL) -> None:
+    """The caller gets the error with which the engine rejects a request."""
     with (
         dynamo_llm.Runtime({"engine": "ctokens", "pipeline": "off"}) as runtime,
         pytest.raises(dynamo_llm.InvalidRequestError, match="no limit"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``openai`` against a server that does what a good one does not do on demand."""
+"""The engine ``openai`` against a server that does on demand what a correct one does not."""
 
 import asyncio
 import json
@@ -41,19 +41,19 @@ def wire() -> Iterator[Wire]:
 
 
 def runtime(wire: Wire, **options: Any) -> Runtime:
-    """A runtime that talks to it, and does not wait long before it tries again."""
+    """Returns a runtime that uses the server, with short pauses before retries."""
     model = options.pop("model", None)
     options = {"base_url": wire.url, "retry_delay": 0.001, **options}
     return Runtime(engine="openai", model=model, options=options)
 
 
 def delta(index: int = 0, reason: str | None = None, **content: Any) -> dict[str, Any]:
-    """An event of a chat."""
+    """Returns a chunk of a chat."""
     return {"choices": [{"index": index, "delta": content, "finish_reason": reason}]}
 
 
 def whole(status: int, body: Any, kind: str = "application/json", **headers: str) -> Reply:
-    """Replies at once."""
+    """Returns a reply with a complete body."""
 
     async def reply(call: Call) -> None:
         await call.whole(status, body, kind, **headers)
@@ -62,7 +62,7 @@ def whole(status: int, body: Any, kind: str = "application/json", **headers: str
 
 
 def stream(*events: Any, end: bool = True) -> Reply:
-    """Streams events; then ends as it should, or hangs up."""
+    """Returns a reply that streams events; then it ends properly, or hangs up."""
 
     async def reply(call: Call) -> None:
         await call.begin()
@@ -76,7 +76,7 @@ def stream(*events: Any, end: bool = True) -> Reply:
 
 
 def bits(*content: bytes) -> Reply:
-    """Streams bytes in bits, each in a packet of its own."""
+    """Returns a reply that streams bytes in small pieces, each in its own packet."""
 
     async def reply(call: Call) -> None:
         await call.begin()
@@ -94,7 +94,7 @@ good = stream(
 
 
 def received(request: Any) -> tuple[str, DynamoError]:
-    """What came of an answer before its error, and the error."""
+    """Returns what arrived before the error of an answer, and the error."""
     text = ""
     with pytest.raises(DynamoError) as caught:
         for response in request:
@@ -103,7 +103,7 @@ def received(request: Any) -> tuple[str, DynamoError]:
 
 
 def test_a_chat(wire: Wire) -> None:
-    """What the server gets, and what the caller gets."""
+    """The request that the server gets, and the answer that the caller gets."""
     usage = {
         "prompt_tokens": 7,
         "completion_tokens": 2,
@@ -156,7 +156,7 @@ def test_a_chat(wire: Wire) -> None:
 
 
 def test_a_delta_has_more_than_text(wire: Wire) -> None:
-    """Tool calls, reasoning, refusal and log-probs pass on as they are, for each choice."""
+    """Tool calls, reasoning, refusals, and log-probs are passed on unchanged, for each choice."""
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a"'}}
     rest = {"index": 0, "function": {"arguments": ": 1}"}}
     logprob = {"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}
@@ -208,7 +208,7 @@ _thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     ],
 )
 def test_other_shapes(wire: Wire, events: list[Any], text: str, reasoning: str, calls: int) -> None:
-    """Contents in parts, whole messages, and calls outside of a list, as some servers stream them."""
+    """Content in parts, whole messages, and calls outside of a list, as some servers stream them."""
     wire.replies = [stream(*events, "[DONE]")]
     with runtime(wire) as one:
         answer = one.chat("Hi").result()
@@ -217,7 +217,7 @@ def test_other_shapes(wire: Wire, events: list[Any], text: str, reasoning: str, 
 
 
 def test_a_completion(wire: Wire) -> None:
-    """Text of completions; token ids where a server sends them; prompts of token ids."""
+    """Text of completions; token IDs if a server sends them; prompts of token IDs."""
     logprobs = {"tokens": ["b"], "token_logprobs": [-1.0], "top_logprobs": [{"b": -1.0}], "text_offset": [0]}
     event = {"choices": [{"index": 0, "text": "b", "token_ids": [5], "logprobs": logprobs}]}
     wire.replies = [stream(event, {"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}, "[DONE]")]
@@ -251,7 +251,7 @@ def test_embeddings(wire: Wire) -> None:
 
 
 def test_trace_context(wire: Wire) -> None:
-    """W3C's trace context goes into headers, not into the body."""
+    """W3C trace context goes into headers, not into the body."""
     wire.replies = [good]
     headers = {"traceparent": f"00-{1:032x}-{2:016x}-01", "tracestate": "a=b"}
 
@@ -290,7 +290,7 @@ def test_trace_context(wire: Wire) -> None:
     ],
 )
 def test_statuses(wire: Wire, status: int, body: Any, kind: type[DynamoError], words: str) -> None:
-    """Each status of HTTP is the library's error of that meaning, with the server's words."""
+    """Each HTTP status becomes the library's corresponding status, with the server's message."""
     wire.replies = [whole(status, body)]
     with runtime(wire, max_retries=0) as engine, pytest.raises(kind, match=f"(?s){words}") as caught:
         engine.chat("x").result()
@@ -299,14 +299,14 @@ def test_statuses(wire: Wire, status: int, body: Any, kind: type[DynamoError], w
 
 
 def test_redirects_are_not_followed(wire: Wire) -> None:
-    """For they would carry the key to another server."""
+    """They would send the key to another server."""
     wire.replies = [whole(307, "", location="http://127.0.0.1:9/")]
     with runtime(wire) as engine, pytest.raises(EngineFailedError, match=r"redirects to http://127.0.0.1:9/"):
         engine.chat("x").result()
 
 
 def test_tries_again(wire: Wire) -> None:
-    """Overload, failures, lost connections and errors before the first event."""
+    """Overload, failures, lost connections, and errors before the first event are retried."""
 
     async def hang_up(call: Call) -> None:
         call.hang_up(reset=True)
@@ -331,7 +331,7 @@ def test_tries_again(wire: Wire) -> None:
 
 
 def test_a_pause_that_is_too_long_is_not_made(wire: Wire) -> None:
-    """A server that wants to be left alone for an hour is left alone."""
+    """If a server asks for a pause of an hour, the request is not retried."""
     wire.replies = [whole(429, {}, retry_after="3600"), good]
     with runtime(wire) as engine, pytest.raises(OverloadedError):
         engine.chat("x").result()
@@ -405,7 +405,7 @@ def test_a_pause_that_is_too_long_is_not_made(wire: Wire) -> None:
     ],
 )
 def test_broken_streams(wire: Wire, reply: Reply, kind: type[DynamoError], words: str) -> None:
-    """What had come is delivered, then the error: never a silent end, and never the same text twice."""
+    """Earlier text is delivered, then the error: an answer never ends silently, and no text is repeated."""
     wire.replies = [reply]
     with runtime(wire) as engine:
         text, error = received(engine.chat("x"))
@@ -423,22 +423,22 @@ def test_broken_streams(wire: Wire, reply: Reply, kind: type[DynamoError], words
         whole(200, "", "text/event-stream"),
     ],
 )
-def test_streams_of_nothing(wire: Wire, reply: Reply) -> None:
-    """A stream without events is no empty answer."""
+def test_streams_without_events(wire: Wire, reply: Reply) -> None:
+    """A stream without events is an error, not an empty answer."""
     wire.replies = [reply]
     with runtime(wire) as engine, pytest.raises(EngineFailedError, match="finish_reason"):
         engine.chat("x").result()
 
 
 def test_wrong_content_type(wire: Wire) -> None:
-    """A server that does not stream is told from one that does."""
+    """The error for a server that does not stream says so."""
     wire.replies = [whole(200, "<p>login</p>", "text/html; charset=utf-8")]
     with runtime(wire) as engine, pytest.raises(EngineFailedError, match=r'"text/html".*login'):
         engine.chat("x").result()
 
 
-def test_events_in_bits(wire: Wire) -> None:
-    """Bytes come as they come: split code points, CR LF, comments, events of several lines, empty events."""
+def test_events_in_small_pieces(wire: Wire) -> None:
+    """Split code points, CR LF, comments, events of several lines, empty events."""
     text = json.dumps(delta(content="é🙂\u2028"), ensure_ascii=False).encode()
     middle = text.index("🙂".encode()) + 2
     wire.replies = [
@@ -454,7 +454,7 @@ def test_events_in_bits(wire: Wire) -> None:
     assert (result.text, result.finish_reason) == ("é🙂\u2028", "stop")
 
 
-def test_a_server_that_goes_on_after_the_end(wire: Wire) -> None:
+def test_a_server_that_continues_after_the_end(wire: Wire) -> None:
     """[DONE] is the end, whatever follows: an open connection, more bytes, or a reset."""
 
     async def stays(call: Call) -> None:
@@ -473,7 +473,7 @@ def test_a_server_that_goes_on_after_the_end(wire: Wire) -> None:
 
 
 def test_time_limits(wire: Wire) -> None:
-    """A server that is silent before the first byte, or between two, and an answer that takes too long."""
+    """A server that sends no first byte in time, or pauses between two, and an answer that takes too long."""
 
     async def silent(call: Call) -> None:
         await call.gone()
@@ -496,7 +496,7 @@ def test_time_limits(wire: Wire) -> None:
             text, error = received(engine.chat("x"))
             assert text == wanted and isinstance(error, DeadlineExceededError)
             assert '"options.read_timeout"' in str(error)
-        assert len(wire.calls) == 2  # it may still be at work on the first: not sent again
+        assert len(wire.calls) == 2  # the server may still process the first, so it is not sent again
     wire.replies = [drips]
     with runtime(wire, timeout=0.5, **asks_nothing) as engine:
         text, error = received(engine.chat("x"))
@@ -508,7 +508,7 @@ def test_time_limits(wire: Wire) -> None:
 
 
 def test_a_cancel_closes_the_connection(wire: Wire) -> None:
-    """So that the server stops, too; before the first chunk and after it."""
+    """Then the server stops, too; before the first chunk and after it."""
     seen: list[str] = []
 
     async def waits(call: Call) -> None:
@@ -542,7 +542,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_many_at_once(wire: Wire) -> None:
-    """More requests than connections: those that are too many wait, and none is lost."""
+    """More requests than connections: the excess is queued, and none is lost."""
 
     async def count(call: Call) -> None:
         await call.begin()
@@ -560,7 +560,7 @@ def test_many_at_once(wire: Wire) -> None:
 
 
 def test_models(wire: Wire) -> None:
-    """The server's list says which models there are, and which one is meant where none is named."""
+    """The server's list determines the models, and the default."""
     wire.replies = [good]
     with pytest.raises(ModelNotFoundError, match='has no model "n"; it has: m'):
         runtime(wire, model="n")
@@ -586,7 +586,7 @@ def test_models(wire: Wire) -> None:
 
 
 def test_names_of_the_runtime(wire: Wire) -> None:
-    """A model that the configuration calls otherwise has the server's name there."""
+    """A model with another name in the configuration has the server's name in requests to it."""
     wire.models = {"data": [{"id": "a"}, {"id": "b"}]}
     wire.replies = [good]
     models = [
@@ -602,7 +602,7 @@ def test_names_of_the_runtime(wire: Wire) -> None:
 
 
 def test_describes_itself(wire: Wire) -> None:
-    """What the server says of the one model that is meant."""
+    """The server's description of the default model."""
 
     async def ask(model: str | None) -> Any:
         engine = OpenAIEngine(EngineConfig("openai", model, {"base_url": wire.url}))
@@ -619,9 +619,9 @@ def test_describes_itself(wire: Wire) -> None:
 
 
 def test_no_server() -> None:
-    """The start fails and says so; without the check the request does."""
+    """The start fails with an error; without the check, the request does."""
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        unused.bind(("127.0.0.1", 0))  # bound, but not listening
         options = {"base_url": f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "retry_delay": 0.001}
         with pytest.raises(UnavailableError, match="cannot be reached") as caught:
             Runtime(engine="openai", options=options)
@@ -632,7 +632,7 @@ def test_no_server() -> None:
 
 
 def test_not_an_api(wire: Wire) -> None:
-    """A base URL without its /v1, as is easily done."""
+    """A base URL without /v1, a frequent mistake."""
     wire.models = None
     with pytest.raises(InvalidConfigError, match=r'"options.base_url".*page not found.*"/v1"'):
         runtime(wire)
@@ -660,7 +660,7 @@ def test_not_an_api(wire: Wire) -> None:
     ],
 )
 def test_wrong_options(options: dict[str, Any], words: str) -> None:
-    """Each mistake is named."""
+    """The error names each mistake."""
     options = {"base_url": "http://127.0.0.1:1/v1", "max_retries": 0, **options}
     options = {key: value for key, value in options.items() if value is not None}
     with pytest.raises(InvalidConfigError, match=words):
@@ -670,8 +670,8 @@ def test_wrong_options(options: dict[str, Any], words: str) -> None:
 def test_the_key_stays_secret(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It comes from the environment, goes to the server alone, and into no record and no error; other
-    variables change nothing.
+    """It is read from the environment, sent only to the server, and is in no log record and no error; other
+    variables have no effect.
     """
     monkeypatch.setenv("DYNAMO_TEST_KEY", "very-secret")
     monkeypatch.setenv("OPENAI_API_KEY", "another")
@@ -692,7 +692,7 @@ def test_the_key_stays_secret(
 
 
 def test_a_proxy(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is named, or the environment's; the server's name need not even be known here."""
+    """A configured one, or the environment's; the server's name need not be resolvable here."""
     wire.replies = [good]
     options = {"base_url": "http://server.invalid/v1", "check_server": False}
     with runtime(wire, model="m", proxy=f"http://127.0.0.1:{wire.port}", **options) as engine:
@@ -713,7 +713,7 @@ as_format = {
 
 @pytest.mark.parametrize("owner", [None, "vllm", "nvidia"])
 def test_structured_output(wire: Wire, owner: str | None) -> None:
-    """A form goes under the keys that the server knows, whichever the request has."""
+    """It is sent under the keys that the server knows, whichever key the request has."""
     if owner is not None:
         wire.models = {"object": "list", "data": [{"id": "m", "owned_by": owner}]}
     cases: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
@@ -745,7 +745,7 @@ def test_structured_output(wire: Wire, owner: str | None) -> None:
 
 
 def test_extra(wire: Wire) -> None:
-    """It is added to what the server gets, of all kinds of requests; what is set already is refused."""
+    """It is added to the body of all kinds of requests; a key that is already set is an error."""
     wire.replies = [good]
     with runtime(wire) as engine:
         engine.chat("x", extra={"top_a": 0.25, "deep": {"a": [None]}}).result()
@@ -760,7 +760,7 @@ def test_extra(wire: Wire) -> None:
 
 
 def test_keys_of_clients_reach_the_server(wire: Wire) -> None:
-    """The server decides what it does with them."""
+    """The server decides what to do with them."""
     keys: dict[str, Any] = {
         "web_search_options": {},
         "audio": {"voice": "alloy", "format": "wav"},

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine ``openai`` against servers that mean harm: what one answer costs is bounded, in bytes and in
-time."""
+"""The engine ``openai`` against malicious servers: what one answer costs is bounded, in bytes and in time."""
 
 import asyncio
 import gzip
@@ -43,17 +42,17 @@ def wire() -> Iterator[Wire]:
 
 
 def bomb(content: bytes, mebibytes: int) -> Iterator[bytes]:
-    """So much of something, compressed by gzip."""
+    """Returns a text many times, compressed with gzip."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     yield squeeze.compress(b"") + squeeze.flush(zlib.Z_FULL_FLUSH)
-    # After a full flush a block stands for itself, and can be repeated.
+    # After a full flush a block is independent of earlier ones, and can be repeated.
     block = squeeze.compress(content * (2**20 // len(content))) + squeeze.flush(zlib.Z_FULL_FLUSH)
     for _ in range(0, mebibytes, 50):
         yield block * 50
 
 
 def endless(piece: bytes) -> Iterator[bytes]:
-    """3 GB of it; whoever reads more than some MB of that gives up long before."""
+    """Yields 3 GB of a text; a client must stop after a few MB."""
     return itertools.repeat(piece * max(1, 65536 // len(piece)), 3 * 2**30 // max(65536, len(piece)))
 
 
@@ -71,7 +70,7 @@ def sends(head: bytes, pieces: Any, pause: float = 0) -> Reply:
 
 
 def ask(wire: Wire, reply: Reply, kind: str = "chat", **options: Any) -> DynamoError:
-    """The error that a request ends with; it came soon, and took little memory."""
+    """Returns the error that ends a request; it must come soon, and take little memory."""
     wire.replies = [reply]
     options = {"base_url": wire.url, "check_server": False, "max_retries": 0, **options}
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
@@ -187,7 +186,7 @@ _drips: dict[str, tuple[str, bytes, bytes]] = {
 
 @pytest.mark.parametrize("what", _drips)
 def test_slow_drips(wire: Wire, what: str) -> None:
-    """Bytes that bring the answer no further are no progress."""
+    """Bytes that do not advance the answer do not count as progress."""
     head, rest, piece = _drips[what]
     error = ask(wire, sends(_heads[head] + rest, lambda: _for_ever(piece), 0.02), read_timeout=0.5)
     assert isinstance(error, DeadlineExceededError) and '"options.read_timeout"' in str(error)
@@ -195,7 +194,7 @@ def test_slow_drips(wire: Wire, what: str) -> None:
 
 
 def test_floods_of_1xx(wire: Wire) -> None:
-    """Interim answers without an end, slowly and as fast as they go."""
+    """Endless interim responses, slow and fast."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     for pieces, pause in ((lambda: _for_ever(interim), 0.02), (lambda: endless(interim), 0)):
         error = ask(wire, sends(b"", pieces, pause), read_timeout=0.5)
@@ -203,8 +202,8 @@ def test_floods_of_1xx(wire: Wire) -> None:
     reliability("a server floods with interim answers (HTTP 103)", 2, "DEADLINE_EXCEEDED after read_timeout")
 
 
-def test_a_whole_limit_and_deadlines(wire: Wire) -> None:
-    """An answer that goes on for ever ends with ``options.timeout``, or the request's own deadline."""
+def test_total_timeout_and_deadlines(wire: Wire) -> None:
+    """An endless answer ends with ``options.timeout``, or the request's own deadline."""
     event = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}}]}\n\n'
     drip = sends(_heads["stream"] + b"\r\n", lambda: _for_ever(event), 0.02)
     error = ask(wire, drip, timeout=0.5)
@@ -218,8 +217,8 @@ def test_a_whole_limit_and_deadlines(wire: Wire) -> None:
     assert isinstance(error, EngineFailedError) and '"options.max_response_bytes"' in str(error)
 
 
-def test_a_flood_leaves_the_loop_to_others(wire: Wire) -> None:
-    """Another engine of Python's answers while a server floods."""
+def test_a_flood_does_not_block_other_engines(wire: Wire) -> None:
+    """Another Python engine answers while a server floods."""
     floods = [
         sends(_heads["stream"] + b"\r\n", lambda: endless(b"data:\n\n")),
         sends(_heads["stream"] + _zip, lambda: bomb(b"\n", 3000)),
@@ -250,7 +249,7 @@ def test_a_flood_leaves_the_loop_to_others(wire: Wire) -> None:
 
 
 def test_redirects_carry_no_key(wire: Wire) -> None:
-    """To whatever they point, also to the server itself."""
+    """Wherever they lead, even to the server itself."""
     other = Wire()
     try:
         for status, target in itertools.product((301, 302, 303, 307, 308), (other.url, wire.url, "/v1")):
@@ -264,7 +263,7 @@ def test_redirects_carry_no_key(wire: Wire) -> None:
 
 
 def test_cookies_are_not_kept(wire: Wire) -> None:
-    """Each answer could bring others."""
+    """Otherwise each answer could add some."""
 
     async def reply(call: Call) -> None:
         cookie = f"c{len(wire.calls)}=x"
@@ -297,7 +296,7 @@ _tool_call = {"function": {"name": "f", "arguments": "{}"}}
     ],
 )
 def test_absurd_choices(wire: Wire, choice: Any, kind: type[DynamoError], words: str) -> None:
-    """Numbers and types that no server of OpenAI's has."""
+    """Numbers and types that no correct server sends."""
     body = f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
     error = ask(wire, sends(_heads["stream"] + b"\r\n", [body]))
     assert type(error) is kind and words in str(error), error
@@ -311,7 +310,7 @@ def test_absurd_counts(wire: Wire, count: Any) -> None:
 
 
 def test_absurd_indexes_of_tool_calls(wire: Wire) -> None:
-    """They only tell the calls apart: nothing is as long as they say."""
+    """Indexes only distinguish the calls; no list is as long as they say."""
     indexes: list[Any] = [10**9, 2**62, -7, 1e300, "x", [1], {"a": 1}, None]
     calls = [{"index": index, "id": f"id{i}", **_tool_call} for i, index in enumerate(indexes)]
     event = {"choices": [{"delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
@@ -343,7 +342,7 @@ def test_absurd_many_tool_calls(wire: Wire) -> None:
 
 
 def test_absurd_models(wire: Wire) -> None:
-    """Entries that are no models are left out, and names that would drive a terminal with them."""
+    """Invalid entries are omitted, and so are names with control sequences."""
     names = ["good", 5, ["x"], {"a": 1}, None, "", "esc\x1b]0;x\x07", "line\nbreak", "c1\x9b", "b\u202eidi"]
     more = {"owned_by": ["x"], "max_model_len": 10**30}
     wire.models = {"data": [5, None, *({"id": name, **more} for name in [*names, "x" * 1000])]}
@@ -354,7 +353,7 @@ def test_absurd_models(wire: Wire) -> None:
 
 
 def test_a_compressed_answer(wire: Wire) -> None:
-    """gzip is asked for, where the answer is not streamed, and read."""
+    """gzip is requested for answers that are not streamed, and decompressed."""
     body = gzip.compress(json.dumps({"data": [{"index": 0, "embedding": [1.0] * 2000}]}).encode())
     head = _heads["json"] + _zip.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body))
     wire.replies = [sends(head, [body])]
@@ -375,8 +374,8 @@ def test_a_compressed_answer(wire: Wire) -> None:
         ('"' + '\\"' * 10**6 + "[" * 200, "Unterminated"),
     ],
 )
-def test_json_of_strangers(text: str, words: str) -> None:
-    """Depth and digits are bounded, in linear time, and the text is not repeated."""
+def test_untrusted_json(text: str, words: str) -> None:
+    """Depth and digits are bounded, in linear time, and errors do not repeat the text."""
     start = time.monotonic()
     with pytest.raises(ValueError, match=words):
         untrusted_json.parse(text)
@@ -389,8 +388,8 @@ def test_json_of_strangers(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["endless", "deep", "page", "redirect", "silent", "garbage", "long head"])
-def test_an_etcd_that_is_none(kind: str) -> None:
-    """The list of a cluster's models, from a server that means harm."""
+def test_a_malicious_etcd(kind: str) -> None:
+    """The list of a cluster's models, from a malicious server."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

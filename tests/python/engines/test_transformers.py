@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine of transformers, called as the pipeline calls it, and through the library."""
+"""The engine ``transformers``, called as the pipeline calls it, and through the library."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ needs_torch = pytest.mark.skipif(
     reason='needs: python -m pip install "dynamo-llm[transformers]"',
 )
 
-#: Seconds after which something hangs.
+#: Seconds after which a test is considered hung.
 patience = 60
 eos = 0
 question = "What is a KV cache?"
@@ -141,7 +141,7 @@ def test_only_safetensors(tmp_path: Path) -> None:
 
 
 def copied(folder: Path, **config: Any) -> str:
-    """The demo model with other settings."""
+    """Copies the demo model with other settings."""
     shutil.copytree(demo_model_dir(), folder / "model")
     file = folder / "model" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
@@ -193,7 +193,7 @@ def test_description(loaded: TransformersEngine) -> None:
 
 
 @needs_torch
-def test_batch_says_what_each_says_alone(loaded: TransformersEngine) -> None:
+def test_a_batch_answers_like_single_requests(loaded: TransformersEngine) -> None:
     """Prompts and answers of all lengths join and leave at different steps."""
     texts = [question, "Hi", "What is prefill?", "x" * 200, "Who are you?", " ".join([question] * 20)]
     requests = [asking(text, max_tokens=5 + 7 * index) for index, text in enumerate(texts * 2)]
@@ -208,7 +208,7 @@ def test_batch_says_what_each_says_alone(loaded: TransformersEngine) -> None:
 
 
 @needs_torch
-def test_prompts_in_pieces_and_waiting_say_the_same(loaded: TransformersEngine) -> None:
+def test_chunked_prefill_and_queueing_change_no_answer(loaded: TransformersEngine) -> None:
     requests = [asking(text) for text in (" ".join([question] * 20), question, "What is decode?", "Hi")]
 
     async def work(of: TransformersEngine) -> list[list[int]]:
@@ -246,7 +246,7 @@ def test_min_tokens_keeps_stop_tokens_away(loaded: TransformersEngine) -> None:
 
 
 @needs_torch
-def test_sampling_is_each_requests_own(loaded: TransformersEngine) -> None:
+def test_each_request_has_its_own_sampling(loaded: TransformersEngine) -> None:
     hot = Sampling(temperature=5.0, seed=7)
     requests = {
         "greedy": asking(),
@@ -315,7 +315,7 @@ def test_logprobs(loaded: TransformersEngine) -> None:
             assert len(ids) == 3
         (first, *_) = await chunks(loaded, asking(logprobs=0, max_tokens=1))
         assert first["logprobs"][0]["top"] == []
-        # Of the model, not of what sampling makes of it.
+        # Log-probs of the model, before sampling parameters.
         (biased,) = await chunks(
             loaded, asking(logprobs=1, max_tokens=1, sampling=Sampling(logit_bias={77: 100.0}))
         )
@@ -352,14 +352,16 @@ def test_wrong_requests(loaded: TransformersEngine, request_: Any, says: str) ->
 @pytest.mark.parametrize(
     ("more", "says"), [({"guided": {"regex": "a"}}, "structured"), ({"adapter": "a"}, "LoRA")]
 )
-def test_what_it_cannot_do(loaded: TransformersEngine, more: dict[str, Any], says: str) -> None:
+def test_unsupported_requests_are_rejected(
+    loaded: TransformersEngine, more: dict[str, Any], says: str
+) -> None:
     with pytest.raises(NotSupportedError, match=says):
         run(tokens(loaded, asking(**more)))
 
 
 @asynccontextmanager
 async def counted(of: TransformersEngine) -> AsyncIterator[list[int]]:
-    """How many rows each step of the model has."""
+    """Counts the rows in each step of the model."""
     network = of._network
     rows: list[int] = []
 
@@ -386,7 +388,7 @@ def test_a_closed_answer_leaves_the_batch(loaded: TransformersEngine) -> None:
             await answer.aclose()
             steps = len(rows)
             await stays
-        # The step that was under way, and one that was about to be.
+        # The step that was running, and one that was about to start.
         assert 2 not in rows[steps + 2 :]
         assert len(rows) > steps + 2
 
@@ -422,7 +424,7 @@ def test_a_failing_step_fails_its_requests_only(loaded: TransformersEngine) -> N
 
 @needs_torch
 def test_priority() -> None:
-    """Of those that wait, the one with the highest priority is next."""
+    """The queued request with the highest priority is next."""
     order: list[str] = []
 
     async def work(of: TransformersEngine) -> None:
@@ -436,7 +438,7 @@ def test_priority() -> None:
             asyncio.create_task(note(name, asking(max_tokens=1, priority=priority)))
             for name, priority in (("low", -1), ("normal", 0), ("high", 5))
         ]
-        await asyncio.sleep(0)  # each has asked
+        await asyncio.sleep(0)  # each is queued
         async for _ in first:
             pass
         await asyncio.gather(*asked)
@@ -447,7 +449,7 @@ def test_priority() -> None:
 
 
 @needs_torch
-def test_stop_fails_what_is_not_answered() -> None:
+def test_stop_fails_unfinished_requests() -> None:
     before = set(threading.enumerate())
     made = engine()
     made.start()

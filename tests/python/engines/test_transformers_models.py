@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that the engine transformers loads, and those that it refuses by name."""
+"""Models that the engine ``transformers`` loads, and those that it rejects by name."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ layer = "model.layers.0."
 
 
 def changed(folder: Path, change: Callable[[Tensors], Any] = len, **config: Any) -> Path:
-    """A tiny Llama whose tensors and config.json are changed."""
+    """A tiny Llama with changed tensors and config.json."""
     tiny_models.llama(folder / "model")
     path = folder / "model"
     tensors = load_file(path / "model.safetensors")
@@ -44,7 +44,7 @@ def started(path: Path, **options: Any) -> TransformersEngine:
 
 
 def answer(path: Path, tokens: int = 8) -> list[int]:
-    """Its greedy answer."""
+    """Returns its greedy answer."""
     engine = started(path)
 
     async def work() -> list[int]:
@@ -58,7 +58,7 @@ def answer(path: Path, tokens: int = 8) -> list[int]:
 
 
 def error_of(path: Path) -> DynamoError:
-    """What it says at its start."""
+    """Returns the error of its start."""
     with pytest.raises(DynamoError) as caught:
         started(path)
     return caught.value
@@ -82,14 +82,14 @@ def bias(width: int = tiny_models.WIDTH) -> Any:
     ],
 )
 def test_missing(name: str, config: dict[str, Any], tmp_path: Path) -> None:
-    """Not random numbers in its place."""
+    """transformers would initialize it with random numbers."""
     error = error_of(changed(tmp_path, lambda tensors: tensors.pop(name, None), **config))
     assert isinstance(error, ModelNotFoundError)
     assert name in error.message
 
 
 def test_missing_layer_and_biases(tmp_path: Path) -> None:
-    """The first few are named, and the others are counted."""
+    """The error names the first few, and counts the others."""
     error = error_of(changed(tmp_path, num_hidden_layers=2))
     assert isinstance(error, ModelNotFoundError)
     assert "lack model.layers.1.input_layernorm.weight, " in error.message
@@ -99,7 +99,7 @@ def test_missing_layer_and_biases(tmp_path: Path) -> None:
 
 
 def test_missing_expert(tmp_path: Path) -> None:
-    """One of those that transformers puts into one tensor."""
+    """One of the experts that transformers merges into one tensor."""
     from transformers import MixtralConfig, MixtralForCausalLM
 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -127,7 +127,7 @@ def test_missing_expert(tmp_path: Path) -> None:
     ],
 )
 def test_surplus(name: str, tmp_path: Path) -> None:
-    """What the model would ignore."""
+    """Tensors that the model would ignore."""
     error = error_of(changed(tmp_path, lambda tensors: tensors.update({name: bias()})))
     assert isinstance(error, NotSupportedError)
     assert f"have {name}, which LlamaForCausalLM with this config.json ignores" in error.message
@@ -156,13 +156,13 @@ def test_surplus_layer(tmp_path: Path) -> None:
     ],
 )
 def test_harmless(name: str, value: Any, config: dict[str, Any], tmp_path: Path) -> None:
-    """What is computed anew, or is of no use to an answer."""
+    """Tensors that are recomputed, or do not affect an answer."""
     plain = answer(changed(tmp_path / "plain"))
     assert answer(changed(tmp_path, lambda tensors: tensors.update({name: value}), **config)) == plain
 
 
 def test_tied_head(tmp_path: Path) -> None:
-    """It may be absent, or a copy; another one in the file is the model's, as with transformers."""
+    """It may be absent, or a copy; another one in the file is used, as with transformers."""
     other = np.random.default_rng(9).normal(size=(2048, tiny_models.WIDTH)).astype(np.float32)
 
     def copy(tensors: Tensors) -> None:
@@ -200,7 +200,7 @@ def test_wrong_shape(name: str, tmp_path: Path) -> None:
 
 
 def test_integers(tmp_path: Path) -> None:
-    """Quantized weights whose configuration is lost are not read as they are."""
+    """Quantized weights without their configuration are rejected."""
 
     def quantize(tensors: Tensors) -> None:
         name = f"{layer}mlp.down_proj.weight"
@@ -215,7 +215,7 @@ def test_integers(tmp_path: Path) -> None:
 
 
 def sharded(folder: Path, lost: str = "") -> Path:
-    """A model in two files, with an index; one tensor is in none of them."""
+    """A model in two files, with an index; one tensor is in neither of them."""
     path = changed(folder)
     tensors = load_file(path / "model.safetensors")
     (path / "model.safetensors").unlink()
@@ -285,14 +285,14 @@ def test_incomplete_file(size: int, tmp_path: Path) -> None:
     ],
 )
 def test_absurd_numbers(config: dict[str, Any], message: str, tmp_path: Path) -> None:
-    """Sizes that the weights do not have are refused before anything is made of them."""
+    """Sizes that the weights do not have are rejected before memory is allocated for them."""
     error = error_of(changed(tmp_path, **config))
     assert isinstance(error, ModelNotFoundError)
     assert re.search(message, error.message), error.message
 
 
 def test_special_files(tmp_path: Path) -> None:
-    """transformers opens files by itself, so all of the folder are checked before."""
+    """transformers opens files itself, so all of the folder are checked before."""
     for name in ("generation_config.json", "model.safetensors", "tokenizer.json", "other.json"):
         path = changed(tmp_path / name)
         (path / name).unlink(missing_ok=True)
@@ -331,7 +331,7 @@ def test_quantization_that_is_not_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "none at all"])
-def test_attention_that_is_not_there(attention: str, tmp_path: Path) -> None:
+def test_missing_attention_implementation(attention: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match=f'"options.attn_implementation" is "{attention}"'):
         started(changed(tmp_path), attn_implementation=attention)
 
@@ -340,7 +340,7 @@ def test_attention_that_is_not_there(attention: str, tmp_path: Path) -> None:
 
 
 def saved(folder: Path, model_type: str, **config: Any) -> Path:
-    """A model of a kind that transformers knows."""
+    """A model of an architecture that transformers knows."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     made = AutoConfig.for_model(model_type, vocab_size=2048, **config)
@@ -385,7 +385,7 @@ heads = {**sizes, "num_key_value_heads": 2}
 def test_kind_that_cannot_be_stepped(
     model_type: str, config: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
-    """It is refused when it is loaded, not by the first request."""
+    """It is rejected when it is loaded, not by the first request."""
     error = error_of(saved(tmp_path, model_type, **config))
     assert isinstance(error, NotSupportedError)
     assert says in error.message
@@ -396,11 +396,11 @@ def test_kind_that_cannot_be_stepped(
 def test_kind_that_transformers_does_not_run(model_type: str | None, tmp_path: Path) -> None:
     error = error_of(changed(tmp_path, model_type=model_type))
     assert isinstance(error, NotSupportedError)
-    assert "\n" not in error.message  # it does not list all kinds that there are
+    assert "\n" not in error.message  # it does not list all known kinds
 
 
 def test_hybrid_with_attention_only(tmp_path: Path) -> None:
-    """Layers count, not the name of the architecture."""
+    """The layers count, not the name of the architecture."""
     layers = ["attention", "attention"]
     config: dict[str, Any] = {"num_local_experts": 2, "num_experts_per_tok": 1, "mamba_n_heads": 2}
     model = saved(
@@ -410,7 +410,7 @@ def test_hybrid_with_attention_only(tmp_path: Path) -> None:
 
 
 def test_logits_that_are_not_numbers(tmp_path: Path) -> None:
-    """An error of the request, not the token 0."""
+    """The request fails, instead of generating the token 0."""
 
     def spoil(tensors: Tensors) -> None:
         tensors["model.norm.weight"][:] = np.nan
@@ -433,7 +433,7 @@ def test_logits_that_are_not_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_ends(config: Any, generation: Any, tokenizer: Any, ends: list[int], tmp_path: Path) -> None:
-    """Every place that names a token which ends an answer counts."""
+    """Each setting that names an end token counts."""
     path = changed(tmp_path, eos_token_id=config)
     if generation is not None:
         (path / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))

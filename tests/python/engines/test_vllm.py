@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine of vLLM, called as the pipeline calls it, and from a program in C.
+"""The engine ``vllm``, called as the pipeline calls it, and from a C program.
 
 vLLM is large, so it is not installed for the plain test run: ``scripts/test --with vllm`` does that.
 """
@@ -35,7 +35,7 @@ needs_vllm = pytest.mark.skipif(
 )
 
 small = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 256 << 20}
-#: Seconds after which something hangs; vLLM takes a minute to start on a busy machine.
+#: Seconds after which a test is considered hung; vLLM takes a minute to start on a busy machine.
 patience = 400
 eos = 0
 question = "What is a KV cache?"
@@ -91,7 +91,7 @@ def test_no_model(tmp_path: Path) -> None:
         asyncio.run(engine(str(tmp_path)).start())
 
 
-def test_adapters_are_looked_at(tmp_path: Path) -> None:
+def test_adapters_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match="an object of names and folders"):
         engine(adapters=["a"])
     with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is not a folder'):
@@ -115,7 +115,7 @@ def test_wrong_options(options: dict[str, Any], says: str) -> None:
 
 
 @needs_vllm
-def test_what_failed_in_a_child_is_said(tmp_path: Path) -> None:
+def test_errors_of_a_child_process_are_reported(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     for file in demo_model_dir().iterdir():
@@ -128,7 +128,7 @@ def test_what_failed_in_a_child_is_said(tmp_path: Path) -> None:
 
 
 class Talk:
-    """What is asked of one started engine; starting takes long, so it is one test with many parts."""
+    """Checks one started engine; starting takes long, so all parts are one test."""
 
     def __init__(self, of: VllmEngine) -> None:
         self.engine = of
@@ -160,7 +160,7 @@ class Talk:
 
     async def check_sampling(self) -> None:
         async def answer(**sampling: Any) -> list[int]:
-            # A prompt that the model knows nothing about: many tokens are likely.
+            # A prompt that the model does not know: many tokens are likely.
             request = asking(
                 "x" * 200, stop=(), ignore_eos=True, sampling=Sampling(temperature=2.0, **sampling)
             )
@@ -190,7 +190,7 @@ class Talk:
             "additionalProperties": False,
         }
         answer = await tokens(self.engine, asking(max_tokens=60, guided={"json": schema}))
-        text = re.sub(r"\s", "", text_of(answer))  # the model likes space, and may end in it
+        text = re.sub(r"\s", "", text_of(answer))  # the model often generates white space, also at the end
         assert text
         assert any(whole.startswith(text) for whole in ('{"yes":true}', '{"yes":false}'))
         answer = await tokens(self.engine, asking(guided={"regex": "[0-9]{3}"}))

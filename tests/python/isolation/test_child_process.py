@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def child(folder: Path) -> Iterator[Child]:
-    """A child that is started."""
+    """A child that has started."""
     child = Child("obedient", name="test", arguments={"a": [1, None, "ä"]})
     child.start()
     yield child
@@ -53,19 +53,19 @@ def child(folder: Path) -> Iterator[Child]:
 
 
 def ask(child: Child, expression: str) -> Any:
-    """What a child evaluates."""
+    """Evaluates an expression in a child."""
     child_module.send(child.channel, expression.encode() + b"\n")
     with child.channel.makefile() as lines:
         return eval(lines.readline())
 
 
 def tell(child: Child, statement: str) -> None:
-    """Have a child do something."""
+    """Executes a statement in a child."""
     child_module.send(child.channel, f"do {statement}\n".encode())
 
 
 def beginning(folder: Path) -> str:
-    """Of a program that uses this file."""
+    """Returns the first lines of a program that uses this file."""
     return f"""
 import sys
 sys.path[:0] = [{str(folder)!r}, {str(Path(__file__).parent)!r}, {str(tests_dir / "python")!r}]
@@ -75,14 +75,14 @@ from test_child_process import ask, tell
 
 
 def host(code: str, folder: Path) -> str:
-    """Run a program with a child; what it prints."""
+    """Runs a program with a child. Returns its output."""
     result = run([sys.executable, "-c", beginning(folder) + code])
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout.strip()
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie that an init of a container does not take has."""
+    """Whether a process has ended; a zombie, which a container's init may not reap, has ended."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -90,7 +90,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_serves(child: Child) -> None:
-    """It gets its arguments, answers, and ends when it is asked to."""
+    """It gets its arguments, answers, and ends on request."""
     assert ask(child, "arguments") == {"a": [1, None, "ä"]}
     assert ask(child, "os.getppid()") == os.getpid() and ask(child, "os.getpid()") == child.pid
     assert ask(child, "sys.path") == sys.path
@@ -103,7 +103,7 @@ def test_serves(child: Child) -> None:
 
 @pytest.mark.parametrize("is_bare", [True, False])
 def test_package(folder: Path, is_bare: bool) -> None:
-    """The package is imported or left alone; its modules are there in both cases."""
+    """The package is imported only if the child is not bare; its modules can be imported in both cases."""
     child = Child("obedient", name="test", is_bare=is_bare)
     child.start()
     assert ask(child, "'dynamo_llm._core' in sys.modules") is not is_bare
@@ -114,7 +114,7 @@ def test_package(folder: Path, is_bare: bool) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_descriptors(folder: Path) -> None:
-    """A child has none of the host's descriptors, inheritable or not; its signals are reset."""
+    """A child gets none of the host's descriptors, inheritable or not; its signals are reset."""
     out = host(
         """
 import os, signal, socket
@@ -144,7 +144,7 @@ print(before == [signal.getsignal(number) for number in range(1, 65) if number n
 
 @pytest.mark.parametrize("closed", [(0,), (0, 1, 2)])
 def test_host_without_stdin(folder: Path, closed: tuple[int, ...]) -> None:
-    """A host may have closed its stdin, stdout and stderr."""
+    """A host may have closed its stdin, stdout, and stderr."""
     out = folder / "out"
     host(
         f"""
@@ -177,7 +177,7 @@ threading.Thread(target=take, daemon=True).start()
 
 @pytest.mark.parametrize("habit", [ignoring, taking], ids=["ignores SIGCHLD", "waits for every child"])
 def test_status_is_stolen(folder: Path, habit: str) -> None:
-    """A host that takes the exit status of every child, or lets the kernel take it, is fine."""
+    """A host may reap every child, or let the kernel do it."""
     out = host(
         f"""
 import os, signal, threading, time
@@ -198,7 +198,7 @@ print("fine")
 
 
 def test_interrupt(folder: Path) -> None:
-    """Ctrl-C reaches the host's group; the child does not hear of it, and ignores SIGINT."""
+    """Ctrl-C reaches the host's process group, but not the child, which ignores SIGINT."""
     program = f"""{beginning(folder)}
 import os, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -216,7 +216,7 @@ except KeyboardInterrupt:
 
 
 def test_log(child: Child, caplog: pytest.LogCaptureFixture) -> None:
-    """What it prints are records, a line each; records of its logging keep their level."""
+    """Each line that it prints is a log record; records of its logging keep their level."""
     caplog.set_level("DEBUG", logger="dynamo_llm")
     caplog.handler.setLevel("DEBUG")
     import logging
@@ -244,7 +244,7 @@ def test_log(child: Child, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_writes_much(child: Child) -> None:
-    """A child that prints without a reader in sight is not held up, and the host does not grow."""
+    """A child whose output is not read is not blocked, and the host does not grow."""
     tell(child, "sys.stdout.write('x' * 30_000_000); sys.stdout.flush()")
     assert ask(child, "1") == 1
 
@@ -256,7 +256,7 @@ deaths = {"an idle child": "", "a child inside C code": "tell(child, '9 ** 9 ** 
 @pytest.mark.parametrize("forks", [False, True])
 @pytest.mark.parametrize("what", deaths)
 def test_parent_is_killed(folder: Path, what: str, forks: bool) -> None:
-    """The child ends with the host, whatever it does, and so does what it started."""
+    """The child and its own processes end with the host, whatever the child does."""
     if forks and what == "a child inside C code":
         pytest.skip("a fork keeps the pipe open, and the watching thread waits for the GIL")
     program = f"""{beginning(folder)}
@@ -289,7 +289,7 @@ time.sleep(1000)
 
 
 def test_exit_without_stop(folder: Path) -> None:
-    """A host that forgets to stop a child exits at once, and the child with it."""
+    """A host that does not stop a child exits at once, and the child with it."""
     out = host('child = Child("obedient", name="test")\nchild.start()\nprint(child.pid)', folder)
     wait_until(lambda: is_gone(int(out)))
 
@@ -301,7 +301,7 @@ stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
     "deed", ["time.sleep(1000)", stubborn, "9 ** 9 ** 9", "os.kill(os.getpid(), signal.SIGSTOP)"]
 )
 def test_stop_is_bounded(child: Child, deed: str) -> None:
-    """A child that does not listen is terminated, and one that does not care is killed; its children, too."""
+    """A child that does not respond is terminated, then killed, together with its own children."""
     grandchild = ask(child, "__import__('subprocess').Popen(['sleep', '1000']).pid")
     tell(child, deed)
     pid, start = child.pid, time.monotonic()
@@ -323,7 +323,7 @@ def test_stop_is_bounded(child: Child, deed: str) -> None:
     ],
 )
 def test_ends_by_itself(folder: Path, deed: str, ending: str) -> None:
-    """The host learns of it, and how it was; writing to it raises no signal; no zombie stays."""
+    """The host learns how the child ended; writing to it raises no signal, and no zombie stays."""
     ended = threading.Event()
     child = Child("obedient", name="test", on_end=ended.set)
     child.start()
@@ -343,13 +343,13 @@ def test_ends_by_itself(folder: Path, deed: str, ending: str) -> None:
 
 
 def test_cannot_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has what each interpreter said; no process and no descriptor stays."""
+    """The error contains the output of each interpreter; no process and no descriptor stays."""
     children = set(psutil.Process().children())
     before = set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
     (folder / "broken.py").write_text("import no_such_module")
     with pytest.raises(SystemFailedError, match="No module named 'no_such_module'") as raised:
         Child("broken", name="test").start()
-    assert str(raised.value).count("Traceback") == 1  # another interpreter would do no better
+    assert str(raised.value).count("Traceback") == 1  # another interpreter would not help
     (folder / "late.py").write_text("import time\ntime.sleep(1000)")
     with pytest.raises(SystemFailedError, match=r"(?s)the child process test.*not ready after 0.5 seconds"):
         Child("late", name="test").start(0.5)
@@ -371,7 +371,7 @@ def test_other_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_executables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A program that embeds Python is never started; what it names is."""
+    """A program that embeds Python is never started; the interpreter that it names is."""
     monkeypatch.setattr(child_module, "_proven", [])
     program, named = tmp_path / "program", tmp_path / "named"
     for file in (program, named):
@@ -392,20 +392,20 @@ def test_executables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def check_parenting(said: dict[str, Any]) -> None:
-    """What the engine of tests/engines/parenting.py has answered."""
+    """Checks the answer of the engine in tests/engines/parenting.py."""
     assert said["arguments"] == ["a", {"b": 1}]
     assert Path(said["module"]) == tests_dir / "engines" / "echoes.py"
 
 
 def test_c_program(ask: Ask) -> None:
-    """In a program that does not run Python: the interpreter that the library has chosen."""
+    """In a program that does not run Python, children use the interpreter that the library has selected."""
     said = json.loads(ask.text(engine("parenting:Parent"), "echoes"))
     check_parenting(said)
     assert said["prefix"] == sys.prefix
 
 
 def test_static_library(tmp_path: Path) -> None:
-    """In a program that has the library linked in."""
+    """In a program that links the static library."""
     flags = dynamo_config("--cflags", "--libs", "--static").split()
     program = Ask(compile_c(tests_dir / "python" / "ask.c", tmp_path / "static", *flags))
     said = json.loads(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``"isolation": "process"``: engines in a child process, whose end is not the host's."""
+"""``"isolation": "process"``: engines in a child process; if it ends, the host does not."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from waiting import patience, wait_until
 def isolated(
     name: str = "crashing:Crashing", isolation: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, Any]:
-    """Configuration of an engine of tests/engines in a child process."""
+    """Returns the configuration of an engine of tests/engines in a child process."""
     config = engine(name, **more)
     return {
         **config,
@@ -55,7 +55,7 @@ def is_there(pid: int) -> bool:
 
 
 def receive_all(request: dynamo_llm.Request[Any]) -> tuple[str, BaseException | None]:
-    """The text, and what ended it; and that it ends once."""
+    """Returns the text of a request and the error that ended it; checks that it ends once."""
     text = ""
     error: BaseException | None = None
     try:
@@ -114,8 +114,8 @@ def test_it_answers_as_in_process() -> None:
         ("libc-exit", "exited with status 4"),
     ],
 )
-def test_an_end_of_the_child_ends_its_requests_alone(crashing: Runtime, how: str, said: str) -> None:
-    """What came before arrives, then ENGINE_FAILED with the reason; the next request has its answer."""
+def test_an_end_of_the_child_ends_only_its_requests(crashing: Runtime, how: str, said: str) -> None:
+    """Earlier responses arrive, then ENGINE_FAILED with the reason; the next request is answered."""
     rounds = 3
     for _ in range(rounds):
         others = [crashing.complete(f"slow {10_000}") for _ in range(3)]
@@ -169,7 +169,7 @@ def test_errors_are_those_of_the_engine(crashing: Runtime) -> None:
 
 
 def test_kills_at_any_time() -> None:
-    """Nothing is lost or doubled before the failure, and each request ends once."""
+    """No response before the failure is lost or duplicated, and each request ends once."""
     chance = random.Random(7)
     rounds, failed = 12, 0
     with Runtime(isolated(isolation={"max_restart_delay_ms": 20})) as runtime:
@@ -206,7 +206,7 @@ def test_a_hundred_streams_at_once(crashing: Runtime) -> None:
 
 
 def test_backpressure_bounds_both_processes() -> None:
-    """The child stops when nobody reads, and nothing is lost."""
+    """The child waits while its stream is not read, and nothing is lost."""
     with Runtime(isolated(stream={"capacity": 16})) as runtime:
         request = runtime.complete("fast 20000")
         wait_until(lambda: runtime.statistics()["streams"]["full"] > 0)
@@ -242,7 +242,7 @@ def test_a_start_that_fails(tmp_path: Path) -> None:
 
 
 def test_starts_again_with_a_delay(tmp_path: Path) -> None:
-    """The first start after an end is at once, those after it come later; waiting requests hear of it."""
+    """The first restart is immediate, later ones are delayed; waiting requests get the error."""
     marks = tmp_path / "marks"
     options = {"marks": str(marks), "starts": 2}
     delays = {"restart_delay_ms": 300, "max_restart_delay_ms": 1000}
@@ -342,15 +342,15 @@ def test_an_engine_in_c_that_does_not_start(library: str, tmp_path: Path) -> Non
 
 
 def test_memory_of_the_child_is_bounded() -> None:
-    """What is over the limit fails in the child; the engine's error is the request's."""
+    """Exceeding the limit fails in the child; the request gets the engine's error."""
     with Runtime(isolated(isolation={"memory_limit_mib": 4096})) as runtime:
         _, error = receive_all(runtime.complete("memory"))
         assert isinstance(error, dynamo_llm.OutOfMemoryError)
         assert text_of(runtime, "fine 5") == words(5)
 
 
-def test_data() -> None:
-    """Requests of data: JSON and bytes, there and back."""
+def test_raw_requests() -> None:
+    """Raw requests: JSON and bytes, in both directions."""
     values: list[Any] = [{"a": [1, None, "ü"]}, [], "text", 0.5, None, b"", b"\x00\xff", b"x" * 3_000_000]
     folder = {"path": [str(tests_dir / "python" / "api")]}
     with Runtime({**isolated("test_raw_requests:Async"), "python": folder}) as runtime:
@@ -363,7 +363,7 @@ def test_data() -> None:
 
 
 def test_records_and_output() -> None:
-    """What the child logs and prints goes to the log, each record with its level."""
+    """The child's log records and output go to the log, each record with its level."""
     records: list[tuple[int, str, str]] = []
 
     class Handler(logging.Handler):
@@ -407,7 +407,7 @@ def test_records_and_output() -> None:
     ids=["choices", "logprobs"],
 )
 def test_the_json_of_answers(config: dict[str, Any], bodies: list[dict[str, Any]]) -> None:
-    """What a response's JSON has, as in process: choices, roles, log-probs, reasons, counts."""
+    """A response's JSON is the same as in process: choices, roles, log-probs, reasons, counts."""
     answers: list[list[Any]] = []
     for more in ({}, {"isolation": "process"}):
         answers.append([])
@@ -456,7 +456,7 @@ threading.Event().wait()
 
 
 def test_a_host_that_ignores_sigchld() -> None:
-    """Its kernel takes the exit status; the error says that it is not known."""
+    """The kernel discards the exit status; the error says that it is unknown."""
     code = f"""
 import signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -476,7 +476,7 @@ assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
 
 
 def test_a_host_in_c(ask: Ask, library: str) -> None:
-    """As from Python; the host's own engines of that name are not touched."""
+    """The same as from Python; the host's own engines of that name are not affected."""
     assert ask.text({"engine": "echo", "isolation": "process"}, "hello world") == "hello world"
     assert ask.text(isolated(), "fine 4") == words(4)
     assert ask.text(in_c(library), "good") == "before"

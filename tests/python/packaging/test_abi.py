@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The binary interface is that of the release, and old programs run."""
+"""The binary interface is that of the first release, and programs of that release run."""
 
 import importlib.util
 import platform
@@ -68,7 +68,7 @@ changes = {
 @needs_libabigail
 @pytest.mark.parametrize("change", changes)
 def test_a_change_is_found(abi: ModuleType, change: str, tmp_path: Path) -> None:
-    """Of what is there nothing may change."""
+    """Nothing that exists may change."""
     name, old, new, told = changes[change]
     shutil.copytree(include, tmp_path / "include")
     header = tmp_path / "include" / name
@@ -80,7 +80,7 @@ def test_a_change_is_found(abi: ModuleType, change: str, tmp_path: Path) -> None
 
 
 @needs_libabigail
-def test_an_addition_is_told_apart(abi: ModuleType, tmp_path: Path) -> None:
+def test_an_addition_is_not_a_change(abi: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(include, tmp_path / "include")
     header = tmp_path / "include" / "dynamo_llm.h"
     old = "DYNAMO_LLM_API uint32_t dynamo_abi_version(void);"
@@ -100,7 +100,7 @@ def test_a_program_of_the_first_headers_runs(tmp_path: Path) -> None:
 
 
 def structs_of(folder: Path) -> dict[str, str]:
-    """The public structs of the headers in a folder, each with its members."""
+    """Returns the public structs of the headers in a folder, each with its members."""
     text = "\n".join(file.read_text() for file in sorted(folder.rglob("*.h")))
     return {
         name: members
@@ -109,7 +109,7 @@ def structs_of(folder: Path) -> dict[str, str]:
 
 
 def test_every_struct_that_grows_has_its_first_size() -> None:
-    """In cpp/capi/structs.hpp, up to a member that the first headers have."""
+    """cpp/capi/structs.hpp has the size up to the last member in the first headers."""
     text = (tests_dir.parent / "cpp" / "capi" / "structs.hpp").read_text()
     sizes = dict(re.findall(r"^DYNAMO_FIRST_RELEASED\((\w+), (\w+)\);", text, re.M))
     arrays = {"dynamo_push_t", "dynamo_kv_event_t"}  # functions get the size of their elements

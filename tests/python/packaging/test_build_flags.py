@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``dynamo-llm config``, pkg-config and CMake say of a package in a folder of any name; linkers; SWIG.
+"""The output of ``dynamo-llm config``, pkg-config, and CMake for a package in a folder of any name; linkers;
+SWIG.
 
-These are copies of the installed package: of a wheel, that is.
+The folders contain copies of the installed package, as a wheel installs it.
 """
 
 import importlib.util
@@ -20,7 +21,7 @@ from conftest import Completed, dynamo_config, run, tests_dir
 ask_c = tests_dir / "python" / "ask.c"
 path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
-# Names without anything that a shell reads, and with.
+# Names without characters that a shell interprets, and with some.
 plain_names = ["one,two", "größe", "a=b,c=d", "x+y@z%", "-Wl,-s", "日本,語"]
 special_names = [
     "with blank",
@@ -38,7 +39,7 @@ Place = Callable[[str], Path]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Copies what a build needs of the package into a folder of a name; that folder."""
+    """Copies what a build needs of the package into a folder of a given name. Returns that folder."""
 
     def copy(name: str) -> Path:
         source, target = Path(dynamo_llm.__file__).parent, tmp_path / name / "dynamo_llm"
@@ -49,14 +50,14 @@ def place(tmp_path: Path) -> Place:
 
 
 def answer(program: Path) -> str:
-    """What a program made of ask.c or ask.cpp answers."""
+    """Returns the answer of a program made from ask.c or ask.cpp."""
     result = run([program, '{"engine": "echo"}', "hello"])
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
 def config(folder: Path, *options: str) -> Completed:
-    """``dynamo-llm config`` of the package in a folder."""
+    """Runs ``dynamo-llm config`` of the package in a folder."""
     code = f"import sys; sys.path.insert(0, {str(folder)!r}); from dynamo_llm.cli import main; main()"
     return run([sys.executable, "-c", code, "config", *options])
 
@@ -71,7 +72,7 @@ def flags(folder: Path, *options: str) -> str:
 @pytest.mark.parametrize("options", [("--cflags", "--libs"), ("--cflags", "--libs", "--static")])
 @pytest.mark.parametrize("name", plain_names + special_names)
 def test_folder(name: str, options: tuple[str, ...], place: Place, tmp_path: Path) -> None:
-    """The flags are words of a shell; a program that was linked with them finds the library."""
+    """The flags are quoted for a shell; a program that was linked with them finds the library."""
     program = tmp_path / "ask"
     words = flags(place(name), *options)
     assert any(word.endswith(f"{name}/dynamo_llm/include") for word in shlex.split(words))
@@ -84,7 +85,7 @@ def test_folder(name: str, options: tuple[str, ...], place: Place, tmp_path: Pat
 @pytest.mark.many(3)
 @pytest.mark.parametrize("name", plain_names)
 def test_substitution(name: str, place: Place, tmp_path: Path) -> None:
-    """$(...) does without eval, unless a name has blanks or what a shell reads."""
+    """$(...) works without eval, unless a name has blanks or characters that a shell interprets."""
     (tmp_path / "config").write_text(flags(place(name), "--cflags", "--libs") + "\n")
     result = run(["sh", "-c", f"gcc {ask_c} -o {tmp_path}/ask $(cat {tmp_path}/config)"])
     assert result.returncode == 0, result.stderr
@@ -93,7 +94,7 @@ def test_substitution(name: str, place: Place, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a:b", ":", "a, b:c"])
 def test_folder_that_a_run_path_cannot_name(name: str, place: Place, tmp_path: Path) -> None:
-    """It is refused with what is wrong; the static library needs no run path."""
+    """The error says what is wrong; the static library needs no run path."""
     folder = place(name)
     result = config(folder, "--libs")
     assert result.returncode == 1
@@ -106,7 +107,7 @@ def test_folder_that_a_run_path_cannot_name(name: str, place: Place, tmp_path: P
 
 @pytest.mark.parametrize("name", ["one,two", "größe", "with blank", "-dash, 日本"])
 def test_pkgconfig(name: str, place: Place, tmp_path: Path) -> None:
-    """pkg-config's flags for both libraries, and the run path as docs/packaging.md has it."""
+    """pkg-config's flags for both libraries, and the run path of docs/packaging.md."""
     if shutil.which("pkg-config") is None:
         pytest.skip("pkg-config is not installed")
     env = {"PKG_CONFIG_PATH": str(place(name) / "dynamo_llm" / "lib" / "pkgconfig")}
@@ -160,7 +161,7 @@ programs = {"bfd": "ld.bfd", "gold": "ld.gold", "lld": "ld.lld"}
 @pytest.mark.many(3)
 @pytest.mark.parametrize("linker", [*linkers, "zig"])
 def test_linker(linker: str, tmp_path: Path) -> None:
-    """Each links the shared library of the wheel, where its plain name is a linker script."""
+    """Each linker links the wheel's shared library, whose plain name is a linker script."""
     if linker != "zig" and shutil.which(programs.get(linker, linker)) is None:
         pytest.skip(f"{linker} is not installed")
     command = zig() if linker == "zig" else linkers[linker]
@@ -190,7 +191,7 @@ interface = """
 @pytest.mark.many(3)
 @pytest.mark.parametrize("language", ["python", "java", "csharp"])
 def test_swig(language: str, tmp_path: Path) -> None:
-    """SWIG reads all C headers, and a compiler what it makes of them."""
+    """SWIG reads all C headers, and its output compiles."""
     if shutil.which("swig") is None:
         pytest.skip("swig is not installed")
     (tmp_path / "wrapped.i").write_text(interface)

@@ -24,12 +24,12 @@ questions = [
 
 
 def test_size() -> None:
-    """It is small: four million bytes with everything."""
+    """The model takes at most four million bytes with all files."""
     assert sum(path.stat().st_size for path in demo_model_dir().rglob("*") if path.is_file()) <= 4_000_000
 
 
 def test_shape() -> None:
-    """The heads are of a size that every attention kernel knows, and agree with the weights."""
+    """The heads have a size that every attention kernel supports, and agree with the weights."""
     config = json.loads((demo_model_dir() / "config.json").read_text())
     assert config["head_dim"] == 64
     assert config["num_attention_heads"] * config["head_dim"] == config["hidden_size"]
@@ -70,6 +70,6 @@ def test_answers_are_sentences(library: Library, runtime: int, question: str) ->
 
 
 def test_an_answer_is_right(library: Library, runtime: int) -> None:
-    """It knows what a KV cache is."""
+    """The model knows what a KV cache is."""
     answer = library.answer(runtime, chat("What is a KV cache?"))
     assert "keys" in answer and "values" in answer

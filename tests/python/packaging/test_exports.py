@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the installed binaries offer and need."""
+"""What the installed binaries export and need."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def output(*command: str | Path) -> str:
 
 
 def declared() -> set[str]:
-    """Functions that the installed headers declare."""
+    """Returns the functions that the installed headers declare."""
     names: set[str] = set()
     for header in paths.include_dir().rglob("*.h"):
         text = re.sub(r"/\*.*?\*/|^#.*?$", "", header.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -27,7 +27,7 @@ def declared() -> set[str]:
 
 
 def prototypes() -> dict[str, str]:
-    """Everything that the installed headers declare as a function, with what comes before its name."""
+    """Returns every function declaration of the installed headers, with the text before its name."""
     found: dict[str, str] = {}
     for header in paths.include_dir().rglob("*.h"):
         text = re.sub(r"/\*.*?\*/|^#.*?$", "", header.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -39,14 +39,14 @@ def prototypes() -> dict[str, str]:
 
 
 def test_each_function_is_exported() -> None:
-    """No function is declared without DYNAMO_LLM_API: it would be in no library."""
+    """Each function is declared with DYNAMO_LLM_API; otherwise no library would export it."""
     for name, text in prototypes().items():
         assert text.startswith("DYNAMO_LLM_API "), f"{name} is declared without DYNAMO_LLM_API"
     assert set(prototypes()) == declared()
 
 
 def test_each_handle_is_tried() -> None:
-    """Each function whose first parameter is a handle is in the table that tries wrong ones."""
+    """Each function whose first parameter is a handle is in the table that passes invalid handles."""
     kinds = "runtime|request|response|stream|tokenizer|detokenizer|kv_publisher|router"
     handle = rf"\((const )?dynamo_({kinds})_t \*\w+[,)]?"
     takers = {name for name, text in prototypes().items() if re.search(handle, text)}
@@ -57,7 +57,7 @@ def test_each_handle_is_tried() -> None:
 
 
 def exported(binary: Path) -> set[str]:
-    """Symbols that a binary defines for others."""
+    """Returns the symbols that a binary defines for others."""
     lines = output("nm", "-D", "--defined-only", binary).splitlines()
     return {line.split()[-1].split("@")[0] for line in lines if " A " not in line}
 
@@ -75,7 +75,7 @@ def test_exports_have_a_version() -> None:
 
 
 def test_needs_of_the_library() -> None:
-    """Its name says the ABI; it needs no Python."""
+    """Its soname has the ABI version; it does not need Python."""
     dynamic = output("readelf", "-d", library)
     assert "Library soname: [libdynamo_llm_capi.so.1]" in dynamic
     assert "libpython" not in dynamic
@@ -83,7 +83,7 @@ def test_needs_of_the_library() -> None:
 
 
 def test_needs_of_the_module() -> None:
-    """The module of Python needs neither libpython nor the library: it joins those that run."""
+    """The Python module links neither to libpython nor to the library: it uses those of the process."""
     dynamic = output("readelf", "-d", _core.__file__)
     assert "libpython" not in dynamic
     assert "libdynamo_llm_capi" not in dynamic
@@ -91,7 +91,7 @@ def test_needs_of_the_module() -> None:
 
 
 def test_nothing_else_is_installed() -> None:
-    """The package holds no build products but the library, its archive and the module."""
+    """The only build products in the package are the library, its archive, and the module."""
     folder = Path(dynamo_llm.__file__).parent
     found = {path.name for path in folder.rglob("*") if re.search(r"\.(so|a|o)(\.|$)", path.name)}
     names = {library.name, "libdynamo_llm_capi.so", "libdynamo_llm_capi.a", Path(_core.__file__).name}

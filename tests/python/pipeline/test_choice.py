@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One choice of an answer: it is the same however many tokens an engine gives at once."""
+"""One choice of an answer: it is the same however many tokens an engine yields at once."""
 
 import random
 from pathlib import Path
@@ -38,7 +38,7 @@ def answered(
     is_chat: bool = False,
     at_once: bool = False,
 ) -> dict[str, Any]:
-    """What a caller gets of an engine that gives tokens in such portions.
+    """Returns what a caller gets from an engine that yields tokens in the given portions.
 
     :param at_once: whether the finish reason comes with the last tokens.
     """
@@ -93,7 +93,7 @@ def answered(
 def test_ends_with_the_token_that_completes_the_stop_string(
     text: str, stop: str, shown: str, count: int, includes_stop: bool
 ) -> None:
-    """Text, ids, log-probs and usage, in one chunk, in several, and one by one."""
+    """Text, IDs, log-probs, and usage; in one chunk, in several, and one by one."""
     ids = ids_of(text)
     expected = shown + stop if includes_stop else shown
     for size in (1, 2, 4, 100):
@@ -107,14 +107,14 @@ def test_ends_with_the_token_that_completes_the_stop_string(
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_any_portions_are_as_one_by_one(seed: int) -> None:
-    """With any stop strings, stop tokens, bounds, and special tokens in between."""
+def test_portions_do_not_change_the_answer(seed: int) -> None:
+    """With any stop strings, stop tokens, limits, and special tokens in between."""
     chance = random.Random(seed)
     text = "".join(chance.choices(["a", "b", " the", " cache", "é", "😀", "東", "\n"], k=14))
     ids = ids_of(text)
     for _ in range(chance.randrange(4)):
         ids.insert(chance.randrange(len(ids) + 1), chance.choice([end, begin, system, 200, 227]))
-    if chance.random() < 0.3:  # ends amid a code point
+    if chance.random() < 0.3:  # ends within a code point
         ids += ids_of("😀")[:2]
     whole = tokenizer.decode(ids, False)
     at = chance.randrange(len(whole))
@@ -140,7 +140,7 @@ def test_any_portions_are_as_one_by_one(seed: int) -> None:
 
 
 def test_stop_token_behind_the_stop_string() -> None:
-    """The stop string ends the answer; the stop token of the same chunk is not the answer's."""
+    """The stop string ends the answer; the stop token of the same chunk is not part of it."""
     ids = [*ids_of("one two"), end]
     got = answered(ids, [len(ids)], ["two"], shown_stops=(end,))
     assert (got["text"], got["token_ids"]) == ("one ", ids[:-1])
@@ -163,8 +163,8 @@ def test_stop_string_amid_min_tokens() -> None:
 
 
 @pytest.mark.parametrize("stop", ["\ufffd", "a\ufffd"])
-def test_stop_string_that_is_complete_at_the_end(stop: str) -> None:
-    """What never got whole becomes text when the answer ends; all tokens were needed for it."""
+def test_text_held_back_at_the_end(stop: str) -> None:
+    """The beginning of a stop string becomes text when the answer ends; all tokens belong to it."""
     ids = [*ids_of("a"), *ids_of("😀")[:2]]
     for portions in ([len(ids)], [1] * len(ids)):
         got = answered(ids, portions, [stop])
@@ -173,7 +173,7 @@ def test_stop_string_that_is_complete_at_the_end(stop: str) -> None:
 
 
 def test_offsets_are_characters_of_the_text() -> None:
-    """Special tokens that are left out have no length; bytes of an emoji begin where it does."""
+    """Omitted special tokens have no length; bytes of an emoji begin where it does."""
     ids = [*ids_of("a"), begin, *ids_of("😀b"), system, *ids_of("c")]
     got = answered(ids, [len(ids)], [], stop_ids=(end,))
     assert got["text"] == "a😀bc"
@@ -184,7 +184,7 @@ def test_offsets_are_characters_of_the_text() -> None:
 
 
 def test_alternatives_with_the_same_text() -> None:
-    """As many as the engine gives, and the token itself, each under a name of its own."""
+    """As many as the engine yields, and the token itself, each with a distinct name."""
     letter, smile = ids_of("a")[0], ids_of("😀")
     none = tokenizer.vocab_size + 5
     logprobs = CompletionLogprobs(tokenizer, has_top=True)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of the forms that well-known clients send: accepted, and honored, ignored with a word, or refused by
-name.
-"""
+"""Bodies as well-known clients send them: accepted and honored, ignored with a warning, or rejected."""
 
 import json
 import sys
@@ -33,7 +31,7 @@ answer_format = {
     "json_schema": {"name": "Answer", "schema": parameters, "strict": True},
 }
 
-#: Chats that ask for tools, or go on after a call.
+#: Chats with tools, or that continue after a call.
 tool_loops: dict[str, dict[str, Any]] = {
     "openai-python, a dumped message": {
         "messages": [
@@ -235,14 +233,14 @@ def both() -> list[Any]:
 
 @pytest.mark.parametrize("body", both())
 def test_accepted_by_a_text_engine(body: dict[str, Any]) -> None:
-    """An engine of text gets them as they are."""
+    """A text-level engine gets them unchanged."""
     with Runtime(engine="scripted", options={"script": [{"text": "a"}]}) as runtime:
         assert runtime.request(body).result().text == "a"
 
 
 @pytest.mark.parametrize("body", both())
 def test_answered_by_a_token_level_engine(body: dict[str, Any]) -> None:
-    """A model whose template knows tools answers them all."""
+    """A model whose template supports tools answers them all."""
     trusting = engine("tokens:Async", options={"say": [410, 411]}, trust_request_chat_template=True)
     with Runtime(trusting) as runtime:
         request = {**body, "chat_template": template}
@@ -253,7 +251,7 @@ def test_answered_by_a_token_level_engine(body: dict[str, Any]) -> None:
 
 
 def test_answered_by_mistralrs() -> None:
-    """The default engine answers them all, one runtime for all."""
+    """The default engine answers them all in one runtime."""
     with Runtime(trust_request_chat_template=True) as runtime:
         for name, body in {**tool_loops, **others}.items():
             request = {**body, "chat_template": template, "max_tokens": 2, "max_completion_tokens": 2}
@@ -300,8 +298,8 @@ def test_answered_by_mistralrs() -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_refused_by_name(more: dict[str, Any], match: str) -> None:
-    """What a text model cannot do, both kinds of engines refuse in the same words."""
+def test_rejected_by_key(more: dict[str, Any], match: str) -> None:
+    """Both kinds of engines reject what a text model cannot do, with the same messages."""
     with (
         Runtime(engine("tokens:Async", options={"say": [410]})) as token_level,
         Runtime() as mistralrs,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoders token by token, against the library ``tokenizers``, which sees all tokens at once."""
+"""Decoders, one token at a time, compared with the library ``tokenizers``, which sees all tokens at once."""
 
 import json
 import os
@@ -25,7 +25,7 @@ thorough = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-#: Parts of tokens that decoders look at.
+#: Parts of tokens that are special for decoders.
 parts = [
     "▁",
     " ",
@@ -93,7 +93,7 @@ def core_of(decoder: Any, vocabulary: Sequence[str]) -> Core:
 
 @pytest.fixture(scope="module")
 def tokenizers_of_all(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
-    """By the name of the decoder."""
+    """Tokenizers by the name of their decoder."""
     result = {}
     for name, decoder in {**ordinary, **with_bytes}.items():
         vocabulary = [*words, *byte_tokens] if name in with_bytes else words
@@ -113,7 +113,7 @@ def portions(ids: list[int], chance: random.Random) -> list[list[int]]:
 
 
 def streamed(tokenizer: Tokenizer, prompt: list[int], ids: list[int], skips: bool, seed: int) -> str:
-    """The pieces put together; half of them by a detokenizer that is made anew of its numbers."""
+    """Joins the pieces; half of them come from a detokenizer that is recreated from its state."""
     chance = random.Random(seed)
     detokenizer = Detokenizer(tokenizer, prompt, skips)
     text = ""
@@ -128,7 +128,7 @@ def streamed(tokenizer: Tokenizer, prompt: list[int], ids: list[int], skips: boo
 
 
 def added(whole: str, before: str) -> str:
-    """A text without what it has in common with the beginning of it."""
+    """Returns a text without its common prefix with another."""
     same = 0
     while same < min(len(whole), len(before)) and whole[same] == before[same]:
         same += 1
@@ -142,7 +142,7 @@ texts = st.text(st.sampled_from("ab é€東😀\ufffd"), max_size=6)
 @pytest.mark.parametrize("name", ordinary)
 @thorough
 @given(ids_of_words, ids_of_words, st.booleans(), st.integers(0, 1 << 30))
-def test_as_the_library_decodes(
+def test_same_text_as_the_library(
     tokenizers_of_all: dict[str, Tokenizer],
     name: str,
     prompt: list[int],
@@ -150,7 +150,7 @@ def test_as_the_library_decodes(
     skips: bool,
     seed: int,
 ) -> None:
-    """Every prefix of any tokens; ids without a token are left out."""
+    """Every prefix of any tokens; IDs without a token are omitted."""
     tokenizer = tokenizers_of_all[name]
     before = tokenizer.core.decode(prompt, skip_special_tokens=skips)
     whole = tokenizer.core.decode(prompt + ids, skip_special_tokens=skips)
@@ -165,7 +165,7 @@ def test_as_the_library_decodes(
 def test_bytes_that_are_text(
     tokenizers_of_all: dict[str, Tokenizer], name: str, given_: list[Any], cut: int, skips: bool, seed: int
 ) -> None:
-    """Texts in byte tokens between others."""
+    """Text in byte tokens between other tokens."""
     tokenizer = tokenizers_of_all[name]
     ids: list[int] = []
     for one in given_:
@@ -186,7 +186,7 @@ def test_bytes_that_are_text(
 def test_any_bytes(
     tokenizers_of_all: dict[str, Tokenizer], name: str, ids: list[int], cut: int, seed: int
 ) -> None:
-    """Portions of any tokens are what ``decode()`` gives of all."""
+    """Portions of any tokens have the same text as ``decode()`` of all."""
     tokenizer = tokenizers_of_all[name]
     whole = tokenizer.decode(ids, False)
     assert streamed(tokenizer, [], ids, False, seed) == whole
@@ -197,7 +197,7 @@ def test_any_bytes(
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        # What SentencePiece 0.2.3 decodes the same pieces to.
+        # SentencePiece 0.2.3 decodes the same pieces to this.
         ("😀😀".encode()[:-1], "😀\ufffd\ufffd\ufffd"),
         (b"\x9f\x9f", "\ufffd\ufffd"),
         (b"\xc3\xa9\xff\xc3\xa9", "é\ufffdé"),
@@ -207,7 +207,7 @@ def test_any_bytes(
 )
 @pytest.mark.parametrize("name", ["Llama 2", "Gemma", "ByteFallback"])
 def test_stray_bytes(tokenizers_of_all: dict[str, Tokenizer], name: str, data: bytes, text: str) -> None:
-    """Each is one U+FFFD, and characters beside them stay what they are."""
+    """Each is one U+FFFD, and characters beside them are unchanged."""
     tokenizer = tokenizers_of_all[name]
     ids = [len(words) + byte for byte in data]
     assert tokenizer.decode(ids, True) == text
@@ -231,7 +231,7 @@ def test_stray_bytes(tokenizers_of_all: dict[str, Tokenizer], name: str, data: b
 def test_prompt_that_ends_amid_a_text(
     tokenizers_of_all: dict[str, Tokenizer], prompt: list[str], answer: list[str], text: str
 ) -> None:
-    """What all tokens decode to, less what the prompt decodes to."""
+    """The text of all tokens, without the text of the prompt."""
     tokenizer = tokenizers_of_all["Llama 2"]
     ids = [tokenizer.token_id(token) for token in answer]
     before = [tokenizer.token_id(token) for token in prompt]
@@ -241,7 +241,7 @@ def test_prompt_that_ends_amid_a_text(
 
 @pytest.mark.parametrize("name", [*ordinary, *with_bytes])
 def test_long_prompts(tokenizers_of_all: dict[str, Tokenizer], name: str) -> None:
-    """Of a long prompt the beginning and the end are enough."""
+    """Only the beginning and the end of a long prompt are decoded."""
     tokenizer = tokenizers_of_all[name]
     chance = random.Random(name)
     for _ in range(20):
@@ -254,8 +254,8 @@ def test_long_prompts(tokenizers_of_all: dict[str, Tokenizer], name: str) -> Non
 @pytest.mark.parametrize(
     "name", ["ByteLevel", "WordPiece", "Metaspace", "BPEDecoder", "CTC", "Llama 2", "Gemma"]
 )
-def test_what_is_kept_stays_small(tokenizers_of_all: dict[str, Tokenizer], name: str) -> None:
-    """However long the text is, and whatever it is made of."""
+def test_state_stays_small(tokenizers_of_all: dict[str, Tokenizer], name: str) -> None:
+    """However long the text is, and whatever it contains."""
     tokenizer = tokenizers_of_all[name]
     detokenizer = Detokenizer(tokenizer)
     chance = random.Random(7)
@@ -283,7 +283,7 @@ def test_what_is_kept_stays_small(tokenizers_of_all: dict[str, Tokenizer], name:
     ],
 )
 def test_bytes_of_tokens(tokenizers_of_all: dict[str, Tokenizer], name: str, token: str, data: bytes) -> None:
-    """What a token adds to a text that others precede and follow."""
+    """The bytes that a token adds to a text, between others."""
     tokenizer = tokenizers_of_all[name]
     id = tokenizer.token_id(token)
     assert id is not None
@@ -291,7 +291,7 @@ def test_bytes_of_tokens(tokenizers_of_all: dict[str, Tokenizer], name: str, tok
 
 
 def test_byte_level_alphabet(tmp_path: Path) -> None:
-    """Each letter is the byte that the library takes it for."""
+    """Each letter is the same byte as in the library."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = core_of(decoders.ByteLevel(), letters)
     core.save(str(tmp_path / "tokenizer.json"))
@@ -303,7 +303,7 @@ def test_byte_level_alphabet(tmp_path: Path) -> None:
 
 
 def test_unknown_decoder(tmp_path: Path) -> None:
-    """What the library cannot read is refused by name."""
+    """A decoder that the library cannot read is rejected by name."""
     core_of(decoders.ByteLevel(), words).save(str(tmp_path / "tokenizer.json"))
     description = json.loads((tmp_path / "tokenizer.json").read_text())
     description["decoder"]["type"] = "Mystery"

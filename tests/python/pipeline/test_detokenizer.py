@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts from tokens that come in any portions: always the text that all tokens have at once."""
+"""Text from tokens in any portions: always the text of all tokens at once."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ def byte_level() -> Core:
 
 
 def byte_fallback() -> Core:
-    """As SentencePiece's with bytes: Llama 2 and Mistral."""
+    """Returns a tokenizer like SentencePiece's with bytes: Llama 2 and Mistral."""
     words = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}}
     for piece in ["▁", *"abcdefghijklmnopqrstuvwxyz,!.", "▁t", "▁th", "▁the", "he"]:
         words.setdefault(piece, len(words))
@@ -86,7 +86,7 @@ kinds: dict[str, Callable[[], Core]] = {
 
 @pytest.fixture(scope="module", params=kinds)
 def tokenizer(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """One of each kind, with special tokens."""
+    """One tokenizer of each kind, with special tokens."""
     return saved(kinds[request.param](), tmp_path_factory.mktemp("tokenizer"))
 
 
@@ -116,19 +116,19 @@ def fed(detokenizer: Detokenizer, parts: list[list[int]]) -> list[str]:
 @pytest.mark.parametrize("skips", [True, False])
 @pytest.mark.parametrize("seed", range(20))
 def test_any_portions(tokenizer: Tokenizer, skips: bool, seed: int) -> None:
-    """Prompt and answer together decode to what the prompt decodes to and then what came bit by bit."""
+    """Prompt and answer together decode to the prompt's text and then the streamed text."""
     random_ = random.Random(seed)
     special = [tokenizer.token_id("<|end|>"), tokenizer.token_id("<|user|>")]
     for text in texts:
         ids = ids_of(tokenizer, text)
         for _ in range(random_.randint(0, 3)):
             at = random_.randint(0, len(ids))
-            while tokenizer.decode(ids[:at], skips).endswith("\ufffd"):  # amid a code point
+            while tokenizer.decode(ids[:at], skips).endswith("\ufffd"):  # within a code point
                 at -= 1
             ids.insert(at, random_.choice(special))
         for cut in {0, len(ids) // 2}:
             prompt, answer = ids[:cut], ids[cut:]
-            # A code point that begins in the prompt is the answer's.
+            # A code point that begins in the prompt belongs to the answer.
             while prompt and tokenizer.decode(prompt, skips).endswith("\ufffd"):
                 answer.insert(0, prompt.pop())
             whole = tokenizer.decode(ids, skips)
@@ -141,13 +141,13 @@ def test_any_portions(tokenizer: Tokenizer, skips: bool, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_stop_strings_in_any_portions(tokenizer: Tokenizer, seed: int) -> None:
-    """The text ends before the stop string, or behind it, and nothing of it leaks."""
+    """The text ends before the stop string, or after it, and no part of it leaks."""
     random_ = random.Random(seed)
     for text in texts:
         ids = ids_of(tokenizer, text)
         whole = tokenizer.decode(ids, True)
         if not whole:
-            continue  # nothing of it is in the vocabulary
+            continue  # none of its characters is in the vocabulary
         at = random_.randrange(len(whole))
         stop = whole[at : at + random_.randint(1, 4)]
         for includes in (False, True):
@@ -162,8 +162,8 @@ def test_stop_strings_in_any_portions(tokenizer: Tokenizer, seed: int) -> None:
             assert shown == whole[: whole.index(stop) + (len(stop) if includes else 0)]
 
 
-def test_the_stop_string_that_is_whole_first() -> None:
-    """Of two that overlap, one chunk gives what single letters give."""
+def test_the_stop_string_that_completes_first() -> None:
+    """For two that overlap, one chunk gives the same as single letters."""
     for text in ("xabcd", "xabxbcd", "aab"):
         for stops in (["abcd", "bc"], ["bc", "abcd"], ["ab", "b"]):
             results = set()
@@ -174,7 +174,7 @@ def test_the_stop_string_that_is_whole_first() -> None:
             assert len(results) == 1, (text, stops, results)
 
 
-def test_a_code_point_waits(tmp_path: Path) -> None:
+def test_a_code_point_is_held_back(tmp_path: Path) -> None:
     """Nothing of an emoji is shown until its last token; then all of it."""
     tokenizer = saved(byte_level(), tmp_path)
     ids = ids_of(tokenizer, "😀")
@@ -184,8 +184,8 @@ def test_a_code_point_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["byte level", "byte fallback"])
-def test_bytes_that_are_no_text(kind: str, tmp_path: Path) -> None:
-    """Each is shown at once, and a text behind them comes whole."""
+def test_bytes_that_are_not_text(kind: str, tmp_path: Path) -> None:
+    """Each is shown at once, and the text after them is complete."""
     tokenizer = saved(kinds[kind](), tmp_path)
     broken = ids_of(tokenizer, "😀")[1]
     if kind == "byte fallback":
@@ -207,7 +207,7 @@ def test_bytes_that_are_no_text(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_bytes_of_tokens(kind: str, text: str, wanted: list[bytes], tmp_path: Path) -> None:
-    """A token's bytes are those it stands for, also where they are no text by themselves."""
+    """A token's bytes are those that it represents, even if they are not text alone."""
     tokenizer = saved(kinds[kind](), tmp_path)
     ids = ids_of(tokenizer, text)
     assert b"".join(tokenizer.token_bytes(one) for one in ids) == b"".join(wanted)
@@ -230,7 +230,7 @@ def test_offsets(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file_adds", [True, False])
 @pytest.mark.parametrize("wanted", [True, False, None])
 def test_special_tokens_of_prompts(file_adds: bool, wanted: bool | None, tmp_path: Path) -> None:
-    """BOS begins a text once, if the tokenizer or its configuration says so; a template writes it itself."""
+    """BOS begins a text once, if the tokenizer or its configuration adds it; a template writes it itself."""
     core = byte_level()
     core.add_special_tokens([AddedToken("<s>", special=True)])
     bos = core.token_to_id("<s>")

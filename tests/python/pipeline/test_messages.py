@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages reach a chat template in the form that it reads, or are refused."""
+"""Messages reach a chat template in the form that it reads, or are rejected."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ strings_only = start + "{{ '[' + m.content + ']' }}" + end
 def render(template: str, messages: list[dict[str, Any]], **body: Any) -> str:
     given = copy.deepcopy(messages)
     text = renderer({"default": template}, {}).render({"messages": messages, **body})
-    assert messages == given  # the body stays as it was
+    assert messages == given  # the body is unchanged
     return text
 
 
@@ -37,7 +37,7 @@ def text(content: str) -> dict[str, Any]:
 
 
 def called(arguments: Any = '{"city":"Oslo"}', **message: Any) -> list[dict[str, Any]]:
-    """A question, a call and its result."""
+    """Returns a question, a call, and its result."""
     call = {"id": "c", "type": "function", "index": None, "function": {"name": "f", "arguments": arguments}}
     return [
         user(),
@@ -52,14 +52,14 @@ def called(arguments: Any = '{"city":"Oslo"}', **message: Any) -> list[dict[str,
 @pytest.mark.parametrize(
     ("template", "null", "absent"),
     [
-        # empty, unless the template asks
+        # empty, unless the template tests for it
         (start + "[{{ m.content.strip() }}]" + end, "[question][][r]", "[question][][r]"),
         (start + "{{ '[' + m.content + ']' }}" + end, "[question][][r]", "[question][][r]"),
         (start + "{{ m.content | tojson }}" + end, '"question""""r"', '"question""""r"'),
         (start + "{{ m.content | length }}" + end, "801", "801"),
         (start + "{{ '[' ~ m['content'] ~ ']' }}" + end, "[question][][r]", "[question][][r]"),
         (start + "{{ 1 if '</think>' in m.content else 0 }}" + end, "000", "000"),
-        # null, where it compares with none
+        # null, if the template compares with none
         (start + "{{ 'none' if m.content is none else m.content }}" + end, "questionnoner", "questionnoner"),
         (start + "{% set c = m['content'] %}{{ c != None }}" + end, "TrueFalseTrue", "TrueFalseTrue"),
         (
@@ -68,10 +68,10 @@ def called(arguments: Any = '{"city":"Oslo"}', **message: Any) -> list[dict[str,
             "question-r",
             "question-r",
         ),
-        # absent, where it only asks whether there is one
+        # absent, if the template only tests whether it is defined
         (start + "{{ m.content if m.content is defined else '-' }}" + end, "question-r", "question-r"),
         (start + "{{ m.content if 'content' in m else '-' }}" + end, "question-r", "question-r"),
-        # as it was, where it asks both
+        # unchanged, if the template does both
         (
             start + "{{ '-' if m.content is not defined else 0 if m.content is none else 1 }}" + end,
             "101",
@@ -87,7 +87,7 @@ def test_null_content(template: str, null: str, absent: str) -> None:
 
 
 def test_null_keys() -> None:
-    """Keys that are null are as keys that are absent; so are no calls."""
+    """Keys that are null count as absent; so does an empty list of calls."""
     nulls: dict[str, Any] = dict.fromkeys(
         ["refusal", "annotations", "audio", "function_call", "tool_calls", "name"]
     )
@@ -104,7 +104,7 @@ def test_null_keys() -> None:
 
 
 def test_refusals() -> None:
-    """What an assistant refused is what it said."""
+    """A refusal of the assistant counts as its content."""
     messages = [user(), {"role": "assistant", "content": None, "refusal": "No, never."}, user("why")]
     assert render(strings_only, messages) == "[question][No, never.][why]"
     messages[1] = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
@@ -182,13 +182,13 @@ def test_other_parts(type: str) -> None:
         ("{{ t.function | tojson }}", '{"name": "f", "arguments": {"city": "Oslo"}}'),
         ("{% for k, v in t.function.arguments | items %}{{ k }}={{ v }}{% endfor %}", "city=Oslo"),
         ("{% for k in t.function.arguments %}{{ k }}={{ t.function.arguments[k] }}{% endfor %}", "city=Oslo"),
-        # transformers gives what the message has
+        # transformers passes the message's value on
         (
             "{% if t.function.arguments is string %}{{ t.function.arguments }}{% else %}"
             "{{ t.function.arguments | tojson }}{% endif %}",
             '{"city":"Oslo"}',
         ),
-        # no notation of Python
+        # not Python's notation
         ("{{ t.function.arguments.city }} {{ t.function.arguments }}", 'Oslo {"city":"Oslo"}'),
         (
             "{{ t.function.arguments | tojson }} {{ 'a' + t.function.arguments }}",
@@ -216,7 +216,7 @@ def test_arguments_that_are_not_json() -> None:
 
 
 def test_old_calls() -> None:
-    """``function_call`` and its result are a tool call, unless the template knows them."""
+    """``function_call`` and its result become a tool call, unless the template supports them."""
     messages = [
         user(),
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
@@ -279,8 +279,8 @@ long = "a text of more than a few words"
 
 @pytest.mark.parametrize("content", ["q", long, [text(long), text("q")], " \n" + long])
 @pytest.mark.parametrize("role", ["system", "user", "developer"])
-def test_left_out(content: Any, role: str) -> None:
-    """A template that leaves out what a user, or an instruction, says is not used."""
+def test_omitted_texts(content: Any, role: str) -> None:
+    """A template that omits the text of a user, or of an instruction, is an error."""
     template = "q q {% for m in messages if m.role == 'assistant' %}{{ m.content }} q{% endfor %}"
     messages = [{"role": "assistant", "content": "a"}, {"role": role, "content": content}]
     with pytest.raises(NotSupportedError, match=rf'"messages\[1\]" of the request \(role "{role}"\)'):
@@ -295,17 +295,17 @@ def test_left_out(content: Any, role: str) -> None:
         ("{% for m in messages | reverse %}{{ m.content }}" + end, " q" + long),
         (start + "{{ m.content.replace('e', '') }}" + end, long.replace("e", "") + " q"),
         (start + "{{ m.content | tojson }}" + end, json.dumps(long) + '" q"'),
-        # These show nothing on purpose.
+        # These intentionally show nothing.
         ("{% if messages[0].content is none %}yes{% else %}no{% endif %}", "no"),
         ("{{ messages | length }}", "2"),
     ],
 )
 def test_changed(template: str, right: str) -> None:
-    """Texts may be trimmed, changed and moved."""
+    """A template may trim, change, and move texts."""
     assert render(template, [user(long), user(" q")]) == right
 
 
-def test_an_answer_may_be_left_out() -> None:
+def test_an_answer_may_be_omitted() -> None:
     template = start + "{% if m.role == 'user' or loop.last %}{{ m.content }};{% endif %}" + end
     messages = [user(), {"role": "assistant", "content": "what I said"}, user("next"), user("")]
     assert render(template, messages) == "question;next;;"
@@ -315,7 +315,7 @@ def test_an_answer_may_be_left_out() -> None:
 
 
 def test_unknown_settings(caplog: pytest.LogCaptureFixture) -> None:
-    """What a template does not know, and changes nothing but how hard a model thinks, is logged once."""
+    """A setting that the template does not know, and that affects only reasoning, is logged once."""
     templates = renderer({"default": strings_only}, {})
     for _ in range(3):
         for extra in (
@@ -336,7 +336,7 @@ def test_unknown_settings(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
 
 
-def test_calls_and_tools_that_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_omitted_calls_and_tools(caplog: pytest.LogCaptureFixture) -> None:
     tool = {"type": "function", "function": {"name": "get_weather", "parameters": {}}}
     render(strings_only, called(content=None))
     assert 'does not write "tool_calls"' in caplog.text
@@ -346,7 +346,7 @@ def test_calls_and_tools_that_are_left_out(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_generation_prompt() -> None:
-    """The request has it, or ``chat_template_kwargs``."""
+    """The request sets it, or ``chat_template_kwargs``."""
     template = start + "{{ m.content }}" + end + "{% if add_generation_prompt %}>{% endif %}"
     no, yes = {"add_generation_prompt": False}, {"add_generation_prompt": True}
     assert render(template, [user()]) == "question>"
@@ -372,7 +372,7 @@ def test_continued(template: str) -> None:
 
 
 def test_long_conversation() -> None:
-    """Every text is looked for, in one walk through the prompt."""
+    """All texts are searched for in one pass through the prompt."""
     messages = [user(f"question number {n} of many") for n in range(3000)]
     assert render(strings_only, messages).count("[question number") == 3000
     skips = start + "{% if loop.index0 != 2000 %}{{ m.content }}{% endif %}" + end

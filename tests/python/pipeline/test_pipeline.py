@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests through the pipeline to engines of token ids, with the demo model's tokenizer."""
+"""Requests through the pipeline to token-level engines, with the demo model's tokenizer."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ def open_engine(kind: str, **options: Any) -> Runtime:
 @both
 @pytest.mark.parametrize("step", [1, 3, 100])
 def test_chats_and_completions(kind: str, step: int) -> None:
-    """Texts in, texts and ids out; the prompt of a chat is the template's, without another BOS."""
+    """Texts in, texts and IDs out; a chat's prompt comes from the template, without a second BOS."""
     with open_engine(kind, step=step, say=ids_of("Größe 😀!"), cached=2) as runtime:
         answer = runtime.chat("What is a KV cache?").result()
         assert (answer.text, answer.token_ids) == ("Größe 😀!", ids_of("Größe 😀!"))
@@ -53,7 +53,7 @@ def test_chats_and_completions(kind: str, step: int) -> None:
 
 
 def test_long_texts() -> None:
-    """What is encoded in a thread is the same."""
+    """A text that is encoded in a thread has the same tokens."""
     text = "What is a KV cache? 😀 " * 400
     with open_engine("Async", info={"context_length": 100000}) as runtime:
         answer = runtime.complete(text).result()
@@ -62,7 +62,9 @@ def test_long_texts() -> None:
 
 @both
 def test_the_end_of_an_answer(kind: str) -> None:
-    """EOS ends it and is not shown, and no more of the engine's is; its generator is closed."""
+    """EOS ends the answer and is not shown, and later tokens of the engine are discarded; its generator is
+    closed.
+    """
     say = [*ids_of("hello you"), end, *ids_of(" more")]
     for step in (1, 2, 100):
         with open_engine(kind, step=step, say=say) as runtime:
@@ -86,7 +88,7 @@ def test_the_end_of_an_answer(kind: str) -> None:
 @both
 @pytest.mark.parametrize("step", [1, 2, 100])
 def test_stop_strings(kind: str, step: int) -> None:
-    """The text ends there, whatever the engine says; before min_tokens there is no stop string."""
+    """The text ends there, whatever the engine yields; before min_tokens stop strings are ignored."""
     text = "one two three two four"
     say = ids_of(text)
     with open_engine(kind, step=step, say=say) as runtime:
@@ -98,14 +100,14 @@ def test_stop_strings(kind: str, step: int) -> None:
         assert answer.text == "one two"
         late = len(ids_of("one two three"))
         assert runtime.complete("x", stop="two", min_tokens=late).result().text == "one two three "
-        # What might have become a stop string comes at the end.
+        # The beginning of a stop string is released at the end.
         answer = runtime.complete("x", stop="four!").result()
         assert (answer.text, answer.finish_reason) == (text, "stop")
 
 
 @both
 def test_lengths(kind: str) -> None:
-    """max_tokens holds, whatever the engine gives; without it the context length does."""
+    """max_tokens applies, whatever the engine yields; without it the context length does."""
     say = ids_of("one two three four five six")
     for step in (1, 3, 100):
         with open_engine(kind, step=step, say=say, info={"context_length": 12}) as runtime:
@@ -130,7 +132,7 @@ def test_lengths(kind: str) -> None:
 
 
 def test_reasons() -> None:
-    """The engine's word for the end, in OpenAI's words."""
+    """The engine's finish reason, in OpenAI's words."""
     for given, shown in (("eos", "stop"), ("length", "length"), ("tool_calls", "tool_calls")):
         with open_engine("Async", say=[410], reason=given) as runtime:
             assert runtime.complete("x").result().finish_reason == shown
@@ -138,7 +140,7 @@ def test_reasons() -> None:
 
 @both
 def test_logprobs_of_chats(kind: str) -> None:
-    """OpenAI's shape; all tokens that are shown, and no others."""
+    """OpenAI's format; all tokens that are shown, and no others."""
     say = [*ids_of("a 😀"), end]
     with open_engine(kind, say=say) as runtime:
         for stream in (True, False):
@@ -160,7 +162,7 @@ def test_logprobs_of_chats(kind: str) -> None:
 
 
 def test_logprobs_of_completions() -> None:
-    """Lists side by side."""
+    """Parallel lists."""
     with open_engine("Async", say=ids_of("a 😀 b")) as runtime:
         answer = runtime.complete("x", logprobs=1).result().json()
         logprobs = answer["choices"][0]["logprobs"]
@@ -174,7 +176,7 @@ def test_logprobs_of_completions() -> None:
 
 @pytest.mark.parametrize("kind", ["Meeting", "MeetingThreaded"])
 def test_choices_run_at_the_same_time(kind: str) -> None:
-    """Each is a request of its own; usage is the sum, in which the prompt counts once."""
+    """Each is a separate request to the engine; usage is the sum, in which the prompt counts once."""
     with open_engine(kind, choices=3) as runtime:
         answer = runtime.complete("hello", n=3).result()
         assert [len(choice.token_ids) for choice in answer.choices] == [1, 2, 3]
@@ -189,7 +191,7 @@ def test_choices_run_at_the_same_time(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["Meeting", "MeetingThreaded"])
 def test_a_choice_that_fails_ends_the_others(kind: str) -> None:
-    """Its error is the request's; nobody goes on working."""
+    """Its error is the request's; the engine's other requests are cancelled."""
     with open_engine(kind, choices=3, fails=1) as runtime:
         with pytest.raises(DynamoError, match="choice 1 fails"):
             runtime.complete("hello", n=3).result()
@@ -197,7 +199,7 @@ def test_a_choice_that_fails_ends_the_others(kind: str) -> None:
 
 
 def test_seeds_of_choices() -> None:
-    """Each choice has its own seed and its own id."""
+    """Each choice has its own seed and its own ID."""
     with open_engine("Async", say=[410]) as runtime:
         runtime.complete("x", n=3, seed=7, temperature=1).result()
         asked = tokens.Base.requests[-3:]
@@ -224,7 +226,7 @@ def test_cancel(kind: str) -> None:
 
 @both
 def test_a_slow_caller(kind: str) -> None:
-    """Several choices wait for room in one stream; nothing is lost."""
+    """Several choices wait for capacity in one stream; nothing is lost."""
     config = engine(f"tokens:{kind}", options={"say": [410] * 200}, stream={"capacity": 3})
     with Runtime(config) as runtime:
         answer = runtime.complete("x", n=4).result()
@@ -237,8 +239,8 @@ def asked(body: dict[str, Any], **options: Any) -> dict[str, Any]:
         return given
 
 
-def test_everything_that_is_handed_on() -> None:
-    """What the engine gets of a body."""
+def test_all_keys_that_reach_the_engine() -> None:
+    """The request that the engine gets for a body."""
     given = asked(
         {
             "prompt": "hello",
@@ -330,7 +332,7 @@ user = {"messages": [{"role": "user", "content": "x"}]}
     ],
 )
 def test_guided(body: dict[str, Any], guided: Any) -> None:
-    """Structured output, in one form; without the capability it is refused by its name."""
+    """Structured output, in one form; without the capability it is rejected by key."""
     assert asked({**user, **body})["guided"] == guided
     if guided is not None:
         needed = {"json": "json_schema"}.get(next(iter(guided)), next(iter(guided)))
@@ -391,7 +393,7 @@ wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
 
 @pytest.mark.parametrize(("body", "kind", "match"), wrong)
 def test_mistakes(body: dict[str, Any], kind: type[DynamoError], match: str) -> None:
-    """A mistake is named, and the engine does not see it."""
+    """The error names a mistake, and the engine does not get the request."""
     with open_engine("Async", say=[410]) as runtime:
         count = len(tokens.Base.requests)
         with pytest.raises(kind, match=match):
@@ -409,7 +411,7 @@ def test_mistakes(body: dict[str, Any], kind: type[DynamoError], match: str) -> 
     ],
 )
 def test_capabilities(body: dict[str, Any], capability: str) -> None:
-    """What the engine does not say it can do is refused by its name; a seed without chance is nothing."""
+    """A key without the engine's capability is rejected; a seed without randomness is ignored."""
     with open_engine("Async", info={"capabilities": []}) as runtime:
         with pytest.raises(NotSupportedError, match=f'needs the capability "{capability}"'):
             runtime.request(body).result()
@@ -418,7 +420,7 @@ def test_capabilities(body: dict[str, Any], capability: str) -> None:
 
 
 def test_without_the_pipeline() -> None:
-    """Token ids in and out; texts are refused, and say why."""
+    """Token IDs in and out; for a text, the error says why it is rejected."""
     config = {**engine("tokens:Async", options={"info": {"eos_token_ids": [end]}}), "pipeline": "off"}
     with Runtime(config) as runtime:
         answer = runtime.complete([5, 6, end, 7], logprobs=1).result()
@@ -438,7 +440,7 @@ def test_without_the_pipeline() -> None:
         ({"tokenizer": "/nowhere"}, dynamo_llm.ModelNotFoundError, "has no tokenizer.json"),
     ],
 )
-def test_descriptions_that_say_too_little(info: Any, kind: type[DynamoError], match: str) -> None:
+def test_incomplete_descriptions(info: Any, kind: type[DynamoError], match: str) -> None:
     """The runtime does not start; the engine is stopped."""
     count = tokens.Base.closed.count("engine")
     with pytest.raises(kind, match=match):
@@ -446,15 +448,15 @@ def test_descriptions_that_say_too_little(info: Any, kind: type[DynamoError], ma
     assert tokens.Base.closed.count("engine") == count + 1
 
 
-def test_tokenizers_that_are_none(tmp_path: Any) -> None:
-    """A broken file is named."""
+def test_broken_tokenizer_files(tmp_path: Any) -> None:
+    """The error names the file."""
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(dynamo_llm.ModelNotFoundError, match=r"tokenizer.json\" is not a valid tokenizer"):
         open_engine("Async", info={"path": str(tmp_path)})
 
 
 def test_from_c(ask: Ask) -> None:
-    """A program in C gets the same."""
+    """A C program gets the same."""
     assert ask.text(engine("tokens:Async"), "Größe you") == "Größe you"
     assert ask.text(engine("tokens:Threaded"), "Größe you") == "Größe you"
     status, message = ask.error(engine("tokens:Async", options={"info": {"context_length": 1}}))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for every answer of an engine of token ids: any tokens, in any portions, with any stop strings,
-against a reference that sees all of it at once. DYNAMO_LLM_EXAMPLES says how many answers each test tries.
+"""Properties of every answer of a token-level engine: any tokens, in any portions, with any stop strings,
+against a reference that sees all of it at once.
+
+DYNAMO_LLM_EXAMPLES sets how many answers each test tries.
 """
 
 import os
@@ -40,21 +42,21 @@ stop_lists = st.lists(st.text(letters, min_size=1, max_size=4), max_size=4)
 
 
 def ids_of(text: str) -> list[int]:
-    """As the model's tokenizer has it."""
+    """Encodes a text with the model's tokenizer."""
     return tokenizer.core.encode(text, add_special_tokens=False).ids
 
 
-#: Any tokens, with and without sense; none that ends an answer.
+#: Any tokens, meaningful or not, except end tokens.
 answers = texts.map(ids_of) | st.lists(st.integers(1, tokenizer.core.get_vocab_size() - 1), max_size=40)
 
 
 def text_of(ids: list[int]) -> str:
-    """All at once."""
+    """Decodes all tokens at once."""
     return tokenizer.decode(ids, True)
 
 
 def portions(whole: Whole, seed: int) -> Iterator[Whole]:
-    """In pieces of any length."""
+    """Splits tokens into pieces of any length."""
     chance = random.Random(seed)
     at = 0
     while at < len(whole):
@@ -64,7 +66,7 @@ def portions(whole: Whole, seed: int) -> Iterator[Whole]:
 
 
 def cut(text: str, stops: list[str], includes_stop: bool) -> tuple[str, bool]:
-    """The text up to the stop string that is whole first, and whether there is one."""
+    """Returns the text up to the stop string that completes first, and whether there is one."""
     found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
     if not found:
         return text, False
@@ -75,7 +77,7 @@ def cut(text: str, stops: list[str], includes_stop: bool) -> tuple[str, bool]:
 @thorough
 @given(texts, stop_lists, st.booleans(), st.integers(0, 1 << 30))
 def test_stop_strings(text: str, stops: list[str], includes_stop: bool, seed: int) -> None:
-    """What is let through is never taken back, and no more is held than may begin a stop string."""
+    """Emitted text is never taken back, and only a possible beginning of a stop string is held back."""
     matcher = StopStrings(stops, includes_stop)
     expected, has_stop = cut(text, stops, includes_stop)
     longest = max((len(stop) for stop in stops), default=1)
@@ -94,10 +96,10 @@ def test_stop_strings(text: str, stops: list[str], includes_stop: bool, seed: in
 @thorough
 @given(answers, answers, st.integers(0, 1 << 30))
 def test_detokenizer(prompt: list[int], ids: list[int], seed: int) -> None:
-    """The pieces are the whole, and none is half a code point."""
+    """The pieces add up to the whole text, and none contains half a code point."""
     detokenizer = Detokenizer(tokenizer, prompt, True)
     pieces = [detokenizer.feed(portion) for portion in portions(ids, seed)] + [detokenizer.flush()]
-    # A code point that begins in the prompt is the answer's.
+    # A code point that begins in the prompt belongs to the answer.
     known, whole = text_of(prompt), text_of(prompt + ids)
     same = next((at for at in range(len(known)) if whole[at : at + 1] != known[at]), len(known))
     expected = whole[same:]
@@ -108,7 +110,7 @@ def test_detokenizer(prompt: list[int], ids: list[int], seed: int) -> None:
 
 
 class Reciter:
-    """Says its prompt, in portions that the request's seed chooses."""
+    """Repeats its prompt, in portions that depend on the request's seed."""
 
     kind = "tokens"
 
@@ -116,25 +118,25 @@ class Reciter:
         pass
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def describe(self) -> ModelInfo:
-        """The demo model's tokenizer."""
+        """Returns the demo model's tokenizer."""
         return {"path": str(demo_model_dir()), "context_length": 4096, "capabilities": ["seed"]}
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """The prompt."""
+        """Yields the prompt."""
         for portion in portions(request.token_ids, request.sampling.seed or 0):
             yield {"token_ids": portion}
         yield {"token_ids": [], "finish_reason": "stop"}
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Runtime]:
-    """Of a reciter."""
+    """A runtime with a Reciter."""
     with Runtime(
         engine=f"{Path(__file__).stem}:Reciter", python={"path": [str(Path(__file__).parent)]}
     ) as runtime:
@@ -151,7 +153,7 @@ def runtime() -> Iterator[Runtime]:
     st.integers(0, 5),
     st.none() | st.integers(0, 40),
 )
-# A stop string that comes to light only at the end: behind it half a code point was held back.
+# A stop string that is found only at the end, because half a code point after it was held back.
 @example([1966, 227], ["a"], False, 0, 1, 0, None)
 def test_answers(
     runtime: Runtime,
@@ -163,7 +165,7 @@ def test_answers(
     min_tokens: int,
     ends_at: int | None,
 ) -> None:
-    """Text, finish reason and counts; streamed and not."""
+    """Text, finish reason, and counts; streamed and not."""
     assume(ids)
     if ends_at is not None:
         ids.insert(min(ends_at, len(ids)), end_of_answer)
@@ -178,7 +180,7 @@ def test_answers(
     if not ended and len(ids) >= max_tokens:
         reason = "length"
     free = text_of(said[:min_tokens])
-    assume(not free.endswith("\ufffd"))  # where its text ends depends on what comes then
+    assume(not free.endswith("\ufffd"))  # the end of its text depends on the next token
     text = text_of(said)
     assume(text.startswith(free))
     shown, has_stop = cut(text[len(free) :], stops, includes_stop)

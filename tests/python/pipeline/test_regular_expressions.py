@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Regular expressions of a tokenizer.json that take minutes: only the model that brings them waits."""
+"""Regular expressions of a tokenizer.json that take minutes: only the model that contains them waits."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from dynamo_llm.runtime.engines.mistralrs import gguf_split
 from dynamo_llm.runtime.pipeline import regular_expressions
 from reliability import reliability
 
-#: Takes about the square of the text's length at each of its characters, less than the library's limit.
+#: Takes quadratic time at each character of the text, but stays below the library's limit.
 slow = r"a*a*b|a"
 
 #: Asks another tokenizer and another model while the hostile one splits a text; ends without waiting for it.
@@ -55,14 +55,14 @@ os._exit(0)
     ],
 )
 def test_kinds(expression: str, is_quick: bool) -> None:
-    """Those of wide-spread models are quick; what repeats repetitions is not."""
+    """Those of widespread models are fast; nested repetitions are slow."""
     assert regular_expressions.is_quick(expression) == is_quick
     step = {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": expression}}]}
     assert regular_expressions.may_backtrack(None, step) != is_quick
 
 
 def with_expression(place: Path, expression: str) -> Path:
-    """The demo model with one more step before its tokenizer."""
+    """The demo model with an additional step before its tokenizer."""
     shutil.copytree(demo_model_dir(), place)
     file = place / "tokenizer.json"
     tokenizer = json.loads(file.read_text())
@@ -72,15 +72,15 @@ def with_expression(place: Path, expression: str) -> Path:
     return place
 
 
-def test_others_go_on(tmp_path: Path) -> None:
-    """A text that takes the hostile tokenizer minutes does not hold up other models and tokenizers."""
+def test_other_models_are_not_delayed(tmp_path: Path) -> None:
+    """A text that takes the hostile tokenizer minutes does not delay other models and tokenizers."""
     result = run([sys.executable, "-c", ask, with_expression(tmp_path / "model", slow)])
     assert result.stdout.splitlines() == ["True True"], result.stderr
     reliability("a tokenizer whose regular expression takes minutes, six texts", 6, "other models answer")
 
 
 def test_limit(tmp_path: Path) -> None:
-    """An expression that reaches the library's limit ends its request, and no other."""
+    """An expression that reaches the library's limit ends only its request."""
     code = """
 import sys, dynamo_llm
 for text in ("a" * 40 + "!", "b"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reader of bodies, which is the same for all engines, and keys that engines declare."""
+"""The reader of request bodies, which is the same for all engines, and keys that engines declare."""
 
 import logging
 import sys
@@ -27,7 +27,7 @@ def reader(*keys: str, **info: Any) -> BodyReader:
 
 
 class Records(logging.Handler):
-    """Keeps what is logged."""
+    """Collects log messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,9 @@ optional: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("key", "asks", "idle"), optional)
 def test_optional_keys(key: str, asks: Any, idle: Any) -> None:
-    """What the engine cannot do is refused by its name; what asks for nothing is not; null is as absent."""
+    """A key that the engine does not support is rejected, unless its value requests nothing; null counts as
+    absent.
+    """
     with pytest.raises(NotSupportedError, match=f'the engine "toy" does not support "{key}"'):
         reader().read({**chat, key: asks})
     reader().read({**chat, key: idle})
@@ -93,7 +95,7 @@ def test_optional_keys(key: str, asks: Any, idle: Any) -> None:
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
 def test_tool_choice(choice: Any) -> None:
-    """Calls that must be made are refused; a choice that is the model's is not."""
+    """Required calls are rejected; a choice of the model is accepted."""
     with pytest.raises(NotSupportedError, match='the engine "toy" does not support a "tool_choice"'):
         reader().read({**chat, "tools": [tool], "tool_choice": choice})
     with pytest.raises(NotSupportedError, match='"parallel_tool_calls": false'):
@@ -103,8 +105,8 @@ def test_tool_choice(choice: Any) -> None:
     reader("tool_choice").read({**chat, "tools": [tool], "tool_choice": choice})
 
 
-def test_what_the_engine_gets() -> None:
-    """Declared keys are passed on as they are; the pipeline's own are not."""
+def test_keys_that_reach_the_engine() -> None:
+    """Declared keys are passed on unchanged; the pipeline's own are not."""
     body = {
         **chat,
         "bad_words": ["a"],
@@ -155,7 +157,7 @@ def test_wrong_values(able_runtime: Runtime, body: dict[str, Any], match: str) -
     ids=str,
 )
 def test_strictest_bounds(bound: dict[str, Any]) -> None:
-    """They keep the likeliest token only, in words that every engine understands."""
+    """They keep only the most likely token, in values that every engine supports."""
     sampling = reader().read({**chat, "temperature": 1, **bound}).sampling
     assert (sampling.top_k, sampling.top_p, sampling.min_p) == (1, None, None)
 
@@ -164,7 +166,7 @@ def test_strictest_bounds(bound: dict[str, Any]) -> None:
     "bound", [{"top_p": 0.001}, {"min_p": 0.999}, {"top_p": 1, "min_p": 0, "top_k": -1}], ids=str
 )
 def test_other_bounds(bound: dict[str, Any]) -> None:
-    """They stay as they are."""
+    """They are unchanged."""
     sampling = reader().read({**chat, "temperature": 1, **bound}).sampling
     assert {key: getattr(sampling, key) for key in bound} == bound
 
@@ -188,7 +190,7 @@ def test_other_bounds(bound: dict[str, Any]) -> None:
     ],
 )
 def test_ignored_keys(records: list[str], key: str, value: Any, idle: Any) -> None:
-    """One warning for each reader and key, and none for a value that asks for nothing."""
+    """One warning for each reader and key, and none for a value that requests nothing."""
     one = reader()
     one.read({**chat, key: idle})
     assert records == []
@@ -200,7 +202,7 @@ def test_ignored_keys(records: list[str], key: str, value: Any, idle: Any) -> No
 
 
 def test_a_runtime_warns_once(records: list[str]) -> None:
-    """One warning of each runtime."""
+    """One warning for each runtime."""
     for count in (1, 2):
         with Runtime(engine("tokens:Async", options={"say": [410]})) as runtime:
             for _ in range(3):
@@ -237,7 +239,7 @@ schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     ],
 )
 def test_structured_outputs(old: dict[str, Any], new: dict[str, Any], form: Any) -> None:
-    """vLLM's newer key says the same as the older ones."""
+    """vLLM's newer key works like the older ones."""
     assert reader().read({**chat, **old}).guided == form
     assert reader().read({**chat, "structured_outputs": new}).guided == form
 
@@ -270,7 +272,7 @@ def test_structured_outputs(old: dict[str, Any], new: dict[str, Any], form: Any)
         ({"response_format": {}}, InvalidRequestError, "not null"),
     ],
 )
-def test_wrong_forms(body: dict[str, Any], kind: type[DynamoError], match: str) -> None:
+def test_invalid_structured_outputs(body: dict[str, Any], kind: type[DynamoError], match: str) -> None:
     with pytest.raises(kind, match=match):
         reader().read({**chat, **body})
 
@@ -303,8 +305,8 @@ strict = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sch
         ({},) * 3,
     ],
 )
-def test_forms_for_servers(body: dict[str, Any], sent: Any, sent_to_dynamo: Any) -> None:
-    """Each server gets the keys that it knows."""
+def test_structured_outputs_for_servers(body: dict[str, Any], sent: Any, sent_to_dynamo: Any) -> None:
+    """Each server gets the keys that it supports."""
     assert structured_output.for_server({**chat, **body}, True) == {**chat, **sent}
     assert structured_output.for_server({**chat, **body}, False) == {**chat, **sent_to_dynamo}
 
@@ -313,7 +315,7 @@ def test_forms_for_servers(body: dict[str, Any], sent: Any, sent_to_dynamo: Any)
 
 
 def test_a_token_level_engine_declares_its_keys() -> None:
-    """They reach it, and a model says which it takes; other engines refuse them, by name."""
+    """They reach it, and a model lists which it accepts; other engines reject them, by key."""
     info = {"request_keys": ["top_a", "extra", "bad_words"]}
     with (
         Runtime(engine("tokens:Async", options={"say": [410], "info": info})) as with_keys,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens that files beside ``tokenizer.json`` declare, and those that begin and end a text.
+"""Tokens that files beside ``tokenizer.json`` declare, and tokens that begin and end a text.
 
-Ids and names are those of AutoTokenizer of transformers 5.24; where transformers is installed, the same
-folders are compared with it, and random ones, too.
+IDs and names are those of AutoTokenizer of transformers 5.24. If transformers is installed, the same folders
+are compared with it, and random ones, too.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ def core_of(added: list[AddedToken]) -> Core:
 
 
 def written(path: Path, files: dict[str, Any], added: list[AddedToken] | None = None) -> Path:
-    """A folder with a tokenizer and other files."""
+    """Writes a folder with a tokenizer and other files."""
     core_of(added or []).save(str(path / "tokenizer.json"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **files.get("tokenizer_config.json", {})}
     for name, value in {**files, "tokenizer_config.json": config}.items():
@@ -123,13 +123,13 @@ declared: dict[str, tuple[dict[str, Any], str, list[int]]] = {
 
 @pytest.mark.parametrize("name", declared)
 def test_declared_tokens(name: str, tmp_path: Path) -> None:
-    """Each place counts, with the ids of transformers."""
+    """Each file counts, with the IDs of transformers."""
     files, text, ids = declared[name]
     assert encoded(written(tmp_path, files), text) == ids
 
 
 def test_the_same_tokenizer_file_with_other_tokens(tmp_path: Path) -> None:
-    """A tokenizer that was read is not taken for one whose folder declares other tokens."""
+    """A cached tokenizer is not used for a folder that declares other tokens."""
     path = written(tmp_path, {})
     letters_of_token = [vocabulary.index(letter) for letter in "<one>"]
     assert encoded(path, "<one>") == letters_of_token
@@ -171,8 +171,8 @@ def test_names_of_tokens(tmp_path: Path) -> None:
         assert {"<s>", "<one>", "<img>", "<audio>", "<boi>"} <= named.keys()
 
 
-def test_special_tokens_are_left_out(tmp_path: Path) -> None:
-    """A declared special token is left out of texts; an added one that is not special is text."""
+def test_special_tokens_are_omitted(tmp_path: Path) -> None:
+    """A declared special token is omitted from texts; an added one that is not special is text."""
     files = config(added_tokens_decoder={"300": flags("<x>", special=True), "301": flags("<y>")})
     with OpenedTokenizer(model=written(tmp_path, files)) as tokenizer:
         ids = tokenizer.encode("a<x>b<y>", add_special_tokens=False)
@@ -230,7 +230,7 @@ processors_of: dict[str, Any] = {
     ],
 )
 def test_first_and_last_tokens(name: str, given: dict[str, Any], ids: list[int], tmp_path: Path) -> None:
-    """``add_bos_token`` and ``add_eos_token`` override the file, for completions; chats have none added."""
+    """``add_bos_token`` and ``add_eos_token`` override the file, for completions; chats get none."""
     path = written(tmp_path, config(bos_token="<s>", eos_token="</s>", **given))
     core = Core.from_file(str(path / "tokenizer.json"))
     if processors_of[name] is not None:
@@ -268,7 +268,7 @@ def test_first_and_last_tokens(name: str, given: dict[str, Any], ids: list[int],
     ],
 )
 def test_tokens_that_end_an_answer(files: dict[str, Any], ids: list[int], tmp_path: Path) -> None:
-    """Those of all files together."""
+    """The end tokens of all files together."""
     with OpenedTokenizer(model=written(tmp_path, files)) as tokenizer:
         assert tokenizer.info["eos_token_ids"] == ids
 
@@ -282,7 +282,7 @@ def check_against_transformers(path: Path, text: str) -> None:
     transformers = pytest.importorskip("transformers", minversion="5")
     try:
         reference = transformers.AutoTokenizer.from_pretrained(str(path))
-    except TypeError:  # of some entries transformers makes nothing at all
+    except TypeError:  # transformers itself fails with some entries
         return
     folder = ModelFolder(path)
     mine = Tokenizer(folder)

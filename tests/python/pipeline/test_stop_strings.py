@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stop strings against a reference that sees the whole text at once."""
+"""Stop strings, compared with a reference that sees the whole text at once."""
 
 import itertools
 
@@ -8,21 +8,21 @@ from dynamo_llm.runtime.stop_strings import StopStrings
 
 
 def cut(text: str, stops: list[str]) -> str:
-    """The text before the first stop string."""
+    """Returns the text before the first stop string."""
     found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
     return text[: min(found)] if found else text
 
 
 def fed(pieces: list[str], stops: list[str]) -> list[str]:
-    """What is let through after each piece, and at the end."""
+    """Returns the text that is emitted after each piece, and at the end."""
     filter_ = StopStrings(stops)
     shown = [filter_.feed(piece) for piece in pieces]
     return [*shown, filter_.flush()]
 
 
 @pytest.mark.parametrize("stops", [["ab"], ["aab", "ba"], ["bbb"], ["a"], ["", "ba"], []])
-def test_same_text_wherever_the_borders_are(stops: list[str]) -> None:
-    """Every text of seven letters, letter by letter and in threes; no stop string leaks, nor a part."""
+def test_borders_do_not_change_the_text(stops: list[str]) -> None:
+    """Every text of seven letters, letter by letter and in threes; no part of a stop string leaks."""
     wanted = [stop for stop in stops if stop]
     for letters in itertools.product("ab", repeat=7):
         text = "".join(letters)
@@ -32,6 +32,6 @@ def test_same_text_wherever_the_borders_are(stops: list[str]) -> None:
 
 
 def test_text_that_cannot_become_a_stop_string_is_not_held_back() -> None:
-    """Only the possible beginning of a stop string waits."""
+    """Only the possible beginning of a stop string is held back."""
     assert fed(["one", " two K", "V"], [" KV"]) == ["one", " two", "", ""]
     assert fed(["one", " two K", "ing"], [" KV"]) == ["one", " two", " King", ""]

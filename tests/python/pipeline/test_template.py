@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chat templates: what they get, what they say, and that transformers says the same."""
+"""Chat templates: their input and output, compared with transformers."""
 
 import datetime
 import json
@@ -112,10 +112,10 @@ def render(template: str, messages: list[dict[str, Any]], **body: Any) -> str:
 @pytest.mark.parametrize("messages", [talk, call, thinking, [{"role": "system", "content": "Be."}, *talk]])
 @pytest.mark.parametrize("given", [None, tools])
 @pytest.mark.parametrize("add_prompt", [True, False])
-def test_as_transformers(name: str, messages: Any, given: Any, add_prompt: bool) -> None:
-    """The text is transformers', or both refuse."""
+def test_same_as_transformers(name: str, messages: Any, given: Any, add_prompt: bool) -> None:
+    """The text is the same as with transformers, or both raise an error."""
     transformers = pytest.importorskip("transformers")
-    if given and name == "chatml":  # transformers leaves the tools out without a word
+    if given and name == "chatml":  # transformers omits the tools silently
         with pytest.raises(NotSupportedError, match="tools"):
             render(templates[name], messages, tools=given)
         return
@@ -159,7 +159,7 @@ def test_continued_as_transformers(name: str, content: str) -> None:
 
 
 def test_texts() -> None:
-    """What the templates say, letter by letter."""
+    """The exact output of the templates."""
     assert render(templates["chatml"], talk[2:]) == (
         "<|im_start|>user\nAnd 東京 😀?<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -180,7 +180,7 @@ def test_texts() -> None:
 
 
 def test_parts() -> None:
-    """Texts in parts are lines; what is not a text is refused by its place and type."""
+    """Text parts are joined as lines; for other parts, the error names their position and type."""
     parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
     assert render("{{ messages[0].content }}", [{"role": "user", "content": parts}]) == "a \nb"
     image = {"type": "image_url", "image_url": {"url": "data:"}}
@@ -195,7 +195,7 @@ def test_parts() -> None:
 
 
 def test_calls() -> None:
-    """Arguments of tool calls are objects for templates; what is not JSON is named."""
+    """Arguments of tool calls are objects for templates; the error names arguments that are not JSON."""
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": ""}}]}
     shown = "{{ messages[0].tool_calls[0].function.arguments | tojson }}"
     assert render(shown, [message]) == "{}"
@@ -208,8 +208,8 @@ def test_calls() -> None:
         render(shown, [{"role": "assistant", "tool_calls": [{}]}])
 
 
-def test_what_templates_say() -> None:
-    """A template's refusal, an error in it, and its syntax reach the caller."""
+def test_errors_of_templates() -> None:
+    """An error that a template raises, its runtime errors, and its syntax errors reach the caller."""
     with pytest.raises(
         InvalidRequestError, match="refuses the messages: Only user and assistant, not system"
     ):
@@ -224,7 +224,7 @@ def test_what_templates_say() -> None:
         render("{% for i in range(10**12) %}{% endfor %}", talk)
 
 
-def test_what_a_template_does_not_know() -> None:
+def test_keys_that_a_template_does_not_support() -> None:
     """Keys that would change the answer are not ignored."""
     for key, value in {"tools": tools, "documents": [{"text": "x"}]}.items():
         with pytest.raises(NotSupportedError, match=f'does not use "{key}"'):
@@ -242,7 +242,7 @@ def test_what_a_template_does_not_know() -> None:
 
 
 def test_named_templates() -> None:
-    """Tools and documents choose their template; the body names one, or brings its own."""
+    """Tools and documents select their template; the body names one, or contains its own."""
     sources = {"default": "d", "tool_use": "t{{ tools }}", "rag": "r{{ documents }}"}
     named = renderer(sources, {})
     assert named.render({"messages": talk}) == "d"
@@ -255,7 +255,7 @@ def test_named_templates() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    """Where a model's folder has its templates and special tokens."""
+    """The files of a model folder with templates and special tokens."""
     (tmp_path / "tokenizer.json").write_text("{}")
     config: dict[str, Any] = {
         "chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}],
@@ -289,7 +289,7 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["[:5]", "|truncate(12)", "|wordwrap(10)", "|reverse", "|upper", "|trim"])
 @pytest.mark.parametrize("text", ["hi", "hello there my dear friend of mine", "a\n\nb  c", "<b>&"])
 def test_changed_texts(change: str, text: str) -> None:
-    """A template may cut, wrap or turn texts: that is not leaving them out."""
+    """A template may cut, wrap, or reverse texts: these are not omitted."""
     source = f"{{% for m in messages %}}<{{{{ m.role }}}}>{{{{ m.content{change} }}}}{{% endfor %}}"
     messages = [{"role": "system", "content": text}, {"role": "user", "content": text}]
     prompt = renderer({"default": source}, special).render({"messages": messages})
@@ -297,8 +297,8 @@ def test_changed_texts(change: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["hi", "the same text of all messages", "the same text" * 50])
-def test_left_out_among_equal_texts(text: str) -> None:
-    """Another message with the same text does not hide that the system's is left out."""
+def test_omission_among_equal_texts(text: str) -> None:
+    """An omitted system message is found even if another message has the same text."""
     source = "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     messages = [{"role": role, "content": text} for role in ("system", "user", "assistant", "user")]
     with pytest.raises(NotSupportedError, match=r"messages\[0\]"):
@@ -306,8 +306,8 @@ def test_left_out_among_equal_texts(text: str) -> None:
 
 
 @pytest.mark.parametrize("result", ["18", "a result that is long enough", '{"sky": "blue"}'])
-def test_results_left_out(result: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A template that does not write results of tools is reported once; one that does is not."""
+def test_omitted_tool_results(result: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A template that omits tool results is logged once."""
     loop = "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }}{% else %}RESULT{% endif %}"
     calls = "{% for t in m.tool_calls %}{{ t.function.name }}{% endfor %}{% endfor %}"
     call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": "{}"}}

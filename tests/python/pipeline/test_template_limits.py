@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What chat templates may cost: time, memory, and who is held up."""
+"""What chat templates may cost: time, memory, and delays of other requests."""
 
 import asyncio
 import dataclasses
@@ -35,13 +35,13 @@ from reliability import reliability
 from waiting import patience, wait_until
 
 talk = {"messages": [{"role": "user", "content": "What is a KV cache?"}]}
-#: Bounds that a hostile template reaches soon, and a harmless one on a busy machine does not.
+#: Limits that a hostile template reaches soon, and a harmless one does not, even on a busy machine.
 tight = TemplateSettings(timeout_ms=2000, memory_mb=128)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def kept() -> Iterator[Renderer]:
-    """A model that stays, and so do the workers."""
+    """A model that stays loaded, so that its worker processes stay, too."""
     yield Renderer({"default": "{{ messages[0].content }}"}, {}, TemplateSettings())
 
 
@@ -84,7 +84,7 @@ hostile = {
 @pytest.mark.many(5)
 @pytest.mark.parametrize("what", hostile)
 def test_hostile_templates(what: str) -> None:
-    """Each is refused within its bounds; the host's memory stays as it is, and the next chat is answered."""
+    """Each is stopped within its limits; the host's memory does not grow, and the next chat is answered."""
     process = psutil.Process()
     other = Renderer({"default": "{{ messages[0].content }}"}, {}, TemplateSettings())
     mine = Renderer({"default": hostile[what]}, {}, tight)
@@ -98,8 +98,8 @@ def test_hostile_templates(what: str) -> None:
     reliability(f"a model's chat template with {what}", 1, "the request is refused; others go on")
 
 
-def test_what_was_exceeded() -> None:
-    """The error names the bound and its key."""
+def test_the_error_names_the_limit() -> None:
+    """The error names the limit and its key."""
     endless = Renderer({"default": hostile["nested loops"]}, {}, dataclasses.replace(tight, timeout_ms=300))
     with pytest.raises(InvalidRequestError, match=r'more than 0\.3 seconds .*"templates.timeout_ms"'):
         endless.render(talk)
@@ -115,7 +115,7 @@ def test_what_was_exceeded() -> None:
     "content", ["x" * 30_000_000, "ä€" * 5_000_000, "\U0001f600" * 1_000_000, "\ud800" * 100_000]
 )
 def test_large_messages(content: str) -> None:
-    """They come back whole."""
+    """They are rendered completely."""
     settings = TemplateSettings(memory_mb=4096, timeout_ms=patience * 1000)
     mine = Renderer({"default": "{% for m in messages %}{{ m.content }}{% endfor %}"}, {}, settings)
     whole = (content * 2).replace("\ud800", "\ufffd")
@@ -123,7 +123,7 @@ def test_large_messages(content: str) -> None:
 
 
 def test_the_gil_is_shared() -> None:
-    """While large messages go to the worker and a large prompt comes back, other threads run."""
+    """While large messages go to the worker and a large prompt returns, other threads run."""
     settings = TemplateSettings(memory_mb=4096, timeout_ms=patience * 1000)
     mine = Renderer({"default": "{% for m in messages %}{{ m.content }}{% endfor %}"}, {}, settings)
     parts = [{"type": "text", "text": "a b c"} for _ in range(200_000)]
@@ -143,11 +143,11 @@ def test_the_gil_is_shared() -> None:
     took = time.monotonic() - start
     done.set()
     thread.join()
-    # No bound in milliseconds: the machine may be busy. One piece would leave no turn in between.
+    # No limit in milliseconds: the machine may be busy. In one piece, no other thread would run in between.
     assert len(turns) > 20, took
 
 
-def test_others_are_not_held_up() -> None:
+def test_other_models_are_not_delayed_by_slow_templates() -> None:
     """While slow templates run, other models' chats are answered."""
     settings = TemplateSettings(timeout_ms=patience * 1000)
     slow = Renderer({"default": hostile["nested loops"]}, {}, settings)
@@ -169,14 +169,14 @@ def test_others_are_not_held_up() -> None:
             assert quick.render(talk) == "What is a KV cache?"
         assert not ended
     finally:
-        has_gone.set()  # and those who have gone do not keep the workers busy
+        has_gone.set()  # and cancelled requests do not keep the workers busy
         for thread in threads:
             thread.join(patience)
     assert [type(error) for error in ended] == [CancelledError] * 3
 
 
 def test_a_coroutine_is_cancelled() -> None:
-    """A task that is cancelled ends at once, and its template, too."""
+    """A cancelled task ends at once, and its template, too."""
     slow = Renderer({"default": hostile["nested loops"]}, {}, TemplateSettings(timeout_ms=patience * 1000))
 
     async def main() -> None:
@@ -192,7 +192,7 @@ def test_a_coroutine_is_cancelled() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
 def test_worker_is_killed(kept: Renderer, how: signal.Signals) -> None:
-    """Whoever kills a worker, the next request has another one."""
+    """After a worker was killed, the next request gets another one."""
     for _ in range(3):
         assert kept.render(talk) == "What is a KV cache?"
         for one in template_pool.pool._workers:
@@ -201,7 +201,7 @@ def test_worker_is_killed(kept: Renderer, how: signal.Signals) -> None:
 
 
 def test_workers_end_with_the_models() -> None:
-    """Without a model there is no worker, and none is started for a model that has no template."""
+    """Without a model there are no workers, and a model without a template starts none."""
     code = """
 import gc, psutil, time
 from dynamo_llm.runtime.engine import TemplateSettings
@@ -229,7 +229,7 @@ for _ in range(3):
 
 
 def test_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no child can be started, the error names the key; with it the host runs the template."""
+    """If no child can be started, the error names the key; with it the host runs the template."""
     monkeypatch.setattr(child, "executables", lambda: ["/no/such/python"])
     monkeypatch.setattr(template_pool, "pool", pool := template_pool.TemplatePool())
     monkeypatch.setattr("dynamo_llm.runtime.pipeline.renderer.pool", pool)
@@ -246,7 +246,7 @@ own_templates = ["{{ 9 ** (9 ** 9) }}", "x", "", "{% if %}", "default ", "{{ mes
 @pytest.mark.parametrize("run", ["process", "host"])
 @pytest.mark.parametrize("template", own_templates)
 def test_template_of_a_request(template: str, run: Any) -> None:
-    """It is refused, with the key that allows it; names of the model's templates are not."""
+    """It is rejected, with the key that allows it; names of the model's templates are accepted."""
     mine = Renderer({"default": "d", "tool_use": "t"}, {}, TemplateSettings(run=run))
     with pytest.raises(InvalidRequestError, match=r'"trust_request_chat_template".*"default", "tool_use"'):
         mine.render({**talk, "chat_template": template})
@@ -256,7 +256,7 @@ def test_template_of_a_request(template: str, run: Any) -> None:
 
 
 def prompt_tokens(runtime: dynamo_llm.Runtime, body: dict[str, Any]) -> int:
-    """Tokens of a request's prompt."""
+    """Returns the number of tokens of a request's prompt."""
     usage = runtime.request(body).result().usage
     assert usage is not None
     return int(usage.prompt_tokens)
@@ -268,7 +268,7 @@ def prompt_tokens(runtime: dynamo_llm.Runtime, body: dict[str, Any]) -> int:
     ids=str,
 )
 def test_runtimes(config: dict[str, Any]) -> None:
-    """The same for the default engine and for engines behind the pipeline."""
+    """The same for the default engine and for engines with the pipeline."""
     with dynamo_llm.Runtime(config) as runtime:
         body = {**talk, "max_tokens": 1}
         with pytest.raises(InvalidRequestError, match='"trust_request_chat_template": true'):
@@ -285,7 +285,7 @@ def test_runtimes(config: dict[str, Any]) -> None:
 
 
 def test_deadline_and_cancel() -> None:
-    """They end a request whose template runs; the runtime goes on, and is destroyed at once."""
+    """They end a request whose template runs; the runtime stays usable, and can be destroyed at once."""
     slow = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     config = {"trust_request_chat_template": True, "templates": {"timeout_ms": patience * 1000}}
     with dynamo_llm.Runtime(config) as runtime:
@@ -300,7 +300,7 @@ def test_deadline_and_cancel() -> None:
 
 
 def test_several_models() -> None:
-    """The keys hold for each of several models, unless it has its own."""
+    """The keys apply to each of several models, unless it has its own."""
     models = [{"name": "one", **engine("tokens:Async", options={"say": [410]})} for _ in range(2)]
     for model, name in zip(models, ("one", "two"), strict=True):
         model["name"] = name
@@ -314,7 +314,7 @@ def test_several_models() -> None:
 
 
 def test_tokenizer() -> None:
-    """The tokenizer of the C interface has the same bounds."""
+    """The tokenizer of the C interface has the same limits."""
     with dynamo_llm.Tokenizer() as tokenizer:
         with pytest.raises(InvalidRequestError, match="trust_request_chat_template"):
             tokenizer.apply_template("a", chat_template="{{ 9 ** (9 ** 9) }}")
@@ -336,7 +336,7 @@ def test_tokenizer() -> None:
     ],
 )
 def test_wrong_settings(templates: dict[str, Any], match: str) -> None:
-    """Each names the key."""
+    """Each error names the key."""
     with pytest.raises(dynamo_llm.InvalidConfigError, match=match):
         dynamo_llm.Runtime(engine="echo", templates=templates)
 
@@ -358,7 +358,7 @@ values: list[Any] = [
 
 @pytest.mark.parametrize("value", values, ids=range(len(values)))
 def test_pieces(value: Any) -> None:
-    """Values come back as they were, with the order of their keys; a value follows another."""
+    """Values are decoded unchanged, with the order of their keys, also one after another."""
     file = BytesIO(b"".join(itertools.chain(marshalled_value.dump(value), marshalled_value.dump("end"))))
     back = marshalled_value.load(file)
     assert back == value and json.dumps(back) == json.dumps(value)
@@ -368,7 +368,7 @@ def test_pieces(value: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_pieces_of_any_form(seed: int) -> None:
-    """Random values come back."""
+    """Random values are decoded unchanged."""
     chance = random.Random(seed)
 
     def some(depth: int) -> Any:
@@ -384,7 +384,7 @@ def test_pieces_of_any_form(seed: int) -> None:
 
 
 def test_long_names(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither errors nor warnings grow with what a request has in place of names, and warnings end."""
+    """Long names in a request do not make errors and warnings long, and warnings stop."""
     mine = Renderer({"default": "{{ messages[0].content }}"}, {}, TemplateSettings())
     with pytest.raises(InvalidRequestError, match="role") as raised:
         mine.render({"messages": [{"role": "r" * 1_000_000, "content": "a"}]})
@@ -397,7 +397,7 @@ def test_long_names(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_model_that_cannot_be_compiled() -> None:
-    """While its template is compiled when it loads, other models' chats are answered."""
+    """While a model's template is compiled, other models' chats are answered."""
     code = """
 from dynamo_llm.runtime.engine import TemplateSettings
 from dynamo_llm.runtime.pipeline.renderer import Renderer
@@ -410,7 +410,7 @@ print(other.render({"messages": [{"role": "user", "content": "a"}]}))
 
 
 def test_same_as_in_process() -> None:
-    """The worker says what the template itself says, errors too."""
+    """The worker has the same output as the template in process, including errors."""
     sources = [
         "{{ messages[0].content }}{{ bos_token }}",
         "{{ raise_exception('Only this: é ' + messages[0].role) }}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found in the syntax tree of a chat template."""
+"""What the syntax tree of a chat template reveals."""
 
 from dataclasses import asdict
 from typing import Any
@@ -201,7 +201,7 @@ large: dict[str, str] = {
 
 @pytest.mark.parametrize("name", large)
 def test_large(name: str) -> None:
-    """Templates are untrusted: what is found is bounded."""
+    """Templates are untrusted: the result is bounded."""
     found = of(large[name])
     assert len(found.roles) <= 2000
     assert all(isinstance(value, bool | set) for value in asdict(found).values())

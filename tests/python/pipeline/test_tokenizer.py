@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenizer, compared with the library ``tokenizers`` used directly."""
+"""The tokenizer, compared with the library ``tokenizers``."""
 
 import asyncio
 import gc
@@ -36,12 +36,14 @@ texts = [
 
 
 def byte_level() -> tokenizers.Tokenizer:
-    """As of GPT-2, Llama 3, Qwen: tokens are bytes."""
+    """Returns a tokenizer like GPT-2, Llama 3, and Qwen: tokens are bytes."""
     return demo
 
 
 def byte_fallback() -> tokenizers.Tokenizer:
-    """As of Llama 2, Mistral: "▁" is a space, one is put in front, and what is not known is bytes."""
+    """Returns a tokenizer like Llama 2 and Mistral: "▁" is a space, one is put in front, and unknown
+    characters are bytes.
+    """
     words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = ["▁", *"abcdefghijklmnopqrstuvwxyzW?é", "日", "본"]
     merges = [("▁", "h"), ("▁", "a"), ("l", "l"), ("▁h", "e"), ("▁", "▁"), ("i", "s")]
@@ -69,7 +71,7 @@ def byte_fallback() -> tokenizers.Tokenizer:
 
 
 def metaspace() -> tokenizers.Tokenizer:
-    """As of T5: "▁" begins words, and the first one of a text is dropped by the decoder."""
+    """Returns a tokenizer like T5: "▁" begins words, and the decoder drops the first one of a text."""
     letters = ["<unk>", "</s>", "▁", *"abcdefghijklmnopqrstuvwxyzW?,é", "▁h", "▁a", "▁is"]
     model = models.Unigram([(letter, -1.0 - len(letter) / 10) for letter in letters], unk_id=0)
     tokenizer = tokenizers.Tokenizer(model)
@@ -98,7 +100,7 @@ def tokenizer() -> Tokenizer:
 @pytest.mark.parametrize("kind", kinds)
 @pytest.mark.parametrize("special", [True, False])
 def test_whole_texts(kind: Callable[[], tokenizers.Tokenizer], special: bool, tmp_path: Path) -> None:
-    """Encoding and decoding give what the library ``tokenizers`` gives."""
+    """Encoding and decoding give the same as the library ``tokenizers``."""
     reference = kind()
     with opened(reference, tmp_path) as mine:
         for text in texts:
@@ -110,13 +112,13 @@ def test_whole_texts(kind: Callable[[], tokenizers.Tokenizer], special: bool, tm
             assert mine.decode(ids, not special) == reference.decode(ids, skip_special_tokens=not special)
 
 
-def test_what_is_written_comes_back(tokenizer: Tokenizer) -> None:
+def test_decoding_restores_the_text(tokenizer: Tokenizer) -> None:
     for text in texts:
         assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=False) == text
 
 
 def test_long_texts(tokenizer: Tokenizer) -> None:
-    """No bound of a stream applies; long work is done in a thread."""
+    """No stream capacity applies; long work is done in a thread."""
     text = "What is a KV cache? " * 20_000
     ids = tokenizer.encode(text)
     assert ids == demo.encode(text).ids
@@ -150,7 +152,9 @@ def test_info(tokenizer: Tokenizer, tmp_path: Path) -> None:
 
 
 def test_eos_by_name(tmp_path: Path) -> None:
-    """Without files of a model, the tokenizer's own EOS counts; its tokenizer.json may be named itself."""
+    """Without other files of a model, the tokenizer's own EOS counts; the configuration may name the
+    tokenizer.json itself.
+    """
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "</s>"}, "bos_token": "<s>"}')
     byte_fallback().save(str(tmp_path / "tokenizer.json"))
     with Tokenizer({"model": str(tmp_path / "tokenizer.json")}) as mine:
@@ -161,7 +165,7 @@ def test_eos_by_name(tmp_path: Path) -> None:
 
 
 def splits(ids: list[int], chance: random.Random) -> list[list[int]]:
-    """The ids in pieces of all sizes, none among them."""
+    """Splits the IDs into pieces of all sizes, including empty ones."""
     pieces = []
     while ids:
         size = chance.choice([0, 1, 1, 1, 2, 3, 7, len(ids)])
@@ -180,8 +184,8 @@ def check_bit_by_bit(mine: Tokenizer, ids: list[int], skips: bool, chance: rando
 
 @pytest.mark.parametrize("kind", kinds)
 @pytest.mark.parametrize("skips", [True, False])
-def test_texts_bit_by_bit(kind: Callable[[], tokenizers.Tokenizer], skips: bool, tmp_path: Path) -> None:
-    """However ids are split, the pieces make the text of all of them."""
+def test_texts_in_pieces(kind: Callable[[], tokenizers.Tokenizer], skips: bool, tmp_path: Path) -> None:
+    """However IDs are split, the pieces make the text of all of them."""
     chance = random.Random(7)
     with opened(kind(), tmp_path) as mine:
         for text in texts:
@@ -190,7 +194,7 @@ def test_texts_bit_by_bit(kind: Callable[[], tokenizers.Tokenizer], skips: bool,
 
 @pytest.mark.parametrize("kind", kinds)
 @pytest.mark.parametrize("seed", range(8))
-def test_random_texts_bit_by_bit(kind: Callable[[], tokenizers.Tokenizer], seed: int, tmp_path: Path) -> None:
+def test_random_texts_in_pieces(kind: Callable[[], tokenizers.Tokenizer], seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     letters = [*"  ab hello is W?\n", "é", "日", "本", "语", "😀", "\u0301", "<s>", "</s>", "<|end|>", "\0"]
     with opened(kind(), tmp_path) as mine:
@@ -201,7 +205,7 @@ def test_random_texts_bit_by_bit(kind: Callable[[], tokenizers.Tokenizer], seed:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_words_in_any_order(seed: int, tmp_path: Path) -> None:
-    """Ids that no text has, but that are whole characters: special tokens and spaces anywhere."""
+    """IDs that no text has, but that are whole characters: special tokens and spaces anywhere."""
     chance = random.Random(seed)
     reference = byte_fallback()
     ids = [id for id in reference.get_vocab().values() if not 3 <= id < 3 + 256]
@@ -219,15 +223,15 @@ def test_a_character_is_never_split(tokenizer: Tokenizer) -> None:
     assert detokenizer.finish() == ""
 
 
-def test_a_batch_gives_what_is_whole(tokenizer: Tokenizer) -> None:
-    """Only the character that is not whole waits for the next call."""
+def test_a_batch_returns_whole_characters(tokenizer: Tokenizer) -> None:
+    """Only an incomplete character waits for the next call."""
     ids = demo.encode("What is a 😀", add_special_tokens=False).ids
     detokenizer = tokenizer.detokenizer()
     assert detokenizer.add(ids[:-1]).rstrip() == "What is a"
     assert detokenizer.add(ids[-1:]).lstrip() == "😀"
 
 
-def test_a_character_that_never_gets_whole(tokenizer: Tokenizer) -> None:
+def test_a_character_that_is_never_completed(tokenizer: Tokenizer) -> None:
     detokenizer = tokenizer.detokenizer()
     begun = demo.encode("😀", add_special_tokens=False).ids[:-1]
     assert detokenizer.add(begun) == ""
@@ -247,7 +251,7 @@ def test_an_error_adds_nothing(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("kind", [byte_level, byte_fallback])
 def test_bytes_that_are_not_text(kind: Callable[[], tokenizers.Tokenizer], tmp_path: Path) -> None:
-    """They come as U+FFFD at once, as many as ``decode()`` gives, and what follows them comes whole."""
+    """They become U+FFFD at once, as many as ``decode()`` gives, and the text after them is complete."""
     reference = kind()
     broken = reference.token_to_id("<0xFF>") or reference.token_to_id("ÿ")
     assert broken is not None
@@ -264,7 +268,7 @@ def test_bytes_that_are_not_text(kind: Callable[[], tokenizers.Tokenizer], tmp_p
 
 @pytest.mark.parametrize("kind", kinds)
 def test_tokens_without_text(kind: Callable[[], tokenizers.Tokenizer], tmp_path: Path) -> None:
-    """Special tokens that are left out change nothing, however many there are."""
+    """Omitted special tokens change nothing, however many there are."""
     with opened(kind(), tmp_path) as mine:
         [special, *_] = mine.info["special_tokens"].values()
         words = mine.encode("a a", add_special_tokens=False)
@@ -294,7 +298,7 @@ def test_template(tokenizer: Tokenizer) -> None:
 
 
 def test_template_of_a_tool_loop(tokenizer: Tokenizer) -> None:
-    """An assistant's message that calls needs no content, in the present form and in the old one."""
+    """An assistant's message with calls needs no content, in the current format and in the old one."""
     template = (
         "{% for m in messages %}{{ m.role }}:{{ m.content.strip() }}"
         "{% for call in m.tool_calls %}{{ call.function | tojson }}{% endfor %};{% endfor %}"
@@ -320,7 +324,7 @@ def test_template_of_a_tool_loop(tokenizer: Tokenizer) -> None:
 
 
 def test_template_of_the_request(tokenizer: Tokenizer) -> None:
-    """A template of its own, variables, and tools, whose keys keep their order."""
+    """A template in the request, variables, and tools, whose keys keep their order."""
     template = (
         "{{ who }}{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{{ messages[0].content }}"
     )
@@ -331,7 +335,7 @@ def test_template_of_the_request(tokenizer: Tokenizer) -> None:
     assert text == "me " + json.dumps(tool, ensure_ascii=False) + "hi\0"
 
 
-def test_template_that_refuses(tokenizer: Tokenizer) -> None:
+def test_template_that_raises_an_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(dynamo_llm.InvalidRequestError, match="no such thing as a") as caught:
         tokenizer.apply_template("a", chat_template="{{ raise_exception('no such thing as a') }}")
     assert caught.value.details["engine"] == "tokenizer"
@@ -353,7 +357,7 @@ def test_no_template(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- mistakes
 
 
-def test_what_is_no_tokenizer(tmp_path: Path) -> None:
+def test_models_without_a_valid_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("x")
     (tmp_path / "bad.json").write_text('{"version": "1.0"}')
     for model, message in {
@@ -394,7 +398,7 @@ def test_a_detokenizer_outlives_its_tokenizer() -> None:
 
 
 def test_threads(tokenizer: Tokenizer) -> None:
-    """Many threads at once, each with its own text, and one detokenizer among all of them."""
+    """Many threads at once, each with its own text, and one detokenizer shared by all."""
     shared = tokenizer.detokenizer()
     wrong: list[Any] = []
     added: list[str] = []
@@ -427,7 +431,7 @@ def test_coroutines() -> None:
     assert asyncio.run(main()) == "".join(map(str, range(20)))
 
 
-def test_on_the_loop_that_does_the_work() -> None:
+def test_on_the_event_loop() -> None:
     """An engine that would wait for itself gets an error; in a thread it may use a tokenizer."""
     with dynamo_llm.Runtime(engine("tokenizing:Tokenizing")) as runtime:
         with pytest.raises(dynamo_llm.InvalidStateError, match="on the library's own loop"):
@@ -436,7 +440,7 @@ def test_on_the_loop_that_does_the_work() -> None:
 
 
 def test_exit_with_everything_open() -> None:
-    """A program ends well that closes nothing, and one whose threads are at work."""
+    """A program that closes nothing exits normally, even while its threads use the tokenizer."""
     result = run_python(
         "import dynamo_llm, threading\n"
         "tokenizer = dynamo_llm.Tokenizer()\n"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How chunks of asynchronous generators come into a stream: gathered where nobody waits for them, each in
-order, none lost.
+"""How chunks of asynchronous generators enter a stream: gathered while no reader waits, in order, without
+loss.
 """
 
 import os
@@ -25,18 +25,18 @@ def runtime() -> Iterator[Runtime]:
 
 
 def draining() -> Any:
-    """The class of the engine in this process."""
+    """The engine's class in this process."""
     return sys.modules["draining"].Draining
 
 
 def text_of(count: int) -> str:
-    """What `count` of the engine's chunks say."""
+    """Returns the text of `count` chunks of the engine."""
     return "".join(f"{i} " if i % 7 else f"{i}\N{BLACK STAR}" for i in range(count))
 
 
 @pytest.mark.parametrize("how", ["flat", "suspending", "by hand"])
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 64, 65, 1000, 20_000])
-def test_all_comes_in_order(runtime: Runtime, how: str, count: int) -> None:
+def test_chunks_keep_their_order(runtime: Runtime, how: str, count: int) -> None:
     answer = runtime.complete(f"{how}:{count}").result()
     assert answer.token_ids == list(range(count))
     assert answer.text == text_of(count)
@@ -47,7 +47,7 @@ def test_all_comes_in_order(runtime: Runtime, how: str, count: int) -> None:
 @pytest.mark.parametrize("capacity", [1, 16, 100, 1023, 1024, 5000])
 @pytest.mark.parametrize("how", ["flat", "suspending"])
 def test_full_streams(how: str, capacity: int) -> None:
-    """With any room nothing is lost, and no more waits than there is room for, but for what is gathered."""
+    """Nothing is lost at any capacity, and only gathered chunks exceed it."""
     with Runtime(engine("draining:Draining", stream={"capacity": capacity})) as runtime:
         request = runtime.complete(f"{how}:3000")
         wait_until(lambda: runtime.statistics()["tokens"]["pushed"] >= min(capacity, 3000))
@@ -58,7 +58,7 @@ def test_full_streams(how: str, capacity: int) -> None:
 
 
 def test_kinds_of_chunks(runtime: Runtime) -> None:
-    """What cannot be gathered stays at its place between what can."""
+    """A chunk that cannot be gathered keeps its position among those that can."""
     answer = runtime.complete("mixed:5000").result()
     words = answer.text.replace("x" * 3000, "").replace("\N{BLACK STAR}", " ").split()
     assert words == [str(i) for i in range(5000)]
@@ -74,7 +74,7 @@ def test_split_code_points(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize(("how", "match"), [("fails", "it is broken"), ("nonsense", "must be str or bytes")])
 @pytest.mark.parametrize("count", [0, 1, 40, 1000])
-def test_what_came_before_a_failure(runtime: Runtime, how: str, match: str, count: int) -> None:
+def test_chunks_before_a_failure(runtime: Runtime, how: str, match: str, count: int) -> None:
     request = runtime.complete(f"{how}:{count}")
     text, ids = "", []
     with pytest.raises(dynamo_llm.EngineFailedError, match=match):
@@ -85,8 +85,8 @@ def test_what_came_before_a_failure(runtime: Runtime, how: str, match: str, coun
     assert draining().closed == [how]
 
 
-def test_cancel_of_one_without_a_pause(runtime: Runtime) -> None:
-    """The loop has its turns, and the generator is closed."""
+def test_cancel_of_a_generator_without_pauses(runtime: Runtime) -> None:
+    """The event loop runs, and the generator is closed."""
     request = runtime.complete("forever:0")
     assert next(request).token_ids[0] == 0
     request.cancel()
@@ -95,8 +95,8 @@ def test_cancel_of_one_without_a_pause(runtime: Runtime) -> None:
     wait_until(lambda: draining().closed == ["forever"])
 
 
-def test_others_have_their_turns(runtime: Runtime) -> None:
-    """One that does not pause, and whose reader takes all, leaves the loop to others."""
+def test_other_generators_run(runtime: Runtime) -> None:
+    """A generator that does not pause, and whose reader keeps up, leaves time for others."""
     busy = runtime.complete("forever:0")
     other = runtime.complete("turns_of_others:20")
     while not draining().turns:
@@ -131,8 +131,8 @@ with dynamo_llm.Runtime(engine="draining:Draining", stream={{"capacity": 2000}})
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_loops(loop: str) -> None:
-    """DYNAMO_LLM_LOOP says which."""
+def test_event_loops(loop: str) -> None:
+    """DYNAMO_LLM_LOOP selects the event loop."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     done = run_with_loop(loop)
@@ -140,7 +140,7 @@ def test_loops(loop: str) -> None:
     assert done.stdout.split("\n") == ["flat 5000", "suspending 5000", "by hand 5000", loop, ""]
 
 
-def test_a_loop_that_is_none() -> None:
+def test_unknown_event_loop() -> None:
     done = run_with_loop("trio")
     assert done.returncode == 1
     assert "PythonUnavailableError" in done.stderr

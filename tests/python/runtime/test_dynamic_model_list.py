@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines whose models come and go."""
+"""Engines whose models appear and disappear."""
 
 import gc
 import weakref
@@ -15,21 +15,21 @@ here = Path(__file__).resolve().parent
 
 
 class Thirteen:
-    """A model that says one token."""
+    """A model that generates one token."""
 
     kind = "tokens"
 
     def describe(self) -> ModelInfo:
-        """The demo model's files."""
+        """Returns the demo model's files."""
         return {"path": str(paths.demo_model_dir()), "context_length": 64}
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
-        """The token."""
+        """Yields the token."""
         yield {"token_ids": [13], "finish_reason": "stop"}
 
 
 class Models:
-    """An engine with one model at a time; "next" in a request's "user" puts another one in its place."""
+    """An engine with one model at a time; "next" in a request's "user" replaces it."""
 
     kind = "models"
     seen: ClassVar[list[weakref.ref[Any]]] = []
@@ -38,25 +38,25 @@ class Models:
         self._model = Thirteen()
 
     def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def describe(self) -> ModelInfo:
-        """Its only model."""
+        """Returns the only model."""
         return {"changes": True, "models": [{"id": "thirteen"}]}
 
     async def find(self, request: EngineRequest) -> Thirteen:
-        """The model."""
+        """Returns the current model."""
         if request.body.get("user") == "next":
             self._model = Thirteen()
         self.seen.append(weakref.ref(self._model))
         return self._model
 
     def stop(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
-def test_models_that_have_gone_are_freed() -> None:
-    """With what was made for them: the tokenizer."""
+def test_replaced_models_are_freed() -> None:
+    """Together with the tokenizer that was created for them."""
     import test_dynamic_model_list as imported  # as the runtime has it
 
     def answer(**more: Any) -> None:

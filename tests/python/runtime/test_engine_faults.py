@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines in Python that harm their process, and a process that runs out of what it needs: the right status,
-nothing lost for others, and then it goes on."""
+"""Python engines that harm their process, and a process that runs out of resources: the status is right,
+other requests lose nothing, and the runtime recovers.
+"""
 
 import asyncio
 import gc
@@ -20,7 +21,7 @@ from waiting import patience, wait_until
 
 @pytest.fixture
 def bystander() -> Iterator[Runtime]:
-    """A runtime of Python's beside the one that is harmed, in the middle of an answer."""
+    """Another runtime with a Python engine, in the middle of an answer."""
     with Runtime(engine("faulty:Stalling")) as runtime:
         request = runtime.complete("x")
         assert next(request).text == "word"
@@ -46,7 +47,7 @@ harms = [
 
 @pytest.mark.parametrize(("kind", "how", "error", "match"), harms)
 def test_harm(kind: str, how: str, error: type[Exception] | None, match: str) -> None:
-    """The request that did it ends, and the next one has its answer."""
+    """The request that causes it ends, and the next one is answered."""
     with Runtime(engine(f"faulty:{kind}")) as runtime:
         for _ in range(3):
             request = runtime.complete(how, timeout=patience)
@@ -63,8 +64,8 @@ def test_harm(kind: str, how: str, error: type[Exception] | None, match: str) ->
     reliability(f"an engine {where} {how}", 3, "its request ended as it should; the next one had its answer")
 
 
-def test_it_blocks_the_loop() -> None:
-    """What needs the loop waits; what does not goes on, and the deadline comes all the same."""
+def test_an_engine_blocks_the_event_loop() -> None:
+    """Only what needs the event loop waits; deadlines still expire."""
     code = """
 import sys, threading
 import dynamo_llm
@@ -99,8 +100,8 @@ with Runtime(engine="faulty:Async", python=path) as runtime, Runtime(engine="ech
     )
 
 
-def test_a_loop_that_was_stopped_is_logged() -> None:
-    """A warning says so: it is a defect of the engine."""
+def test_a_stopped_event_loop_is_logged() -> None:
+    """A warning reports it, because it is a defect of the engine."""
     code = """
 import logging, sys
 logging.basicConfig(level=logging.WARNING)
@@ -119,7 +120,7 @@ with Runtime(engine="faulty:Async", python={"path": [sys.argv[1]]}) as runtime:
     )
 
 
-def test_it_never_yields(bystander: Runtime) -> None:
+def test_an_engine_never_yields(bystander: Runtime) -> None:
     """A deadline or a cancel ends it."""
     with Runtime(engine("faulty:Async")) as runtime:
         with pytest.raises(dynamo_llm.DeadlineExceededError):
@@ -134,8 +135,8 @@ def test_it_never_yields(bystander: Runtime) -> None:
 
 
 @pytest.mark.parametrize(("kind", "choices"), [("Async", None), ("Threaded", None), ("Choices", 2)])
-def test_what_a_failed_engine_held_is_gone(kind: str, choices: int | None) -> None:
-    """When the caller hears of the failure: it may need the memory for its next request."""
+def test_objects_of_a_failed_engine_are_freed(kind: str, choices: int | None) -> None:
+    """Before the caller gets the error, because its next request may need the memory."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # a thread that is not done yet is interrupted
     gc.disable()
@@ -152,8 +153,8 @@ def test_what_a_failed_engine_held_is_gone(kind: str, choices: int | None) -> No
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")
 @pytest.mark.parametrize("kind", ["Async", "Threaded"])
-def test_it_takes_all_memory(kind: str) -> None:
-    """Python says MemoryError; the request has that status, and others go on."""
+def test_an_engine_takes_all_memory(kind: str) -> None:
+    """Python raises MemoryError; the request has that status, and others continue."""
     code = f"""
 import resource, sys
 import dynamo_llm
@@ -185,7 +186,7 @@ with Runtime(engine="faulty:{kind}", python=path) as runtime, Runtime(engine="ec
 
 
 def test_ten_thousand_in_flight() -> None:
-    """Of one engine in Python; each has its word and its end, and afterwards it answers as before."""
+    """Requests of one Python engine; each has its text and its end, and afterwards it answers as before."""
     count = 10_000
     with Runtime(engine("faulty:Stalling")) as runtime:
         requests = [runtime.complete("x") for _ in range(count)]
@@ -204,7 +205,7 @@ def test_ten_thousand_in_flight() -> None:
 
 
 def test_a_consumer_that_never_reads() -> None:
-    """Its engine waits, and the others of that engine do not."""
+    """Its engine waits, and other requests of that engine do not."""
     with Runtime(engine("faulty:Long", stream={"capacity": 16})) as runtime:
         unread = runtime.complete("1000")
         wait_until(lambda: runtime.statistics()["streams"]["full"] > 0)
@@ -257,7 +258,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_the_disk_is_full(stream: str) -> None:
-    """Where the program's output goes to: logs are lost, and nothing else."""
+    """The program's output cannot be written: log records are lost, and nothing else."""
     code = """
 import logging, os, sys
 import dynamo_llm
@@ -289,7 +290,7 @@ os._exit(7)
 
 
 def test_a_host_with_a_closed_stdout() -> None:
-    """Python has no sys.stdout then; engines and their logs go on."""
+    """Python has no sys.stdout then; engines and their logs continue."""
     code = "import os, sys, dynamo_llm; assert sys.stdout is None\n" + (
         "with dynamo_llm.Runtime(engine='echoes:Async', python={'path': [sys.argv[1]]}) as runtime:\n"
         "    assert runtime.complete('a b').result().text == 'a b '\n"
@@ -302,7 +303,7 @@ def test_a_host_with_a_closed_stdout() -> None:
 
 
 def test_modules_that_cannot_be_imported(tmp_path: Path) -> None:
-    """Whatever they do; the runtime is not there, the process is, and the next one works."""
+    """Whatever they do, creating the runtime fails, the process survives, and the next runtime works."""
     bodies = {
         "raises": "raise ValueError('no')",
         "lacks": "import nothing_of_that_name",
@@ -336,8 +337,8 @@ ends = {
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("end", ends)
-def test_the_end_of_the_process_is_not_guarded(end: str, tmp_path: Path) -> None:
-    """An engine that ends the process ends it, by definition; what the host said before is there."""
+def test_an_engine_that_ends_the_process(end: str, tmp_path: Path) -> None:
+    """An engine that ends the process ends it, by definition; earlier output of the host is kept."""
     (tmp_path / "ending.py").write_text(
         "import os, signal, time\n"
         "class Engine:\n"
@@ -361,8 +362,8 @@ def test_the_end_of_the_process_is_not_guarded(end: str, tmp_path: Path) -> None
     )
 
 
-def test_asyncio_consumers_that_give_up() -> None:
-    """Tasks that are cancelled while they wait leave nothing in flight."""
+def test_cancelled_asyncio_consumers() -> None:
+    """Tasks that are cancelled while they wait leave no request in flight."""
 
     async def main(runtime: Runtime) -> None:
         tasks = [asyncio.ensure_future(runtime.complete("never yields")) for _ in range(200)]

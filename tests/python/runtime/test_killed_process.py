@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that is killed, at whatever time, leaves nothing behind."""
+"""A process that is killed, at any time, leaves nothing behind."""
 
 import importlib
 import os
@@ -38,7 +38,7 @@ configs = {
 
 
 def shared_memory() -> set[str]:
-    """What lies in the system's shared memory, semaphores too."""
+    """Returns the names in the system's shared memory, including semaphores."""
     return set(os.listdir("/dev/shm"))
 
 
@@ -48,7 +48,7 @@ def shared_memory() -> set[str]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("what", configs)
 def test_nothing_is_left(what: str, how: signal.Signals, tmp_path: Path) -> None:
-    """No file, no shared memory, no child; and the next process starts as if nothing had been."""
+    """No file, no shared memory, no child; and the next process starts normally."""
     chance = random.Random(f"{what} {how}")
     before = shared_memory()
     times = int(os.environ.get("DYNAMO_LLM_KILLS", "3"))
@@ -80,7 +80,7 @@ def test_nothing_is_left(what: str, how: signal.Signals, tmp_path: Path) -> None
 @pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm and /proc")
 def test_nothing_is_left_of_a_c_program(ask: Ask, tmp_path: Path) -> None:
-    """The same of a program in C that runs Python in itself."""
+    """The same for a C program that runs Python in its process."""
     chance = random.Random(1)
     before = shared_memory()
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
@@ -103,15 +103,16 @@ def test_nothing_is_left_of_a_c_program(ask: Ask, tmp_path: Path) -> None:
 
 
 class Thinking:
-    """The templates of a model that thinks."""
+    """The templates of a model with reasoning."""
 
     def for_engine(self) -> str:
         return "{# <think> #}"
 
 
-def test_files_of_killed_processes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a model loads, files for the engine are in temporary folders: what others left goes, what is in
-    use does not."""
+def test_files_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a model loads, its files for the engine are in temporary folders: those of ended processes are
+    removed, those in use are not.
+    """
     fcntl = pytest.importorskip("fcntl")
     temporary_files, templates = (
         importlib.import_module(f"dynamo_llm.runtime.engines.mistralrs.{name}")

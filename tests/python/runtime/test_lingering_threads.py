@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program in Python ends although an engine hangs, with its own exit code."""
+"""A Python program ends although an engine hangs, with its own exit code."""
 
 import sys
 import textwrap
@@ -12,8 +12,8 @@ hangs = ["InGenerator", "InDefaultExecutor", "InOwnExecutor", "InPoolOfAThread",
 
 
 def ends(code: str, exit_code: int = 0) -> str:
-    """Run a program with ``start(NAME, **options)``, a runtime of tests/engines/hanging.py; it must
-    end with its exit code, within the time that tests wait. What it said on stderr.
+    """Runs a program with ``start(NAME, **options)``, a runtime of tests/engines/hanging.py. It must end with
+    its exit code, within the timeout of tests. Returns its stderr.
     """
     program = f"""
 import os, sys, threading, dynamo_llm
@@ -30,7 +30,7 @@ def start(name, **options):
 @pytest.mark.parametrize("in_c", [False, True])
 @pytest.mark.parametrize("name", hangs)
 def test_in_a_thread(name: str, in_c: bool) -> None:
-    """Whichever thread it is, a deadline ends the request, and the program ends."""
+    """A deadline ends the request in any thread, and the program ends."""
     ends(
         f"""
         request = start({name!r}, in_c={in_c}).complete("x", timeout=0.5)
@@ -49,12 +49,12 @@ def test_in_a_thread(name: str, in_c: bool) -> None:
 @pytest.mark.many(3)
 @pytest.mark.parametrize("ending", ["runtime.close()", "del runtime", "runtime.complete('x')"])
 def test_in_its_stop(ending: str) -> None:
-    """However the runtime is given up."""
+    """However the runtime is released."""
     ends(f"runtime = start('InStop'); runtime.complete('x').result(); {ending}; print('at the end')")
 
 
 def test_in_its_start() -> None:
-    """A thread that creates a runtime, which Python waits for, is let go."""
+    """A thread that creates a runtime, and that Python would join, is released."""
     ends(
         """
         def create():
@@ -70,7 +70,7 @@ def test_in_its_start() -> None:
 
 
 def test_in_its_start_for_a_coroutine() -> None:
-    """A coroutine that gave up waiting leaves nothing that Python waits for."""
+    """A coroutine that was cancelled leaves nothing that Python would join."""
     ends(
         """
         import asyncio
@@ -86,8 +86,8 @@ def test_in_its_start_for_a_coroutine() -> None:
     )
 
 
-def test_on_the_loop() -> None:
-    """Requests end for threads that wait for them, also for Python's own sake."""
+def test_on_the_event_loop_at_exit() -> None:
+    """Requests end for threads that wait for them, also for threads that Python joins."""
     stderr = ends(
         """
         runtime = start("OnTheLoop")
@@ -108,7 +108,7 @@ def test_on_the_loop() -> None:
 
 
 def test_with_the_gil() -> None:
-    """Then not even Python goes on, and the process ends without it."""
+    """Then Python cannot run, and the process ends without it."""
     stderr = ends("runtime = start('WithGil'); runtime.complete('x').result(); print('at the end')")
     assert "holds the GIL" in stderr
 
@@ -127,8 +127,8 @@ def test_exit_codes(last: str, code: int) -> None:
     )
 
 
-def test_threads_of_the_program_are_waited_for() -> None:
-    """What is no engine's ends as Python has it, however long that takes."""
+def test_threads_of_the_program_are_joined() -> None:
+    """Python joins all threads that are not an engine's, however long that takes."""
     ends(
         """
         import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program runs a Python that lacks what is installed with the library."""
+"""A program runs a Python that lacks packages that are installed with the library."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(site: Path, config: dict[str, Any]) -> str:
-    """What the host prints."""
+    """Returns the output of the host."""
     library = next((site / "dynamo_llm" / "lib").glob("libdynamo_llm_capi.so*"))
     command = [sys.executable, "-I", "-S", "-c", _host, str(library), json.dumps(config)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
@@ -50,7 +50,7 @@ def start(site: Path, config: dict[str, Any]) -> str:
 
 
 def test_advice(site: Path, tmp_path: Path) -> None:
-    """The error names the key of the configuration that helps, and it does."""
+    """The error names the configuration key that helps, and it does."""
     (tmp_path / "needing.py").write_text("from beside.engine import Engine\n")
     (tmp_path / "late.py").write_text(
         "class Engine:\n"
@@ -79,7 +79,7 @@ def test_advice(site: Path, tmp_path: Path) -> None:
 
 
 def test_no_advice(site: Path, tmp_path: Path) -> None:
-    """What is not installed with the library is not looked for there."""
+    """A package that is not installed with the library is not searched for there."""
     (tmp_path / "broken.py").write_text("import no_such_package_anywhere\n")
     for engine in ("broken:Engine", "no_such_module:Engine"):
         problem = start(site, {"engine": engine, "python": {"path": [str(tmp_path)]}})

@@ -24,7 +24,7 @@ sizes = [
 
 
 def find(folder: Path) -> None:
-    """Check the files as the engine does before it loads them."""
+    """Checks the files as the engine does before it loads them."""
     model.find(str(folder), options.read({}))
 
 
@@ -38,7 +38,7 @@ def changed(folder: Path, values: dict[str, Any], file: str = "config.json") -> 
 
 @pytest.mark.parametrize("key", sizes)
 def test_sizes(tmp_path: Path, key: str) -> None:
-    """Each size that no weight has is refused by its name."""
+    """Each size that no weight has is rejected by name."""
     for index, value in enumerate(absurd):
         values = {"architectures": ["MistralForCausalLM"], key: value}
         with pytest.raises(ModelNotFoundError, match=f'"{key}"'):
@@ -79,12 +79,12 @@ def test_sizes(tmp_path: Path, key: str) -> None:
     ],
 )
 def test_other_numbers(tmp_path: Path, values: dict[str, Any], key: str) -> None:
-    """So is each that is not plausible."""
+    """Each implausible number is rejected, too."""
     with pytest.raises(ModelNotFoundError, match=key.replace(".", r"\.")):
         find(changed(tmp_path / "model", values))
 
 
-def test_the_host_lives(tmp_path: Path) -> None:
+def test_the_host_survives(tmp_path: Path) -> None:
     """Numbers that once made mistral.rs end the process, hang, or allocate gigabytes."""
     cases: list[tuple[str, dict[str, Any]]] = [
         ("config.json", {"head_dim": 10**12, "architectures": ["MistralForCausalLM"]}),
@@ -115,13 +115,13 @@ def test_the_host_lives(tmp_path: Path) -> None:
 
 
 def added(id: Any, content: str = "<x>") -> dict[str, Any]:
-    """An entry of ``added_tokens``."""
+    """Returns an entry of ``added_tokens``."""
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     return {"id": id, "content": content, **dict.fromkeys(flags, False)}
 
 
 def template(count: int) -> dict[str, Any]:
-    """A post-processor that puts tokens before each text."""
+    """Returns a post-processor that adds tokens before each text."""
     return {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -164,7 +164,7 @@ def template(count: int) -> dict[str, Any]:
     ],
 )
 def test_tokenizers(tmp_path: Path, values: dict[str, Any], message: str) -> None:
-    """What would take up memory, or make a text a thousand times longer."""
+    """Values that would use up memory, or make a text a thousand times longer."""
     with pytest.raises(ModelNotFoundError, match=message):
         Tokenizer(model=changed(tmp_path / "model", values, "tokenizer.json"))
 
@@ -191,9 +191,9 @@ def test_tokenizers(tmp_path: Path, values: dict[str, Any], message: str) -> Non
     ],
 )
 def test_files_beside(tmp_path: Path, file: str, values: dict[str, Any], message: str) -> None:
-    """The files beside tokenizer.json are checked likewise."""
+    """The files beside tokenizer.json are checked, too."""
     folder = changed(tmp_path / "model", values, file)
-    if file == "special_tokens_map.json":  # else added_tokens_decoder counts
+    if file == "special_tokens_map.json":  # otherwise added_tokens_decoder counts
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         settings.pop("added_tokens_decoder", None)
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -202,14 +202,14 @@ def test_files_beside(tmp_path: Path, file: str, values: dict[str, Any], message
 
 
 def test_many_added_tokens(tmp_path: Path) -> None:
-    """The time that mistral.rs takes for them grows with the square of their number."""
+    """mistral.rs needs time that grows with the square of their number."""
     tokens = [added(2048 + index, f"<{index}>") for index in range(32_769)]
     with pytest.raises(NotSupportedError, match=r"has \d+ added tokens"):
         find(changed(tmp_path / "model", {"added_tokens": tokens}, "tokenizer.json"))
 
 
 def vectors(runtime: Runtime, text: str) -> Any:
-    """The embedding of a text."""
+    """Returns the embedding of a text."""
     return runtime.embed(text).result().vectors
 
 
@@ -226,7 +226,7 @@ def vectors(runtime: Runtime, text: str) -> Any:
     ],
 )
 def test_truncation_and_padding(tmp_path: Path, values: dict[str, Any]) -> None:
-    """Neither counts: a prompt has all of its tokens, and no others."""
+    """Both are ignored: a prompt has all of its tokens, and no others."""
     text = "a prompt of several words, each of which counts"
     with Tokenizer() as demo, Tokenizer(model=changed(tmp_path / "t", values, "tokenizer.json")) as other:
         assert other.encode(text) == demo.encode(text)
@@ -241,17 +241,17 @@ def test_truncation_and_padding(tmp_path: Path, values: dict[str, Any]) -> None:
 
 
 def header(tensors: int, values: int) -> bytes:
-    """The beginning of a file in GGUF."""
+    """Returns the beginning of a GGUF file."""
     return b"GGUF" + struct.pack("<IQQ", 3, tensors, values)
 
 
 def text(data: str) -> bytes:
-    """A text in GGUF."""
+    """Returns a string in GGUF."""
     return struct.pack("<Q", len(data)) + data.encode()
 
 
 def tensor(*shape: int, kind: int = 0, offset: int = 0) -> bytes:
-    """The entry of a tensor, in a file without values."""
+    """Returns the entry of a tensor, in a file without values."""
     return (
         header(1, 0)
         + text("token_embd.weight")
@@ -283,7 +283,7 @@ def tensor(*shape: int, kind: int = 0, offset: int = 0) -> bytes:
     ],
 )
 def test_gguf_headers(tmp_path: Path, data: bytes, message: str) -> None:
-    """What a header declares must be in the file."""
+    """The file must contain what its header declares."""
     path = tmp_path / "model.gguf"
     path.write_bytes(data)
     with pytest.raises(ModelNotFoundError, match=message):
@@ -306,7 +306,7 @@ def test_gguf_headers(tmp_path: Path, data: bytes, message: str) -> None:
     ],
 )
 def test_gguf_numbers(tmp_path: Path, key: str, values: list[Any]) -> None:
-    """Numbers of the metadata are those of the tensors."""
+    """Numbers of the metadata must be those of the tensors."""
     for index, value in enumerate(values):
         path = tiny_models.gguf(tmp_path / f"{index}.gguf", values={f"llama.{key}": value})
         with pytest.raises(
@@ -316,7 +316,7 @@ def test_gguf_numbers(tmp_path: Path, key: str, values: list[Any]) -> None:
 
 
 def test_parts_of_gguf_that_differ(tmp_path: Path) -> None:
-    """mistral.rs takes a number from the last file, so it must be that of the first."""
+    """mistral.rs reads a number from the last file, so it must be that of the first."""
     first, second = tiny_models.split_gguf(tmp_path / "m", 2)
     data = second.read_bytes()
     old = text("general.architecture") + struct.pack("<I", 8) + text("llama")
@@ -347,7 +347,7 @@ Change = Callable[[dict[str, Any]], Any]
     ],
 )
 def test_safetensors_headers(tmp_path: Path, change: Change) -> None:
-    """A tensor has the bytes that its shape needs, in the file, and no other tensor has them."""
+    """A tensor has the bytes that its shape needs, within the file, and no two tensors overlap."""
     file = tiny_models.llama(tmp_path / "model") / "model.safetensors"
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a model that are not what they should be: special files, links, sizes, indexes."""
+"""Unusual files of a model: special files, links, sizes, indexes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.engines.mistralrs import temporary_files
 from reliability import reliability
 
-#: Loads each folder of its command line, says what became of it, and that the process still works.
+#: Loads each folder of its command line, and prints the result, and that the process still works.
 load = """
 import sys, dynamo_llm
 for folder in sys.argv[1:]:
@@ -34,12 +34,12 @@ with dynamo_llm.Runtime() as runtime:
 
 
 def fifo(path: Path) -> None:
-    """Blocks whoever opens it."""
+    """Creates a file that blocks the process that opens it."""
     os.mkfifo(path)
 
 
 def unix_socket(path: Path) -> None:
-    """Cannot be opened. Its name may be long, so it is made elsewhere."""
+    """Creates a file that cannot be opened. Its path may be long, so it is created elsewhere."""
     place = os.getcwd()
     os.chdir(path.parent)
     try:
@@ -50,12 +50,12 @@ def unix_socket(path: Path) -> None:
 
 
 def folder(path: Path) -> None:
-    """A folder with the name of a file."""
+    """Creates a folder with the name of a file."""
     path.mkdir()
 
 
 def link_to(target: str) -> Callable[[Path], None]:
-    """A link; to itself if the target is the file's own name."""
+    """Returns a function that creates a link; to itself if the target is the file's own name."""
 
     def make(path: Path) -> None:
         path.symlink_to(target or path.name)
@@ -90,7 +90,7 @@ names = (
 
 
 def with_file(place: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """A copy of the demo model with a file replaced."""
+    """Copies the demo model with one file replaced."""
     shutil.copytree(demo_model_dir(), place)
     path = place / name
     path.parent.mkdir(exist_ok=True)
@@ -100,7 +100,7 @@ def with_file(place: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 
 def test_special_files(tmp_path: Path) -> None:
-    """Each is named, with what it is, without blocking or reading it."""
+    """The error names each, and its kind, without blocking or reading it."""
     cases = [(name, kind) for name in names for kind in ("a FIFO", "a device")]
     cases += [(name, kind) for name in ("config.json", "chat_template.jinja") for kind in kinds]
     cases.append(("model.safetensors", "a kernel file"))
@@ -121,7 +121,7 @@ def test_special_files(tmp_path: Path) -> None:
     )
 
 
-def test_files_that_nobody_reads(tmp_path: Path) -> None:
+def test_unused_files(tmp_path: Path) -> None:
     """They do no harm: mistral.rs, which knows more names, does not see them."""
     cases = ["params.json", "x.gguf", "extra.safetensors", "model.safetensors.index.json", "tekken.json"]
     cases += ["chat_template.json.d/x", "preprocessor_config.json", "processor_config.json", "x.uqff"]
@@ -148,7 +148,7 @@ def test_links_as_in_a_cache(tmp_path: Path) -> None:
     "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
 )
 def test_large_files(tmp_path: Path, name: str) -> None:
-    """A text of 10 GB, which takes no space on the disk, is not read."""
+    """A sparse text file of 10 GB is not read."""
 
     def make(path: Path) -> None:
         path.write_bytes(b"{")
@@ -170,7 +170,7 @@ def test_large_files(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_json(tmp_path: Path, text: str, message: str) -> None:
-    """What would take up memory, or the stack, is refused before it is parsed."""
+    """JSON that would use up memory, or the stack, is rejected before it is parsed."""
     path = tmp_path / "tokenizer.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ModelNotFoundError, match=rf"tokenizer\.json.* {message}"):
@@ -178,7 +178,7 @@ def test_json(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_files_that_grow(tmp_path: Path) -> None:
-    """No more is read than the file had when it was opened."""
+    """Only as many bytes are read as the file had when it was opened."""
     path = tmp_path / "config.json"
     path.write_text("{}")
     with model_files.open_file(path) as file:
@@ -209,7 +209,7 @@ def test_files_that_grow(tmp_path: Path) -> None:
     ],
 )
 def test_indexes(tmp_path: Path, places: object, message: str) -> None:
-    """The parts of the weights lie beside the index that names them."""
+    """The parts of the weights must be beside the index that names them."""
     tiny_models.llama(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model.safetensors")
     index = tmp_path / "model" / "model.safetensors.index.json"
@@ -229,7 +229,7 @@ def test_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gguf_among_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in GGUF may lie in any folder; mistral.rs does not see what is beside it."""
+    """A GGUF file may be in any folder; mistral.rs does not see the files beside it."""
     path = tiny_models.gguf(tmp_path / "model.gguf")
     for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
         os.mkfifo(tmp_path / name)
@@ -240,14 +240,14 @@ def test_gguf_among_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("kind", ["a FIFO", "a device", "a folder"])
 def test_tokenizers(tmp_path: Path, kind: str) -> None:
-    """A tokenizer without a model opens its files likewise."""
+    """A tokenizer without a model opens its files in the same way."""
     place = with_file(tmp_path / "model", "tokenizer.json", kinds[kind])
     with pytest.raises(ModelNotFoundError, match=kind):
         Tokenizer(model=place)
 
 
 def test_command_line(tmp_path: Path) -> None:
-    """``dynamo-llm models`` says why a model cannot be used."""
+    """``dynamo-llm models`` prints why a model cannot be used."""
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         with_file(tmp_path / name, name, fifo)
     os.mkfifo(tmp_path / "x.gguf")
@@ -260,7 +260,7 @@ def test_command_line(tmp_path: Path) -> None:
 
 
 def test_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What others put into the shared temporary folder is neither opened nor taken for the library's."""
+    """Files of others in the shared temporary folder are neither opened nor mistaken for the library's."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     victim = tmp_path / "victim"
     victim.mkdir()

@@ -27,7 +27,7 @@ class Options:
 
 
 def test_defaults() -> None:
-    """What is not given has its default."""
+    """Absent options have their default."""
     assert options.read(Options, {}) == Options()
 
 
@@ -51,7 +51,7 @@ def test_defaults() -> None:
     ],
 )
 def test_right_values(given: dict[str, Any]) -> None:
-    """Values of the right type are taken as they are."""
+    """Values of the right type are used unchanged."""
     assert options.read(Options, given) == Options(**given)
 
 
@@ -81,7 +81,7 @@ def test_right_values(given: dict[str, Any]) -> None:
     ],
 )
 def test_wrong_values(given: dict[str, Any], wanted: str) -> None:
-    """A value of another type is named, with what would be right."""
+    """The error names a value of another type, and what would be right."""
     with pytest.raises(InvalidConfigError) as raised:
         options.read(Options, given)
     (key,) = given
@@ -90,13 +90,13 @@ def test_wrong_values(given: dict[str, Any], wanted: str) -> None:
 
 
 def test_unknown_key_with_a_near_one() -> None:
-    """A misspelt key names the near one."""
+    """The error names the known key that a misspelled one resembles."""
     with pytest.raises(InvalidConfigError, match=r'"options.siez".*did you mean "options.size"\?'):
         options.read(Options, {"siez": 1})
 
 
 def test_unknown_key_far_from_all() -> None:
-    """A key like no other lists the known ones."""
+    """The error lists the known keys if none is similar."""
     with pytest.raises(
         InvalidConfigError, match="known keys: size, share, name, fast, limit, kind, extra, names"
     ):
@@ -108,8 +108,8 @@ def test_status() -> None:
     assert InvalidConfigError("x").status == -5
 
 
-def test_key_that_is_a_word_of_python() -> None:
-    """Its field has an underscore at the end, which the configuration has not."""
+def test_key_that_is_a_python_keyword() -> None:
+    """Its field has a trailing underscore, which the configuration does not have."""
 
     @dataclass(frozen=True)
     class Worded:

@@ -33,8 +33,8 @@ def test_own_engine() -> None:
     assert registry.find("mistralrs") is MistralRsEngine
 
 
-def test_names_are_sorted_and_whole() -> None:
-    """The list of names has the native engines, too."""
+def test_names_are_sorted_and_complete() -> None:
+    """The list of names includes the native engines."""
     assert {"echo", "mistralrs", "scripted"} <= set(registry.names())
     assert registry.names() == sorted(registry.names())
 
@@ -48,13 +48,13 @@ def test_entry_points() -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_entry_points_do_not_replace() -> None:
-    """Another package cannot take the name of an engine of ours."""
+    """Another package cannot take the name of one of this package's engines."""
     assert registry.find("mistralrs") is MistralRsEngine
 
 
 @pytest.mark.usefixtures("plugin")
 def test_entry_point_that_cannot_be_imported() -> None:
-    """The message says which package is missing."""
+    """The message names the missing package."""
     with pytest.raises(EngineUnavailableError, match="no_such_package"):
         registry.find("broken")
 
@@ -68,13 +68,13 @@ def test_module_and_class(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize("name", ["plugin_engines:Missing", "plugin_engines:not_a_class", "plugin_engines:"])
 def test_module_without_the_class(name: str) -> None:
-    """A module that has no such class is named."""
+    """The error names a class that the module does not have."""
     with pytest.raises(EngineNotFoundError, match="plugin_engines has no class"):
         registry.find(name)
 
 
 def test_unknown_names() -> None:
-    """An unknown name gets the near one and the list; an unknown module its reason."""
+    """An unknown name's error has the most similar one and the list; an unknown module's the reason."""
     with pytest.raises(EngineNotFoundError, match=r'did you mean "mistralrs"\? .*echo, .*"module:Class"'):
         registry.find("mistralr")
     with pytest.raises(EngineUnavailableError, match="no_such_module"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans of OpenTelemetry around an engine's work."""
+"""OpenTelemetry spans around an engine's work."""
 
 import asyncio
 import builtins
@@ -33,7 +33,7 @@ body = {
 
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
-    """The process has one tracer provider; it can be set only once."""
+    """The process has one tracer provider, which can be set only once."""
     exporter = InMemorySpanExporter()
     provider = sdk.TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -43,13 +43,13 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
-    """Spans of the test alone."""
+    """Spans of this test only."""
     exporter.clear()
     yield exporter
 
 
 def test_a_request(spans: InMemorySpanExporter) -> None:
-    """Below the caller's span, with what the conventions name."""
+    """A child of the caller's span, with the attributes of the semantic conventions."""
     span = start_span(body, "req-1", "an-engine", {})
     assert span is not None
     span.record({"text": "a"})
@@ -80,7 +80,7 @@ def test_a_request(spans: InMemorySpanExporter) -> None:
 
 @pytest.mark.parametrize("kind", ["Async", "Threaded"])
 def test_through_a_runtime(spans: InMemorySpanExporter, kind: str) -> None:
-    """A request's traceparent comes as far as the engine, and the span has what came of it."""
+    """A request's traceparent reaches the engine, and the span has the request's result."""
     with dynamo_llm.Runtime(engine(f"tokens:{kind}", options={"say": [410, 326], "cached": 1})) as runtime:
         runtime.complete("hello", n=2, traceparent=parent).result()
         with pytest.raises(dynamo_llm.ContextLengthError):
@@ -97,8 +97,8 @@ def test_through_a_runtime(spans: InMemorySpanExporter, kind: str) -> None:
     assert bad.attributes["error.type"] == "ContextLengthError"
 
 
-def test_steps(spans: InMemorySpanExporter) -> None:
-    """Of an engine of steps, whose own spans are below the request's."""
+def test_step_level_engines(spans: InMemorySpanExporter) -> None:
+    """A step-level engine's own spans are children of the request's."""
     with dynamo_llm.Runtime(engine("stepping:Stepping")) as runtime:
         runtime.complete("length:one two", traceparent=parent).result()
         with pytest.raises(dynamo_llm.EngineFailedError):
@@ -113,7 +113,7 @@ def test_steps(spans: InMemorySpanExporter) -> None:
 
 
 def test_mistralrs(spans: InMemorySpanExporter) -> None:
-    """Engines that know nothing of traces are traced, too."""
+    """Engines without support for traces are traced, too."""
     with dynamo_llm.Runtime() as runtime:
         assert runtime.chat("What is a KV cache?", max_tokens=3, traceparent=parent).result().text
     (done,) = spans.get_finished_spans()
@@ -122,7 +122,7 @@ def test_mistralrs(spans: InMemorySpanExporter) -> None:
 
 
 def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
-    """They are below the request's, on the loop and in its threads."""
+    """They are children of the request's, on the event loop and in its threads."""
     from dynamo_llm.runtime.pusher import Pusher
 
     tracer = api.get_tracer("engine")
@@ -153,7 +153,7 @@ def test_the_engines_own_spans(spans: InMemorySpanExporter) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("why"), asyncio.CancelledError()])
 def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
-    """The span says what failed."""
+    """The span has the error."""
     span = start_span({**body, "model": None}, "r", "e", {"path": "p"})
     assert span is not None
     span.fail(error)
@@ -164,13 +164,13 @@ def test_a_failure(spans: InMemorySpanExporter, error: BaseException) -> None:
 
 
 def test_without_a_parent(spans: InMemorySpanExporter) -> None:
-    """A request that nobody traces has no span."""
+    """A request without a trace context has no span."""
     assert start_span({"prompt": "x"}, "r", "e", {}) is None
     assert spans.get_finished_spans() == ()
 
 
 def test_without_the_library(spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nothing happens."""
+    """Nothing happens."""
     real = builtins.__import__
 
     def no_telemetry(name: str, *arguments: Any, **more: Any) -> Any:
@@ -183,8 +183,8 @@ def test_without_the_library(spans: InMemorySpanExporter, monkeypatch: pytest.Mo
     assert spans.get_finished_spans() == ()
 
 
-def test_it_is_not_imported_for_nothing() -> None:
-    """A program that does not trace does not load the library."""
+def test_it_is_imported_only_for_traces() -> None:
+    """A program without traces does not load the library."""
     result = run_python(
         "import sys, dynamo_llm.runtime.instance\n"
         "print([name for name in ('opentelemetry', 'tokenizers', 'jinja2') if name in sys.modules])"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines that own their step loop, and push_many()."""
+"""Engines with their own step loop, and push_many()."""
 
 import gc
 import sys
@@ -23,12 +23,12 @@ def runtime() -> Iterator[Runtime]:
 
 
 def stepping() -> Any:
-    """The class of the engine in this process."""
+    """The engine's class in this process."""
     return sys.modules["stepping"].Stepping
 
 
 def test_an_answer(runtime: Runtime) -> None:
-    """Text, ids, order; one response may have many tokens."""
+    """Text, IDs, order; one response may have many tokens."""
     answer = runtime.complete("say:one two three").result()
     assert (answer.text, answer.token_ids, answer.finish_reason) == ("one two three ", [0, 1, 2], "stop")
     assert answer.usage is None
@@ -43,7 +43,7 @@ def test_reason_and_usage(runtime: Runtime) -> None:
 
 
 def test_many_at_once(runtime: Runtime) -> None:
-    """Each gets its own, in order; one that fails in the middle harms none."""
+    """Each request gets its own tokens, in order; one that fails in the middle does not affect the others."""
     count = 200
     requests = [runtime.complete(f"say:{i} a b c {i}") for i in range(count)]
     broken = runtime.complete("fail:x y")
@@ -68,14 +68,14 @@ def test_an_end_within_add(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("how", "match"), [("refuse", "ValueError: it is not wanted"), ("exit", "SystemExit")]
 )
-def test_an_engine_that_refuses(runtime: Runtime, how: str, match: str) -> None:
+def test_an_engine_that_rejects_a_request(runtime: Runtime, how: str, match: str) -> None:
     with pytest.raises(dynamo_llm.EngineFailedError, match=match):
         runtime.complete(f"{how}:x").result()
     assert runtime.complete("say:x").result().text == "x "
 
 
 def test_cancel(runtime: Runtime) -> None:
-    """The engine hears of it, once, and has the request out of its batch."""
+    """The engine is notified, once, and removes the request from its batch."""
     stepping().cancelled.clear()
     request = runtime.complete("long:1000000")
     next(request)
@@ -102,7 +102,7 @@ def test_a_deadline(runtime: Runtime) -> None:
 
 
 def test_a_full_stream_takes_nothing() -> None:
-    """What it did not take comes later: the text is whole, and space() was called."""
+    """What it did not accept is pushed later: the text is complete, and space() was called."""
     with Runtime(engine("stepping:Stepping", stream={"capacity": 16})) as runtime:
         stepping().full.clear()
         stepping().spaces.clear()
@@ -115,8 +115,8 @@ def test_a_full_stream_takes_nothing() -> None:
         assert slow.id in stepping().spaces
 
 
-def test_a_runtime_that_ends_under_it() -> None:
-    """What is in flight is cancelled; the engine hears of it."""
+def test_a_runtime_that_is_closed_meanwhile() -> None:
+    """Requests in flight are cancelled; the engine is notified."""
     with Runtime(engine("stepping:Stepping")) as runtime:
         request = runtime.complete("long:1000000")
         next(request)
@@ -124,8 +124,8 @@ def test_a_runtime_that_ends_under_it() -> None:
         request.result()
 
 
-def test_nothing_is_left(runtime: Runtime) -> None:
-    """A sink that ended, by whatever way, is freed."""
+def test_ended_sinks_are_freed(runtime: Runtime) -> None:
+    """A sink that ended is freed, however it ended."""
     alive: weakref.WeakSet[Sink] = weakref.WeakSet()
     made = Sink.__init__
 
@@ -159,12 +159,12 @@ class Unused:
 
 
 def no_sink() -> Sink:
-    """One whose stream is not there."""
+    """Returns a sink without a stream."""
     return Sink(12345, "x", Unused(), None, lambda: None)
 
 
 def test_wrong_calls() -> None:
-    """Each says what is wrong."""
+    """Each error says what is wrong."""
     ended = no_sink()
     ended.fail(ValueError())
     calls: list[tuple[type[Exception], str | None, Any]] = [
@@ -195,7 +195,7 @@ def test_wrong_calls() -> None:
 
 
 def test_split_code_points(runtime: Runtime) -> None:
-    """Bytes of a step may split one; the caller gets it whole."""
+    """A step may split a code point; the caller gets it whole."""
     seen = {"sinks": []}
 
     def add(self: Any, request: Any, sink: Sink) -> None:
@@ -215,8 +215,8 @@ def test_split_code_points(runtime: Runtime) -> None:
         stepping().add = stepping_add
 
 
-def test_its_thread() -> None:
-    """The engine's thread has ended with the runtime."""
+def test_its_thread_ends() -> None:
+    """The engine's thread ends with the runtime."""
     with Runtime(engine("stepping:Stepping")) as runtime:
         assert runtime.complete("say:x", timeout=patience).result().text == "x "
     assert not [thread for thread in threading.enumerate() if thread.name == "steps"]

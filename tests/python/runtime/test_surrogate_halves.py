@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Halves of surrogate pairs from servers and Python engines: two are one character, one alone U+FFFD."""
+"""Surrogate halves from servers and Python engines: a pair becomes one character, a single half U+FFFD."""
 
 import json
 import textwrap
@@ -97,7 +97,7 @@ engine = textwrap.dedent(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Has the module ``halves`` with engines that say what their prompt's JSON says."""
+    """Contains the module ``halves`` with engines that yield the JSON of their prompt."""
     place = tmp_path_factory.mktemp("halves")
     (place / "halves.py").write_text(engine)
     return place
@@ -112,7 +112,7 @@ def said(folder: Path, kind: str, chunks: list[dict[str, Any]]) -> Completion:
 
 @pytest.mark.parametrize("kind", ["Asynchronous", "Plain", "Sinks", "Steps", "OneStep"])
 def test_texts_of_engines(folder: Path, kind: str) -> None:
-    """However an engine in Python pushes them; nothing is left for the next request."""
+    """However a Python engine pushes them; nothing is left for the next request."""
     with Runtime(engine=f"halves:{kind}", python={"path": [str(folder)]}) as runtime:
         for pieces, expected in texts.values():
             content = json.dumps([{"text": piece} for piece in pieces])
@@ -158,7 +158,7 @@ def wire() -> Iterator[Wire]:
 
 
 def streamed(wire: Wire, deltas: list[dict[str, Any]]) -> Completion:
-    """What the engine ``openai`` makes of deltas that a server streams."""
+    """Returns the result of the engine ``openai`` for deltas that a server streams."""
 
     async def reply(call: Call) -> None:
         await call.begin()
@@ -188,7 +188,7 @@ def test_texts_of_servers(wire: Wire, name: str) -> None:
 
 
 def test_parallel_calls_do_not_mix(wire: Wire) -> None:
-    """A half stays with its call, also if both have one index."""
+    """A half stays with its call, even if both have one index."""
     for index in (0, 1):
         pieces = [
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": f"1{high}"}},
@@ -216,7 +216,7 @@ nested: dict[str, tuple[dict[str, Any], dict[str, Any], list[Any]]] = {
 
 @pytest.mark.parametrize("name", nested)
 def test_strings_in_objects(wire: Wire, name: str) -> None:
-    """Wherever a string lies in the deltas; one half alone is U+FFFD."""
+    """Anywhere in the deltas, a single half is U+FFFD."""
     *pieces, path = nested[name]
     for count, expected in ((2, face), (1, "\ufffd")):
         deltas = [{path[0]: [piece] if path[1] == 0 else piece} for piece in pieces[:count]]
@@ -226,8 +226,8 @@ def test_strings_in_objects(wire: Wire, name: str) -> None:
         assert found == expected
 
 
-def test_deltas_without_surrogates_stay_as_they_are() -> None:
-    """No copy of another kind is made of them."""
+def test_deltas_without_surrogates_are_unchanged() -> None:
+    """They are not copied with other types."""
     delta = {
         "reasoning_content": "é語" + face,
         "tool_calls": [{"index": 0, "function": {"arguments": "{"}}],

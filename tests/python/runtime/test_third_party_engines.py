@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A package of others: installed beside this one, its engines are used by their names."""
+"""A third-party package: its engines can be used by name if it is installed beside this one."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from conftest import Ask, run, run_python, tests_dir
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tests/packages/thirdparty-engine, installed into a folder of its own."""
+    """tests/packages/thirdparty-engine, installed into a separate folder."""
     folder = tmp_path_factory.mktemp("thirdparty")
     source = tests_dir / "packages" / "thirdparty-engine"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_c(ask: Ask, folder: Path) -> None:
-    """By the folder in the configuration."""
+    """With the folder in the configuration."""
     python = {"path": [str(folder)]}
     assert ask.text({"engine": "thirdparty-text", "python": python}, "abc de") == "cba ed "
     assert ask.text({"engine": "thirdparty-tokens", "python": python}, " a b c") == " c b a"
@@ -46,7 +46,7 @@ for name in ("thirdparty-text", "thirdparty-tokens"):
 
 
 def test_it_needs_nothing_but_the_package(folder: Path) -> None:
-    """It says so in its metadata: the entry points of the group, and this package."""
+    """Its metadata has only the entry points of the group, and this package."""
     (info,) = folder.glob("thirdparty_engine-*.dist-info")
     assert "Requires-Dist: dynamo-llm" in (info / "METADATA").read_text()
     assert "[dynamo_llm.engines]" in (info / "entry_points.txt").read_text()

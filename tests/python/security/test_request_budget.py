@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one request may cost: hostile grammars, prompts of many megabytes, and the time in an engine's queue.
 
-The budget itself is tested in C (tests/c/test_budget.c); here, that it fits the engines.
+The budget itself is tested in C (tests/c/test_budget.c); here, that it suits the engines.
 """
 
 import json
@@ -43,7 +43,9 @@ print("lives", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 
 
 def _answers(bodies: list[dict[str, Any]], tmp_path: Path) -> list[str]:
-    """What comes of completions with these keys, in a process with little memory, which lives on."""
+    """Returns the results of completions with these keys, in a process with little memory, which must
+    survive.
+    """
     file = tmp_path / "bodies.json"
     file.write_text(json.dumps(bodies))
     done = run([sys.executable, "-c", _ask, str(_memory), file])
@@ -118,8 +120,8 @@ def test_forms_that_nothing_satisfies(form: dict[str, Any]) -> None:
         assert runtime.complete("a", max_tokens=1).result().finish_reason == "length"
 
 
-def test_the_budget_fits_the_engine(tmp_path: Path) -> None:
-    """What just fits into it is compiled, or refused by mistral.rs, without harm."""
+def test_the_budget_suits_the_engine(tmp_path: Path) -> None:
+    """A grammar just within the budget is compiled, or rejected by mistral.rs, without harm."""
     bodies: list[dict[str, Any]] = [
         {"guided_json": {**_integers, "minItems": 19999}},
         {"guided_json": {**_integers, "maxItems": 19999}},
@@ -139,7 +141,9 @@ def test_the_budget_fits_the_engine(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model with a tokenizer that leaves characters out, so that a text's length says little."""
+    """The demo model with a tokenizer that drops characters, so that the length of a text does not bound its
+    tokens.
+    """
     folder = tmp_path_factory.mktemp("unbounded")
     shutil.copytree(demo_model_dir(), folder, dirs_exist_ok=True)
     content = json.loads((folder / "tokenizer.json").read_text())
@@ -161,7 +165,7 @@ _texts = {
 @pytest.mark.parametrize("is_bounded", [True, False], ids=["bounded", "unbounded"])
 @pytest.mark.parametrize("name", ["mistralrs", "tokens:Async"])
 def test_long_prompts(name: str, is_bounded: bool, text: str, unbounded: Path) -> None:
-    """Others have their answers while the library finds that a prompt cannot fit."""
+    """Other requests are answered while the library finds that a prompt does not fit."""
     model = demo_model_dir() if is_bounded else unbounded
     config = engine(name, options={"info": {"path": str(model)}}) if ":" in name else {"model": str(model)}
     refused: list[BaseException] = []
@@ -180,7 +184,7 @@ def test_long_prompts(name: str, is_bounded: bool, text: str, unbounded: Path) -
             assert other.complete("a b", timeout=patience).result().finish_reason
         asker.join(patience)
         assert len(refused) == 1
-        # In a chat, too, where a template may leave something out.
+        # In a chat, too, where a template may omit some text.
         for role in ("user", "assistant"):
             body = {"messages": [{"role": role, "content": f"x{text}x"}], "max_tokens": 1}
             with pytest.raises(ContextLengthError):
@@ -198,7 +202,7 @@ def test_long_texts_of_a_tokenizer() -> None:
 
 
 def _tokenizer(**parts: Any) -> tokenizers.Tokenizer:
-    """The demo model's, with other parts."""
+    """Returns the demo model's tokenizer, with other parts."""
     content = json.loads((demo_model_dir() / "tokenizer.json").read_text())
     return tokenizers.Tokenizer.from_str(json.dumps({**content, **parts}))
 
@@ -220,11 +224,11 @@ def _tokenizer(**parts: Any) -> tokenizers.Tokenizer:
 )
 def test_longest_token(parts: dict[str, Any], factor: int | None) -> None:
     usual = text_length.longest_token(_tokenizer())
-    assert usual == 16  # " disaggregation", whose blank has two bytes in the file
+    assert usual == 16  # " disaggregation", whose blank has two bytes in tokenizer.json
     assert text_length.longest_token(_tokenizer(**parts)) == (None if factor is None else usual * factor)
 
 
-def test_texts_that_just_fit_are_not_refused() -> None:
+def test_texts_that_just_fit_are_accepted() -> None:
     core = _tokenizer()
     for text in ("a b" * 100, " disaggregation" * 1000, "\u00e9" * 500):
         count = len(core.encode(text, add_special_tokens=False).ids)
@@ -235,8 +239,8 @@ def test_texts_that_just_fit_are_not_refused() -> None:
         text_length.check(core, " " * 200000, 100)
 
 
-def test_hopeless_requests_do_not_wait() -> None:
-    """Of an engine whose only slot is taken they are refused at once, whatever is wrong with them."""
+def test_invalid_requests_are_not_queued() -> None:
+    """They are rejected at once, whatever is wrong with them, even if the engine's only slot is taken."""
     hopeless = [
         {"prompt": "hello " * 1500, "max_tokens": 1},
         {"prompt": [5] * 1100, "max_tokens": 1},
@@ -251,7 +255,7 @@ def test_hopeless_requests_do_not_wait() -> None:
                 runtime.request(body).result()
         with pytest.raises(InvalidRequestError):
             runtime.complete("a", guided_regex="a{1000000}")
-        assert running[0].status == 2  # DYNAMO_PENDING: it runs on
+        assert running[0].status == 2  # DYNAMO_PENDING: it still runs
         for one in running:
             one.cancel()
 
@@ -268,7 +272,7 @@ def test_time_in_the_queue_of_an_engine() -> None:
         timing = second.result().timing
         assert done.timing is not None and timing is not None
         assert timing.queue is not None and timing.first_token is not None
-        # It waited for as long as the first took after it; what it needed itself is little.
+        # It was queued until the first one ended; its own time is short.
         assert timing.queue > 0.05 and timing.queue <= timing.first_token
         waited = runtime.metrics().split("dynamo_llm_queue_seconds_sum")[1].split()[1]
         assert float(waited) >= timing.queue + 0.05
@@ -290,7 +294,7 @@ def test_slots() -> None:
         while not slots._waiting:
             assert time.monotonic() < until
         with slots.taken(1, lambda: True) as has_them:
-            assert not has_them  # it was cancelled, and nobody overtakes
+            assert not has_them  # it was cancelled; no request overtakes another
         assert order == []
     take("small", 1)
     big.join(patience)

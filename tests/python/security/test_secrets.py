@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys and passwords come out nowhere: of no object and no error, and not when a server repeats them."""
+"""Keys and passwords appear in no object and no error, even if a server repeats them."""
 
 import base64
 import copy
@@ -76,7 +76,7 @@ _repeats: dict[str, Callable[[str], str]] = {
 
 
 def leaks(how: str, value: str, text: str) -> bool:
-    """Whether a text has eight characters of the part of what was repeated that depends on the secret."""
+    """Whether a text contains eight characters of the part of a repetition that depends on the secret."""
     repeated = _repeats[how](value)
     start = next(
         i for i, (one, other) in enumerate(zip(repeated, _repeats[how]("\0"), strict=False)) if one != other
@@ -88,7 +88,7 @@ def leaks(how: str, value: str, text: str) -> bool:
 @pytest.mark.many(4)
 @pytest.mark.parametrize("how", _repeats)
 def test_redaction(how: str) -> None:
-    """Whatever way a secret is repeated, no eight characters of what was repeated are left."""
+    """However a secret is encoded, no eight characters of it remain."""
     for value in (key, "a 'quoted' \"key\" & <more>", "pässwörter-und-mehr"):
         secret = Secret(value)
         repeated = _repeats[how](value)
@@ -97,11 +97,11 @@ def test_redaction(how: str) -> None:
         assert not leaks(how, value, text), text
         del secret
         gc.collect()
-        assert redact(repeated) == repeated  # nobody has it any more
+        assert redact(repeated) == repeated  # the secret no longer exists
 
 
-def test_redaction_leaves_the_rest() -> None:
-    """Words in place of keys are no secrets, and short ones are found as a whole only."""
+def test_redaction_keeps_other_text() -> None:
+    """Words in place of keys are not secrets, and short ones are only found as whole words."""
     secrets = [Secret(value) for value in ("EMPTY", "none", "x", "", "hunter2", "Bearer abcdefghijklmnop")]
     assert redact("EMPTY none x Bearer hunter hunter2 hunter22") == "EMPTY none x Bearer hunter *** ***2"
     assert redact("abcdefghijk, and ABCDEFGHIJKLMNOP") == "***, and ***"
@@ -114,7 +114,7 @@ def test_redaction_leaves_the_rest() -> None:
 @pytest.mark.parametrize("how", _repeats)
 @pytest.mark.parametrize("where", ["error", "stream", "page", "models"])
 def test_a_server_that_repeats_the_key(wire: Wire, where: str, how: str) -> None:
-    """In no message, no details, no log, and no list of models."""
+    """The key is in no message, no details, no log, and no list of models."""
     repeated = _repeats[how](key)
 
     async def reply(call: Call) -> None:
@@ -155,7 +155,7 @@ print("asked")
 
 
 def openai(**options: Any) -> dict[str, Any]:
-    """A configuration of the engine openai; nobody listens at its port."""
+    """Returns a configuration of the engine openai whose server does not exist."""
     return {"engine": "openai", "model": "m", "options": {"base_url": "http://127.0.0.1:9/v1", **options}}
 
 
@@ -201,7 +201,7 @@ _misplaced: dict[str, Any] = {
 @pytest.mark.many(4)
 @pytest.mark.parametrize("where", _misplaced)
 def test_a_key_in_the_wrong_place(where: str) -> None:
-    """Errors say what is wrong with it and do not repeat it."""
+    """Errors say what is wrong with it, and do not repeat it."""
     config = _misplaced[where]
     text = config if isinstance(config, str) else json.dumps(config)
     result = run([sys.executable, "-c", _ask, text])
@@ -212,7 +212,7 @@ def test_a_key_in_the_wrong_place(where: str) -> None:
 
 
 def test_names_in_messages() -> None:
-    """What looks like a name is shown, for who mistyped it."""
+    """Text that looks like a name is shown, because it may be a misspelled name."""
     for name in ("max_tokens", "maxTokens", "a b", "streams", "module:Class", "a.b.c:Class2"):
         assert shown(name) == name
     for name in (
@@ -245,7 +245,7 @@ def test_names_in_messages() -> None:
 
 
 def test_objects_with_secrets() -> None:
-    """What holds them does not show them either, and neither do the frames of a traceback."""
+    """Objects that contain secrets do not show them, and neither do the frames of a traceback."""
     tls = {"etcd": {"username": "u", "password": key}, "nats": {"token": key}}
     config = EngineConfig("openai", "m", {"base_url": "http://h/v1", "api_key": key}, cluster={"tls": tls})
     engine = OpenAIEngine(config)

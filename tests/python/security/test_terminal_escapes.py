@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of models, servers, files and errors: it drives no terminal, and forges no record of the log."""
+"""Text of models, servers, files, and errors cannot control a terminal, or forge a log record."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def test_functions() -> None:
 
 
 def on_terminal(*command: str, env: dict[str, str] | None = None) -> str:
-    """What the command writes to a terminal."""
+    """Returns what the command writes to a terminal."""
     process, fd = pty.fork()
     if process == 0:
         clean = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "NO_COLOR": "1", "LC_ALL": "C.UTF-8", **(env or {})}
@@ -59,13 +59,13 @@ def on_terminal(*command: str, env: dict[str, str] | None = None) -> str:
 
 
 def piped(*command: str, env: dict[str, str] | None = None) -> str:
-    """What it writes to a pipe."""
+    """Returns what the command writes to a pipe."""
     result = run([sys.executable, "-m", "dynamo_llm", *command], env)
     return result.stdout + result.stderr
 
 
 def check(text: str) -> None:
-    """Nothing of the evil text is left as it was; what rich does on a terminal is not the evil text's."""
+    """Checks that none of the evil text is unescaped. The control sequences of rich do not count."""
     text = re.sub("\x1b\\[(\\?25[lh]|[0-9;]*[mAK])", "", text).replace("\r", "")
     assert text and not unsafe.search(text), repr(text)
 
@@ -102,7 +102,7 @@ def test_commands(command: list[str], as_json: list[str]) -> None:
 
 
 def test_models(tmp_path: Path) -> None:
-    """Names of folders, and what their files say."""
+    """Names of folders, and the content of their files."""
     folder = tmp_path / ("m" + evil.replace("\x00", "").replace("/", "") + "\nn")
     shutil.copytree(paths.demo_model_dir(), folder)
     config = json.loads((folder / "config.json").read_text())
@@ -116,7 +116,7 @@ def test_models(tmp_path: Path) -> None:
         for text in (on_terminal(*words, env={"HF_HOME": "/no"}), piped(*words, env={"HF_HOME": "/no"})):
             check(text)
             assert "own" in text
-            if not as_json:  # a name cannot begin a model of its own
+            if not as_json:  # a name cannot start another model's line
                 assert not any(line.startswith("n") for line in text.splitlines())
 
 
@@ -127,7 +127,7 @@ def test_doctor() -> None:
 
 
 def test_a_server_that_writes_escapes() -> None:
-    """In errors that it gives, through the engine openai."""
+    """In the errors of a server, through the engine openai."""
 
     async def reply(call: Call) -> None:
         await call.whole(400, {"error": {"message": evil + "\nsecond line", "code": evil}})
@@ -157,7 +157,7 @@ def _check_records(stderr: str, count: int) -> None:
 
 
 def test_records_of_python() -> None:
-    """Loggers' names, messages, tracebacks: each record is a line on stderr, where the host runs Python."""
+    """Logger names, messages, tracebacks: each record is one line on stderr if the host runs Python."""
     result = run_python(
         f"""
 import logging
@@ -183,7 +183,7 @@ except ValueError:
 
 
 def test_records_of_an_engine_in_a_c_program(ask: Ask, tmp_path: Path) -> None:
-    """print(), sys.stderr, warnings, loggers and failures of an engine."""
+    """print(), sys.stderr, warnings, loggers, and failures of an engine."""
     (tmp_path / "logging_evil.py").write_text(
         f"""
 import logging, sys, warnings
@@ -203,7 +203,7 @@ class Engine:
     _check_records(result.stderr, 4)
 
 
-def test_the_bridge_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zero_bytes_and_surrogates_in_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zero bytes do not end a record, and surrogates do not lose it."""
     seen: list[tuple[Any, ...]] = []
     monkeypatch.setattr("dynamo_llm.runtime.log_handler._core.log", lambda *record: seen.append(record))
