@@ -25,13 +25,13 @@
  *  - Blocking:  A function returns without waiting, unless it has a paragraph "Blocking". No function acquires
  *               Python's GIL, with one exception: in a program that runs Python itself, a function that creates
  *               a runtime, tokenizer, worker, KV publisher, or router acquires it once.
- *  - Deadlocks: No call waits for its own thread. A call that would fails at once with
- *               DYNAMO_ERROR_INVALID_STATE, and the message states what to do instead. Such calls are: on the
- *               asyncio event loop that engines in Python share, every wait; with Python's GIL held, a wait for
- *               an engine in Python (polling with a timeout of 0 is allowed, and functions that create an object
- *               release the GIL meanwhile); in a callback, a wait for something that only its return or another
- *               callback can bring. In these places, and in every callback of a request, a destroy function
- *               does not wait either: the engine stops soon afterwards.
+ *  - Deadlocks: No call waits for something that only its own thread can do. Such a call fails at once with
+ *               DYNAMO_ERROR_INVALID_STATE, and the message states what to do instead: on the asyncio event loop
+ *               that engines in Python share, every wait; while the thread holds Python's GIL, a wait for an
+ *               engine in Python (a timeout of 0 is allowed, and functions that create an object release the
+ *               GIL); in a callback, a wait that can end only after this callback, or in another one. There, and
+ *               in every callback of a request, a destroy function succeeds without waiting, and the engine
+ *               stops later.
  *  - Ownership: The type of a result tells who owns it. The caller owns what is returned as `T *`, or stored
  *               through a `T **`: it releases a handle with the matching destroy function, and a response, string,
  *               array, or struct with dynamo_free(). A `const T *` belongs to the object it was obtained from and is
@@ -51,14 +51,13 @@
  *               what happened. A successful call resets them to DYNAMO_OK. Comments write INVALID_HANDLE for
  *               DYNAMO_ERROR_INVALID_HANDLE, and so on.
  *  - Callbacks: The library holds no lock while it runs a callback of the program or a function of an engine. A
- *               callback may call every function, except that a log callback must not call a function that blocks,
- *               unless its comment allows it: the thread that logs may be the one that does the work.
+ *               callback may call every function. One exception: a log callback may call a function that blocks
+ *               only if the function's comment allows it, because it could wait for the thread that logs.
  *               A C++ exception from a callback is logged and goes no further; what waited for the callback
- *               fails. A callback should return: pthread_exit() in it ends the thread. The library replaces
- *               its own threads that end this way; a thread of the program ends, provided that all functions
- *               between its start and the library permit that (a noexcept function, such as a C++ destructor,
- *               ends the process instead). Neither a release callback, nor a log callback that Python's thread
- *               calls, may do it.
+ *               fails. A callback should return. If it calls pthread_exit(), the library replaces a thread of its
+ *               own; a thread of the program ends, or the whole process if a noexcept function, such as a C++
+ *               destructor, is on its stack. In a release callback, and in a log callback on Python's thread,
+ *               pthread_exit() is forbidden.
  *  - Exit:      Exit handlers may call every function, and so may destructors of static objects, of
  *               thread_local objects, and of thread-specific data. In the last rounds of destructors of
  *               thread-specific data an error has a status but no message of its own.
@@ -473,7 +472,7 @@ DYNAMO_LLM_API int32_t dynamo_request_set_deadlines(dynamo_request_t *request,
                                                     int64_t first_token_ms, int64_t total_ms);
 
 /**
- * Sends a request to a runtime. It is only put into a queue. After an error the request is as before and may be
+ * Sends a request to a runtime. Does not wait for the engine. After an error the request is as before and may be
  * sent again, unless it was cancelled. If the request has to wait for a slot ("limits" of the configuration), an
  * error that the engine would have returned here ends the request later.
  *

@@ -85,11 +85,10 @@ typedef struct dynamo_engine_t {
      * @param stream        where the answer goes
      * @param request_id    as dynamo_request_id()
      * @param request_json  the OpenAI body, validated; valid during the call
-     * @return DYNAMO_OK, or dynamo_engine_error(...): then the request is refused. The stream handle is stale, also
-     *         for other threads of the engine, which get INVALID_HANDLE. What was pushed before is dropped, and so is
-     *         the end, if the engine finished or failed the stream: the request is as it was before it was sent. (A
-     *         request that had been queued by the runtime ends with the error; what was pushed is delivered
-     *         first.)
+     * @return DYNAMO_OK, or dynamo_engine_error(...): then the request is refused, and the stream handle is stale:
+     *         other threads of the engine get INVALID_HANDLE. If the caller is still in dynamo_request_send(), that
+     *         call fails, what was pushed is dropped, the end too, and the request may be sent again. If the request
+     *         had waited for a slot, it ends with this error, after what was pushed was delivered.
      */
     int32_t (*generate)(void *instance, dynamo_stream_t *stream, const char *request_id,
                         const char *request_json);
@@ -111,8 +110,8 @@ typedef struct dynamo_engine_t {
     int32_t kind;
 
     /**
-     * Optional. Describes what was loaded. Called once after start(), and, if it returned "changes": true then,
-     * whenever the models are listed, from any thread, but not after stop(). Must not block.
+     * Optional. Describes what was loaded. Called once after start(). If that call returned "changes": true, it is
+     * also called whenever the models are listed, from any thread, until stop(). Must not block.
      *
      * @return a JSON object, owned by the engine and valid until stop(); for a dynamic model list, until the next
      *         call in the same thread. NULL stands for an empty object. All keys are optional:
@@ -268,10 +267,10 @@ DYNAMO_LLM_API int32_t dynamo_stream_wait(dynamo_stream_t *stream, int64_t timeo
 DYNAMO_LLM_API int32_t dynamo_stream_is_cancelled(dynamo_stream_t *stream);
 
 /**
- * Reports that a request waits in the engine's own queue, or that the engine begins to work on it. The time until then
- * is the request's queue_us, and counts in the metric dynamo_llm_queue_seconds. A request that ends while it waits has
- * no queue_us. Without this call, work begins when generate() gets the request. It has begun at the latest when the
- * engine pushes something.
+ * Reports that a request waits in the engine's own queue, or that the engine begins to work on it. The request's
+ * queue_us, which counts in the metric dynamo_llm_queue_seconds, is the time from dynamo_request_send() to the start
+ * of work. A request that ends while it waits has no queue_us. Without this call, work starts when generate() gets the
+ * request. The first push starts it in any case.
  *
  * An engine that cannot know when its work begins reports the closest event. Of the library's engines, mistral.rs
  * begins when a request gets one of its "max_seqs" slots, "transformers" when it computes the first tokens of the
