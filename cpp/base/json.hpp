@@ -27,9 +27,19 @@ using OrderedJson = BasicJson<nlohmann::ordered_map>;
 
 }  // namespace dynamo::json
 
-template <template <class, class, class...> class Object>
-class std::allocator<dynamo::json::BasicJson<Object>>
-    : public dynamo::json::Allocator<dynamo::json::BasicJson<Object>> {
+// Two specializations: Clang 14 cannot instantiate basic_json with a partial one.
+template <>
+class std::allocator<dynamo::json::Json> : public dynamo::json::Allocator<dynamo::json::Json> {
+  public:
+    allocator() = default;
+    template <class Other>
+    allocator(const std::allocator<Other> &) noexcept {}
+    bool operator==(const allocator &) const = default;
+};
+
+template <>
+class std::allocator<dynamo::json::OrderedJson>
+    : public dynamo::json::Allocator<dynamo::json::OrderedJson> {
   public:
     allocator() = default;
     template <class Other>
