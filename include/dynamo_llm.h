@@ -352,8 +352,8 @@ DYNAMO_LLM_API void dynamo_runtime_destroy(dynamo_runtime_t *runtime);
  * Blocking: up to timeout_ms, plus at most 10 seconds for the engine to stop.
  * @return DYNAMO_OK: all requests ended by themselves, and the engine stopped;
  *         DYNAMO_ERROR_DEADLINE_EXCEEDED: some were cancelled, or the engine has not stopped yet (the message states
- *         which); INVALID_HANDLE; INVALID_ARGUMENT; INVALID_STATE (it would wait for the calling thread; the
- *         runtime continues as before)
+ *         which); INVALID_HANDLE; INVALID_ARGUMENT; INVALID_STATE (called on a thread that it would
+ *         wait for, see docs/threads.md; the runtime continues as before)
  */
 DYNAMO_LLM_API int32_t dynamo_runtime_shutdown(dynamo_runtime_t *runtime, int64_t timeout_ms);
 
@@ -376,9 +376,9 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  * Returns the models of a runtime, as OpenAI's list of models:
  *
  *     {"object": "list", "data": [
- *       {"id": name that requests give as "model", "object": "model", "created": seconds since 1970,
+ *       {"id": the value of "model" in requests, "object": "model", "created": seconds since 1970,
  *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
- *        "kind": what requests to an engine in C carry instead of OpenAI bodies, "tokens" or "data",
+ *        "kind": "tokens" or "data" if requests carry token ids or payloads instead of OpenAI bodies,
  *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names],
  *        "request_keys": [keys]}]}
  *
@@ -557,8 +557,8 @@ DYNAMO_LLM_API void dynamo_request_destroy(dynamo_request_t *request);
  *            callbacks may call it.
  * @return the response, or NULL: dynamo_last_status() is DYNAMO_END after the whole answer; otherwise it is the
  *         error that ended the request (everything before it was delivered first), INVALID_HANDLE, or INVALID_STATE
- *         (not sent, has a callback or a queue, or it would wait for the calling thread; the request continues
- *         as before)
+ *         (not sent, has a callback or a queue, or called on a thread that it would wait for; the request
+ *         continues as before)
  */
 DYNAMO_LLM_API dynamo_response_t *dynamo_request_recv(dynamo_request_t *request);
 
@@ -787,7 +787,7 @@ DYNAMO_LLM_API int32_t dynamo_request_set_queue(dynamo_request_t *request, dynam
  *            events of one request at the same time; if that matters, give each thread its own queue.
  * Blocking:  up to timeout_ms. dynamo_queue_destroy() ends the wait. Log callbacks may call it.
  * @return DYNAMO_OK, DYNAMO_PENDING (no event), CLOSED (the queue was destroyed), INVALID_HANDLE, INVALID_ARGUMENT,
- *         INVALID_STATE (it would wait for the calling thread)
+ *         INVALID_STATE (called on a thread that it would wait for)
  */
 DYNAMO_LLM_API int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms,
                                          dynamo_event_t *event);

@@ -100,7 +100,7 @@ std::optional<Interpreter> find_answer(const std::string &text) {
 
 Interpreter ask(const std::string &executable) {
     if (!platform::is_executable(executable)) {
-        reject("is no executable file");
+        reject("is not an executable file");
     }
     std::optional<Interpreter> interpreter;
     const platform::Output output =
@@ -120,7 +120,7 @@ Interpreter ask(const std::string &executable) {
         reject("did not answer within 20 seconds");
     }
     const std::string line = last_line(output.text);
-    reject("is no working Python; it said: " +
+    reject("is not a working Python; it printed: " +
            (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
 }
 

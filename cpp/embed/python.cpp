@@ -84,7 +84,8 @@ std::string start(const std::string &wanted) {
         reinterpret_cast<dynamo_bridge_start_t>(platform::symbol(bridge, DYNAMO_BRIDGE_START_NAME));
     if (bridge_start == nullptr) {
         throw Failure(DYNAMO_ERROR_VERSION_MISMATCH,
-                      location.bridge + " is no part of this library: it has no function " +
+                      location.bridge +
+                          " is not the Python module of this library: it has no function " +
                           DYNAMO_BRIDGE_START_NAME,
                       "embed");
     }

@@ -85,7 +85,7 @@ std::int32_t parse_status(const Json &error) {
     const std::string name = error.value("status", "ENGINE_FAILED");
     const std::int32_t status = status_of_name(name);
     if (status >= 0) {
-        reject("\"" + name + "\" is no name of an error status");
+        reject("\"" + name + "\" is not the name of an error status");
     }
     return status;
 }

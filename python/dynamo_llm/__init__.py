@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLM inference for C, C++, and Python on one shared library.
+"""LLM inference for C, C++, and Python; all three call the same library.
 
     import dynamo_llm
 

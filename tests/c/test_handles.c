@@ -171,7 +171,7 @@ static void foreign_pointers(void) {
     check_answer(sent(runtime, request), "a", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
     RELIABILITY(
-        "a function gets a pointer that is no handle: stack, heap, code, numbers, one wrong bit",
+        "a function gets a pointer that is not a handle: stack, heap, code, numbers, one wrong bit",
         rejected - before, "INVALID_HANDLE; nothing was read or written there");
 }
 

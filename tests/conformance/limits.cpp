@@ -42,13 +42,14 @@ void overloaded(Subject &subject, Mode mode) {
         throw Failed("more were taken than \"limits\" allow");
     } catch (const dynamo_llm::Error &error) {
         expect_status(error.status(), DYNAMO_ERROR_OVERLOADED, "sending");
-        expect(error.is_retriable(), "it is not said that it may be tried again: " + error.json());
+        expect(error.is_retriable(), "the error is not retriable: " + error.json());
     }
     running->cancel();
-    expect_status(queued->collect().status, DYNAMO_END, "the one that waits");
+    expect_status(queued->collect().status, DYNAMO_END, "the queued request");
     subject.settle();
     reader->send(subject.runtime);  // it is unchanged
-    expect_status(reader->collect().status, DYNAMO_END, "what was refused, when there is a place");
+    expect_status(reader->collect().status, DYNAMO_END,
+                  "the refused request, sent again with a free slot");
     expect_same(reader->answer(), subject.whole(subject.profile.get("short")));
 }
 

@@ -234,7 +234,7 @@ def test_confined(container: Make, name: str) -> None:
 
 @pytest.mark.parametrize("name", [image.stage.name for image in services.values()])
 def test_default_user(images: dict[str, Root], name: str) -> None:
-    """Without compose.yaml, too, an image is no root."""
+    """An image does not run as root, even without compose.yaml."""
     assert images[name].run(["id", "-u"], patience).strip() == "10001"
 
 

@@ -34,7 +34,7 @@ def test_stage(stage: Stage) -> None:
         if isinstance(step, Copy):
             inside |= {str(step.inside(source)) for source in step.sources}
             if step.stage is not None:
-                assert step.stage in earlier, f"{step.stage} is no stage before {stage.name}"
+                assert step.stage in earlier, f"{step.stage} is not a stage before {stage.name}"
                 assert step.target in made_in(stages[step.stage]), f"{step.stage} does not make {step.target}"
                 continue
             for source in step.sources:
@@ -101,7 +101,7 @@ def test_service(service: compose.Service) -> None:
         assert "healthcheck" in services[name].says
     for value in told.get("environment", {}).values():
         for host in re.findall(r"https?://([^:/]+)", value):
-            assert host in services, f"{host} is no service"
+            assert host in services, f"{host} is not a service"
     if told.get("ports"):
         assert service.health
         assert told["healthcheck"].keys() >= {"interval", "timeout", "retries", "start_period"}
@@ -135,7 +135,7 @@ def test_pins(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     assert lines
     for line in lines:
-        assert re.fullmatch(r"[A-Za-z0-9_.-]+==\d+(\.\d+)+", line), f"{file.name}: {line} is no exact version"
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+==\d+(\.\d+)+", line), f"{file.name}: {line} is not pinned"
     names = [re.split("==", line)[0].lower().replace("_", "-") for line in lines]
     assert names == sorted(set(names))
 

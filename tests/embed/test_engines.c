@@ -128,7 +128,7 @@ static void failing_in_a_thread(void) {
                 "the status that fits, the traceback, what came before; other requests went on");
 }
 
-static void generate_that_is_no_generator(void) {
+static void generate_without_a_generator(void) {
     dynamo_runtime_t *runtime = start_engine("failing:InGenerate", "");
     check_failure(runtime, &failures[0], 0);
     dynamo_request_t *request = sent(runtime, say("nothing"));
@@ -137,7 +137,7 @@ static void generate_that_is_no_generator(void) {
     CHECK_CONTAINS(dynamo_last_error(), "must return a generator, not int");
     dynamo_request_destroy(request);
     finish(runtime);
-    RELIABILITY("generate() raises, or returns what is no generator", 2,
+    RELIABILITY("generate() raises, or returns something that is not a generator", 2,
                 "ENGINE_FAILED, which says what it must be");
 }
 
@@ -476,7 +476,7 @@ int main(void) {
     RUN(two_engines_at_once);
     RUN(failing_on_the_loop);
     RUN(failing_in_a_thread);
-    RUN(generate_that_is_no_generator);
+    RUN(generate_without_a_generator);
     RUN(engines_that_do_not_start);
     RUN(garbage_on_the_loop);
     RUN(garbage_in_a_thread);

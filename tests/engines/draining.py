@@ -29,7 +29,7 @@ def old_coroutine() -> Generator[Any, Any, None]:
 
 
 class ByHand:
-    """An asynchronous iterator that is no generator; it has no aclose()."""
+    """An asynchronous iterator that is not a generator: it has no aclose()."""
 
     def __init__(self, count: int) -> None:
         self.at, self.count = -1, count

@@ -83,7 +83,7 @@ class InStop(Async):
 
 
 class InGenerate(Async):
-    """generate() itself raises; it is no generator."""
+    """generate() itself raises: it is not a generator."""
 
     def generate(self, request: Any) -> Any:
         _fail(request.body["prompt"])

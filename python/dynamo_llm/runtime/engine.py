@@ -6,10 +6,7 @@ An engine need not inherit from any of them: it has the methods.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
-
-if TYPE_CHECKING:
-    from dynamo_llm.runtime.sink import Sink
+from typing import Any, Literal, Protocol, TypedDict
 
 
 class Usage(TypedDict, total=False):
@@ -277,17 +274,19 @@ class Engine(Protocol):
     # Optional: max_threads: int, how many plain generators run at once; further requests are queued.
 
 
-class _Started(Protocol):
-    """The methods of every engine, as :class:`Engine` describes them."""
+class StartableEngine(Protocol):
+    """The methods that engines of every kind have."""
 
     def __init__(self, config: EngineConfig) -> None: ...
 
-    def start(self) -> Awaitable[None] | None: ...
+    def start(self) -> Awaitable[None] | None:
+        """Loads the model, as :meth:`Engine.start`."""
 
-    def stop(self) -> Awaitable[None] | None: ...
+    def stop(self) -> Awaitable[None] | None:
+        """Frees the model, as :meth:`Engine.stop`."""
 
 
-class TokenEngine(_Started, Protocol):
+class TokenEngine(StartableEngine, Protocol):
     """A token-level engine: it takes token ids and yields token ids. The library's pipeline around it handles
     the chat template, tokenizing, detokenizing, stop strings, OpenAI's form of log-probs, several choices,
     and the check against the context length. So ``describe()`` must report the tokenizer and the context
@@ -303,30 +302,7 @@ class TokenEngine(_Started, Protocol):
         """Answers one choice of a request. The generator is closed early after a stop string or a cancel."""
 
 
-class StepEngine(_Started, Protocol):
-    """A step-level engine: a text engine that owns its step loop. Each step produces a token for each of many
-    requests, and :data:`dynamo_llm.runtime.sink.push_many` passes all of them on in one call, without a
-    generator, a task, or an iteration of the event loop per token. It has ``add()`` and ``cancel()`` in
-    place of ``generate()``. Its ``start()`` also starts the step loop, a thread or a task, and its ``stop()``
-    ends it. Otherwise as :class:`Engine`.
-    """
-
-    kind: Literal["steps"]
-
-    def add(self, request: EngineRequest, sink: "Sink") -> None:
-        """Accepts a request; its answer goes into ``sink``. Called on the event loop; must not block. An
-        exception ends the request.
-        """
-
-    def cancel(self, sink: "Sink") -> None:
-        """Cancels a request: the caller cancelled it, or its deadline passed. Call ``sink.finish()`` once the
-        request has left the step loop. Called on the event loop; must not block.
-        """
-
-    # Optional: def space(self, sink: Sink) -> None: a full stream is writable again. Called like cancel().
-
-
-class DataEngine(_Started, Protocol):
+class DataEngine(StartableEngine, Protocol):
     """A raw engine: it takes payloads (JSON values or bytes) in place of OpenAI bodies, and yields items.
     Otherwise as :class:`Engine`.
     """
@@ -337,7 +313,7 @@ class DataEngine(_Started, Protocol):
         """Answers a request, item by item; each item is bytes or a JSON value."""
 
 
-class ModelsEngine(_Started, Protocol):
+class ModelsEngine(StartableEngine, Protocol):
     """An engine with a dynamic model list. Each model is a started engine of its own, text or token-level;
     the library puts its pipeline around token-level ones. Otherwise as :class:`Engine`; ``describe()``
     reports ``changes`` and ``models``.

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step-level engine pushes its tokens into."""
+"""Step-level engines, and the sinks that they push tokens into."""
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.engine import EngineRequest, StepEngine, Usage
+from dynamo_llm.runtime.engine import EngineRequest, StartableEngine, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.span import Span
 
@@ -34,7 +34,7 @@ class Sink(_core.Sink):
     """
 
     def __init__(
-        self, stream: int, request_id: str, engine: StepEngine, span: Span | None, on_end: Callable[[], Any]
+        self, stream: int, request_id: str, engine: "StepEngine", span: Span | None, on_end: Callable[[], Any]
     ) -> None:
         super().__init__(stream, None if span is None else span.record)
         self.id = request_id
@@ -108,3 +108,26 @@ class Sink(_core.Sink):
 
     def _remaining(self) -> float | None:
         return None if self.has_ended else _core.stream_remaining(self._stream)
+
+
+class StepEngine(StartableEngine, Protocol):
+    """A step-level engine: a text engine that owns its step loop. Each step produces a token for each of many
+    requests, and :data:`push_many` passes all of them on in one call, without a
+    generator, a task, or an iteration of the event loop per token. It has ``add()`` and ``cancel()`` in
+    place of ``generate()``. Its ``start()`` also starts the step loop, a thread or a task, and its ``stop()``
+    ends it. Otherwise as :class:`~dynamo_llm.runtime.engine.Engine`.
+    """
+
+    kind: Literal["steps"]
+
+    def add(self, request: EngineRequest, sink: Sink) -> None:
+        """Accepts a request; its answer goes into ``sink``. Called on the event loop; must not block. An
+        exception ends the request.
+        """
+
+    def cancel(self, sink: Sink) -> None:
+        """Cancels a request: the caller cancelled it, or its deadline passed. Call ``sink.finish()`` once the
+        request has left the step loop. Called on the event loop; must not block.
+        """
+
+    # Optional: def space(self, sink: Sink) -> None: a full stream is writable again. Called like cancel().

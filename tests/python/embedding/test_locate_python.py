@@ -232,13 +232,13 @@ def test_unsuitable_python(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("#!/bin/sh\necho no Python here; exit 1\n", "is no working Python; it said: no Python here"),
-        ("#!/bin/sh\nkill -9 $$\n", "is no working Python; it said: nothing"),
-        ("#!/bin/sh\necho '{\"library_folders\": 7}'\n", "is no working Python"),
-        ('#!/bin/sh\necho \'{"library_folders": [], "major": "3"}\'\n', "is no working Python"),
-        ("#!/bin/sh\nprintf 'not UTF-8: \\377\\n'\n", "is no working Python; it said: not UTF-8: "),
+        ("#!/bin/sh\necho no Python here; exit 1\n", "is not a working Python; it printed: no Python here"),
+        ("#!/bin/sh\nkill -9 $$\n", "is not a working Python; it printed: nothing"),
+        ("#!/bin/sh\necho '{\"library_folders\": 7}'\n", "is not a working Python"),
+        ('#!/bin/sh\necho \'{"library_folders": [], "major": "3"}\'\n', "is not a working Python"),
+        ("#!/bin/sh\nprintf 'not UTF-8: \\377\\n'\n", "is not a working Python; it printed: not UTF-8: "),
         ("#!/no/such/shell\n", "cannot be started"),
-        ("not a program", "is no working Python"),
+        ("not a program", "is not a working Python"),
     ],
 )
 def test_executable_that_is_not_python(ask: Ask, write_script: Script, text: str, said: str) -> None:
@@ -259,7 +259,7 @@ def test_path_that_is_not_an_executable(ask: Ask, tmp_path: Path) -> None:
         ):
             status, message = ask.error(config, env=env)
             assert status == unavailable
-            assert f"{path} is no executable file" in message
+            assert f"{path} is not an executable file" in message
             assert origin in message and "VIRTUAL_ENV" not in message
 
 

@@ -52,7 +52,7 @@ configs: dict[str, Any] = {
     "a key that cannot be in a header": openai(api_key=f"{secret}\n"),
     "a header": openai(headers={"X-Key": secret}),
     "a header with a line break": openai(headers={"X-Key": f"{secret}\nb"}),
-    "a header that is no string": openai(headers={"X-Key": [secret]}),
+    "a header that is not a string": openai(headers={"X-Key": [secret]}),
     "a password in a URL": openai(base_url=f"http://user:{secret}@127.0.0.1:9/v1"),
     "a password in a URL of another scheme": openai(base_url=f"ftp://user:{secret}@127.0.0.1:9/v1"),
     "a password in a URL with a query": openai(base_url=f"http://user:{secret}@127.0.0.1:9/v1?a=b"),

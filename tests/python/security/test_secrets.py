@@ -168,7 +168,7 @@ _misplaced: dict[str, Any] = {
     "as the name of a variable": openai(api_key_env=key),
     "as the name of a key": openai(**{key: "api_key"}),
     "as the name of a header": openai(headers={key: "authorization"}),
-    "as the name of a header that is none": openai(headers={key + " ": "authorization"}),
+    "as the name of an invalid header": openai(headers={key + " ": "authorization"}),
     "as a header's name and value": openai(headers={key: key}),
     "as the organization": openai(organization=f"{key}\n"),
     "as a number": openai(timeout=key),
