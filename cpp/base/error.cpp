@@ -72,6 +72,14 @@ constinit ThreadObject<Last> lasts;
 
 }  // namespace
 
+void reject_argument(const std::string &message) {
+    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
+}
+
+void reject_config(const std::string &message) {
+    throw Failure(DYNAMO_ERROR_INVALID_CONFIG, message);
+}
+
 const char *status_name(std::int32_t status) noexcept {
     for (const Name &entry : names) {
         if (entry.status == status) {

@@ -57,6 +57,10 @@ class Failure : public std::exception {
     Error error_;
 };
 
+// Throws a Failure with INVALID_ARGUMENT or INVALID_CONFIG.
+[[noreturn]] void reject_argument(const std::string &message);
+[[noreturn]] void reject_config(const std::string &message);
+
 const char *status_name(std::int32_t status) noexcept;
 
 // Returns the status for a name, with or without "DYNAMO_ERROR_"; 0 for an unknown name.

@@ -50,10 +50,6 @@ os._exit(0)
 
 constexpr std::chrono::seconds patience{20};
 
-[[noreturn]] void reject(const std::string &why) {
-    throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE, why, "embed");
-}
-
 std::string last_line(const std::string &text) {
     const std::size_t end = text.find_last_not_of(" \n\r\t");
     if (end == text.npos) {
@@ -98,9 +94,13 @@ std::optional<Interpreter> find_answer(const std::string &text) {
 
 }  // namespace
 
+void reject_python(const std::string &reason) {
+    throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE, reason, "embed");
+}
+
 Interpreter ask(const std::string &executable) {
     if (!platform::is_executable(executable)) {
-        reject("is not an executable file");
+        reject_python("is not an executable file");
     }
     std::optional<Interpreter> interpreter;
     const platform::Output output =
@@ -110,18 +110,18 @@ Interpreter ask(const std::string &executable) {
                           return interpreter.has_value();
                       });
     if (!output.was_started) {
-        reject("cannot be started: " + output.text);
+        reject_python("cannot be started: " + output.text);
     }
     if (interpreter) {
         interpreter->executable = executable;
         return *std::move(interpreter);
     }
     if (output.timed_out) {
-        reject("did not answer within 20 seconds");
+        reject_python("did not answer within 20 seconds");
     }
     const std::string line = last_line(output.text);
-    reject("is not a working Python; it printed: " +
-           (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
+    reject_python("is not a working Python; it printed: " +
+                  (line.empty() ? "nothing" : as_utf8(line.substr(0, 300))));
 }
 
 }  // namespace dynamo::embed

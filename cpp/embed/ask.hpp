@@ -24,4 +24,7 @@ struct Interpreter {
 // only, to which the caller adds the context.
 Interpreter ask(const std::string &executable);
 
+// Throws a Failure with PYTHON_UNAVAILABLE.
+[[noreturn]] void reject_python(const std::string &reason);
+
 }  // namespace dynamo::embed

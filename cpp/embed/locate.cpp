@@ -16,10 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void reject(const std::string &why) {
-    throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE, why, "embed");
-}
-
 std::vector<fs::path> entries(const fs::path &folder) {
     std::vector<fs::path> result;
     std::error_code error;
@@ -113,22 +109,22 @@ std::string shared_library_of(const Interpreter &interpreter) {
         looked += (looked.empty() ? "" : ", ") + folder;
     }
     const std::string package = "libpython" + interpreter.version();
-    reject("is Python " + interpreter.version() + " without its shared library " +
-           interpreter.library_name + " (looked in " + looked + "); install the package " +
-           package + " (Debian, Ubuntu: apt install " + package +
-           "; Fedora: dnf install python3-libs), or build Python with --enable-shared");
+    reject_python("is Python " + interpreter.version() + " without its shared library " +
+                  interpreter.library_name + " (looked in " + looked + "); install the package " +
+                  package + " (Debian, Ubuntu: apt install " + package +
+                  "; Fedora: dnf install python3-libs), or build Python with --enable-shared");
 }
 
 Location check(const std::string &executable, const std::vector<fs::path> &own) {
     const Interpreter interpreter = ask(executable);
     if (!interpreter.is_cpython) {
-        reject("is not CPython");
+        reject_python("is not CPython");
     }
     if (interpreter.major != 3 || interpreter.minor < 10) {
-        reject("is Python " + interpreter.version() + "; 3.10 or newer is needed");
+        reject_python("is Python " + interpreter.version() + "; 3.10 or newer is needed");
     }
     if (interpreter.is_free_threaded) {
-        reject("is a free-threaded build of Python, which this version does not support");
+        reject_python("is a free-threaded build of Python, which this version does not support");
     }
     Location location;
     location.executable = interpreter.executable;
@@ -151,10 +147,10 @@ Location check(const std::string &executable, const std::vector<fs::path> &own) 
         location.package_dir = interpreter.package_dir;
     }
     if (location.bridge.empty()) {
-        reject("is Python " + interpreter.version() +
-               (packages.empty() ? " without the package dynamo_llm; run: " + executable +
-                                       " -m pip install dynamo-llm"
-                                 : ", but " + describe_versions(packages)));
+        reject_python("is Python " + interpreter.version() +
+                      (packages.empty() ? " without the package dynamo_llm; run: " + executable +
+                                              " -m pip install dynamo-llm"
+                                        : ", but " + describe_versions(packages)));
     }
     location.library = shared_library_of(interpreter);
     return location;
@@ -212,7 +208,7 @@ Location locate(const std::string &wanted) {
                 "\n  - " + candidate.origin + ": " + candidate.executable + " " + failure.what();
         }
     }
-    reject(
+    reject_python(
         "no usable Python for this engine. Looked at:" + tried +
         "\nName an interpreter whose environment has dynamo-llm with \"python\": {\"executable\": "
         "\"...\"} or the environment variable DYNAMO_LLM_PYTHON. The engines \"echo\" and "
@@ -231,9 +227,10 @@ Location locate_for_running(const std::string &version) {
             return {"", "", package.string(), bridge};
         }
     }
-    reject("this program runs Python " + version + ", but " +
-           (packages.empty() ? "the package dynamo_llm was not found near " + platform::own_path()
-                             : describe_versions(packages)));
+    reject_python("this program runs Python " + version + ", but " +
+                  (packages.empty()
+                       ? "the package dynamo_llm was not found near " + platform::own_path()
+                       : describe_versions(packages)));
 }
 
 }  // namespace dynamo::embed

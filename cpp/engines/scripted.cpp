@@ -56,10 +56,6 @@ struct Entry {
     std::string finish;
 };
 
-[[noreturn]] void reject(const std::string &message) {
-    throw Failure(DYNAMO_ERROR_INVALID_CONFIG, message);
-}
-
 std::string from_hex(const std::string &text) {
     const auto digit = [&](char c) -> int {
         if (c >= '0' && c <= '9') {
@@ -68,11 +64,11 @@ std::string from_hex(const std::string &text) {
         if (c >= 'a' && c <= 'f') {
             return c - 'a' + 10;
         }
-        reject("\"bytes\" of a script must be pairs of the digits 0-9 and a-f, not \"" + text +
-               "\"");
+        reject_config("\"bytes\" of a script must be pairs of the digits 0-9 and a-f, not \"" +
+                      text + "\"");
     };
     if (text.size() % 2 != 0) {
-        reject("\"bytes\" of a script must be pairs of digits, not \"" + text + "\"");
+        reject_config("\"bytes\" of a script must be pairs of digits, not \"" + text + "\"");
     }
     std::string bytes;
     for (std::size_t i = 0; i < text.size(); i += 2) {
@@ -85,27 +81,28 @@ std::int32_t parse_status(const Json &error) {
     const std::string name = error.value("status", "ENGINE_FAILED");
     const std::int32_t status = status_of_name(name);
     if (status >= 0) {
-        reject("\"" + name + "\" is not the name of an error status");
+        reject_config("\"" + name + "\" is not the name of an error status");
     }
     return status;
 }
 
 std::vector<Entry> parse_script(const Json &script) {
     if (!script.is_array()) {
-        reject(std::string("a script must be an array of objects, not ") + json::type_name(script));
+        reject_config(std::string("a script must be an array of objects, not ") +
+                      json::type_name(script));
     }
     std::vector<Entry> entries;
     for (const Json &object : script) {
         if (!object.is_object()) {
-            reject(std::string("an entry of a script must be an object, not ") +
-                   json::type_name(object));
+            reject_config(std::string("an entry of a script must be an object, not ") +
+                          json::type_name(object));
         }
         check(object, entry_keys, DYNAMO_ERROR_INVALID_CONFIG, "script");
         Entry entry;
         entry.bytes = object.value("text", "") + from_hex(object.value("bytes", ""));
         for (const Json &id : object.value("token_ids", Json::array())) {
             if (!id.is_number_unsigned() || id.get<std::uint64_t>() > UINT32_MAX) {
-                reject("\"token_ids\" of a script must be integers from 0 to 4294967295");
+                reject_config("\"token_ids\" of a script must be integers from 0 to 4294967295");
             }
             entry.token_ids.push_back(id.get<std::uint32_t>());
         }

@@ -204,20 +204,18 @@ constexpr auto config_keys = join_keys(
         with_members(python_keys, {"python", Type::object, "The Python that runs Python engines."}),
     });
 
-[[noreturn]] void reject(const std::string &message) {
-    throw Failure(DYNAMO_ERROR_INVALID_CONFIG, message);
-}
-
 void check_folders(const json::Json &folders) {
     for (const json::Json &folder : folders) {
         if (!folder.is_string()) {
-            reject(std::string("\"python.path\" of the configuration must be an array of strings, "
-                               "but has ") +
-                   json::type_name(folder));
+            reject_config(
+                std::string("\"python.path\" of the configuration must be an array of strings, "
+                            "but has ") +
+                json::type_name(folder));
         }
         if (folder.get_ref<const std::string &>().find('\0') != std::string::npos) {
-            reject("\"python.path\" of the configuration has a folder with a NUL character: " +
-                   json::dump(folder));
+            reject_config(
+                "\"python.path\" of the configuration has a folder with a NUL character: " +
+                json::dump(folder));
         }
     }
 }
@@ -226,8 +224,8 @@ void read_engine(const json::Json &object, ModelConfig &config) {
     for (const char *key : {"engine", "name"}) {
         if (const auto found = object.find(key);
             found != object.end() && json::is_text(*found, "")) {
-            reject(std::string("\"") + key +
-                   "\" of the configuration is empty; leave it out for the default");
+            reject_config(std::string("\"") + key +
+                          "\" of the configuration is empty; leave it out for the default");
         }
     }
     config.engine = object.value("engine", config.engine);
@@ -254,12 +252,12 @@ std::vector<ModelConfig> read_models(const json::Json &object,
     const json::Json &models = object["models"];
     for (const char *key : {"engine", "model", "options", "pipeline", "name"}) {
         if (object.contains(key)) {
-            reject(std::string("the configuration has \"models\" and \"") + key +
-                   "\"; set it in each entry of \"models\" instead");
+            reject_config(std::string("the configuration has \"models\" and \"") + key +
+                          "\"; set it in each entry of \"models\" instead");
         }
     }
     if (models.empty()) {
-        reject("\"models\" of the configuration is empty; it needs at least one entry");
+        reject_config("\"models\" of the configuration is empty; it needs at least one entry");
     }
     std::vector<ModelConfig> result;
     for (const json::Json &given : models) {
@@ -275,12 +273,12 @@ std::vector<ModelConfig> read_models(const json::Json &object,
         }
         read_engine(whole, model);
         if (model.name.empty()) {
-            reject(where + "needs a \"name\"");
+            reject_config(where + "needs a \"name\"");
         }
         for (const ModelConfig &other : result) {
             if (other.name == model.name) {
-                reject(where + "has the \"name\" of another entry, \"" + model.name +
-                       "\"; names must be unique");
+                reject_config(where + "has the \"name\" of another entry, \"" + model.name +
+                              "\"; names must be unique");
             }
         }
         if (const auto python = object.find("python"); python != object.end()) {

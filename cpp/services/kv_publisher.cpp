@@ -23,10 +23,6 @@ namespace {
 
 using json::Json;
 
-[[noreturn]] void reject(const std::string &message) {
-    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
-}
-
 template <class Number>
 void append_numbers(std::string &text, std::span<const Number> numbers) {
     char digits[20];
@@ -86,8 +82,8 @@ void KvPublisher::add(KvEvents &events, const dynamo_kv_event_t &event) const {
         case DYNAMO_KV_CLEARED:
             return add_cleared(events);
         default:
-            reject("kind must be a dynamo_kv_event_kind_t from 1 to 3, not " +
-                   std::to_string(event.kind));
+            reject_argument("kind must be a dynamo_kv_event_kind_t from 1 to 3, not " +
+                            std::to_string(event.kind));
     }
 }
 
@@ -98,18 +94,21 @@ void KvPublisher::add_stored(KvEvents &events, const dynamo_kv_stored_t *given) 
         capi::array(stored.block_hashes, stored.block_count, "stored->block_hashes");
     const std::uint32_t size = stored.tokens_per_block == 0 ? block_size_ : stored.tokens_per_block;
     if (size != block_size_) {
-        reject("stored->tokens_per_block is " + std::to_string(size) +
-               ", but the publisher's \"kv_block_size\" is " + std::to_string(block_size_));
+        reject_argument("stored->tokens_per_block is " + std::to_string(size) +
+                        ", but the publisher's \"kv_block_size\" is " +
+                        std::to_string(block_size_));
     }
     if (hashes.empty()) {
-        reject("stored->block_count is 0");
+        reject_argument("stored->block_count is 0");
     }
     if (tokens.size() / size != hashes.size() || tokens.size() % size != 0) {
-        reject("stored->token_count must be " + std::to_string(hashes.size()) + " blocks of " +
-               std::to_string(size) + " tokens, not " + std::to_string(tokens.size()));
+        reject_argument("stored->token_count must be " + std::to_string(hashes.size()) +
+                        " blocks of " + std::to_string(size) + " tokens, not " +
+                        std::to_string(tokens.size()));
     }
     if (stored.has_parent != 0 && stored.has_parent != 1) {
-        reject("stored->has_parent must be 0 or 1, not " + std::to_string(stored.has_parent));
+        reject_argument("stored->has_parent must be 0 or 1, not " +
+                        std::to_string(stored.has_parent));
     }
     std::string text = "{\"stored\":{\"token_ids\":";
     append_numbers(text, tokens);

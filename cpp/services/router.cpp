@@ -26,10 +26,6 @@ struct Router : Service {
         : Service("router", "dynamo_llm.runtime.cluster.router.engine:RouterEngine", config_json) {}
 };
 
-[[noreturn]] void reject(const std::string &message) {
-    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
-}
-
 const char *phase_name(std::int32_t phase) {
     switch (phase) {
         case DYNAMO_ROUTE_ALL:
@@ -39,8 +35,8 @@ const char *phase_name(std::int32_t phase) {
         case DYNAMO_ROUTE_DECODE:
             return "decode";
         default:
-            reject("options->phase must be a dynamo_route_phase_t from 0 to 2, not " +
-                   std::to_string(phase));
+            reject_argument("options->phase must be a dynamo_route_phase_t from 0 to 2, not " +
+                            std::to_string(phase));
     }
 }
 
@@ -58,8 +54,8 @@ Json command_of(const dynamo_route_options_t *given) {
     put("cache_salt", options.cache_salt);
     if (options.worker_count > 0) {
         if (options.worker_ids == nullptr) {
-            reject("options->worker_ids is NULL, but options->worker_count is " +
-                   std::to_string(options.worker_count));
+            reject_argument("options->worker_ids is NULL, but options->worker_count is " +
+                            std::to_string(options.worker_count));
         }
         command["worker_ids"] = std::span(options.worker_ids, options.worker_count);
     }
@@ -67,15 +63,15 @@ Json command_of(const dynamo_route_options_t *given) {
         command["strict_priority"] = options.strict_priority;
     }
     if (!(options.priority_jump >= 0 && options.priority_jump <= 1e9)) {
-        reject("options->priority_jump must be from 0 to 1e9 seconds, not " +
-               decimal::print(options.priority_jump));
+        reject_argument("options->priority_jump must be from 0 to 1e9 seconds, not " +
+                        decimal::print(options.priority_jump));
     }
     if (options.priority_jump > 0) {
         command["priority_jump"] = options.priority_jump;
     }
     if (options.expected_output_tokens > 4294967295) {
-        reject("options->expected_output_tokens must be from 0 to 4294967295, not " +
-               std::to_string(options.expected_output_tokens));
+        reject_argument("options->expected_output_tokens must be from 0 to 4294967295, not " +
+                        std::to_string(options.expected_output_tokens));
     }
     if (options.expected_output_tokens > 0) {
         command["expected_output_tokens"] = options.expected_output_tokens;
@@ -214,7 +210,7 @@ int32_t dynamo_router_reserve(dynamo_router_t *router, const char *request_id,
         const auto given = capi::read(selection, "selection");
         const auto tokens = capi::array(given.token_ids, given.token_count, "selection->token_ids");
         if (given.has_worker == 0 && given.has_prefill_worker == 0) {
-            reject("selection names no worker: has_worker and has_prefill_worker are 0");
+            reject_argument("selection names no worker: has_worker and has_prefill_worker are 0");
         }
         Json command = command_of(options);
         command.update(request);
@@ -243,7 +239,7 @@ int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_
     return status_of([&] {
         const HandleRef<Router> held(router);
         if (!(decay >= 0 && decay <= 1)) {
-            reject("decay must be from 0 to 1, not " + decimal::print(decay));
+            reject_argument("decay must be from 0 to 1, not " + decimal::print(decay));
         }
         Json command = command_of(request_id);
         command["decay"] = decay;

@@ -21,10 +21,6 @@ namespace {
 using json::Json;
 using Ids = std::span<const std::uint32_t>;
 
-[[noreturn]] void reject(const std::string &message) {
-    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
-}
-
 class Tokenizer : public Service, public std::enable_shared_from_this<Tokenizer> {
   public:
     explicit Tokenizer(const char *config_json)
@@ -46,9 +42,9 @@ class Tokenizer : public Service, public std::enable_shared_from_this<Tokenizer>
         const Ids ids = capi::array(given, count, "ids");
         for (std::size_t i = 0; i < ids.size(); ++i) {
             if (ids[i] > largest_id_) {
-                reject("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
-                       ", but the tokenizer's token ids are from 0 to " +
-                       std::to_string(largest_id_));
+                reject_argument("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
+                                ", but the tokenizer's token ids are from 0 to " +
+                                std::to_string(largest_id_));
             }
         }
         return ids;
@@ -92,7 +88,7 @@ class Detokenizer {
 
 bool flag(std::int32_t value, const char *name) {
     if (value != 0 && value != 1) {
-        reject(std::string(name) + " must be 0 or 1, not " + std::to_string(value));
+        reject_argument(std::string(name) + " must be 0 or 1, not " + std::to_string(value));
     }
     return value == 1;
 }
@@ -144,7 +140,8 @@ int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text,
         const bool adds = flag(add_special_tokens, "add_special_tokens");
         const std::string_view all(given.data(), given.size());
         if (const std::size_t at = invalid_utf8_at(all); at != all.npos) {
-            reject("text is not UTF-8: its byte " + std::to_string(at) + " does not fit in");
+            reject_argument("text is not UTF-8: its byte " + std::to_string(at) +
+                            " does not fit in");
         }
         const auto answer =
             held->ask(json::dump(Json{{"encode", all}, {"add_special_tokens", adds}}));
