@@ -28,7 +28,7 @@ from dynamo_llm.runtime.instance import Instance
 from dynamo_llm.runtime.lingering_threads import LingeringThreads, do_not_join
 from dynamo_llm.runtime.log_handler import CoreHandler, follow_level
 from dynamo_llm.runtime.secret import redact_all
-from dynamo_llm.runtime.threads import DaemonThreads
+from dynamo_llm.runtime.threads import DaemonThreads, wait_for_jobs
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
 _START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA = range(7)
@@ -311,7 +311,9 @@ def _stop_with_python(host: Host, wait: Callable[[float], bool]) -> None:
         if not wait(_exit_timeout + 1):
             host.end_requests()
             warnings.warn("dynamo-llm: the thread of the event loop did not stop in time", stacklevel=1)
-        if left := host.lingering_threads.leave(start + _exit_timeout - time.monotonic()):
+        left = wait_for_jobs(start + _exit_timeout - time.monotonic())
+        left += host.lingering_threads.leave(start + _exit_timeout - time.monotonic())
+        if left:
             _log.warning("threads of engines did not end in time and are abandoned: %s", ", ".join(left))
         if host.owns_python:  # threading takes this thread, which never ends, for the main thread
             do_not_join(threading.main_thread())

@@ -10,6 +10,7 @@ import contextvars
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,9 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 _Job = tuple[Future[Any], Callable[[], Any]]
+
+#: The threads that are running a job.
+_busy: set[threading.Thread] = set()
 
 
 class DaemonThreads(ThreadPoolExecutor):
@@ -97,10 +101,12 @@ def settle(
     :param on_return: called after the function and before the future is settled: who waits for the future
         then finds the thread free, and its next job starts no other one.
     """
+    thread = threading.current_thread()
     try:
         if not future.set_running_or_notify_cancel():
             on_return()
             return
+        _busy.add(thread)
         result = function()
     except BaseException as error:
         on_return()
@@ -109,7 +115,22 @@ def settle(
         on_return()
         future.set_result(result)
     finally:
+        _busy.discard(thread)
         del future, function  # an exception's traceback has this frame: no cycle
+
+
+def wait_for_jobs(seconds: float) -> list[str]:
+    """Waits for the jobs of all daemon threads, for at most some seconds.
+
+    Before Python 3.14, ``pthread_exit()`` ends a thread that returns from native code while Python is
+    finalized. If the native code is written in Rust, this unwinding aborts the process.
+
+    :returns: the names of the threads whose jobs are still running.
+    """
+    end = time.monotonic() + seconds
+    while _busy and time.monotonic() < end:
+        time.sleep(0.002)
+    return [thread.name for thread in list(_busy)]
 
 
 #: For short work of the library itself. Engines have another pool, the loop's, whose threads may all wait for

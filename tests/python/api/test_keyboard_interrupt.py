@@ -142,13 +142,19 @@ def test_uncaught() -> None:
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_the_program_ends_while_the_first_engine_starts() -> None:
-    """A program that exits while a daemon thread starts the first Python engine has its normal exit code."""
-    for milliseconds in range(0, 40, 5):
+@pytest.mark.parametrize("is_loading", [False, True])
+def test_the_program_ends_while_the_first_engine_starts(is_loading: bool) -> None:
+    """A program that exits while a daemon thread starts the first Python engine has its normal exit code.
+
+    Python before 3.14 ends a thread that returns from native code during finalization; mistral.rs aborts.
+    """
+    for milliseconds in [20, 60, 120, 200] if is_loading else range(0, 40, 5):
         program = f"""
-            import threading, time
+            import sys, threading, time
             import dynamo_llm
             threading.Thread(target=dynamo_llm.Runtime, daemon=True).start()
+            while {is_loading} and "mistralrs" not in sys.modules:
+                time.sleep(0.002)
             time.sleep({milliseconds / 1000})
         """
         done = subprocess.run(
