@@ -13,18 +13,18 @@ std::string status_name(const Profile &profile, const std::string &key) {
 
 }  // namespace
 
-void check_story(const Profile &profile, const std::string &key, const std::string &story,
-                 const std::string &request_id) {
-    expect_text(js::string_at(story, "/name"), status_name(profile, key), "the error's name");
-    const std::string message = js::string_at(story, "/message");
+void check_details(const Profile &profile, const std::string &key, const std::string &details,
+                   const std::string &request_id) {
+    expect_text(js::string_at(details, "/name"), status_name(profile, key), "the error's name");
+    const std::string message = js::string_at(details, "/message");
     expect(message.find(profile.text(key, "message")) != message.npos,
-           "the message lacks \"" + profile.text(key, "message") + "\": " + story);
-    expect_text(js::string_at(story, "/engine"), profile.engine(), "the error's engine");
-    expect_text(js::string_at(story, "/request_id"), request_id, "the error's request");
+           "the message lacks \"" + profile.text(key, "message") + "\": " + details);
+    expect_text(js::string_at(details, "/engine"), profile.engine(), "the error's engine");
+    expect_text(js::string_at(details, "/request_id"), request_id, "the error's request");
     const std::string python = profile.text(key, "python");
     if (!python.empty()) {
-        expect_text(js::string_at(story, "/python/type"), python, "the type of the exception");
-        expect(!js::string_at(story, "/python/traceback").empty(), "there is no traceback");
+        expect_text(js::string_at(details, "/python/type"), python, "the type of the exception");
+        expect(!js::string_at(details, "/python/traceback").empty(), "there is no traceback");
     }
 }
 
@@ -38,7 +38,7 @@ void refused(Subject &subject, Mode mode) {
             reader->send(subject.runtime);
             throw Failed("it was taken");
         } catch (const dynamo_llm::Error &error) {
-            check_story(subject.profile, "refused", error.json(), id);
+            check_details(subject.profile, "refused", error.json(), id);
         }
     }
     expect_status(dynamo_request_status(reader->handle()), DYNAMO_PENDING, "the status");
@@ -54,10 +54,10 @@ void check_failure(Subject &subject, Mode mode, const std::string &key) {
                 "the terminal event");
     expect_text(answer.text(), subject.profile.text(key, "text"), "what came before");
     expect_text(answer.finish_reason(), "", "the finish reason");
-    const char *const story = dynamo_request_error_json(reader->handle());
-    expect(story != nullptr, "the request has no error");
-    check_story(subject.profile, key, story, id);
-    expect_text(dynamo_request_error(reader->handle()), js::string_at(story, "/message"),
+    const char *const details = dynamo_request_error_json(reader->handle());
+    expect(details != nullptr, "the request has no error");
+    check_details(subject.profile, key, details, id);
+    expect_text(dynamo_request_error(reader->handle()), js::string_at(details, "/message"),
                 "the message");
     reader->check_after_end();
 }

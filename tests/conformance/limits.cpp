@@ -96,7 +96,7 @@ void refused_in_turn(Subject &subject, Mode mode) {
     running->cancel();
     expect_text(dynamo_status_name(reader->collect().status),
                 "DYNAMO_ERROR_" + subject.profile.text("refused", "status"), "the terminal event");
-    check_story(subject.profile, "refused", dynamo_request_error_json(reader->handle()), id);
+    check_details(subject.profile, "refused", dynamo_request_error_json(reader->handle()), id);
     reader->check_after_end();
 }
 

@@ -28,8 +28,8 @@ void expect_same(const Answer &answer, const Answer &whole);
 // Checks an answer that was cut: it must be a proper prefix of the whole answer.
 void expect_part(const Answer &part, const Answer &whole);
 // Checks error details against the profile.
-void check_story(const Profile &profile, const std::string &key, const std::string &story,
-                 const std::string &request_id);
+void check_details(const Profile &profile, const std::string &key, const std::string &details,
+                   const std::string &request_id);
 // Waits until another thread makes the condition true; bounded only by the watchdog.
 void wait_until(const std::function<bool()> &condition);
 

@@ -10,7 +10,7 @@ static_assert(std::is_same_v<dynamo_llm::Returned<Runtime>, dynamo_llm::Result<R
 static_assert(std::is_same_v<dynamo_llm::Returned<Runtime>, Runtime>);
 #endif
 
-static void an_error_has_the_whole_story() {
+static void an_error_has_all_its_details() {
     const Error error =
         error_of([] { return Runtime::create("{\"engine\": \"echo\", \"colour\": 1}"); });
     CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_CONFIG);
@@ -177,7 +177,7 @@ static void constructors_throw() {
 int main() {
     BEGIN();
     RUN(the_first_error_is_repeated);
-    RUN(an_error_has_the_whole_story);
+    RUN(an_error_has_all_its_details);
     RUN(flags_are_members_and_no_text);
     RUN(a_nul_byte_is_no_end);
     RUN(a_request_keeps_its_error);

@@ -109,7 +109,7 @@ void a_static_object_joins() {
 const struct {
     const char *name;
     void (*run)();
-} stories[] = {
+} scenarios[] = {
     {"a_loop", a_loop},
     {"a_loop_over_a_threaded_engine", a_loop_over_a_threaded_engine},
     {"a_loop_over_the_demo_model", a_loop_over_the_demo_model},
@@ -123,16 +123,16 @@ const struct {
 }  // namespace
 
 int main(int argc, char **argv) {
-    for (const auto &story : stories) {
+    for (const auto &scenario : scenarios) {
         if (argc > 1) {
-            if (std::strcmp(argv[1], story.name) == 0) {
-                story.run();
+            if (std::strcmp(argv[1], scenario.name) == 0) {
+                scenario.run();
                 return 0;
             }
             continue;
         }
-        child process = run_self(story.name, "");
-        check_exited(story.name, &process);
+        child process = run_self(scenario.name, "");
+        check_exited(scenario.name, &process);
         CHECK_TEXT(process.err, "");
         child_free(&process);
     }

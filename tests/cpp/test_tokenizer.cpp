@@ -70,7 +70,7 @@ static void text_comes_bit_by_bit() {
     CHECK(MUST(all.add({0, 432})) == "<|end|>What");
 }
 
-static void errors_have_their_story() {
+static void errors_have_details() {
     const Tokenizer tokenizer = open_demo();
     const Error error = error_of([&] { return tokenizer.decode({1, 9999}); });
     CHECK_STATUS(error.status(), DYNAMO_ERROR_INVALID_ARGUMENT);
@@ -132,7 +132,7 @@ int main() {
     RUN(there_and_back);
     RUN(a_template_makes_a_prompt);
     RUN(text_comes_bit_by_bit);
-    RUN(errors_have_their_story);
+    RUN(errors_have_details);
     RUN(handles_move_and_children_outlive_parents);
     RUN(threads_share_it);
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)

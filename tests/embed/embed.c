@@ -81,8 +81,8 @@ char *capture_end(capture *captured) {
 
 /* -------------------------------------------------------------------------------- child processes */
 
-child run_self(const char *story, const char *argument) {
-    fprintf(stderr, "  %s %s\n", story, argument);
+child run_self(const char *scenario, const char *argument) {
+    fprintf(stderr, "  %s %s\n", scenario, argument);
     const int out = temporary_file();
     const int err = temporary_file();
     const pid_t pid = fork();
@@ -93,7 +93,7 @@ child run_self(const char *story, const char *argument) {
         close(out);
         close(err);
         alarm(patience_s);
-        execl("/proc/self/exe", "test", story, argument, (char *)NULL);
+        execl("/proc/self/exe", "test", scenario, argument, (char *)NULL);
         _exit(127);
     }
     child process;
@@ -108,22 +108,22 @@ void child_free(child *process) {
     free(process->err);
 }
 
-static void show(const char *story, const child *process, const char *wanted) {
-    fprintf(stderr, "%s: %s %d, not %s\n--- stdout\n%.9000s\n--- stderr\n%.9000s\n", story,
+static void show(const char *scenario, const child *process, const char *wanted) {
+    fprintf(stderr, "%s: %s %d, not %s\n--- stdout\n%.9000s\n--- stderr\n%.9000s\n", scenario,
             WIFSIGNALED(process->status) ? "ended by signal" : "exit code",
             WIFSIGNALED(process->status) ? WTERMSIG(process->status) : WEXITSTATUS(process->status),
             wanted, process->out, process->err);
     _exit(1);
 }
 
-void check_exited(const char *story, child *process) {
+void check_exited(const char *scenario, child *process) {
     if (!WIFEXITED(process->status) || WEXITSTATUS(process->status) != 0) {
-        show(story, process, "exit code 0");
+        show(scenario, process, "exit code 0");
     }
 }
 
-void check_killed(const char *story, child *process, int signal_number) {
+void check_killed(const char *scenario, child *process, int signal_number) {
     if (!WIFSIGNALED(process->status) || WTERMSIG(process->status) != signal_number) {
-        show(story, process, "the signal");
+        show(scenario, process, "the signal");
     }
 }

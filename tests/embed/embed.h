@@ -30,10 +30,10 @@ typedef struct child {
     char *err;
 } child;
 /* Runs the program with two arguments. SIGALRM ends it if it hangs. */
-child run_self(const char *story, const char *argument);
+child run_self(const char *scenario, const char *argument);
 void child_free(child *process);
 /* Checks that the process ended with exit code 0 (or by a signal); otherwise shows its output. */
-void check_exited(const char *story, child *process);
-void check_killed(const char *story, child *process, int signal_number);
+void check_exited(const char *scenario, child *process);
+void check_killed(const char *scenario, child *process, int signal_number);
 
 #endif

@@ -199,12 +199,12 @@ int main(void) {
     BEGIN();
     RUN(a_question_is_answered_bit_by_bit);
     dynamo_runtime_t *runtime = start("{}");
-    void (*const stories[])(dynamo_runtime_t *) = {an_answer_at_once, a_prompt_is_completed,
-                                                   an_answer_is_limited, an_answer_is_stopped,
-                                                   requests_that_it_cannot_serve};
-    for (size_t i = 0; i < sizeof stories / sizeof stories[0]; ++i) {
-        fprintf(stderr, "  story %d with one runtime\n", (int)i);
-        stories[i](runtime);
+    void (*const scenarios[])(dynamo_runtime_t *) = {an_answer_at_once, a_prompt_is_completed,
+                                                     an_answer_is_limited, an_answer_is_stopped,
+                                                     requests_that_it_cannot_serve};
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; ++i) {
+        fprintf(stderr, "  scenario %d with one runtime\n", (int)i);
+        scenarios[i](runtime);
     }
     finish(runtime);
     RUN(models_and_options_that_do_not_exist);

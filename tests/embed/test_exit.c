@@ -213,11 +213,11 @@ static void children_are_told(void) {
     answer_free(&whole);
 }
 
-static const struct story {
+static const struct scenario {
     const char *name;
     void (*run)(void);
     const char *out;
-} stories[] = {
+} scenarios[] = {
     {"main_returns_while_the_demo_model_streams", main_returns_while_the_demo_model_streams, ""},
     {"main_returns_without_destroying_anything", main_returns_without_destroying_anything, ""},
     {"another_thread_exits", another_thread_exits, ""},
@@ -234,17 +234,17 @@ static const struct story {
 };
 
 int main(int argc, char **argv) {
-    for (size_t i = 0; i < sizeof stories / sizeof stories[0]; ++i) {
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; ++i) {
         if (argc > 1) {
-            if (strcmp(argv[1], stories[i].name) == 0) {
-                stories[i].run();
+            if (strcmp(argv[1], scenarios[i].name) == 0) {
+                scenarios[i].run();
                 return 0;
             }
             continue;
         }
-        child process = run_self(stories[i].name, "");
-        check_exited(stories[i].name, &process);
-        CHECK_TEXT(process.out, stories[i].out);
+        child process = run_self(scenarios[i].name, "");
+        check_exited(scenarios[i].name, &process);
+        CHECK_TEXT(process.out, scenarios[i].out);
         CHECK_TEXT(process.err, "");
         child_free(&process);
     }

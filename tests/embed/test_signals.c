@@ -122,12 +122,12 @@ static void nothing_is_changed(void) {
     printf("the host's own words\n");
 }
 
-static const struct story {
+static const struct scenario {
     const char *name;
     void (*run)(void);
     int ends_by; /* signal */
     const char *out;
-} stories[] = {
+} scenarios[] = {
     {"interrupt_ends_the_program", interrupt_ends_the_program, SIGINT, ""},
     {"own_handler_runs", own_handler_runs, 0, ""},
     {"ignored_interrupt_stays_ignored", ignored_interrupt_stays_ignored, 0, ""},
@@ -136,22 +136,22 @@ static const struct story {
 };
 
 int main(int argc, char **argv) {
-    for (size_t i = 0; i < sizeof stories / sizeof stories[0]; ++i) {
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; ++i) {
         if (argc > 1) {
-            if (strcmp(argv[1], stories[i].name) == 0) {
+            if (strcmp(argv[1], scenarios[i].name) == 0) {
                 signal(SIGINT, SIG_DFL); /* may be ignored, such as under nohup */
-                stories[i].run();
+                scenarios[i].run();
                 return 0;
             }
             continue;
         }
-        child process = run_self(stories[i].name, "");
-        if (stories[i].ends_by == 0) {
-            check_exited(stories[i].name, &process);
+        child process = run_self(scenarios[i].name, "");
+        if (scenarios[i].ends_by == 0) {
+            check_exited(scenarios[i].name, &process);
         } else {
-            check_killed(stories[i].name, &process, stories[i].ends_by);
+            check_killed(scenarios[i].name, &process, scenarios[i].ends_by);
         }
-        CHECK_TEXT(process.out, stories[i].out);
+        CHECK_TEXT(process.out, scenarios[i].out);
         CHECK_TEXT(process.err, "");
         child_free(&process);
     }

@@ -264,7 +264,7 @@ def refused(subject: Subject, way: str) -> None:
     expected = subject.get("refused")
     with pytest.raises(DynamoError) as caught:
         subject.runtime().request(expected["body"])
-    check_story(subject, expected, caught.value)
+    check_details(subject, expected, caught.value)
     assert collect(way, subject.runtime().request(subject.get("short"))).error is None
 
 
@@ -280,14 +280,14 @@ def check_failure(subject: Subject, way: str, expected: dict[str, Any]) -> None:
     request = subject.runtime().request(expected["body"])
     answer = collect(way, request)
     assert answer.error is not None
-    check_story(subject, expected, answer.error)
+    check_details(subject, expected, answer.error)
     assert answer.error.details["request_id"] == request.id
     if way in pieces:
         assert answer.text == expected.get("text", "")
     assert type(collect(way, request).error) is type(answer.error)
 
 
-def check_story(subject: Subject, expected: dict[str, Any], error: DynamoError) -> None:
+def check_details(subject: Subject, expected: dict[str, Any], error: DynamoError) -> None:
     assert error.details["name"] == f"DYNAMO_ERROR_{expected['status']}"
     assert expected["message"] in error.message
     assert error.details["engine"] == subject.profile["config"]["engine"]
