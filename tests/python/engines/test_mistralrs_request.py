@@ -48,6 +48,22 @@ def test_no_bound(tiny: Runtime, bound: dict[str, Any]) -> None:
     assert len({tiny.request(body).result().text for _ in range(4)}) > 1
 
 
+def test_dry(tiny: Runtime) -> None:
+    """DRY sampling ends a repetition that greedy decoding would go on with."""
+
+    def repeated(body: dict[str, Any]) -> int:
+        """Counts the sequences of four tokens that occurred before in the same answer."""
+        found = tiny.request({**body, "max_tokens": 160, "ignore_eos": True, "logprobs": 0}).result()
+        entries = found.json()["choices"][0]["logprobs"]["tokens"]
+        fours = [tuple(entries[i : i + 4]) for i in range(len(entries) - 3)]
+        return len(fours) - len(set(fours))
+
+    body = {"prompt": "hello hello hello hello hello hello", "logit_bias": {"17": 100, "23": 99.9}}
+    assert repeated(body) > 100
+    assert repeated({**body, "dry_multiplier": 0}) > 100
+    assert repeated({**body, "dry_multiplier": 50, "dry_base": 2, "dry_sequence_breakers": []}) < 20
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "match"),
     [
@@ -72,6 +88,16 @@ def test_no_bound(tiny: Runtime, bound: dict[str, Any]) -> None:
         ({"cache_salt": "s"}, NotSupportedError, '"cache_salt"'),
         ({"nvext": {"cache_salt": "s"}}, NotSupportedError, '"nvext.cache_salt"'),
         ({"seed": 1, "temperature": 1}, NotSupportedError, "options.seed"),
+        ({"dry_multiplier": -1}, InvalidRequestError, '"dry_multiplier" of the request must be a number'),
+        ({"dry_multiplier": True}, InvalidRequestError, "not true"),
+        ({"dry_base": 0.5}, InvalidRequestError, "at least 1, not 0.5"),
+        ({"dry_base": [1.75]}, InvalidRequestError, '"dry_base"'),
+        ({"dry_allowed_length": 0}, InvalidRequestError, '"dry_allowed_length"'),
+        ({"dry_allowed_length": 1.5}, InvalidRequestError, "an integer of at least 1"),
+        ({"dry_sequence_breakers": "x"}, InvalidRequestError, "a list of at most 64 strings"),
+        ({"dry_sequence_breakers": [""]}, InvalidRequestError, "1 to 256 characters"),
+        ({"dry_sequence_breakers": ["x"] * 65}, InvalidRequestError, '"dry_sequence_breakers"'),
+        ({"dry_sequence_breakers": [1]}, InvalidRequestError, '"dry_sequence_breakers"'),
     ],
     ids=str,
 )

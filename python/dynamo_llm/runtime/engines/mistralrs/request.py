@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
-from dynamo_llm.runtime.engines.mistralrs import grammar
+from dynamo_llm.runtime.engines.mistralrs import dry, grammar
 from dynamo_llm.runtime.engines.mistralrs.tools import Tools
 from dynamo_llm.runtime.pipeline.request_body import RequestSettings
 
 #: Optional keys of a body that the engine accepts: ``request_keys`` of ``describe()``.
-keys = ("parallel_tool_calls", "stop_token_ids", "tool_choice")
+keys = (*dry.keys, "parallel_tool_calls", "stop_token_ids", "tool_choice")
 #: Alternatives to what the engine does not support.
 hints = {"seed": '; it has one sampler for all requests: set "options.seed" of the configuration instead'}
 
@@ -36,8 +36,8 @@ def of_body(
     """Converts a body.
 
     :param end_tokens: texts of tokens that end the answer, in addition to those that mistral.rs knows as EOS.
-    :raises InvalidRequestError: the tools are not valid, or the request has both structured output and a
-        forced tool call.
+    :raises InvalidRequestError: the tools or the keys of DRY sampling are not valid, or the request has both
+        structured output and a forced tool call.
     :raises NotSupportedError: tools that are not functions, or stop tokens that must be part of the answer.
     """
     if settings.stop_token_ids and settings.includes_stop:
@@ -72,6 +72,7 @@ def of_body(
         "tool_schemas": tools.schemas,
         "adapter": settings.adapter,
         **_sampling(settings),
+        **dry.of_body(body),
     }
     if form is not None:
         arguments["grammar"], arguments["grammar_type"] = form
