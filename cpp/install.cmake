@@ -39,6 +39,10 @@ install(FILES "${PROJECT_SOURCE_DIR}/include/dynamo_llm.h" "${generated_dir}/inc
   DESTINATION "${install_includedir}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/dynamo_llm" DESTINATION "${install_includedir}"
   PATTERN "cpp" EXCLUDE)  # the parts of dynamo_llm.hpp
+if(NOT SKBUILD)  # a wheel has them in its metadata
+  install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/THIRD_PARTY_NOTICES.txt"
+    DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+endif()
 
 # find_package(DynamoLLM). All of it finds its folders from its own, so the tree may be moved.
 foreach(component IN ITEMS capi capi_static)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wheel: what is in it, what auditwheel says of it, and what other build backends find through it."""
 
+import importlib.metadata
+import json
+import re
 import shutil
 import sys
 import zipfile
@@ -52,6 +55,25 @@ def test_files(wheel: Path) -> None:
     assert {str(file.relative_to(sources)) for file in sources.rglob("*.py")} <= names
     assert len([name for name in names if name.startswith("_core.cpython-")]) == 1
     assert {name.split("/")[0].split("-")[0] for name in contents(wheel)} == {"dynamo_llm"}
+
+
+def test_notices(wheel: Path) -> None:
+    """The wheel has the licenses of what is compiled into it, and a list of that with the versions."""
+    with zipfile.ZipFile(wheel) as archive:
+        texts = {name.partition(".dist-info/")[2]: name for name in archive.namelist()}
+        notices = archive.read(texts["licenses/THIRD_PARTY_NOTICES.txt"]).decode()
+        bill = json.loads(archive.read(texts["sboms/dynamo_llm.cdx.json"]))
+    nanobind = importlib.metadata.distribution("nanobind")
+    license_text = nanobind.read_text("licenses/LICENSE")
+    assert license_text is not None and license_text.strip() in notices
+    versions = {component["name"]: component["version"] for component in bill["components"]}
+    assert versions.keys() == {"nlohmann-json", "nanobind", "robin-map"}
+    assert versions["nanobind"] == nanobind.version
+    assert versions["nlohmann-json"] == importlib.metadata.version("nlohmann-json")
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions.values())
+    parts = [bill["metadata"]["component"], *bill["components"]]
+    assert all(re.search(rf"@v?{part['version']}$", part["purl"]) for part in parts)
+    assert wheel.name.startswith(f"dynamo_llm-{parts[0]['version']}-")
 
 
 @pytest.mark.slow
