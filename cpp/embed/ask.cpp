@@ -17,6 +17,7 @@ namespace {
 // Runs isolated (-I), so that the host's environment variables have no effect. Imports site only after duplicating
 // stdout (-S): then the answer arrives even if modules that site runs (.pth files, sitecustomize) print to,
 // redirect, or close stdout. Ends with os._exit(), so that exit functions of these modules cannot delay it.
+// LIBDIR is where Python was installed: a copy of it that was moved has its own library in the new place.
 // INSTSONAME names the static library if the executable was built without a shared one, as Debian's is; the shared one
 // may still exist.
 constexpr const char *question = R"(
@@ -28,6 +29,8 @@ import importlib.util, json, sysconfig
 get = sysconfig.get_config_var
 spec = importlib.util.find_spec("dynamo_llm")
 places = [get("LIBDIR"), os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64")]
+if not str(get("LIBDIR")).startswith(sys.base_prefix):
+    places = places[1:2] + places[:1] + places[2:]
 if get("MULTIARCH"):
     places += [os.path.join(str(p), get("MULTIARCH")) for p in places[:2]]
 if sys.platform == "darwin" and get("PYTHONFRAMEWORKPREFIX"):

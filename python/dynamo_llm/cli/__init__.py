@@ -9,6 +9,7 @@ import click
 
 from dynamo_llm import __version__
 from dynamo_llm.cli.bench import bench
+from dynamo_llm.cli.bundle import bundle
 from dynamo_llm.cli.chat import chat
 from dynamo_llm.cli.command_group import CommandGroup
 from dynamo_llm.cli.config import config
@@ -23,5 +24,5 @@ def main() -> None:
     """Run LLMs from C, C++ and Python."""
 
 
-for command in (bench, chat, config, doctor, models, serve):
+for command in (bench, bundle, chat, config, doctor, models, serve):
     main.add_command(command)

@@ -31,6 +31,8 @@ name = get("INSTSONAME") or ""
 if name.endswith(".a") or not name:
     name = "libpython%d.%d" % sys.version_info[:2] + (".dylib" if sys.platform == "darwin" else ".so.1.0")
 folders = [get("LIBDIR"), os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_prefix, "lib64")]
+if not str(get("LIBDIR")).startswith(sys.base_prefix):  # it was moved
+    folders = folders[1:2] + folders[:1] + folders[2:]
 folders += [os.path.join(f, get("MULTIARCH")) for f in folders[:2] if f and get("MULTIARCH")]
 print("\\n" + json.dumps({
     "version": "%d.%d.%d" % sys.version_info[:3],

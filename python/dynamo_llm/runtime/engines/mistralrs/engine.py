@@ -60,6 +60,18 @@ def _import(name: str) -> Any:
         ) from error
 
 
+def _require_home_folder() -> None:
+    """Names a home folder if the process has none, as in a container without users.
+
+    mistral.rs looks for the Hugging Face cache below it even for a local model, and panics otherwise. Debian
+    has the same name for the home of users without one.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 @contextmanager
 def _explained(
     explain: Callable[[BaseException], DynamoError], kind: type[Exception] = Exception
@@ -107,6 +119,7 @@ class MistralRsEngine:
         self._model = model.find(self._config.model, self._options)
         # Without this variable, mistral.rs logs to stdout, which belongs to the host.
         os.environ.setdefault("RUST_LOG", "off")
+        _require_home_folder()
         self._mistralrs = _import("mistralrs")
         with _explained(partial(error_mapping.of_load, self._model.path)):
             self._load()
