@@ -517,6 +517,30 @@ DYNAMO_LLM_API const char *dynamo_request_error_json(dynamo_request_t *request);
  */
 DYNAMO_LLM_API const char *dynamo_request_id(dynamo_request_t *request);
 
+/** Token counts of a request. */
+typedef struct dynamo_usage_t {
+    /** sizeof(dynamo_usage_t), set by the caller. The library reads or fills no more than that. */
+    size_t struct_size;
+    /** Tokens of the prompt. */
+    uint64_t prompt_tokens;
+    /** Tokens of the answer, all choices together. */
+    uint64_t completion_tokens;
+    /** Those of prompt_tokens that came from a prefix cache. */
+    uint64_t cached_tokens;
+} dynamo_usage_t;
+
+/**
+ * Gets the token counts of a request so far, also after it was cancelled, its deadline passed, or it failed.
+ *
+ * At the end of an answer they are those that the engine reported, as in dynamo_response_usage(). Until then, and if the
+ * answer does not come to its end, completion_tokens counts what the engine pushed before the request ended, and
+ * prompt_tokens and cached_tokens are 0, which means that they are not known. A chunk of an engine that does not
+ * state its number of tokens counts as one token.
+ * @param usage  filled; set usage->struct_size before
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_request_usage(dynamo_request_t *request, dynamo_usage_t *usage);
+
 /** Timestamps of a request, in microseconds since dynamo_request_send(); -1 for what has not happened. */
 typedef struct dynamo_timing_t {
     /** sizeof(dynamo_timing_t), set by the caller. The library fills no more than that. */
@@ -531,7 +555,7 @@ typedef struct dynamo_timing_t {
 } dynamo_timing_t;
 
 /**
- * Gets the timestamps of a request so far.
+ * Gets the timestamps of a request so far, also after it was cancelled, its deadline passed, or it failed.
  * @param timing  filled; set timing->struct_size before
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
  */
@@ -647,18 +671,6 @@ DYNAMO_LLM_API int32_t dynamo_request_set_callback(dynamo_request_t *request,
  * {"include_usage": true} the last response of a stream has only the token counts: no text, no token ids, no finish
  * reason, index 0. */
 /** @{ */
-
-/** Token counts of a request. */
-typedef struct dynamo_usage_t {
-    /** sizeof(dynamo_usage_t), set by the caller. The library reads or fills no more than that. */
-    size_t struct_size;
-    /** Tokens of the prompt. */
-    uint64_t prompt_tokens;
-    /** Tokens of the answer, all choices together. */
-    uint64_t completion_tokens;
-    /** Those of prompt_tokens that came from a prefix cache. */
-    uint64_t cached_tokens;
-} dynamo_usage_t;
 
 /**
  * Returns the text, or "" if there is none. It never splits a code point; bytes of an engine that are not valid UTF-8
@@ -785,12 +797,37 @@ DYNAMO_LLM_API int32_t dynamo_request_set_queue(dynamo_request_t *request, dynam
  * Ownership: the caller owns event->response.
  * Threads:   several threads may wait for one queue; each event goes to one of them. Two threads may then handle two
  *            events of one request at the same time; if that matters, give each thread its own queue.
- * Blocking:  up to timeout_ms. dynamo_queue_destroy() ends the wait. Log callbacks may call it.
- * @return DYNAMO_OK, DYNAMO_PENDING (no event), CLOSED (the queue was destroyed), INVALID_HANDLE, INVALID_ARGUMENT,
- *         INVALID_STATE (called on a thread that it would wait for)
+ * Blocking:  up to timeout_ms. dynamo_queue_wake() and dynamo_queue_destroy() end the wait. Log callbacks may call it.
+ * @return DYNAMO_OK, DYNAMO_PENDING (no event, or dynamo_queue_wake()), CLOSED (the queue was destroyed),
+ *         INVALID_HANDLE, INVALID_ARGUMENT, INVALID_STATE (called on a thread that it would
+ *         wait for)
  */
 DYNAMO_LLM_API int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms,
                                          dynamo_event_t *event);
+
+/**
+ * Returns a file descriptor for poll, epoll, kqueue, or an event loop, by which one thread waits for a queue and for
+ * other descriptors. It is readable while the queue has an event, and after dynamo_queue_wake() (level-triggered).
+ * While it is not readable, there is nothing to do. When it is readable, call dynamo_queue_next() with a timeout of 0
+ * until it returns DYNAMO_PENDING, which the first call may do: another thread may have taken the event. Only wait for
+ * the descriptor; do not read, write, or close it.
+ *
+ * From the first call on, the first event of an empty queue costs its engine a system call.
+ *
+ * Ownership: the queue's; closed by dynamo_queue_destroy(), so remove it from the event loop before.
+ * @return the descriptor, the same at each call, or -1: INVALID_HANDLE, SYSTEM, NOT_SUPPORTED (platforms without
+ *         descriptors)
+ */
+DYNAMO_LLM_API int dynamo_queue_fd(dynamo_queue_t *queue);
+
+/**
+ * Makes one call of dynamo_queue_next() return DYNAMO_PENDING without an event, for a thread that has other work to do,
+ * such as to end: a call that waits, or else the next one, even if an event is ready. No event is lost. Each call of
+ * this function ends one call of dynamo_queue_next(), so call it once for each thread that waits. The descriptor of the
+ * queue is readable until then.
+ * @return DYNAMO_OK, INVALID_HANDLE
+ */
+DYNAMO_LLM_API int32_t dynamo_queue_wake(dynamo_queue_t *queue);
 
 /** Releases a queue. Threads that wait for it return with DYNAMO_ERROR_CLOSED. Its requests continue, but their events
  * are dropped, so destroy them, too. */

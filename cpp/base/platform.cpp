@@ -44,27 +44,28 @@ std::string error_text(int error) {
 
 namespace {
 
-[[noreturn]] void fail_system(const char *what, int error) {
-    throw Failure(DYNAMO_ERROR_SYSTEM, std::string(what) + ": " + error_text(error));
+[[noreturn]] void fail_to_open(const char *owner, const char *call, int error) {
+    throw Failure(DYNAMO_ERROR_SYSTEM, std::string("cannot open a file descriptor for the ") +
+                                           owner + " (" + call + "): " + error_text(error));
 }
 
 }  // namespace
 
 #if defined(__linux__)
 
-Notifier::Notifier() {
+Notifier::Notifier(const char *owner) {
     read_fd_ = write_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (read_fd_ < 0) {
-        fail_system("cannot open a file descriptor for the stream (eventfd)", errno);
+        fail_to_open(owner, "eventfd", errno);
     }
 }
 
 #elif !defined(_WIN32)
 
-Notifier::Notifier() {
+Notifier::Notifier(const char *owner) {
     int ends[2];
     if (::pipe(ends) != 0) {
-        fail_system("cannot open a file descriptor for the stream (pipe)", errno);
+        fail_to_open(owner, "pipe", errno);
     }
     read_fd_ = ends[0];
     write_fd_ = ends[1];
@@ -76,7 +77,7 @@ Notifier::Notifier() {
 
 #else
 
-Notifier::Notifier() {
+Notifier::Notifier(const char *) {
     throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
                   "this platform has no file descriptors to wait on; receive with "
                   "dynamo_request_next() or a callback");

@@ -14,7 +14,8 @@ std::string error_text(int error);
 // A file descriptor for poll(), readable from set() to clear(). Not thread-safe.
 class Notifier {
   public:
-    Notifier();  // throws Failure with SYSTEM or NOT_SUPPORTED
+    // owner: for messages, such as "stream". Throws Failure with SYSTEM or NOT_SUPPORTED.
+    explicit Notifier(const char *owner);
     ~Notifier();
     Notifier(const Notifier &) = delete;
     Notifier &operator=(const Notifier &) = delete;

@@ -12,6 +12,7 @@
 using namespace dynamo;
 using capi::created;
 using capi::status_of;
+using capi::value_of;
 
 dynamo_queue_t *dynamo_queue_create(void) {
     return created<Queue>([] { return open_handle(std::make_shared<Queue>()); });
@@ -47,6 +48,17 @@ int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms, dynamo_even
             capi::write(event, filled, "event");
         }
         return status;
+    });
+}
+
+int dynamo_queue_fd(dynamo_queue_t *queue) {
+    return value_of(-1, [&] { return HandleRef<Queue>(queue)->fd(); });
+}
+
+int32_t dynamo_queue_wake(dynamo_queue_t *queue) {
+    return status_of([&] {
+        HandleRef<Queue>(queue)->wake();
+        return DYNAMO_OK;
     });
 }
 

@@ -155,6 +155,13 @@ const char *dynamo_request_id(dynamo_request_t *request) {
                                   [&] { return HandleRef<Request>(request)->id().c_str(); });
 }
 
+int32_t dynamo_request_usage(dynamo_request_t *request, dynamo_usage_t *usage) {
+    return status_of([&] {
+        capi::fill(usage, HandleRef<Request>(request)->usage());
+        return DYNAMO_OK;
+    });
+}
+
 int32_t dynamo_request_timing(dynamo_request_t *request, dynamo_timing_t *timing) {
     return status_of([&] {
         capi::fill(timing, HandleRef<Request>(request)->timing());

@@ -52,13 +52,7 @@ const char *dynamo_response_finish_reason(const dynamo_response_t *response) {
 int32_t dynamo_response_usage(const dynamo_response_t *response, dynamo_usage_t *usage) {
     return status_of([&]() -> std::int32_t {
         HandleRef<Response> held(response);
-        dynamo_usage_t filled{};
-        if (held->usage) {
-            filled.prompt_tokens = held->usage->prompt_tokens;
-            filled.completion_tokens = held->usage->completion_tokens;
-            filled.cached_tokens = held->usage->cached_tokens;
-        }
-        capi::write(usage, filled, "usage");
+        capi::fill(usage, held->usage ? *held->usage : Usage());
         return held->usage ? DYNAMO_OK : DYNAMO_PENDING;
     });
 }

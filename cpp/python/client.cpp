@@ -287,6 +287,7 @@ void bind_client(nb::module_ &m) {
             "status", Request::method(&dynamo_llm::Request::status),
             "DYNAMO_PENDING (2) before the end, then DYNAMO_END (1) or the error's status.")
         .def_prop_ro("timing", Request::method(&dynamo_llm::Request::timing), "Timestamps so far.")
+        .def_prop_ro("usage", Request::method(&dynamo_llm::Request::usage), "Token counts so far.")
         .def_prop_ro("id", Request::method(&dynamo_llm::Request::id),
                      "\"req-\" and 16 hexadecimal digits, as in log records and errors.");
 

@@ -57,6 +57,7 @@ class Request final : public QueueSource,
     void abandon();  // the caller destroyed the handle
     std::int32_t status() const { return stream_.status(); }
     Timing timing() const { return stream_.timing(); }
+    Usage usage() const { return stream_.usage(); }
     Error failure() const;            // what ended the request
     const std::string *error();       // nullptr without an error
     const std::string *error_json();  // likewise

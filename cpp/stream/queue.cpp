@@ -28,6 +28,11 @@ void Queue::post(std::shared_ptr<QueueSource> source) noexcept {
         }
         added->next_ = head;
     } while (!posted_.compare_exchange_weak(head, added));
+    // The descriptor works like a sleeper, see below. Only the first request of the list has to write it.
+    if (head == nullptr && has_fd_.load()) {
+        const std::lock_guard lock(mutex_);
+        update_fd();
+    }
     // A sleeper increments sleepers_ and then reads the list; this writes the list and then reads sleepers_. So at
     // least one of the two sees the other.
     if (sleepers_.load() > 0) {
@@ -50,6 +55,37 @@ void Queue::wake_pollers() noexcept {
     }
 }
 
+int Queue::fd() {
+    const std::lock_guard lock(mutex_);
+    if (is_closed_) {  // by another thread meanwhile
+        throw Failure(DYNAMO_ERROR_INVALID_HANDLE, "the queue was destroyed");
+    }
+    if (notifier_ == nullptr) {
+        notifier_ = std::make_unique<platform::Notifier>("queue");
+        has_fd_.store(true);
+        update_fd();
+    }
+    return notifier_->fd();
+}
+
+void Queue::wake() noexcept {
+    const std::lock_guard lock(mutex_);
+    ++wakes_;
+    update_fd();
+    changed_.notify_all();
+}
+
+bool Queue::is_ready() const noexcept {
+    const QueueSource *const head = posted_.load();
+    return wakes_ > 0 || first_ != nullptr || (head != nullptr && head != closed_mark());
+}
+
+void Queue::update_fd() noexcept {
+    if (notifier_ != nullptr) {
+        is_ready() ? notifier_->set() : notifier_->clear();
+    }
+}
+
 void Queue::set_hosted() noexcept {
     if (is_hosted_.load(std::memory_order_relaxed)) {
         return;
@@ -67,6 +103,8 @@ void Queue::close() noexcept {
         is_closed_ = true;
         collected = std::exchange(first_, nullptr);
         last_ = nullptr;
+        has_fd_.store(false);
+        notifier_ = nullptr;
         changed_.notify_all();
     }
     for (QueueSource *list : {posted, collected}) {
@@ -116,6 +154,15 @@ void Queue::append(std::shared_ptr<QueueSource> source) noexcept {
     last_ = added;
 }
 
+// Wakes a sleeper for the requests that this reader leaves.
+void Queue::wake_another() noexcept {
+    if (sleepers_.load(std::memory_order_relaxed) > 0 && first_ != nullptr) {
+        sleepers_.fetch_sub(1, std::memory_order_relaxed);
+        ++pending_wakeups_;
+        changed_.notify_all();
+    }
+}
+
 // Requires the lock, and holds it again on return. Returns false at the timeout; otherwise the caller checks again.
 bool Queue::wait(std::unique_lock<std::mutex> &lock, std::optional<Clock::time_point> until) {
     Clock::time_point now = Clock::now();
@@ -131,7 +178,7 @@ bool Queue::wait(std::unique_lock<std::mutex> &lock, std::optional<Clock::time_p
         is_urgent_ = false;
         pollers_.fetch_add(1);
         changed_.wait_until(lock, until ? std::min(*until, end) : end,
-                            [this] { return is_urgent_ || is_closed_; });
+                            [this] { return is_urgent_ || is_closed_ || wakes_ > 0; });
         pollers_.fetch_sub(1);
         const bool found = is_closed_ || has_requests();
         poll_.on_polled(found);
@@ -143,7 +190,7 @@ bool Queue::wait(std::unique_lock<std::mutex> &lock, std::optional<Clock::time_p
     }
     sleepers_.fetch_add(1);
     const auto was_woken = [&] {
-        return pending_wakeups_ > 0 || is_closed_ ||
+        return pending_wakeups_ > 0 || is_closed_ || wakes_ > 0 ||
                is_hosted_.load(std::memory_order_relaxed) != was_hosted;
     };
     bool has_any = has_requests();
@@ -169,7 +216,15 @@ std::int32_t Queue::next(std::optional<Clock::time_point> until, Event &event) {
         if (is_closed_) {
             throw Failure(DYNAMO_ERROR_CLOSED, "the queue was destroyed");
         }
+        if (wakes_ > 0) {
+            --wakes_;
+            has_requests();  // of which another reader has to be told, if this one was woken for them
+            wake_another();
+            update_fd();
+            return DYNAMO_PENDING;
+        }
         if (!has_requests()) {
+            update_fd();
             if (!wait(lock, until)) {
                 return DYNAMO_PENDING;
             }
@@ -184,11 +239,8 @@ std::int32_t Queue::next(std::optional<Clock::time_point> until, Event &event) {
             append(std::move(source));
         }
         if (has_event) {
-            if (sleepers_.load(std::memory_order_relaxed) > 0 && first_ != nullptr) {
-                sleepers_.fetch_sub(1, std::memory_order_relaxed);
-                ++pending_wakeups_;
-                changed_.notify_all();
-            }
+            update_fd();
+            wake_another();
             lock.unlock();  // before `source` is destroyed, which may be the last reference
             return DYNAMO_OK;
         }

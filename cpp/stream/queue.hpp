@@ -3,7 +3,8 @@
 //
 // A request with an event pushes itself onto a lock-free list, and stays in the queue until a reader has taken all its
 // events. Readers take the whole list with one exchange and then serve it in order, one event per request, so that no
-// request starves the others. Only a sleeping reader is woken, by the first request.
+// request starves the others. Only a sleeping reader is woken, by the first request. So is the descriptor, if there
+// is one: it is written when the list gets its first request, and read when a reader leaves nothing.
 #pragma once
 
 #include <atomic>
@@ -15,6 +16,7 @@
 #include <optional>
 
 #include "base/handle.hpp"
+#include "base/platform.hpp"
 #include "dynamo_llm.h"
 #include "stream/response.hpp"
 #include "stream/timed_poll.hpp"
@@ -34,11 +36,18 @@ class Queue : public std::enable_shared_from_this<Queue> {
 
     ~Queue() { close(); }
 
-    // Returns DYNAMO_OK with an event, or PENDING at the timeout. Throws Failure with CLOSED, or with INVALID_STATE
-    // where this thread must not wait.
+    // Returns DYNAMO_OK with an event, or PENDING at the timeout or for a wake(). Throws Failure with CLOSED, or with
+    // INVALID_STATE where this thread must not wait.
     std::int32_t next(std::optional<Clock::time_point> until, Event &event);
 
-    // From now on readers get CLOSED, and posted requests are dropped.
+    // Returns a descriptor that is readable while next() would return without waiting, or a request may have an event.
+    // Throws Failure with SYSTEM, NOT_SUPPORTED, or INVALID_HANDLE.
+    int fd();
+
+    // Makes one call of next() return PENDING: one that waits, or the next one.
+    void wake() noexcept;
+
+    // From now on readers get CLOSED, and posted requests are dropped. Closes the descriptor.
     void close() noexcept;
 
     // --- the requests' side ---
@@ -56,11 +65,15 @@ class Queue : public std::enable_shared_from_this<Queue> {
     std::shared_ptr<QueueSource> pop() noexcept;
     void append(std::shared_ptr<QueueSource> source) noexcept;
     bool wait(std::unique_lock<std::mutex> &lock, std::optional<Clock::time_point> until);
+    void wake_another() noexcept;
+    bool is_ready() const noexcept;
+    void update_fd() noexcept;
 
     // The posted requests, newest first. The list ends with nullptr, or with the mark of a closed queue.
     std::atomic<QueueSource *> posted_{nullptr};
     std::atomic<int> sleepers_{0};
     std::atomic<int> pollers_{0};
+    std::atomic<bool> has_fd_{false};
 
     std::mutex mutex_;  // of the readers; others lock it only to wake one
     std::condition_variable changed_;
@@ -68,6 +81,8 @@ class Queue : public std::enable_shared_from_this<Queue> {
     QueueSource *last_ = nullptr;
     std::size_t last_batch_ = 0;  // the number of requests that the last exchange returned
     int pending_wakeups_ = 0;     // sleepers that were woken and have not run yet
+    std::uint64_t wakes_ = 0;     // calls of wake() that no reader has taken
+    std::unique_ptr<platform::Notifier> notifier_;
     bool is_urgent_ = false;
     bool is_closed_ = false;
     std::atomic<bool> is_hosted_{false};  // changes once, under the lock

@@ -102,6 +102,7 @@ void RequestMeter::on_ended() noexcept {
 void RequestMeter::reset(bool reopens) noexcept {
     has_counted_queue_time_ = false;
     pushed_tokens_ = 0;
+    usage_.reset();
     uncounted_tokens_ = 0;
     first_tokens_ = 0;
     times_full_ = 0;

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "stream/counters.hpp"
 #include "stream/timing.hpp"
@@ -33,13 +34,18 @@ class RequestMeter {
         }
     }
     void on_full() noexcept;
-    void on_usage(const Usage &usage) noexcept { counters_->count_usage(usage, pushed_tokens_); }
+    void on_usage(const Usage &usage) noexcept {
+        usage_ = usage;
+        counters_->count_usage(usage, pushed_tokens_);
+    }
     void on_ended() noexcept;
     // Back to the state before on_sent(). The timestamp of the end stays unless `reopens`.
     void reset(bool reopens) noexcept;
 
     Timing timing() const { return timestamps_.timing(); }
     std::uint64_t pushed_tokens() const noexcept { return pushed_tokens_; }
+    // What the engine reported; before that, the tokens that it pushed.
+    Usage usage() const { return usage_.value_or(Usage{0, pushed_tokens_, 0}); }
     std::uint64_t times_full() const noexcept { return times_full_; }
 
   private:
@@ -54,6 +60,7 @@ class RequestMeter {
     bool on_trial_ = false;
     bool has_counted_queue_time_ = false;
     Timestamps timestamps_;
+    std::optional<Usage> usage_;
     std::size_t first_tokens_ = 0;  // of the first push, while on trial
     std::uint64_t times_full_ = 0;
 };

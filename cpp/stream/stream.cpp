@@ -139,6 +139,11 @@ Timing Stream::timing() const {
     return meter_.timing();
 }
 
+Usage Stream::usage() const {
+    const std::lock_guard lock(mutex_);
+    return meter_.usage();
+}
+
 std::optional<Error> Stream::error() const {
     const std::lock_guard lock(mutex_);
     if (end_status_ >= 0) {

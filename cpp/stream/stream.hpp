@@ -113,6 +113,7 @@ class Stream {
     std::string overflow_message() const;  // for an error with SLOW_CONSUMER
     bool has_pushed() const;
     Timing timing() const;
+    Usage usage() const;
     std::optional<Error> error() const;
     std::int32_t status() const;  // PENDING, END or an error
     std::uint64_t pushed_tokens() const;

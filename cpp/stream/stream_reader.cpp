@@ -99,7 +99,7 @@ std::int32_t Stream::take_next(std::shared_ptr<Response> &out, bool &has_more) {
 int Stream::fd() {
     const std::lock_guard lock(mutex_);
     if (notifier_ == nullptr) {
-        notifier_ = std::make_unique<platform::Notifier>();
+        notifier_ = std::make_unique<platform::Notifier>("stream");
         if (is_readable()) {
             notifier_->set();
         }

@@ -67,6 +67,12 @@ static int32_t queue_next(void *h) {
     CHECK(event.request == NULL && event.user == NULL && event.response == NULL);
     return status;
 }
+static int32_t queue_fd(void *h) {
+    return after(dynamo_queue_fd(h) == -1);
+}
+static int32_t queue_wake(void *h) {
+    return dynamo_queue_wake(h);
+}
 static int32_t queue_destroy(void *h) {
     return dynamo_queue_destroy(h), after(1);
 }
@@ -117,6 +123,10 @@ static int32_t response_timing(void *h) {
 static int32_t request_timing(void *h) {
     dynamo_timing_t timing = {sizeof timing, 0, 0, 0};
     return dynamo_request_timing(h, &timing);
+}
+static int32_t request_usage(void *h) {
+    dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
+    return dynamo_request_usage(h, &usage);
 }
 static int32_t response_usage(void *h) {
     dynamo_usage_t usage = {sizeof usage, 0, 0, 0};
@@ -299,11 +309,14 @@ const struct call calls[] = {
     {"dynamo_request_notify", REQUEST, 0, request_notify},
     {"dynamo_request_set_queue", REQUEST, 0, request_set_queue},
     {"dynamo_queue_next", QUEUE, 0, queue_next},
+    {"dynamo_queue_fd", QUEUE, 0, queue_fd},
+    {"dynamo_queue_wake", QUEUE, 0, queue_wake},
     {"dynamo_queue_destroy", QUEUE, 1, queue_destroy},
     {"dynamo_request_status", REQUEST, 0, request_status},
     {"dynamo_request_error", REQUEST, 0, request_error},
     {"dynamo_request_error_json", REQUEST, 0, request_error_json},
     {"dynamo_request_id", REQUEST, 0, request_id},
+    {"dynamo_request_usage", REQUEST, 0, request_usage},
     {"dynamo_request_timing", REQUEST, 0, request_timing},
     {"dynamo_request_destroy", REQUEST, 1, request_destroy},
     {"dynamo_response_text", RESPONSE, 0, response_text},

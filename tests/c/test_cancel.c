@@ -249,6 +249,57 @@ static void the_runtime_destroyed_meanwhile(void) {
                 "the request went on, and could be cancelled");
 }
 
+static dynamo_usage_t usage_of(dynamo_request_t *request) {
+    dynamo_usage_t usage = {sizeof usage, 9, 9, 9};
+    CHECK_STATUS(dynamo_request_usage(request, &usage), DYNAMO_OK);
+    return usage;
+}
+
+static void check_counts(dynamo_request_t *request, int32_t status, uint64_t completion_tokens) {
+    EVENTUALLY(dynamo_request_status(request) == status);
+    const dynamo_usage_t usage = usage_of(request);
+    CHECK(usage.prompt_tokens == 0 && usage.cached_tokens == 0);
+    CHECK(usage.completion_tokens == completion_tokens);
+    dynamo_timing_t timing = {sizeof timing, 0, 0, 0};
+    CHECK_STATUS(dynamo_request_timing(request, &timing), DYNAMO_OK);
+    CHECK(timing.first_token_us >= 0 && timing.total_us >= timing.first_token_us);
+    dynamo_request_destroy(request);
+}
+
+/* Whoever pays for tokens also pays for those of an answer that did not come to its end. */
+static void tokens_are_counted_whatever_ends_the_request(void) {
+    const char *const script = "[{'text': 'a'}, {'text': 'b'}, {'text': 'c'}, {'stall': true}]";
+    dynamo_runtime_t *runtime = start("{'engine': 'scripted'}");
+    dynamo_request_t *request = say_script(script);
+    CHECK(usage_of(request).completion_tokens == 0);
+    sent(runtime, request);
+    EVENTUALLY(usage_of(request).completion_tokens == 3);
+    CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+    check_counts(request, DYNAMO_ERROR_CANCELLED, 3);
+
+    request = say_script(script);
+    CHECK_STATUS(dynamo_request_set_deadlines(request, -1, 50), DYNAMO_OK);
+    check_counts(sent(runtime, request), DYNAMO_ERROR_DEADLINE_EXCEEDED, 3);
+
+    request = say_script("[{'text': 'a'}, {'error': {'status': 'OVERLOADED', 'message': 'm'}}]");
+    check_counts(sent(runtime, request), DYNAMO_ERROR_OVERLOADED, 1);
+
+    request = say_script("[{'text': 'a'}, {'text': 'b'}]");
+    answer whole = receive_all(sent(runtime, request));
+    CHECK(whole.has_usage);
+    const dynamo_usage_t usage = usage_of(request);
+    CHECK(usage.prompt_tokens == whole.usage.prompt_tokens && usage.prompt_tokens > 0);
+    CHECK(usage.completion_tokens == whole.usage.completion_tokens);
+    answer_free(&whole);
+
+    dynamo_usage_t short_one = {8, 1, 1, 1};
+    CHECK_STATUS(dynamo_request_usage(request, &short_one), DYNAMO_ERROR_INVALID_ARGUMENT);
+    CHECK_CONTAINS(dynamo_last_error(), "set it to sizeof(dynamo_usage_t)");
+    CHECK_STATUS(dynamo_request_usage(request, NULL), DYNAMO_ERROR_INVALID_ARGUMENT);
+    dynamo_request_destroy(request);
+    dynamo_runtime_destroy(runtime);
+}
+
 int main(void) {
     BEGIN();
     RUN(before_it_is_sent);
@@ -263,5 +314,6 @@ int main(void) {
     RUN(shutdown_cancels_what_is_left);
     RUN(shutdown_from_several_threads);
     RUN(the_runtime_destroyed_meanwhile);
+    RUN(tokens_are_counted_whatever_ends_the_request);
     return 0;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Completion queues: one object to wait for many requests. */
+#include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 
 #include "dynamo_llm/engine.h"
@@ -311,6 +313,180 @@ static void requests_take_turns(void) {
     CHECK_STATUS(dynamo_engine_unregister("four"), DYNAMO_OK);
 }
 
+/* A terminal event, which is all that a request with this queue delivers. */
+static dynamo_request_t *cancelled(dynamo_queue_t *queue) {
+    dynamo_request_t *request = queued(say("a"), queue, NULL);
+    CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+    return request;
+}
+
+static void a_descriptor_is_readable_while_there_are_events(void) {
+    dynamo_runtime_t *runtime = start("{'engine': 'scripted'}");
+    dynamo_queue_t *queue = new_queue();
+    const int fd = dynamo_queue_fd(queue);
+    CHECK(fd >= 0 && dynamo_queue_fd(queue) == fd);
+    CHECK(!readable(fd));
+    dynamo_request_t *request =
+        sent(runtime, queued(say_script("[{'text': 'a'}, {'stall': true}]"), queue, NULL));
+    EVENTUALLY(readable(fd));
+    CHECK(readable(fd)); /* level-triggered */
+    dynamo_free(next(queue, 0, DYNAMO_OK).response);
+    CHECK(!readable(fd)); /* already now, not only after a call without an event */
+    next(queue, 0, DYNAMO_PENDING);
+    CHECK(!readable(fd));
+    CHECK_STATUS(dynamo_request_cancel(request), DYNAMO_OK);
+    CHECK(readable(fd));
+    dynamo_request_t *other = cancelled(queue);
+    next(queue, 0, DYNAMO_OK);
+    CHECK(readable(fd)); /* one event is left */
+    next(queue, 0, DYNAMO_OK);
+    CHECK(!readable(fd));
+    dynamo_request_destroy(other);
+    other = cancelled(queue);
+    CHECK(readable(fd));
+    dynamo_request_destroy(other); /* and its event with it */
+    next(queue, 0, DYNAMO_PENDING);
+    CHECK(!readable(fd));
+    dynamo_request_destroy(request);
+    dynamo_queue_destroy(queue);
+    CHECK(dynamo_queue_fd(queue) == -1);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK(fcntl(fd, F_GETFD) == -1); /* the request that it served is gone, and the queue, too */
+
+    queue = new_queue();
+    request = cancelled(queue);
+    CHECK(readable(dynamo_queue_fd(queue))); /* created after the event came */
+    dynamo_queue_destroy(queue);
+    dynamo_request_destroy(request);
+    dynamo_runtime_destroy(runtime);
+}
+
+/* One thread waits for a queue and for a pipe. No event may leave the descriptor silent. */
+static void an_event_loop_waits_for_a_queue_and_a_pipe(void) {
+    dynamo_runtime_t *runtime = start("{'engine': 'echo', 'stream': {'capacity': 2}}");
+    dynamo_queue_t *queue = new_queue();
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    struct pollfd ready[] = {{dynamo_queue_fd(queue), POLLIN, 0}, {ends[0], POLLIN, 0}};
+    enum { count = 100 };
+    static dynamo_request_t *requests[count];
+    for (int i = 0; i < count; ++i) {
+        requests[i] = sent(runtime, queued(say("a b c d e f g h"), queue, NULL));
+    }
+    long tokens = 0;
+    for (int ended = 0, was_told = 0; ended < count || !was_told;) {
+        CHECK(poll(ready, 2, -1) > 0);
+        if (ready[1].revents != 0) {
+            char byte;
+            CHECK(read(ends[0], &byte, 1) == 1);
+            was_told = 1;
+        }
+        dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
+        while (dynamo_queue_next(queue, 0, &event) == DYNAMO_OK) {
+            if (event.response == NULL) {
+                CHECK_STATUS(event.status, DYNAMO_END);
+                if (++ended == count / 2) {
+                    CHECK(write(ends[1], "x", 1) == 1);
+                }
+                continue;
+            }
+            size_t some = 0;
+            dynamo_response_token_ids(event.response, &some);
+            tokens += (long)some;
+            dynamo_free(event.response);
+        }
+    }
+    CHECK(tokens == statistic(runtime, "pushed") && !readable(ready[0].fd));
+    for (int i = 0; i < count; ++i) {
+        dynamo_request_destroy(requests[i]);
+    }
+    close(ends[0]);
+    close(ends[1]);
+    dynamo_queue_destroy(queue);
+    dynamo_runtime_destroy(runtime);
+}
+
+static void *wait_for_a_wake(void *queue) {
+    next(queue, -1, DYNAMO_PENDING);
+    return NULL;
+}
+
+static void each_wake_ends_one_wait(void) {
+    dynamo_queue_t *queue = new_queue();
+    const int fd = dynamo_queue_fd(queue);
+    pthread_t threads[3];
+    for (int i = 0; i < 3; ++i) {
+        threads[i] = spawn(wait_for_a_wake, queue);
+    }
+    for (int i = 0; i < 3; ++i) {
+        CHECK_STATUS(dynamo_queue_wake(queue), DYNAMO_OK);
+    }
+    for (int i = 0; i < 3; ++i) {
+        join(threads[i]);
+    }
+    CHECK(!readable(fd));
+    /* Nobody waits: the next calls get it, before the event, which stays. */
+    dynamo_request_t *request = cancelled(queue);
+    CHECK_STATUS(dynamo_queue_wake(queue), DYNAMO_OK);
+    CHECK_STATUS(dynamo_queue_wake(queue), DYNAMO_OK);
+    next(queue, -1, DYNAMO_PENDING);
+    CHECK(readable(fd));
+    next(queue, -1, DYNAMO_PENDING);
+    CHECK(readable(fd));
+    CHECK_STATUS(next(queue, -1, DYNAMO_OK).status, DYNAMO_ERROR_CANCELLED);
+    CHECK(!readable(fd));
+    CHECK_STATUS(dynamo_queue_wake(queue), DYNAMO_OK);
+    CHECK(readable(fd)); /* so that a thread in poll() notices, too */
+    next(queue, 0, DYNAMO_PENDING);
+    CHECK(!readable(fd));
+    dynamo_request_destroy(request);
+    dynamo_queue_destroy(queue);
+}
+
+/* Readers under load are woken again and again; each wake ends one call, and no event is lost. */
+static counter woken;
+
+static void *read_all_and_count_wakes(void *argument) {
+    reading *me = argument;
+    dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
+    for (int32_t status;
+         (status = dynamo_queue_next(me->queue, -1, &event)) != DYNAMO_ERROR_CLOSED;) {
+        if (status == DYNAMO_PENDING) {
+            add(&woken, 1);
+            continue;
+        }
+        CHECK_STATUS(status, DYNAMO_OK);
+        dynamo_free(event.response);
+        add(&me->ends, event.response == NULL);
+    }
+    return NULL;
+}
+
+static void wakes_lose_no_event(void) {
+    dynamo_runtime_t *runtime = start("{'engine': 'echo', 'stream': {'capacity': 2}}");
+    reading shared = {new_queue(), {0}, {0}};
+    static dynamo_request_t *requests[request_count];
+    pthread_t threads[2];
+    for (int i = 0; i < 2; ++i) {
+        threads[i] = spawn(read_all_and_count_wakes, &shared);
+    }
+    for (int i = 0; i < request_count; ++i) {
+        requests[i] = sent(runtime, queued(say("a b c d e f g h"), shared.queue, NULL));
+        CHECK_STATUS(dynamo_queue_wake(shared.queue), DYNAMO_OK);
+    }
+    EVENTUALLY(get(&shared.ends) == request_count && get(&woken) == request_count);
+    dynamo_queue_destroy(shared.queue);
+    for (int i = 0; i < 2; ++i) {
+        join(threads[i]);
+    }
+    for (int i = 0; i < request_count; ++i) {
+        dynamo_request_destroy(requests[i]);
+    }
+    dynamo_runtime_destroy(runtime);
+    RELIABILITY("a completion queue is woken while two threads read 200 requests from it",
+                request_count, "each wake ended one call, and no event was lost");
+}
+
 int main(void) {
     BEGIN();
     RUN(responses_and_then_one_end);
@@ -321,5 +497,9 @@ int main(void) {
     RUN(one_reader);
     RUN(four_readers);
     RUN(requests_take_turns);
+    RUN(a_descriptor_is_readable_while_there_are_events);
+    RUN(an_event_loop_waits_for_a_queue_and_a_pipe);
+    RUN(each_wake_ends_one_wait);
+    RUN(wakes_lose_no_event);
     return 0;
 }

@@ -71,10 +71,34 @@ static void it_moves() {
     CHECK(!second && third.get() == handle);
 }
 
+static void it_joins_an_event_loop() {
+    const Runtime runtime = start_cpp();
+    const Queue queue = MUST(Queue::create());
+    const int fd = MUST(queue.fd());
+    CHECK(fd == dynamo_queue_fd(queue.get()) && !readable(fd));
+    Request request = MUST(Request::create(Completion("a")));
+    MUST(request.set_queue(queue));
+    MUST(runtime.send(request));
+    Event event;
+    while (!(event = queue.next()).has_ended()) {
+    }
+    CHECK_STATUS(event.status, DYNAMO_END);
+    CHECK(!readable(fd));
+    queue.wake();
+    CHECK(readable(fd) && queue.next().is_pending() && !readable(fd));
+    CHECK(request.usage().completion_tokens == 1 && request.usage().prompt_tokens == 1);
+
+    const Queue none;
+    CHECK_STATUS(error_of([&] { return none.fd(); }).status(), DYNAMO_ERROR_INVALID_HANDLE);
+    none.wake();
+    CHECK(Request().usage().completion_tokens == 0);
+}
+
 int main() {
     BEGIN();
     RUN(one_place_for_many_requests);
     RUN(it_says_why_there_are_no_events);
     RUN(it_moves);
+    RUN(it_joins_an_event_loop);
     return 0;
 }

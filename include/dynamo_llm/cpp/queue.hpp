@@ -52,6 +52,20 @@ class Queue : public Owner<dynamo_queue_t, dynamo_queue_destroy> {
     Event next() const noexcept { return next(forever); }
     /** Does not wait. */
     Event poll() const noexcept { return next(std::chrono::milliseconds(0)); }
+
+    /** Returns a file descriptor for poll(2) and event loops, which is readable while there is an event, and after
+     * wake(); then call poll() until its result is pending. It is valid as long as the queue. Errors: INVALID_HANDLE,
+     * SYSTEM, NOT_SUPPORTED. */
+    Returned<int> fd() const {
+        const int descriptor = dynamo_queue_fd(get());
+        if (descriptor < 0) {
+            return detail::failed<int>(Error::last());
+        }
+        return descriptor;
+    }
+    /** Makes one call of next() return without an event: one that waits, or else the next one. Any thread may call this
+     * at any time. */
+    void wake() const noexcept { dynamo_queue_wake(get()); }
 };
 
 DYNAMO_LLM_END

@@ -144,6 +144,14 @@ class Request : public Owner<dynamo_request_t, dynamo_request_destroy> {
         }
         return Error(status(), message, dynamo_request_error_json(get()));
     }
+    /** Returns the token counts so far, also after a cancel, a deadline, or an error; see dynamo_request_usage(). They
+     * are 0 without a handle. */
+    Usage usage() const noexcept {
+        dynamo_usage_t counts{};
+        counts.struct_size = sizeof counts;
+        dynamo_request_usage(get(), &counts);
+        return detail::usage(counts);
+    }
     /** Returns the timestamps so far. They are empty without a handle. */
     Timing timing() const noexcept {
         dynamo_timing_t times{};

@@ -59,6 +59,9 @@ struct Timing {
 };
 
 namespace detail {
+inline Usage usage(const dynamo_usage_t &counts) noexcept {
+    return {counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens};
+}
 inline Timing timing(const dynamo_timing_t &times) noexcept {
     const auto one = [](std::int64_t microseconds) -> std::optional<std::chrono::microseconds> {
         if (microseconds < 0) {
@@ -103,7 +106,7 @@ class Response : public Owner<dynamo_response_t, dynamo_free> {
         if (dynamo_response_usage(get(), &counts) != DYNAMO_OK) {
             return std::nullopt;
         }
-        return Usage{counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens};
+        return detail::usage(counts);
     }
     /** Returns the timestamps: only in the very last response. */
     std::optional<Timing> timing() const noexcept {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 from dynamo_llm import _core
-from dynamo_llm._core import STATUSES, Response, Timing
+from dynamo_llm._core import STATUSES, Response, Timing, Usage
 from dynamo_llm.api.json_text import json_text
 from dynamo_llm.api.numbers import FOREVER, milliseconds
 
@@ -77,6 +77,16 @@ class Request(Generic[Result]):
     def timing(self) -> Timing:
         """Timestamps of the request so far, in seconds since it was sent; None for what has not happened."""
         return self._core.timing
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts of the request so far, also after it was cancelled, timed out, or failed.
+
+        At the end of an answer they are those that the engine reported. Until then, and if the answer does
+        not come to its end, ``completion_tokens`` counts what the engine pushed before the request ended, and
+        ``prompt_tokens`` and ``cached_tokens`` are 0, which means that they are not known.
+        """
+        return self._core.usage
 
     def receive(self, timeout: float | None = None) -> Response | None:
         """Waits for more of the answer and returns everything that has come since the last call.

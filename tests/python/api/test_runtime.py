@@ -194,6 +194,26 @@ def test_receive() -> None:
         assert request.id in repr(request) and "END" in repr(request)
 
 
+def test_tokens_are_counted_whatever_ends_the_request() -> None:
+    """After a cancel or a timeout, ``usage`` and ``timing`` of the request say what was generated."""
+    runtime = scripted(*STALL)
+    request = runtime.complete("x")
+    assert request.usage.completion_tokens <= 1 and next(request).text == "first"
+    request.cancel()
+    with pytest.raises(dynamo_llm.CancelledError):
+        request.result()
+    expired = runtime.complete("x", timeout=0.05)
+    with pytest.raises(dynamo_llm.DeadlineExceededError):
+        expired.result()
+    for ended in request, expired:
+        assert ended.usage.json() == {"prompt_tokens": 0, "completion_tokens": 1, "cached_tokens": 0}
+        assert ended.timing.first_token is not None and ended.timing.total is not None
+    with scripted({"text": "a"}) as runtime:
+        request = runtime.complete("x")
+        whole = request.result().usage
+        assert whole is not None and request.usage.json() == whole.json()
+
+
 def test_cancel() -> None:
     """Explicitly, by another thread, by ``with``, by dropping the request, by closing the runtime."""
     runtime = scripted(*STALL)
