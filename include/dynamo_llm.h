@@ -402,6 +402,93 @@ DYNAMO_LLM_API const char *dynamo_config_schema(void);
 /** @} */
 
 /* ------------------------------------------------------------------------------------------- */
+/** @name Creation
+ * Starting an engine takes from milliseconds to minutes. dynamo_runtime_create_async() starts it in a thread of the
+ * library, and reports its progress, and then the runtime, to a callback. */
+/** @{ */
+
+/** A runtime that is being created. Opaque. */
+typedef struct dynamo_creation_t dynamo_creation_t;
+
+/** What the creation of a runtime does at present. */
+typedef struct dynamo_progress_t {
+    /** sizeof(dynamo_progress_t), set by whoever fills it. */
+    size_t struct_size;
+    /** What is being done: "engine" (the library finds and prepares the engine; for one in Python, it starts Python and
+     * imports the engine), and then what the engine reports: usually "download", "weights", "tokenizer", "warmup".
+     * Treat an unknown phase as a text to show. */
+    const char *phase;
+    /** Bytes that have been read or downloaded in this phase. */
+    uint64_t bytes_done;
+    /** Their total; 0 if it is not known. */
+    uint64_t bytes_total;
+    /** How much of this phase is done, from 0 to 1; -1 if it is not known. */
+    double fraction;
+    /** Name of the model, as in "name" of the configuration; "" if it has none. */
+    const char *model;
+} dynamo_progress_t;
+
+/** An event of a creation. */
+typedef struct dynamo_creation_event_t {
+    /** Size of the struct that the library filled. Later versions may add members at the end. */
+    size_t struct_size;
+    /** DYNAMO_PENDING: there was progress. Otherwise it is the final event: DYNAMO_OK with the runtime, or the error
+     * that dynamo_runtime_create() would have returned, or DYNAMO_ERROR_CANCELLED. */
+    int32_t status;
+    /** With DYNAMO_PENDING the progress, otherwise NULL. */
+    const dynamo_progress_t *progress;
+    /** With DYNAMO_OK the runtime, which the callback owns: dynamo_runtime_destroy(). Otherwise NULL. */
+    dynamo_runtime_t *runtime;
+    /** With an error its message, otherwise NULL. */
+    const char *error;
+    /** With an error its details, as dynamo_last_error_json(), otherwise NULL. */
+    const char *error_json;
+} dynamo_creation_event_t;
+
+/**
+ * Receives the events of a creation: any number with DYNAMO_PENDING, then exactly one final event. The library's
+ * callback thread makes the calls, under the rules of dynamo_response_callback_t. If it is late, it gets only the
+ * latest progress of a phase. If it throws an exception, the creation is cancelled; a runtime that it has just got is
+ * destroyed.
+ *
+ * @param user   as passed to dynamo_runtime_create_async()
+ * @param event  valid during the call
+ */
+typedef void (*dynamo_creation_callback_t)(void *user, const dynamo_creation_event_t *event);
+
+/**
+ * Starts an engine and loads its model, like dynamo_runtime_create(), without waiting: the calling thread neither
+ * searches for Python, nor starts it, nor acquires the GIL. It may be called on an event loop and in a callback.
+ *
+ * @param config_json  as for dynamo_runtime_create()
+ * @param callback     receives the events, possibly before this function has returned
+ * @param user         passed to the callback
+ * @param release      called exactly once when no more events will follow: after the final event, or, if the creation
+ *                     is destroyed before that, after the event that is being delivered (there is no final event
+ *                     then); may be NULL
+ * @return the creation; or NULL, and then neither callback is called: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG,
+ *         SYSTEM, OUT_OF_MEMORY. All other errors of dynamo_runtime_create() come in the final event.
+ */
+DYNAMO_LLM_API dynamo_creation_t *dynamo_runtime_create_async(const char *config_json,
+                                                              dynamo_creation_callback_t callback,
+                                                              void *user,
+                                                              dynamo_release_callback_t release);
+
+/**
+ * Ends a creation with DYNAMO_ERROR_CANCELLED. For the caller this takes effect at once: the final event is the next
+ * one. The engine is told, and stops loading as soon as it can; what it has loaded by then is freed. Has no effect
+ * after the end: then the final event brings the runtime or the error.
+ *
+ * @return DYNAMO_OK or INVALID_HANDLE
+ */
+DYNAMO_LLM_API int32_t dynamo_creation_cancel(dynamo_creation_t *creation);
+
+/** Cancels and releases a creation; no more events follow. A runtime that was not delivered yet is destroyed; one that
+ * was delivered is not affected. */
+DYNAMO_LLM_API void dynamo_creation_destroy(dynamo_creation_t *creation);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
 /** @name Request
  * A request object is one run: it is created, sent once, received from until its terminal event, and destroyed. Its
  * stream is bounded, see "stream" in the configuration. */
@@ -532,10 +619,10 @@ typedef struct dynamo_usage_t {
 /**
  * Gets the token counts of a request so far, also after it was cancelled, its deadline passed, or it failed.
  *
- * At the end of an answer they are those that the engine reported, as in dynamo_response_usage(). Until then, and if the
- * answer does not come to its end, completion_tokens counts what the engine pushed before the request ended, and
- * prompt_tokens and cached_tokens are 0, which means that they are not known. A chunk of an engine that does not
- * state its number of tokens counts as one token.
+ * At the end of an answer they are those that the engine reported, as in dynamo_response_usage(). Until then, and if
+ * the answer does not come to its end, completion_tokens counts what the engine pushed before the request ended, and
+ * prompt_tokens and cached_tokens are 0, which means that they are not known. A chunk of an engine that does not state
+ * its number of tokens counts as one token.
  * @param usage  filled; set usage->struct_size before
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
  */

@@ -19,8 +19,8 @@ const char *kind_name(HandleKind kind) noexcept {
     // In the order of HandleKind, which begins with 1.
     constexpr std::array names = {"object",       "runtime",   "request",     "response",
                                   "stream",       "tokenizer", "detokenizer", "worker",
-                                  "KV publisher", "router",    "queue"};
-    static_assert(names.size() == static_cast<std::size_t>(HandleKind::queue) + 1);
+                                  "KV publisher", "router",    "queue",       "creation"};
+    static_assert(names.size() == static_cast<std::size_t>(HandleKind::creation) + 1);
     const auto at = static_cast<std::size_t>(kind);
     return names[at < names.size() ? at : 0];
 }
@@ -142,7 +142,7 @@ HandleKind kind_of(std::uintptr_t handle) {
     }
     const HandleKind actual_kind = kind_of(handle);
     if ((handle & 1) != 0 && actual_kind != kind && actual_kind >= HandleKind::runtime &&
-        actual_kind <= HandleKind::queue) {
+        actual_kind <= HandleKind::creation) {
         fail(std::string("it is a ") + kind_name(actual_kind));
     }
     const Slot *const slot = the_table.at(index_of(handle));

@@ -24,6 +24,7 @@ enum class HandleKind : std::uint8_t {
     kv_publisher = 8,
     router = 9,
     queue = 10,
+    creation = 11,
     // 15 is the largest value that fits into a handle
 };
 

@@ -10,8 +10,10 @@
 #include "capi/barrier.hpp"
 #include "capi/structs.hpp"
 #include "engines/native.hpp"
+#include "runtime/engine.hpp"
 #include "runtime/engine_registry.hpp"
 #include "runtime/request.hpp"
+#include "runtime/start_progress.hpp"
 
 using namespace dynamo;
 using capi::status_of;
@@ -110,6 +112,27 @@ int32_t dynamo_engine_error(int32_t status, const char *message, const char *det
         last_error::set_out_of_memory();
     }
     return last_error::status();
+}
+
+int32_t dynamo_engine_progress(const dynamo_progress_t *progress) {
+    return status_of([&] {
+        if (!Engine::is_starting()) {
+            throw Failure(DYNAMO_ERROR_INVALID_STATE,
+                          "dynamo_engine_progress() was called outside of an engine's start "
+                          "function; call it there, in the thread that runs it");
+        }
+        dynamo_progress_t copy{};
+        const dynamo_progress_t *const complete =
+            progress == nullptr
+                ? nullptr
+                : &capi::complete(*progress, capi::size_of(progress, "progress"), copy);
+        if (!start_progress::report(complete)) {
+            throw Failure(DYNAMO_ERROR_CANCELLED,
+                          "the creation of the runtime was cancelled; free what was loaded, and "
+                          "return this status");
+        }
+        return DYNAMO_OK;
+    });
 }
 
 int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {

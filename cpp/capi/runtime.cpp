@@ -9,6 +9,7 @@
 #include "capi/owned.hpp"
 #include "embed/python.hpp"
 #include "engines/native.hpp"
+#include "runtime/creation.hpp"
 #include "runtime/engine_registry.hpp"
 
 using namespace dynamo;
@@ -16,11 +17,21 @@ using capi::created;
 using capi::status_of;
 using capi::value_of;
 
+namespace {
+
+// Also makes the engines known.
+RuntimeConfig parse(const char *config_json) {
+    RuntimeConfig config = RuntimeConfig::parse(capi::text(config_json, "config_json"));
+    engines::register_native();
+    engine_registry::set_fallback(embed::engine_from_python);
+    return config;
+}
+
+}  // namespace
+
 dynamo_runtime_t *dynamo_runtime_create(const char *config_json) {
     return created<Runtime>([&] {
-        const RuntimeConfig config = RuntimeConfig::parse(capi::text(config_json, "config_json"));
-        engines::register_native();
-        engine_registry::set_fallback(embed::engine_from_python);
+        const RuntimeConfig config = parse(config_json);
         const std::shared_ptr<Runtime> runtime = Runtime::create(config);
         try {
             return open_handle(runtime);
@@ -28,6 +39,37 @@ dynamo_runtime_t *dynamo_runtime_create(const char *config_json) {
             runtime->abandon();  // stops the engine
             throw;
         }
+    });
+}
+
+dynamo_creation_t *dynamo_runtime_create_async(const char *config_json,
+                                               dynamo_creation_callback_t callback, void *user,
+                                               dynamo_release_callback_t release) {
+    return created<Creation>([&] {
+        const auto creation = std::make_shared<Creation>(callback, user, release);
+        handles::Reservation place;  // made first: nothing may fail once the thread runs
+        creation->start(parse(config_json));
+        return open_handle(place, creation);
+    });
+}
+
+int32_t dynamo_creation_cancel(dynamo_creation_t *creation) {
+    return status_of([&] {
+        HandleRef<Creation>(creation)->cancel();
+        return DYNAMO_OK;
+    });
+}
+
+void dynamo_creation_destroy(dynamo_creation_t *creation) {
+    status_of([&] {
+        if (creation == nullptr) {
+            return DYNAMO_OK;
+        }
+        HandleRef<Creation> held(creation);
+        if (close_handle<Creation>(creation)) {
+            held->abandon();
+        }
+        return DYNAMO_OK;
     });
 }
 

@@ -45,6 +45,14 @@ class Engine::Call {
         return false;
     }
 
+    static bool is_in_any(const char *function) noexcept {
+        const Call *call = innermost;
+        while (call != nullptr && std::strcmp(call->function_, function) != 0) {
+            call = call->outer_;
+        }
+        return call != nullptr;
+    }
+
   private:
     static thread_local const Call *innermost;
     const Engine *const engine_;
@@ -79,6 +87,10 @@ class Engine::StopBlocker {
 
 bool Engine::is_being_called() const noexcept {
     return Call::is_in(*this, nullptr);
+}
+
+bool Engine::is_starting() noexcept {
+    return Call::is_in_any("start");
 }
 
 template <class Function>

@@ -56,6 +56,8 @@ class Engine {
     bool is_hosted() const noexcept { return is_hosted_; }
     // Whether this thread is inside a function of the engine, and so must not wait for it.
     bool is_being_called() const noexcept;
+    // Whether this thread is inside the start function of an engine.
+    static bool is_starting() noexcept;
     // Returns "tokens" or "data", which the engine accepts instead of OpenAI bodies; otherwise nullptr.
     const char *kind_name() const noexcept {
         return kind_ == DYNAMO_ENGINE_TOKENS ? "tokens"

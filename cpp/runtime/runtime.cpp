@@ -14,6 +14,7 @@
 #include "base/wait_check.hpp"
 #include "runtime/metrics.hpp"
 #include "runtime/request.hpp"
+#include "runtime/start_progress.hpp"
 #include "stream/dispatcher.hpp"
 #include "stream/timer.hpp"
 
@@ -63,6 +64,9 @@ std::shared_ptr<Runtime> Runtime::create(const RuntimeConfig &config, const char
     models.reserve(config.models.size());
     try {
         for (const ModelConfig &model : config.models) {
+            if (!Engine::is_starting()) {  // an engine that creates a runtime reports for itself
+                start_progress::begin_model(model.name);
+            }
             models.push_back(config.has_model_list ? start_named(model)
                                                    : std::make_unique<Model>(model));
         }

@@ -182,6 +182,20 @@ DYNAMO_LLM_API int32_t dynamo_engine_unregister(const char *name);
  */
 DYNAMO_LLM_API int32_t dynamo_engine_error(int32_t status, const char *message,
                                            const char *detail_json);
+
+/**
+ * Reports in start() how far it has come, for the callback of dynamo_runtime_create_async(); in dynamo_runtime_create()
+ * it has no effect. Call it at the beginning of each phase, and during long ones as often as you like. An engine that
+ * waits in start() should call it with NULL several times a second, to notice that it was cancelled.
+ *
+ * @param progress  set struct_size and phase; "download", "weights", "tokenizer", and "warmup" are usual. If
+ *                  bytes_total is not 0, fraction is computed from the bytes; otherwise it is from 0 to 1, or -1. model
+ *                  is ignored. NULL reports nothing.
+ * Threads: only the thread that runs start().
+ * @return DYNAMO_OK; DYNAMO_ERROR_CANCELLED: the creation was cancelled, so free what was loaded, and return this
+ *         status from start(); INVALID_ARGUMENT; INVALID_STATE (not in start(), or in another thread)
+ */
+DYNAMO_LLM_API int32_t dynamo_engine_progress(const dynamo_progress_t *progress);
 /** @} */
 
 /** @name Streams */

@@ -76,6 +76,12 @@ static int32_t queue_wake(void *h) {
 static int32_t queue_destroy(void *h) {
     return dynamo_queue_destroy(h), after(1);
 }
+static int32_t creation_cancel(void *h) {
+    return dynamo_creation_cancel(h);
+}
+static int32_t creation_destroy(void *h) {
+    return dynamo_creation_destroy(h), after(1);
+}
 static int32_t request_notify(void *h) {
     return dynamo_request_notify(h, never_ready, NULL);
 }
@@ -299,6 +305,8 @@ const struct call calls[] = {
     {"dynamo_runtime_models", RUNTIME, 0, runtime_models},
     {"dynamo_runtime_metrics", RUNTIME, 0, runtime_metrics},
     {"dynamo_runtime_destroy", RUNTIME, 1, runtime_destroy},
+    {"dynamo_creation_cancel", CREATION, 0, creation_cancel},
+    {"dynamo_creation_destroy", CREATION, 1, creation_destroy},
     {"dynamo_request_send", RUNTIME, 0, request_send},
     {"dynamo_request_set_deadlines", REQUEST, 0, request_set_deadlines},
     {"dynamo_request_set_callback", REQUEST, 0, request_set_callback},

@@ -16,7 +16,8 @@ enum kind {
     WORKER,
     KV_PUBLISHER,
     ROUTER,
-    QUEUE
+    QUEUE,
+    CREATION
 };
 
 struct call {

@@ -78,6 +78,13 @@ static void received_before_sent(void) {
     RELIABILITY("a request is received from before it was sent", 3, "INVALID_STATE, at once");
 }
 
+static dynamo_runtime_t *created;
+
+static void keep_runtime(void *user, const dynamo_creation_event_t *event) {
+    (void)user;
+    __atomic_store_n(&created, event->runtime, __ATOMIC_RELEASE);
+}
+
 static void of_another_type_or_stale(void) {
     const long before = rejected;
     CHECK_STATUS(dynamo_engine_register("keeper", &keeper, NULL, NULL), DYNAMO_OK);
@@ -95,6 +102,14 @@ static void of_another_type_or_stale(void) {
     dynamo_queue_t *queue = dynamo_queue_create();
     CHECK(queue != NULL);
     check_rejected(queue, QUEUE);
+    dynamo_creation_t *creation =
+        dynamo_runtime_create_async("{\"engine\": \"echo\"}", keep_runtime, NULL, NULL);
+    CHECK(creation != NULL);
+    check_rejected(creation, CREATION);
+    EVENTUALLY(__atomic_load_n(&created, __ATOMIC_ACQUIRE) != NULL);
+    dynamo_creation_destroy(creation);
+    check_rejected(creation, -1);
+    dynamo_runtime_destroy(created);
     dynamo_request_t *other = say("a");
     CHECK_STATUS(dynamo_request_set_queue(other, (dynamo_queue_t *)(void *)request, NULL),
                  DYNAMO_ERROR_INVALID_HANDLE);
