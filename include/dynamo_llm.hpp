@@ -53,6 +53,7 @@
 #include "dynamo_llm/cpp/queue.hpp"
 #include "dynamo_llm/cpp/request.hpp"
 #include "dynamo_llm/cpp/runtime.hpp"
+#include "dynamo_llm/cpp/creation.hpp"
 #include "dynamo_llm/cpp/tokenizer.hpp"
 #include "dynamo_llm/cpp/log.hpp"
 #include "dynamo_llm/cpp/async_request.hpp"

@@ -4,15 +4,18 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <initializer_list>
 #include <iterator>
 #include <locale>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -34,7 +37,6 @@
 /** Defined if AsyncRequest is available. */
 #define DYNAMO_LLM_HAS_COROUTINES 1
 #include <coroutine>
-#include <mutex>
 #endif
 #if defined(__cpp_lib_jthread)
 /** Defined if Request::cancel_on() is available. */

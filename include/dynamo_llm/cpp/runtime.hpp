@@ -6,6 +6,9 @@
 
 DYNAMO_LLM_BEGIN
 
+class Creation;
+struct Progress;
+
 /** An engine with a loaded model, ready for requests. If it is destroyed, requests in flight continue to their end. */
 class Runtime : public Owner<dynamo_runtime_t, dynamo_runtime_destroy> {
   public:
@@ -19,6 +22,15 @@ class Runtime : public Owner<dynamo_runtime_t, dynamo_runtime_destroy> {
     [[nodiscard]] static Returned<Runtime> create(const Config &config) {
         return create(config.json());
     }
+    /** Starts an engine without waiting. The function gets the progress, on the library's callback thread; if it
+     * throws, the creation is cancelled. Errors: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, SYSTEM,
+     * OUT_OF_MEMORY; the others come from Creation::wait(). */
+    [[nodiscard]] static Returned<Creation> create_async(
+        const std::string &config_json = "{}",
+        std::function<void(const Progress &)> on_progress = nullptr);
+    /** As above, from a Config. */
+    [[nodiscard]] static Returned<Creation> create_async(
+        const Config &config, std::function<void(const Progress &)> on_progress = nullptr);
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     Runtime() : Runtime(create()) {}
     /** Same as create(). */
