@@ -24,9 +24,18 @@
 namespace dynamo::python::host {
 namespace {
 
+struct Progress {
+    std::string phase;
+    std::uint64_t bytes_done = 0;
+    std::uint64_t bytes_total = 0;
+    double fraction = -1;
+};
+
 // The result of a start or stop, for the thread that waits for it.
 struct Outcome {
     bool is_done = false;
+    std::vector<Progress> progress = {};  // of a start, until the thread has passed it on
+    bool is_cancelled = false;            // nobody wants the engine any more
     std::int32_t status = DYNAMO_OK;
     std::string message;
     std::string detail;
@@ -182,6 +191,30 @@ std::int32_t post(Command command) {
     return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
 }
 
+// How often a thread that starts an engine asks whether it is still wanted.
+constexpr std::chrono::milliseconds cancel_check{50};
+// Reports of an engine that wait for that thread. A later one replaces the last one.
+constexpr std::size_t max_progress = 16;
+
+// Passes the progress of a start on, and a cancel to the loop thread. Requires the state's mutex, which is released
+// meanwhile.
+void pass_on(std::unique_lock<std::mutex> &lock, std::uint64_t instance, Outcome &outcome) {
+    std::vector<Progress> reports = std::exchange(outcome.progress, {});
+    lock.unlock();
+    std::int32_t status = dynamo_engine_progress(nullptr);
+    for (const Progress &report : reports) {
+        const dynamo_progress_t progress = {sizeof progress,   report.phase.c_str(),
+                                            report.bytes_done, report.bytes_total,
+                                            report.fraction,   nullptr};
+        status = dynamo_engine_progress(&progress);
+    }
+    lock.lock();
+    if (status == DYNAMO_ERROR_CANCELLED && !std::exchange(outcome.is_cancelled, true) &&
+        state().is_open) {
+        enqueue({Command::Kind::cancel_start, instance});
+    }
+}
+
 // Posts a command and waits for its outcome. The loop thread needs the GIL to execute it, so the GIL is released
 // meanwhile if the caller holds it.
 Outcome post_and_wait(Command command) {
@@ -194,8 +227,15 @@ Outcome post_and_wait(Command command) {
         const std::uint64_t instance = command.instance;
         if (host.is_open) {
             host.waiting[instance] = &outcome;
+            const bool is_start = command.kind == Command::Kind::start;
             enqueue(std::move(command));
-            host.changed.wait(lock, [&] { return outcome.is_done || !host.is_open; });
+            const auto is_over = [&] { return outcome.is_done || !host.is_open; };
+            while (is_start && !is_over()) {
+                host.changed.wait_for(lock, cancel_check,
+                                      [&] { return is_over() || !outcome.progress.empty(); });
+                pass_on(lock, instance, outcome);
+            }
+            host.changed.wait(lock, is_over);
             host.waiting.erase(instance);
         }
         if (!outcome.is_done) {
@@ -363,9 +403,29 @@ void report_start(std::uint64_t instance, std::int32_t status, std::string messa
                   std::string detail) {
     const std::lock_guard lock(state().mutex);
     if (const auto found = state().waiting.find(instance); found != state().waiting.end()) {
-        *found->second = {true, status, std::move(message), std::move(detail)};
+        Outcome &outcome = *found->second;
+        outcome.is_done = true;
+        outcome.status = status;
+        outcome.message = std::move(message);
+        outcome.detail = std::move(detail);
         state().changed.notify_all();
     }
+}
+
+bool report_progress(std::uint64_t instance, std::string phase, std::uint64_t bytes_done,
+                     std::uint64_t bytes_total, double fraction) {
+    const std::lock_guard lock(state().mutex);
+    const auto found = state().waiting.find(instance);
+    if (found == state().waiting.end()) {
+        return true;  // it has started
+    }
+    std::vector<Progress> &reports = found->second->progress;
+    if (!reports.empty() && (reports.back().phase == phase || reports.size() == max_progress)) {
+        reports.pop_back();
+    }
+    reports.push_back({std::move(phase), bytes_done, bytes_total, fraction});
+    state().changed.notify_all();
+    return !found->second->is_cancelled;
 }
 
 void report_stop(std::uint64_t instance) {

@@ -16,7 +16,7 @@
 namespace dynamo::python::host {
 
 struct Command {
-    enum class Kind { start, generate, cancel, space, stop, exit, generate_data };
+    enum class Kind { start, generate, cancel, space, stop, exit, generate_data, cancel_start };
     Kind kind;
     std::uint64_t instance = 0;
     dynamo_stream_t *stream = nullptr;
@@ -38,6 +38,9 @@ std::vector<Command> take();
 // detail: with DYNAMO_OK the engine's description, otherwise the error details; both are JSON.
 void report_start(std::uint64_t instance, std::int32_t status, std::string message,
                   std::string detail);
+// Returns false if the creation of the runtime was cancelled. fraction: -1 if it is not known.
+bool report_progress(std::uint64_t instance, std::string phase, std::uint64_t bytes_done,
+                     std::uint64_t bytes_total, double fraction);
 void report_stop(std::uint64_t instance);
 // Replaces the description of a running instance, as JSON.
 void report_description(std::uint64_t instance, std::string description);

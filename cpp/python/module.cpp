@@ -61,6 +61,7 @@ void bind(nb::module_ m) {
     nb::set_leak_warnings(false);  // objects that are alive at exit are normal
     bind_client(m);
     bind_cluster(m);
+    bind_creation(m);
     bind_drain(m);
     bind_sink(m);
     m.attr("VERSION") = dynamo_version_string();
@@ -87,6 +88,9 @@ void bind(nb::module_ m) {
           "payload).");
     m.def("host_report_start", &host::report_start, "instance"_a, "status"_a, "message"_a,
           "detail"_a, "Reports the result of a start to the caller that waits for it.");
+    m.def("host_report_progress", &host::report_progress, "instance"_a, "phase"_a, "bytes_done"_a,
+          "bytes_total"_a, "fraction"_a,
+          "Reports the progress of a start. Returns False if it was cancelled.");
     m.def("host_report_stop", &host::report_stop, "instance"_a,
           "Reports to the caller that waits for it that an engine has stopped.");
     m.def("host_report_description", &host::report_description, "instance"_a, "description"_a,

@@ -13,6 +13,7 @@ The package also contains the C library and its headers: see :mod:`dynamo_llm.pa
 
 from dynamo_llm._core import VERSION as __version__
 from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
+from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
@@ -78,6 +79,7 @@ __all__ = [
     "NotSupportedError",
     "OutOfMemoryError",
     "OverloadedError",
+    "Progress",
     "PythonUnavailableError",
     "Request",
     "Response",

@@ -47,7 +47,7 @@ def create(
     :raises InvalidConfigError: the configuration cannot be written as JSON.
     :raises DynamoError: the library refuses the configuration.
     """
-    return interruptible(partial(kind, _config_text(config, without_none(keys))))
+    return interruptible(partial(kind, config_text(config, keys)))
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,14 @@ def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _config_text(config: Mapping[str, Any] | str | None, keys: dict[str, Any]) -> str:
+def config_text(config: Mapping[str, Any] | str | None, keys: Mapping[str, Any]) -> str:
+    """Returns a configuration as JSON.
+
+    :param config: the configuration, a dictionary or its JSON.
+    :param keys: keys that override those of the configuration; None means absent.
+    :raises InvalidConfigError: the configuration cannot be written as JSON.
+    """
+    keys = without_none(keys)
     if isinstance(config, str):
         try:
             parsed = json.loads(config)

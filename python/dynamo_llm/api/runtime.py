@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads an engine with a model, and sends requests to it."""
 
+import asyncio
 import contextlib
 import gc
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from dynamo_llm import _core
 from dynamo_llm._core import Response
-from dynamo_llm.api.handle import Handle, create, without_none
+from dynamo_llm.api.creation import Opening, Progress, create_runtime, is_watched
+from dynamo_llm.api.handle import Handle, config_text, create, without_none
 from dynamo_llm.api.interruptible import interruptible
 from dynamo_llm.api.numbers import milliseconds
 from dynamo_llm.api.request import DataRequest, Request
 from dynamo_llm.api.result import Completion, Embeddings
-from dynamo_llm.errors import DeadlineExceededError
+from dynamo_llm.errors import CancelledError, DeadlineExceededError
 from dynamo_llm.runtime.threads import in_thread
 
 Self = TypeVar("Self", bound="Runtime")
@@ -58,6 +60,9 @@ class Runtime(Handle):
         program that the library runs; default: False.
     :param templates: ``{"run": "process" or "host", "timeout_ms": milliseconds, "memory_mb": MiB}``: where
         chat templates run, and the limits for one request.
+    :param progress: called with a :class:`~dynamo_llm.Progress` while the model loads, in the thread that
+        calls the constructor. If it raises, the creation is cancelled. Ctrl-C in the main thread cancels it,
+        too. Not for code that runs in a callback of the C library.
     :raises DynamoError: the errors of ``dynamo_runtime_create()``: :class:`~dynamo_llm.InvalidJsonError`,
         :class:`~dynamo_llm.InvalidConfigError`, :class:`~dynamo_llm.EngineNotFoundError`,
         :class:`~dynamo_llm.EngineUnavailableError`, :class:`~dynamo_llm.ModelNotFoundError`, ...
@@ -81,6 +86,7 @@ class Runtime(Handle):
         python: Mapping[str, Any] | None = None,
         trust_request_chat_template: bool | None = None,
         templates: Mapping[str, Any] | None = None,
+        progress: Callable[[Progress], object] | None = None,
     ) -> None:
         keys = {
             "engine": engine,
@@ -98,7 +104,40 @@ class Runtime(Handle):
             "trust_request_chat_template": trust_request_chat_template,
             "templates": templates,
         }
-        self._core = create(_core.Runtime, config, keys)
+        if is_watched(progress):
+            self._core = create_runtime(config_text(config, keys), progress)
+        else:
+            self._core = create(_core.Runtime, config, keys)
+
+    @classmethod
+    async def open(
+        cls: type[Self],
+        config: Mapping[str, Any] | str | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
+        **keys: Any,
+    ) -> Self:
+        """Creates a runtime, from the arguments of the constructor, without blocking the event loop.
+
+        Cancelling the task cancels the creation: the engine is told to stop loading, and what it has loaded
+        is freed.
+
+        :param progress: called on the task's event loop, while the model loads. If it raises, the creation is
+            cancelled, and this raises the same exception.
+        """
+        opening = Opening(progress)
+        constructor: Any = cls
+        try:
+            with opening.begin():
+                created: Self = await in_thread(partial(constructor, config, **keys))
+        except asyncio.CancelledError:
+            opening.cancel()
+            raise
+        except CancelledError:
+            if opening.error is not None:
+                raise opening.error from None
+            raise
+        return created
 
     def chat(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dynamo_llm import Runtime
+from dynamo_llm import Progress, Runtime
 from dynamo_llm.cli import output, runtime_options
 from dynamo_llm.cli.print_answer import print_answer
 
@@ -66,8 +66,15 @@ def chat(
 
 
 def _load(config: dict[str, Any], engine: str | None, model: str | None) -> Runtime:
-    with output.spinner("Loading the model ..."):
-        return Runtime(config, engine=engine, model=model)
+    with output.spinner("Loading the model ...") as show:
+        return Runtime(config, engine=engine, model=model, progress=lambda report: show(_text_of(report)))
+
+
+def _text_of(progress: Progress) -> str:
+    """Returns the line that shows the progress, such as "Loading the model: weights, 4.1 GB ..."."""
+    size = f", {progress.bytes_total / 1e9:.1f} GB" if progress.bytes_total >= 5e7 else ""
+    percent = f", {progress.fraction:.0%}" if progress.fraction else ""
+    return f"Loading the model: {progress.phase}{size}{percent} ..."
 
 
 def _read_stdin() -> str:

@@ -63,13 +63,15 @@ def console(stderr: bool = False) -> "Console":
 
 
 @contextmanager
-def spinner(text: str) -> Iterator[None]:
-    """Shows a spinner while the block runs, if stderr is a terminal."""
+def spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """Shows a spinner while the block runs, if stderr is a terminal. Yields a function that changes its
+    text.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda text: None
         return
-    with console(stderr=True).status(text):
-        yield
+    with console(stderr=True).status(text) as status:
+        yield lambda text: status.update(printable(text))
 
 
 @contextmanager

@@ -115,6 +115,31 @@ class TemplateSettings:
         return cls(trusts_requests=trusts, **config.get("templates", {}))
 
 
+class ReportProgress(Protocol):
+    """Reports how far the start of an engine has come; see :attr:`EngineConfig.progress`."""
+
+    def __call__(
+        self, phase: str, *, bytes_done: int = 0, bytes_total: int = 0, fraction: float | None = None
+    ) -> None:
+        """Reports progress.
+
+        :param phase: what the engine does: ``download``, ``weights``, ``tokenizer``, ``warmup`` are usual.
+        :param bytes_done: bytes that have been read or downloaded in this phase.
+        :param bytes_total: their total; 0 if it is not known.
+        :param fraction: how much of this phase is done, from 0 to 1; None if it is not known. With
+            ``bytes_total`` the library computes it.
+        :raises dynamo_llm.CancelledError: the creation of the runtime was cancelled. Let it pass, after
+            freeing what was loaded.
+        :raises ValueError: an argument is out of range.
+        """
+
+
+def _drop_progress(
+    phase: str, *, bytes_done: int = 0, bytes_total: int = 0, fraction: float | None = None
+) -> None:
+    """Is the ``progress`` of an engine that nobody watches."""
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """The part of a runtime's configuration that its engine gets."""
@@ -137,6 +162,11 @@ class EngineConfig:
     themselves."""
     changed: Callable[[], None] = field(default=lambda: None, compare=False)
     """The engine calls this, on the event loop, when the result of ``describe()`` has changed."""
+    progress: ReportProgress = field(default=_drop_progress, compare=False, repr=False)
+    """The engine calls this in ``start()``, from any thread: at the beginning of each phase, and during long
+    ones as often as it likes. Who creates the runtime with a callback sees it. If the creation is cancelled,
+    a ``start()`` that is a coroutine is cancelled at its next ``await``, and a call of this function raises
+    :class:`dynamo_llm.CancelledError`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from dynamo_llm.runtime.secret import redact_all
 from dynamo_llm.runtime.threads import DaemonThreads, wait_for_jobs
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
-_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA = range(7)
+_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START = range(8)
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 
@@ -75,6 +76,7 @@ class Host:
         self.owns_python = owns_python
         """Whether the library started Python."""
         self._instances: dict[int, Instance] = {}
+        self._starts: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._may_stop = False
         self.ended = threading.Event()
@@ -147,16 +149,21 @@ class Host:
         elif kind == _SPACE and instance is not None:
             instance.space(stream)
         elif kind == _START:
-            self._spawn(self._start(number, str(text)))
+            self._starts[number] = self._spawn(self._start(number, str(text)))
+        elif kind == _CANCEL_START and number in self._starts:
+            self.loop.call_soon(
+                self._starts[number].cancel
+            )  # not before its first step, which reports its end
         elif kind == _STOP:
             self._spawn(self._stop(number))
         elif kind == _EXIT:
             self._spawn(self._exit())
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = self.loop.create_task(coroutine)
+    def _spawn(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self.loop.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _start(self, number: int, text: str) -> None:
         try:
@@ -169,6 +176,7 @@ class Host:
                 config,
                 lambda info: _core.host_report_description(number, json.dumps(redact_all(info))),
                 lambda lines: _core.host_report_metrics(number, lines),
+                partial(_core.host_report_progress, number),
             )
             await instance.start()
             self.lingering_threads.add_kind(instance.kind)
@@ -178,6 +186,9 @@ class Host:
         else:
             self._instances[number] = instance
             _core.host_report_start(number, 0, "", json.dumps(redact_all(instance.info)))
+
+        finally:
+            del self._starts[number]
 
     async def _stop(self, number: int) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from dynamo_llm import _core
-from dynamo_llm.errors import NotSupportedError
+from dynamo_llm.errors import CancelledError, NotSupportedError
 from dynamo_llm.runtime import registry
 from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, TemplateSettings
 from dynamo_llm.runtime.isolation import frames
@@ -20,7 +20,7 @@ from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.request_task import Opened, RequestTask
 from dynamo_llm.runtime.sink import Sink
 from dynamo_llm.runtime.span import Span, start_span
-from dynamo_llm.runtime.threads import DaemonThreads, in_thread
+from dynamo_llm.runtime.threads import DaemonThreads, in_thread, in_thread_to_its_end
 
 if TYPE_CHECKING:
     from dynamo_llm.runtime.pipeline.pipeline import Pipeline
@@ -34,6 +34,9 @@ _default_threads = 32
 #: Capacity in tokens from which on a stream may get several chunks in one push.
 _gathering = 1024
 
+#: Bytes of the name of a phase, as the library accepts it.
+_longest_phase = 256
+
 #: Attribute of a model of a :class:`ModelsEngine` that has its pipelines by instance.
 _pipelines = "_dynamo_llm_pipelines"
 
@@ -43,6 +46,8 @@ class Instance:
 
     :param report: called with the engine's description when it changes.
     :param report_metrics: called with the metrics of an isolated engine when they change.
+    :param report_progress: called with phase, bytes done, bytes in total (0 if unknown), and fraction (-1 if
+        unknown) while the engine starts; returns whether it should go on.
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class Instance:
         config: dict[str, Any],
         report: Callable[[ModelInfo], None] = lambda info: None,
         report_metrics: Callable[[str], None] = lambda lines: None,
+        report_progress: Callable[[str, int, int, float], bool] = lambda phase, done, total, fraction: True,
     ) -> None:
         self._report = report
+        self._report_progress = report_progress
         self._report_metrics = report_metrics
         self._config = EngineConfig(
             engine=config.get("engine", "mistralrs"),
@@ -62,6 +69,7 @@ class Instance:
             cluster=config.get("cluster", {}),
             templates=TemplateSettings.of(config),
             changed=self._changed,
+            progress=self._progress,
         )
         self.info: ModelInfo = {}
         """The engine's description of its model."""
@@ -80,7 +88,12 @@ class Instance:
         engine = self._engine = kind(self._config)
         threads = getattr(engine, "max_threads", _default_threads)
         self._threads = DaemonThreads(threads, "dynamo-engine")
-        await self._call(engine.start)
+        if inspect.iscoroutinefunction(engine.start):
+            await engine.start()
+        else:
+            started = await in_thread_to_its_end(engine.start, functools.partial(self._call, engine.stop))
+            if inspect.isawaitable(started):
+                await started
         try:
             if hasattr(engine, "describe"):
                 self.info = engine.describe()
@@ -88,6 +101,7 @@ class Instance:
             if self._kind == "relay":
                 self._engine.report_metrics = self._report_metrics
             if self._kind == "tokens":
+                self._progress("tokenizer")
                 self._pipeline = await in_thread(self._open_pipeline, engine, self.info)
                 self.info = self._pipeline.info
         except BaseException:
@@ -116,6 +130,20 @@ class Instance:
 
             opening = pipelines[self] = loop.create_task(open_it())
         return await asyncio.shield(opening)
+
+    def _progress(
+        self, phase: str, *, bytes_done: int = 0, bytes_total: int = 0, fraction: float | None = None
+    ) -> None:
+        if not 0 < len(phase.encode()) <= _longest_phase:
+            raise ValueError(f"phase must be a text of 1 to {_longest_phase} bytes, not {phase!r}")
+        for name, value in ("bytes_done", bytes_done), ("bytes_total", bytes_total):
+            if not 0 <= value < 1 << 64:
+                raise ValueError(f"{name} must be 0 or greater, and fit into 64 bits, not {value}")
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be from 0 to 1, or None, not {fraction}")
+        known = -1.0 if fraction is None else float(fraction)
+        if not self._report_progress(phase, bytes_done, bytes_total, known):
+            raise CancelledError("the creation of the runtime was cancelled")
 
     def _changed(self) -> None:
         if self._engine is not None:

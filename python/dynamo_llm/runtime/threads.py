@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -165,6 +165,26 @@ async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
         return await future
     finally:
         del future
+
+
+async def in_thread_to_its_end(
+    function: Callable[[], Result], undo: Callable[[], Awaitable[object]]
+) -> Result:
+    """Calls a function as :func:`in_thread` does, for a result that must not be dropped.
+
+    If the coroutine is cancelled, it waits until the function has returned, undoes what it did, and raises
+    :class:`asyncio.CancelledError` only then.
+
+    :param undo: called if the function did not raise.
+    """
+    job = asyncio.ensure_future(in_thread(function))
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.wait([job])
+        if not job.cancelled() and job.exception() is None:
+            await undo()
+        raise
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", job: Future[Any]) -> None:

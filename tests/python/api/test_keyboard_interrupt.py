@@ -54,6 +54,40 @@ def interrupt(code: str) -> tuple[int, str, str]:
         process.wait()
 
 
+def test_while_a_model_loads_that_can_be_cancelled() -> None:
+    """Ctrl-C ends the wait and cancels the creation, which the engine notices."""
+    assert interrupt("""
+        import loading
+        shown = []
+        def progress(report):
+            if report.phase == "weights" and not shown:
+                shown.append(print("waiting"))
+        try:
+            dynamo_llm.Runtime(engine="loading:Threaded", options={"seconds": 1000}, progress=progress)
+        except KeyboardInterrupt:
+            while not loading.counts["cancelled"]:
+                time.sleep(0.01)
+            print("cancelled")
+    """) == (0, "cancelled\n", "")
+
+
+def test_exit_while_a_model_loads() -> None:
+    """The program ends at once, whether or not the engine can be interrupted."""
+    for kind in "Asynchronous", "Threaded", "Deaf":
+        assert interrupt(f"""
+            options = {{"options": {{"seconds": 1000}}, "progress": lambda report: None}}
+            open_it = threading.Thread(
+                target=dynamo_llm.Runtime, args=[{{"engine": "loading:{kind}"}}], kwargs=options, daemon=True)
+            open_it.start()
+            import loading
+            while not loading.counts["starting"]:
+                time.sleep(0.01)
+            signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+            print("waiting")
+            time.sleep(1000)
+        """)[:2] == (7, "")
+
+
 def test_while_it_waits() -> None:
     """Ctrl-C ends the wait and cancels the request; the runtime stays usable."""
     assert interrupt(f"""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A conversation on a pseudo-terminal."""
 
+import json
 import os
 import pty
 import select
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import patience
+from conftest import engine, patience
 
 slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
 #: Sent when a line can be typed: enables bracketed paste.
@@ -79,6 +80,22 @@ def test_ctrl_c(terminal: Terminal) -> None:
     terminal.expect(PROMPT)
     terminal.type(b"\x03")
     assert terminal.wait() == 0
+
+
+def test_ctrl_c_while_the_model_loads() -> None:
+    """The terminal shows the phase; Ctrl-C ends the command quietly."""
+    loading = json.dumps(engine("loading:Threaded", options={"seconds": 1000}))
+    terminal = Terminal("--config", loading)
+    try:
+        terminal.expect(b"Loading the model: weights")
+        terminal.type(b"\x03")
+        assert terminal.wait() == 130
+        assert b"Traceback" not in terminal.shown and b"dynamo-llm:" not in terminal.shown
+    finally:
+        if terminal.code is None:
+            os.kill(terminal.pid, 9)
+            os.waitpid(terminal.pid, 0)
+        os.close(terminal.fd)
 
 
 def test_commands_and_ctrl_d(terminal: Terminal) -> None:

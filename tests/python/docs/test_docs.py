@@ -70,7 +70,7 @@ def test_compiled(name: str, tmp_path: Path) -> None:
 
 
 #: Engines that the programs use_*.py beside them use.
-engines = {"python/shout.py", "python/parrot.py", "python/patient.py", "python/chorus.py", "python/spell.py"}
+engines = {f"python/{name}.py" for name in ("shout", "parrot", "patient", "chorus", "filling", "spell")}
 
 
 #: Programs that need a model folder, and the function that creates it.

@@ -5,11 +5,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
 
 _keys = ("engine", "model", "options", "pipeline", "python")
+
+#: The phase that the library itself reports, also for the outer runtime.
+_own_phase = "engine"
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,21 @@ class NativeTokens:
         self._config = {key: given[key] for key in _keys if key in given}
         self.name: str = given.get("engine", config.engine)
         """The name under which the engine in C was registered."""
+        self._progress = config.progress
         self._runtime: Runtime | None = None
 
     def start(self) -> None:
         """Starts the engine. Blocks."""
-        self._runtime = Runtime(self._config)
+        self._runtime = Runtime(self._config, progress=self._on_progress)
+
+    def _on_progress(self, progress: Progress) -> None:
+        if progress.phase != _own_phase:
+            self._progress(
+                progress.phase,
+                bytes_done=progress.bytes_done,
+                bytes_total=progress.bytes_total,
+                fraction=progress.fraction,
+            )
 
     def describe(self) -> ModelInfo:
         """Returns the description of the engine in C."""

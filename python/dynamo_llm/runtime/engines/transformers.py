@@ -88,6 +88,7 @@ class TransformersEngine:
     kind: Literal["tokens"] = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
+        self._config = config
         self._options = options.read(Options, config.options)
         options.require_at_least(self._options, {"max_batch": 1, "max_batch_tokens": 1, "context_length": 1})
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
@@ -113,6 +114,8 @@ class TransformersEngine:
                 f'python -m pip install "dynamo-llm[transformers]"'
             ) from error
         chosen = self._options
+        size = sum(file.stat().st_size for file in files)
+        self._config.progress("weights", bytes_total=size)
         model = self._stepping["loader"].load(
             self._path,
             files,
@@ -121,6 +124,8 @@ class TransformersEngine:
             attn_implementation=chosen.attn_implementation,
             trust_remote_code=chosen.trust_remote_code,
         )
+        self._config.progress("weights", bytes_done=size, bytes_total=size)
+        self._config.progress("warmup")
         self._network = self._stepping["network"].Network(model)
         self._stepping["probe"].check(self._network, f'"{self._path}" ({model.config.model_type})')
         self._info = _describe(model, self._path, chosen)

@@ -26,7 +26,7 @@ from dynamo_llm.runtime.child_log import ChildLog
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest
 from dynamo_llm.runtime.options import unknown_key
 from dynamo_llm.runtime.secret import shown_value
-from dynamo_llm.runtime.threads import in_thread
+from dynamo_llm.runtime.threads import in_thread, in_thread_to_its_end
 
 #: Arguments of vLLM whose defaults differ from its own, unless ``options`` sets them.
 _defaults: dict[str, Any] = {
@@ -58,6 +58,7 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
+        self._progress = config.progress
         self._arguments = {**_defaults, **config.options}
         self._adapters = _read_adapters(self._arguments.pop("adapters", {}))
         if self._adapters:
@@ -80,7 +81,8 @@ class VllmEngine:
         log = ChildLog("dynamo_llm.vllm")
         try:
             await log.open()
-            await in_thread(self._load, log)
+            self._progress("weights")
+            await in_thread_to_its_end(functools.partial(self._load, log), self.stop)
         except DynamoError:
             log.close()
             raise

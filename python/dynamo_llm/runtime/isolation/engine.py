@@ -40,6 +40,7 @@ class IsolatedEngine:
         self._name: str = given.get("engine", "mistralrs")
         self._model_name: str = given.get("name") or given.get("model") or self._name
         self._changed = config.changed
+        self._progress = config.progress
         self._link: Link | None = None
         self._starting: asyncio.Task[None] | None = None
         self._waiting: dict[Relay, None] = {}
@@ -70,10 +71,20 @@ class IsolatedEngine:
             self._options,
             on_described=self._on_described,
             on_metrics=lambda lines: self.report_metrics(lines),  # noqa: PLW0108 (a later one)
+            on_progress=self._on_progress,
             on_end=self._on_end,
         )
         await link.open()
         return link
+
+    def _on_progress(self, report: dict[str, Any]) -> None:
+        if report["phase"] != "engine":  # which the library reports in this process, too
+            self._progress(
+                str(report["phase"]),
+                bytes_done=report["bytes_done"],
+                bytes_total=report["bytes_total"],
+                fraction=report["fraction"],
+            )
 
     def _on_described(self, info: dict[str, Any]) -> None:
         self._info = info  # type: ignore[assignment]

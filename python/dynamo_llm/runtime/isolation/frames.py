@@ -21,7 +21,7 @@ _longest = 1 << 30
 # Kinds of frames to the child.
 REQUEST, CANCEL, CREDIT, PING = range(1, 5)
 # Kinds of frames from the child.
-READY, REFUSED, CHUNK, ITEM, END, FAIL, PONG, MODELS, METRICS = range(16, 25)
+READY, REFUSED, CHUNK, ITEM, END, FAIL, PONG, MODELS, METRICS, PROGRESS = range(16, 26)
 
 # Kinds of content of REQUEST.
 OPENAI, JSON, BYTES = range(3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.errors import EngineFailedError, error_of
+from dynamo_llm.errors import CancelledError, EngineFailedError, error_of
 from dynamo_llm.runtime.child import KILL_TIMEOUT, Child
 from dynamo_llm.runtime.engine import Usage
 from dynamo_llm.runtime.error_report import as_text, describe
@@ -44,6 +44,8 @@ class Link:
     """Called with the engine's description each time that it changes."""
     on_metrics: Callable[[str], None]
     """Called with the engine's own metrics each time that they change."""
+    on_progress: Callable[[dict[str, Any]], None]
+    """Called with a report of the engine's start: phase, bytes_done, bytes_total, fraction."""
     on_end: "Callable[[Link], None]"
     """Called once if a child that was ready has ended."""
 
@@ -188,10 +190,21 @@ class Link:
             details = {**json.loads(failure.details), "status": failure.status, "name": name}
             if not self._ready.done():
                 self._ready.set_exception(error_of(failure.status, failure.message, json.dumps(details)))
+        elif kind == frames.PROGRESS:
+            if not self._ready.done():
+                self._pass_on(frames.read_json(payload))
         elif kind == frames.PONG:
             self._silent = 0.0
         else:
             raise frames.ProtocolError(f"the kind {kind} is unknown")
+
+    def _pass_on(self, progress: dict[str, Any]) -> None:
+        try:
+            self.on_progress(progress)
+        except (TypeError, ValueError, KeyError) as error:
+            raise frames.ProtocolError(f"a report of progress is not valid: {error}") from None
+        except CancelledError:  # the task that waits for the child is cancelled, too
+            pass
 
     def _failure(self, error: dict[str, Any]) -> Failure:
         status, message, details = error.get("status"), error.get("message"), error.get("details")

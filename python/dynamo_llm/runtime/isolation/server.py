@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dynamo_llm import _core, paths
+from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.errors import DynamoError, EngineFailedError, EngineUnavailableError
 from dynamo_llm.runtime import host
@@ -327,6 +328,11 @@ def _open_library(path: str) -> None:
         raise EngineFailedError(f'dynamo_llm_register_engines() of "{path}" failed with status {status}')
 
 
+def _report_progress(channel: socket.socket, progress: Progress) -> None:
+    channel.setblocking(True)
+    channel.sendall(frames.frame_json(frames.PROGRESS, 0, vars(progress)))
+
+
 async def _serve(runtime: Runtime, channel: socket.socket, setup: dict[str, Any]) -> None:
     await _Server(runtime, channel, setup).run()
 
@@ -340,7 +346,7 @@ def serve(channel: socket.socket, setup: dict[str, Any]) -> None:
         _prepare(setup)
         if library := setup["library"]:
             _open_library(library)
-        runtime = Runtime(setup["config"])
+        runtime = Runtime(setup["config"], progress=functools.partial(_report_progress, channel))
     except BaseException as error:
         channel.setblocking(True)
         channel.sendall(frames.frame_json(frames.REFUSED, 0, failure(error)))

@@ -128,6 +128,7 @@ class MistralRsEngine:
             self._short_context = self._model.config["original_max_position_embeddings"]
         self._reader = BodyReader("mistralrs", self.describe(), self._vocab_size(), hints=request.hints)
         if self._model.kind != "embedding":
+            self._config.progress("warmup")
             self._try()
 
     def _vocab_size(self) -> int | None:
@@ -163,6 +164,7 @@ class MistralRsEngine:
         }
         is_token = None
         if self._model.kind != "embedding":
+            self._config.progress("tokenizer")
             self._tokenizer = self._find_tokenizer()
             is_token = self._tokenizer.is_token
         with engine_folder.of(self._model, is_token) as folder:
@@ -178,7 +180,7 @@ class MistralRsEngine:
         if self._model.kind == "embedding":
             self._count = self._counter()
             self._normalises = model.normalises(self._model.path)
-            self._run({**common, "which": self._which(folder, None)})
+            self._load_weights({**common, "which": self._which(folder, None)})
             return
         template, text_model = (
             _import(f"dynamo_llm.runtime.engines.mistralrs.{name}") for name in ("templates", "text_model")
@@ -189,7 +191,8 @@ class MistralRsEngine:
             template.file_for_engine(templates, self._tokenizer) as jinja,
             text_model.tokenizer_for_engine(self._tokenizer) as tokenizer_json,
         ):
-            self._run({**common, "which": self._which(folder, tokenizer_json), "jinja_explicit": jinja})
+            which = self._which(folder, tokenizer_json)
+            self._load_weights({**common, "which": which, "jinja_explicit": jinja})
         declared = list(self._tokenizer.eos_token_ids)
         if self._model.kind == "gguf":
             declared += gguf_metadata.end_token_ids(gguf_file.read(self._model.path).metadata)
@@ -210,6 +213,12 @@ class MistralRsEngine:
             module = _import("dynamo_llm.runtime.pipeline.tokenizer")
             tokenizer = module.Tokenizer(self._model.tokenizer_folder(self._options))
         return tokenizer
+
+    def _load_weights(self, arguments: dict[str, Any]) -> None:
+        size = sum(file.stat().st_size for file in self._model.files)
+        self._config.progress("weights", bytes_total=size)
+        self._run(arguments)
+        self._config.progress("weights", bytes_done=size, bytes_total=size)
 
     def _run(self, arguments: dict[str, Any]) -> None:
         """Loads the model, with PagedAttention if the device supports it.
