@@ -11,11 +11,9 @@
 namespace dynamo {
 namespace {
 
-constexpr const char *call = "dynamo_runtime_create_async()";
-
-Error cancelled(const char *why) noexcept {
-    return make_error(DYNAMO_ERROR_CANCELLED, [&] {
-        return std::string("the creation of the runtime was cancelled: ") + why;
+Error creation_cancelled() noexcept {
+    return make_error(DYNAMO_ERROR_CANCELLED, [] {
+        return std::string("the creation of the runtime was cancelled: its caller asked for it");
     });
 }
 
@@ -25,7 +23,7 @@ Creation::Creation(dynamo_creation_callback_t callback, void *user,
                    dynamo_release_callback_t release)
     : callback_(callback), user_(user), release_(release) {
     if (callback == nullptr) {
-        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "the callback is NULL");
+        reject_argument("the callback is NULL");
     }
 }
 
@@ -54,7 +52,7 @@ void Creation::run(const RuntimeConfig &config) {
     std::shared_ptr<Runtime> runtime;
     Error error;
     try {
-        runtime = Runtime::create(config, call);
+        runtime = Runtime::create(config, "dynamo_runtime_create_async()");
     }
     DYNAMO_RETHROW_THREAD_EXIT
     catch (const Failure &failure) {
@@ -92,7 +90,7 @@ void Creation::cancel() noexcept {
         if (std::exchange(has_ended_, true)) {
             return;
         }
-        error_ = cancelled("its caller asked for it");
+        error_ = creation_cancelled();
         progress_.clear();
     }
     dispatcher::post(shared_from_this());

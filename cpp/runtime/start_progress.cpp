@@ -17,16 +17,14 @@ thread_local constinit const std::string *current_model = nullptr;
 // Keeps a report small, whatever an engine passes.
 constexpr std::size_t longest_phase = 256;
 
-[[noreturn]] void reject(std::string message) {
-    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, std::move(message));
-}
-
 Progress checked(const dynamo_progress_t &given) {
     if (given.phase == nullptr || given.phase[0] == '\0') {
-        reject("progress->phase is NULL or empty; name what the engine does, such as \"weights\"");
+        reject_argument(
+            "progress->phase is NULL or empty; name what the engine does, such as \"weights\"");
     }
     if (std::strlen(given.phase) > longest_phase) {
-        reject("progress->phase is longer than " + std::to_string(longest_phase) + " bytes");
+        reject_argument("progress->phase is longer than " + std::to_string(longest_phase) +
+                        " bytes");
     }
     Progress progress;
     progress.phase = as_utf8(given.phase);
@@ -38,7 +36,7 @@ Progress checked(const dynamo_progress_t &given) {
     } else if (given.fraction == -1 || (given.fraction >= 0 && given.fraction <= 1)) {
         progress.fraction = given.fraction;
     } else {
-        reject("progress->fraction must be from 0 to 1, or -1 if it is not known");
+        reject_argument("progress->fraction must be from 0 to 1, or -1 if it is not known");
     }
     return progress;
 }

@@ -68,7 +68,8 @@ typedef struct dynamo_engine_t {
     size_t struct_size;
 
     /**
-     * Starts an instance: loads the model. May block; runs on the thread that calls dynamo_runtime_create().
+     * Starts an instance: loads the model. May block; runs on the thread that calls dynamo_runtime_create(), or on one
+     * of dynamo_runtime_create_async(). See dynamo_engine_progress().
      *
      * @param user         as passed to dynamo_engine_register()
      * @param config_json  the runtime's whole configuration, validated except for "options", which the engine has to
