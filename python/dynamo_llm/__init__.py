@@ -13,6 +13,7 @@ The package also contains the C library and its headers: see :mod:`dynamo_llm.pa
 
 from dynamo_llm._core import VERSION as __version__
 from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
+from dynamo_llm.api.batch import Batch, BatchReport
 from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
 from dynamo_llm.api.request import Request
@@ -50,6 +51,8 @@ from dynamo_llm.errors import (
 )
 
 __all__ = [
+    "Batch",
+    "BatchReport",
     "CancelledError",
     "Choice",
     "ChosenWorker",

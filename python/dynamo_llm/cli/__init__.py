@@ -8,6 +8,7 @@ are inside the commands, so that ``dynamo-llm config`` in a makefile starts fast
 import click
 
 from dynamo_llm import __version__
+from dynamo_llm.cli.batch import batch
 from dynamo_llm.cli.bench import bench
 from dynamo_llm.cli.bundle import bundle
 from dynamo_llm.cli.chat import chat
@@ -24,5 +25,5 @@ def main() -> None:
     """Run LLMs from C, C++ and Python."""
 
 
-for command in (bench, bundle, chat, config, doctor, models, serve):
+for command in (batch, bench, bundle, chat, config, doctor, models, serve):
     main.add_command(command)

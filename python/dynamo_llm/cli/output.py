@@ -86,3 +86,21 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def byte_progress(total: int) -> Iterator[Callable[[int, str], None]]:
+    """Shows a progress bar meanwhile, with the time that is left, if stderr is a terminal.
+
+    :param total: bytes; 0 if unknown.
+    :returns: a function that advances the bar by some bytes, and sets the text before it.
+    """
+    if not sys.stderr.isatty():
+        yield lambda size, text: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total or None)
+        yield lambda size, text: bar.update(task, advance=size, description=text)
