@@ -776,7 +776,8 @@ DYNAMO_LLM_API const uint32_t *dynamo_response_token_ids(const dynamo_response_t
                                                          size_t *count);
 
 /** Returns the number of the choice that the response is part of, from 0. It is not 0 only if the request's "n" is
- * greater than 1. Returns 0, with the last status INVALID_HANDLE, if it is not a response. */
+ * greater than 1, or its "prompt" has several prompts: choice i of prompt p has the number p * n + i. Returns 0,
+ * with the last status INVALID_HANDLE, if it is not a response. */
 DYNAMO_LLM_API uint32_t dynamo_response_index(const dynamo_response_t *response);
 
 /**

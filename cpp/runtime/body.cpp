@@ -239,6 +239,12 @@ void measure_prompt(const Json &prompt, Body &body) {
     }
 }
 
+// Returns the number of prompts of a completion. A body is too short for as many as would overflow with "n".
+std::uint32_t count_prompts(const Json &prompt) {
+    const bool is_list = prompt.is_array() && !prompt.empty() && !prompt[0].is_number();
+    return is_list ? static_cast<std::uint32_t>(prompt.size()) : 1;
+}
+
 // Returns the unknown keys that an engine has declared, and rejects the others. A null for a key of another kind of
 // body is ignored, because some clients write all keys that they know.
 std::vector<std::string> keys_for_engine(const std::vector<std::string> &unknown,
@@ -440,11 +446,14 @@ Body Body::parse(std::string_view text) {
             body.max_tokens = most->get<std::uint64_t>();
         }
     }
+    if (body.kind == BodyKind::completion) {
+        body.prompts = count_prompts(object["prompt"]);
+    }
     if (body.kind == BodyKind::embedding) {
         body.stream = false;
         body.max_tokens = 0;
     }
-    body.cost = Cost::of_body(object, text.size(), body.n);
+    body.cost = Cost::of_body(object, text.size(), body.choices());
     return body;
 }
 

@@ -21,7 +21,8 @@ struct Body {
     std::vector<std::string> engine_keys;  // keys that are unknown to the library
     bool stream = true;                    // false: one response with the whole answer
     std::optional<bool> include_usage;     // of "stream_options"
-    std::uint32_t n = 1;                   // choices
+    std::uint32_t n = 1;                   // choices for each prompt
+    std::uint32_t prompts = 1;             // of a completion; each has its choices
     std::int64_t priority = 0;             // higher is scheduled first
     // For "limits.max_tokens". A text prompt counts one token for four bytes.
     std::uint64_t prompt_tokens = 0;
@@ -34,6 +35,9 @@ struct Body {
     Cost cost;
     bool wants_timing = false;      // in the JSON of the last response
     std::int32_t payload_kind = 0;  // a dynamo_data_kind_t, for a raw request
+
+    // The choices of all prompts: those of prompt p have the numbers from p * n on.
+    std::uint32_t choices() const { return prompts * n; }
 
     // Throws Failure with INVALID_JSON or INVALID_REQUEST.
     static Body parse(std::string_view text);

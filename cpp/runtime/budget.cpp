@@ -56,8 +56,9 @@ constexpr std::array<ExpenseRow, expense_count> rows = {{
      "Bytes of all tools of a chat, as JSON. Default 1048576: at four bytes a token they fill a "
      "context of 262144 tokens."},
     {"inputs", 2048, "has", "entries",
-     "Texts of one embedding request, or prompts of one completion. Default 2048, as in OpenAI's "
-     "API."},
+     "Texts of one embedding request, or prompts of one completion, times \"n\". Default 2048, as "
+     "in "
+     "OpenAI's API."},
     {"choices", 4096, "has", "texts",
      "Texts of \"guided_choice\". Default 4096; the engine compiles them."},
     {"grammar_bytes", 131072, "has", "bytes",
@@ -129,7 +130,7 @@ void Cost::add(Expense expense, std::uint64_t amount, std::string where) {
     }
 }
 
-Cost Cost::of_body(const Json &object, std::size_t bytes, std::uint32_t n) {
+Cost Cost::of_body(const Json &object, std::size_t bytes, std::uint32_t choices) {
     Cost cost;
     cost.add(Expense::body_bytes, bytes, "");
     cost.add(Expense::values, count_values(object), "");
@@ -137,9 +138,9 @@ Cost Cost::of_body(const Json &object, std::size_t bytes, std::uint32_t n) {
         cost.add_messages(*messages);
     }
     cost.add_strings(object);
-    cost.add_lists(object);
-    cost.add_tools(object, n);
-    cost.add_grammars(object, n);
+    cost.add_lists(object, choices);
+    cost.add_tools(object, choices);
+    cost.add_grammars(object, choices);
     return cost;
 }
 
@@ -172,7 +173,7 @@ void Cost::add_strings(const Json &object) {
     }
 }
 
-void Cost::add_lists(const Json &object) {
+void Cost::add_lists(const Json &object, std::uint32_t choices) {
     for (const char *key : {"stop", "bad_words", "stop_token_ids"}) {
         if (const Json *const value = given(object, key)) {
             const auto *const text = value->get_ptr<const std::string *>();
@@ -187,6 +188,9 @@ void Cost::add_lists(const Json &object) {
         if (const Json *const value = given(object, key);
             value != nullptr && value->is_array() && !value->empty() && !(*value)[0].is_number()) {
             add(Expense::inputs, value->size(), key);
+            if (choices > value->size()) {
+                add(Expense::inputs, choices, "prompt\" times \"n");
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ class Cost {
     };
 
     // `object`: the body, with valid keys and types. Throws Failure with INVALID_REQUEST.
-    static Cost of_body(const json::Json &object, std::size_t bytes, std::uint32_t n);
+    static Cost of_body(const json::Json &object, std::size_t bytes, std::uint32_t choices);
 
     const std::vector<Entry> &entries() const { return entries_; }
 
@@ -61,7 +61,7 @@ class Cost {
     void add(Expense expense, std::uint64_t amount, std::string where);
     void add_messages(const json::Json &messages);
     void add_strings(const json::Json &object);
-    void add_lists(const json::Json &object);
+    void add_lists(const json::Json &object, std::uint32_t choices);
     void add_tools(const json::Json &object, std::uint32_t n);
     void add_grammars(const json::Json &object, std::uint32_t n);
     void add_grammar(const json::Json &object, const char *key, const std::string &where,

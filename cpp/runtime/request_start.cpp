@@ -39,7 +39,7 @@ ResponseHeadPtr Request::make_head(const Model &model) const {
     head->model = body_.model.empty() ? model.name() : body_.model;
     head->kind = body_.kind;
     head->stream = body_.stream;
-    head->choices = body_.n;
+    head->choices = body_.choices();
     head->include_usage = body_.include_usage;
     head->wants_timing = body_.wants_timing;
     head->created = seconds_since_1970();
@@ -89,7 +89,7 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     if (is_hosted && queue_ != nullptr) {
         queue_->set_hosted();
     }
-    stream_.prepare(runtime->stream_limits(), std::move(head), body_.n, model.counters(),
+    stream_.prepare(runtime->stream_limits(), std::move(head), body_.choices(), model.counters(),
                     is_hosted);
     count_refusal([&] {
         try {

@@ -99,14 +99,17 @@ Model &Runtime::model_for(const Body &body) const {
 
 bool Runtime::admit(const std::shared_ptr<Request> &request, Model &model, const Body &body) {
     const std::uint64_t context = model.context_length().value_or(0);
-    const std::uint64_t answer =
-        body.max_tokens.value_or(context > body.prompt_tokens ? context - body.prompt_tokens : 0);
+    // Of one choice for each prompt: at most what the prompts leave of the context.
+    const std::uint64_t contexts = context * body.prompts;
+    const std::uint64_t answers = body.max_tokens
+                                      ? *body.max_tokens * body.prompts
+                                      : contexts - std::min(contexts, body.prompt_tokens);
     const std::lock_guard lock(mutex_);
     if (closed_) {
         throw Failure(DYNAMO_ERROR_CLOSED,
                       "the runtime was shut down and accepts no more requests");
     }
-    return admission_.admit(request, model, body.prompt_tokens + body.n * answer, body.priority);
+    return admission_.admit(request, model, body.prompt_tokens + body.n * answers, body.priority);
 }
 
 void Runtime::enqueue(Request *request) {

@@ -287,6 +287,7 @@ static void counts_and_sizes(void) {
         {"{'messages': [{'content': 'a', 'role': '", "b", "", 65536, "'}]}", "string_bytes"},
         {"{'prompt': [", "'a'", ",", 2048, "]}", "inputs"},
         {"{'input': [", "[1]", ",", 2048, "]}", "inputs"},
+        {"{'n': 16, 'prompt': [", "[1]", ",", 128, "]}", "inputs"},
         {"{'prompt': 'a', 'guided_choice': [", "'b'", ",", 4096, "]}", "choices"},
         {CHAT "'tools': [", "{'type': 'function', 'function': {'name': 'f'}}", ",", 1024, "]}",
          "tools"},

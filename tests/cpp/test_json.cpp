@@ -159,6 +159,10 @@ static void bodies() {
                "\"seed\": -1, \"stop\": [\"x\"], \"n\": 2, \"stream\": false}");
     CHECK_TEXT(Completion({0, 2}).json().c_str(), "{\"prompt\": [0, 2]}");
     CHECK_TEXT(Completion(std::vector<std::uint32_t>{7}).json().c_str(), "{\"prompt\": [7]}");
+    CHECK_TEXT(Completion({"a", "b"}).json().c_str(), "{\"prompt\": [\"a\", \"b\"]}");
+    CHECK_TEXT(Completion(std::vector<std::string>{"a"}).json().c_str(), "{\"prompt\": [\"a\"]}");
+    CHECK_TEXT(Completion(std::vector<std::vector<std::uint32_t>>{{1, 2}, {3}}).json().c_str(),
+               "{\"prompt\": [[1, 2], [3]]}");
     CHECK_TEXT(dynamo_llm::Embedding({"a", "b"}).json().c_str(), "{\"input\": [\"a\", \"b\"]}");
     CHECK_TEXT(dynamo_llm::Embedding("a").json().c_str(), "{\"input\": \"a\"}");
     CHECK(MUST(Request::create(dynamo_llm::Embedding({"a"}))));

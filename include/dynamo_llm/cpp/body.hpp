@@ -85,6 +85,15 @@ class Completion : public RequestBody<Completion> {
     /** As above. */
     explicit Completion(std::initializer_list<std::uint32_t> token_ids)
         : Completion(std::vector<std::uint32_t>(token_ids)) {}
+    /** Several prompts; each has its choices: choice i of prompt p has the index p * n + i. */
+    explicit Completion(const std::vector<std::string> &prompts) { set("prompt", prompts); }
+    /** As above. */
+    explicit Completion(std::initializer_list<std::string> prompts)
+        : Completion(std::vector<std::string>(prompts)) {}
+    /** Several prompts of token ids. */
+    explicit Completion(const std::vector<std::vector<std::uint32_t>> &prompts) {
+        set("prompt", prompts);
+    }
 };
 
 /** Builds an embedding request: an OpenAI body with "input". */

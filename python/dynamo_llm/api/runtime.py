@@ -167,7 +167,7 @@ class Runtime(Handle):
 
     def complete(
         self,
-        prompt: str | Sequence[int],
+        prompt: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
         *,
         timeout: float | None = None,
         first_token_timeout: float | None = None,
@@ -175,7 +175,8 @@ class Runtime(Handle):
     ) -> Request[Completion]:
         """Sends a prompt as it is, without a chat template. The other parameters are those of :meth:`chat`.
 
-        :param prompt: a text, or token ids.
+        :param prompt: a text, token ids, or a list of these; each prompt of a list has its choices: choice i
+            of prompt p has the index ``p * n + i``.
         """
         body = {"prompt": prompt if isinstance(prompt, str) else list(prompt), **body}
         return self._send(Request(without_none(body), Completion, timeout, first_token_timeout))

@@ -189,6 +189,19 @@ class EngineRequest:
     begins: the time in between is the request's ``queue_us``. Any thread. Without a call, work begins when
     ``generate()`` is called, or, for a plain generator, when it gets a thread."""
 
+    @property
+    def prompts(self) -> list[Any]:
+        """The prompts of a completion, texts or lists of token ids; one unless ``prompt`` is a list of these.
+        Choice i of prompt p has the index ``p * n + i``.
+        """
+        given = self.body["prompt"]
+        return given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+
+    @property
+    def choices(self) -> int:
+        """Number of choices of the answer: ``n`` for each prompt."""
+        return (self.body.get("n") or 1) * (len(self.prompts) if "prompt" in self.body else 1)
+
 
 @dataclass(frozen=True, slots=True)
 class DataRequest:

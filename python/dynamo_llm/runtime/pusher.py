@@ -53,10 +53,13 @@ class Pusher:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def push(self, answers: Sequence[Answer], on_pushed: OnPushed | None = None) -> Usage | None:
+    async def push(
+        self, answers: Sequence[Answer], on_pushed: OnPushed | None = None, prompts: int = 1
+    ) -> Usage | None:
         """Pushes the choices of an answer concurrently. If one fails, the others are cancelled.
 
         :param on_pushed: called with each chunk after it was pushed, in any thread.
+        :param prompts: number of prompts, which have as many choices each.
         :returns: token counts of the whole request; None if the engine does not report them.
         """
         self._on_pushed = on_pushed
@@ -76,7 +79,7 @@ class Pusher:
         if failures:
             tasks.clear()  # otherwise this frame, in the exception's traceback, would form a reference cycle
             raise failures.pop(0)
-        return _sum([task.result() for task in tasks])
+        return _sum([task.result() for task in tasks], prompts)
 
     async def _push_one(self, answer: Answer) -> Usage | None:
         if hasattr(answer, "__aiter__"):
@@ -169,13 +172,15 @@ def require_generator(returned: Any, owner: type) -> Any:
     )
 
 
-def _sum(choices: list[Usage | None]) -> Usage | None:
-    """Token counts of a request with several choices; the prompt counts once."""
-    known = [usage for usage in choices if usage is not None]
-    if not known:
+def _sum(choices: list[Usage | None], prompts: int) -> Usage | None:
+    """Token counts of a request with several choices; each prompt counts once."""
+    if not any(usage is not None for usage in choices):
         return None
-    return {
-        "prompt_tokens": max(usage.get("prompt_tokens", 0) for usage in known),
-        "completion_tokens": sum(usage.get("completion_tokens", 0) for usage in known),
-        "cached_tokens": max(usage.get("cached_tokens", 0) for usage in known),
-    }
+    total: Usage = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0}
+    count = len(choices) // prompts
+    for start in range(0, len(choices), count):
+        known = [usage for usage in choices[start : start + count] if usage is not None]
+        total["prompt_tokens"] += max((usage.get("prompt_tokens", 0) for usage in known), default=0)
+        total["completion_tokens"] += sum(usage.get("completion_tokens", 0) for usage in known)
+        total["cached_tokens"] += max((usage.get("cached_tokens", 0) for usage in known), default=0)
+    return total

@@ -85,12 +85,12 @@ class RequestTask(Pusher):
             if self._span is not None:
                 self._span.enter()
                 on_pushed = self._span.record
-        answers = await ask(
-            EngineRequest(self._request_id, body, self.is_cancelled, self.remaining, self.set_queued)
-        )
+        request = EngineRequest(self._request_id, body, self.is_cancelled, self.remaining, self.set_queued)
+        answers = await ask(request)
         if len(answers) == 1 and hasattr(answers[0], "__aiter__"):
             return cast(AsyncIterator[Chunk], answers[0]), on_pushed, None
-        return None, None, await self.push(answers, on_pushed)
+        prompts = len(request.prompts) if len(answers) > 1 and "prompt" in body else 1
+        return None, None, await self.push(answers, on_pushed, prompts)
 
     async def open_data(self, generate: Callable[[DataRequest], Any]) -> Opened:
         """Passes a raw request to the engine's ``generate()``, and pushes all of its answer."""

@@ -89,11 +89,33 @@ def test_forms_of_prompts(tiny: Runtime) -> None:
     assert tiny.request({"prompt": [ids], "max_tokens": 4}).result().text == text
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_several_prompts(folder: Path, stream: bool) -> None:
+    """Each prompt has the answer that it has alone, also if there are more of them than slots."""
+    texts = ["hello world", "a", "A KV cache keeps", "you", "the"]
+    with Runtime(model=folder, options={"max_seqs": 4}) as runtime:
+        alone = [runtime.complete(text, max_tokens=4).result() for text in texts]
+        body = {"prompt": [*texts[:4], [*alone_ids(folder, texts[4])]], "max_tokens": 4, "n": 2}
+        answer = runtime.request({**body, "stream": stream}).result()
+    assert [choice.index for choice in answer.choices] == list(range(10))
+    assert [choice.text for choice in answer.choices] == [one.text for one in alone for _ in range(2)]
+    counts = [one.usage.json() for one in alone if one.usage is not None]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == sum(one["prompt_tokens"] for one in counts)
+    assert answer.usage.completion_tokens == 2 * sum(one["completion_tokens"] for one in counts)
+
+
+def alone_ids(folder: Path, text: str) -> list[int]:
+    """Returns the token ids of a text."""
+    with dynamo_llm.Tokenizer(model=folder) as tokenizer:
+        return list(tokenizer.encode(text))
+
+
 @pytest.mark.parametrize(
     ("body", "error", "message"),
     [
-        ({"prompt": ["a", "b"]}, NotSupportedError, "2 prompts"),
-        ({"prompt": [[1], [2]]}, NotSupportedError, "2 prompts"),
+        ({"prompt": ["a", ""]}, InvalidRequestError, r'"prompt\[1\]" of the request has no tokens'),
+        ({"prompt": ["a", "b"], "max_tokens": 100000}, dynamo_llm.ContextLengthError, r'"prompt\[0\]" has'),
         ({"prompt": [73, 70]}, NotSupportedError, "no text is encoded as these token ids"),
         ({"prompt": [99999]}, dynamo_llm.DynamoError, "99999|token"),
         ({"prompt": [1, "a"]}, InvalidRequestError, r'"prompt\[1\]"'),

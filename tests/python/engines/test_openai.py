@@ -185,6 +185,19 @@ def test_a_delta_has_more_than_text(wire: Wire) -> None:
     assert second["logprobs"] == {"content": [logprob], "refusal": None}
 
 
+def test_several_prompts(wire: Wire) -> None:
+    """A server gets the list as it is; the answer has "n" choices for each prompt."""
+    events = [{"choices": [{"index": index, "text": str(index)}]} for index in (3, 0, 2, 1)]
+    ends = [{"choices": [{"index": index, "text": "", "finish_reason": "stop"}]} for index in range(4)]
+    wire.replies = [stream(*events, *ends, "[DONE]"), stream(*events, *ends[:3], "[DONE]")]
+    with runtime(wire) as engine:
+        answer = engine.request({"prompt": ["a", [1, 2]], "n": 2}).result()
+        with pytest.raises(EngineFailedError, match="without a finish_reason for choice 3"):
+            engine.request({"prompt": [[1], [2, 3]], "n": 2}).result()
+    assert [choice.text for choice in answer.choices] == ["0", "1", "2", "3"]
+    assert [call.body["prompt"] for call in wire.calls] == [["a", [1, 2]], [[1], [2, 3]]]
+
+
 _call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 _thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
 
@@ -224,8 +237,6 @@ def test_a_completion(wire: Wire) -> None:
     with runtime(wire) as engine:
         result = engine.complete("a", logprobs=1).result()
         engine.complete([1, 2]).result()
-        with pytest.raises(NotSupportedError, match='one "prompt"'):
-            engine.request({"prompt": ["a", "b"]}).result()
     assert (result.text, result.token_ids, result.finish_reason) == ("b", [5], "stop")
     assert result.json()["choices"][0]["logprobs"] == logprobs
     assert [(call.path, call.body["prompt"]) for call in wire.calls] == [

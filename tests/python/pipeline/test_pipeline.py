@@ -189,6 +189,47 @@ def test_choices_run_at_the_same_time(kind: str) -> None:
         }
 
 
+@both
+@pytest.mark.parametrize("stream", [True, False])
+def test_several_prompts(kind: str, stream: bool) -> None:
+    """Choice i of prompt p has the index p * n + i. Each prompt counts once, and its choices have seeds of
+    their own.
+    """
+    texts = ["A KV cache", "hello", "Größe 😀!"]
+    sampling = {"seed": 7, "temperature": 1, "logprobs": 0, "stream": stream}
+    with open_engine(kind, cached=1) as runtime:
+        for prompts in (texts, [ids_of(text) for text in texts], [texts[0], ids_of(texts[1]), texts[2]]):
+            before = len(tokens.Base.requests)
+            answer = runtime.request({"prompt": prompts, "n": 2, **sampling}).result()
+            assert [choice.index for choice in answer.choices] == list(range(6))
+            assert [choice.text for choice in answer.choices] == [text for text in texts for _ in range(2)]
+            assert [choice.finish_reason for choice in answer.choices] == ["stop"] * 6
+            listed = answer.json()["choices"]
+            assert len(listed[4]["logprobs"]["tokens"]) == len(ids_of(texts[2]))
+            lengths = [len(ids_of(text)) for text in texts]
+            assert answer.usage is not None and answer.usage.json() == {
+                "prompt_tokens": sum(lengths),
+                "completion_tokens": 2 * sum(lengths),
+                "cached_tokens": 3,
+            }
+            asked = tokens.Base.requests[before:]
+            assert len({request.id for request in asked}) == 6
+            assert sorted((request.token_ids, request.sampling.seed) for request in asked) == sorted(
+                (ids_of(text), seed) for text in texts for seed in (7, 8)
+            )
+
+
+def test_prompts_run_at_the_same_time() -> None:
+    """Each is a request of its own to the engine, and the responses name the choice."""
+    with open_engine("Meeting", choices=3) as runtime:
+        responses = list(runtime.request({"prompt": ["a", "b", "c"]}))
+    assert {response.index for response in responses} == {0, 1, 2}
+    assert responses[-1].usage is not None
+    with Runtime(engine("tokens:Async", pipeline="off")) as runtime:
+        answer = runtime.request({"prompt": [[5, 6], [7]]}).result()
+        assert [choice.token_ids for choice in answer.choices] == [[5, 6], [7]]
+
+
 @pytest.mark.parametrize("kind", ["Meeting", "MeetingThreaded"])
 def test_a_choice_that_fails_ends_the_others(kind: str) -> None:
     """Its error is the request's; the engine's other requests are cancelled."""
@@ -346,7 +387,11 @@ def test_guided(body: dict[str, Any], guided: Any) -> None:
 wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
     ({"prompt": ""}, InvalidRequestError, "no tokens"),
     ({"prompt": []}, InvalidRequestError, "no tokens"),
-    ({"prompt": ["a", "b"]}, NotSupportedError, "2 prompts; send a request for each"),
+    ({"prompt": ["a", ""]}, InvalidRequestError, r'"prompt\[1\]" of the request has no tokens'),
+    ({"prompt": [[5], [5, 99999]]}, InvalidRequestError, r'"prompt\[1\]\[1\]" .* from 0 to 2047'),
+    ({"prompt": ["a", 5]}, InvalidRequestError, r'"prompt\[1\]" .* a string'),
+    ({"prompt": ["a", [5] * 1030]}, ContextLengthError, "the prompt has 1030 tokens"),
+    ({"prompt": ["a", [5] * 1020], "max_tokens": 9}, ContextLengthError, r'"prompt\[1\]" has 1020 tokens'),
     ({"prompt": [5, "a"]}, InvalidRequestError, r'"prompt\[1\]" .* an integer'),
     ({"prompt": [5, -1]}, InvalidRequestError, r'"prompt\[1\]" .* from 0 to 4294967295, not -1'),
     ({"prompt": [99999]}, InvalidRequestError, "from 0 to 2047"),

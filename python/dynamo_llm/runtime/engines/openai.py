@@ -18,7 +18,6 @@ from dynamo_llm.errors import (
     InvalidConfigError,
     InvalidRequestError,
     ModelNotFoundError,
-    NotSupportedError,
     UnavailableError,
 )
 from dynamo_llm.runtime import options
@@ -317,13 +316,10 @@ class OpenAIEngine:
             _add(payload, body.get("extra") or {})
             chunks = self._embed(self._client, payload, headers)
         else:
-            prompt = body.get("prompt")
-            if isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int):
-                raise NotSupportedError('the engine "openai" takes only one "prompt" per request')
             payload |= {"stream": True, "stream_options": {"include_usage": True}}
             _add(payload, body.get("extra") or {})
             path = "/completions" if "prompt" in body else "/chat/completions"
-            chunks = self._stream(self._client, path, payload, headers)
+            chunks = self._stream(self._client, path, payload, headers, request.choices)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -385,10 +381,15 @@ class OpenAIEngine:
         }
 
     async def _stream(
-        self, client: OpenAIClient, path: str, payload: dict[str, Any], headers: dict[str, str]
+        self,
+        client: OpenAIClient,
+        path: str,
+        payload: dict[str, Any],
+        headers: dict[str, str],
+        choices: int,
     ) -> AsyncGenerator[Chunk, None]:
         timeouts = self._timeouts()
-        deltas = OpenAIChunks(payload.get("n") or 1, self._url)
+        deltas = OpenAIChunks(choices, self._url)
         idle = 0
         async with aclosing(client.events(path, payload, headers, timeouts)) as events:
             async for event in events:

@@ -55,25 +55,35 @@ class Pipeline:
         """The engine's description, with the pipeline's additions."""
 
     async def answer(self, request: EngineRequest) -> list[Answer]:
-        """Starts to answer a request. Returns one generator per choice; they may run concurrently.
+        """Starts to answer a request. Returns one generator per choice, those of the first prompt first; they
+        may run concurrently.
 
         :raises DynamoError: the request was rejected before it reached the engine.
         """
         settings = self._reader.read(request.body)
         # A prompt that will be truncated may have any length.
-        prompt = await self._prompts.ids(
+        prompts = await self._prompts.each(
             request.body, self._context_length if settings.truncate is None else None
         )
-        asked = self._request(request, prompt, settings)
+        is_one = len(prompts) == 1
+        # All requests before the first generator: one prompt that is too long refuses all of them.
+        asked = [
+            self._request(request, prompt, settings, "the prompt" if is_one else f'"prompt[{number}]"')
+            for number, prompt in enumerate(prompts)
+        ]
         answers: list[Answer] = []
-        for index in range(settings.n):
-            choice = self._choice(index, asked if settings.n == 1 else _of_index(asked, index), settings)
-            answers.append(self._start(choice))
+        for one in asked:
+            for number in range(settings.n):
+                index = len(answers)
+                own = one if is_one and settings.n == 1 else _of_choice(one, index, number)
+                answers.append(self._start(self._choice(index, own, settings)))
         return answers
 
     # ------------------------------------------------------------------------------------ request
 
-    def _request(self, request: EngineRequest, prompt: list[int], settings: RequestSettings) -> TokenRequest:
+    def _request(
+        self, request: EngineRequest, prompt: list[int], settings: RequestSettings, name: str
+    ) -> TokenRequest:
         limit = self._context_length
         assert limit is not None
         wanted = settings.max_tokens
@@ -90,7 +100,7 @@ class Pipeline:
             too_long = f'at least {settings.min_tokens} ("min_tokens")'
         if too_long is not None:
             raise ContextLengthError(
-                f"the prompt has {len(prompt)} tokens and the answer {too_long}, but the model's context "
+                f"{name} has {len(prompt)} tokens and the answer {too_long}, but the model's context "
                 f"length is {limit} tokens for both together"
             )
         eos = () if settings.ignore_eos else sorted(self._eos)
@@ -172,8 +182,12 @@ def _described(
     return described
 
 
-def _of_index(request: TokenRequest, index: int) -> TokenRequest:
-    """Returns the request for one of several choices, with its own id and seed."""
+def _of_choice(request: TokenRequest, index: int, number: int) -> TokenRequest:
+    """Returns the request for one of several choices, with its own id and seed.
+
+    :param index: of the choice in the answer.
+    :param number: of the choice among those of its prompt.
+    """
     seed = request.sampling.seed
-    sampling = request.sampling if seed is None else replace(request.sampling, seed=seed + index)
+    sampling = request.sampling if seed is None else replace(request.sampling, seed=seed + number)
     return replace(request, id=f"{request.id}-{index}", sampling=sampling)

@@ -35,13 +35,25 @@ class Prompts:
         return cls(tokenizer, renderer, max(tokenizer.vocab_size, size if isinstance(size, int) else 0))
 
     async def ids(self, body: dict[str, Any], context_length: int | None = None) -> list[int]:
-        """Returns the token ids of a request's prompt.
+        """Returns the token ids of a request's only prompt. Parameters and errors are those of :meth:`each`.
+
+        :raises NotSupportedError: several prompts.
+        """
+        given = body.get("prompt")
+        if isinstance(given, list) and len(given) > 1 and not isinstance(given[0], int):
+            raise NotSupportedError(
+                f'"prompt" of the request has {len(given)} prompts; send a request for each'
+            )
+        return (await self.each(body, context_length))[0]
+
+    async def each(self, body: dict[str, Any], context_length: int | None = None) -> list[list[int]]:
+        """Returns the token ids of a request's prompts: of a chat one, of a completion one or several.
 
         :param body: the body of a chat or a completion; its types were already checked.
         :param context_length: a text with many more tokens is rejected without encoding all of it.
-        :raises ContextLengthError: the prompt is such a text.
-        :raises InvalidRequestError: the prompt is empty, or the template rejects the messages.
-        :raises NotSupportedError: a text without a tokenizer, or several prompts.
+        :raises ContextLengthError: a prompt is such a text.
+        :raises InvalidRequestError: a prompt is empty, or the template rejects the messages.
+        :raises NotSupportedError: a text without a tokenizer.
         """
         if "messages" in body:
             if self._renderer is None or self.tokenizer is None:
@@ -50,15 +62,19 @@ class Prompts:
                     '"prompt" is an array of token ids'
                 )
             text = await self._renderer.render_in_thread(body)
-            return await self.tokenizer.encode(text, False, context_length)
-        prompt = body["prompt"]
-        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-            if len(prompt) > 1:
-                raise NotSupportedError(
-                    f'"prompt" of the request has {len(prompt)} prompts; send a request for each'
-                )
-            prompt = prompt[0]
-        ids = prompt
+            return [await self.tokenizer.encode(text, False, context_length)]
+        given = body["prompt"]
+        if isinstance(given, list) and given and isinstance(given[0], str | list):
+            if len(given) == 1:
+                return [await self._completion(given[0], "prompt", context_length)]
+            return [
+                await self._completion(one, f"prompt[{number}]", context_length)
+                for number, one in enumerate(given)
+            ]
+        return [await self._completion(given, "prompt", context_length)]
+
+    async def _completion(self, prompt: str | list[int], name: str, context_length: int | None) -> list[int]:
+        ids: Any = prompt
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise NotSupportedError(
@@ -66,7 +82,8 @@ class Prompts:
                     "of token ids"
                 )
             ids = await self.tokenizer.encode(prompt, True, context_length)
-        ids = token_ids(ids, "prompt", self.vocab_size)
+        ids = token_ids(ids, name, self.vocab_size)
         if not ids:
-            raise InvalidRequestError('"prompt" of the request has no tokens; it needs at least one')
-        return ids
+            raise InvalidRequestError(f'"{name}" of the request has no tokens; it needs at least one')
+        checked: list[int] = ids
+        return checked

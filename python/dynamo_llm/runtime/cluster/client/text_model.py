@@ -54,7 +54,7 @@ class TextModel:
         body |= {"model": self.card.name, "stream": True, "stream_options": {"include_usage": True}}
         trace = {key: request.body[key] for key in ("traceparent", "tracestate") if request.body.get(key)}
         instance = (body.get("nvext") or {}).get("backend_instance_id")
-        deltas = OpenAIChunks(body.get("n") or 1)
+        deltas = OpenAIChunks(request.choices)
         async with remote_call(self._core, request.id, trace, request.remaining()) as call:
             try:  # a new client may not know a worker yet
                 await asyncio.wait_for(self._client.wait_for_instances(), _discovery_timeout)

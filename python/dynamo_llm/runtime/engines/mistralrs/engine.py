@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamo_llm.errors import (
     ContextLengthError,
@@ -38,6 +38,7 @@ from dynamo_llm.runtime.rust_panic import is_rust_panic
 from dynamo_llm.runtime.threads import DaemonThreads, in_pool
 
 if TYPE_CHECKING:
+    from dynamo_llm.runtime.engines.mistralrs.answer import Answer
     from dynamo_llm.runtime.engines.mistralrs.prompt import Prompt
     from dynamo_llm.runtime.engines.mistralrs.text_model import TextModel
     from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
@@ -85,6 +86,26 @@ def _explained(
         if isinstance(error, kind) or is_rust_panic(error):
             raise explain(error) from error
         raise
+
+
+class Portion(NamedTuple):
+    """Prompts of a request that are answered at the same time."""
+
+    asked: "list[tuple[request.Request, Prompt]]"
+    ends: frozenset[int]
+    """Ids of the tokens that end an answer."""
+    is_last: bool
+    """Whether the request has no further prompts."""
+
+    @property
+    def n(self) -> int:
+        """Choices for each prompt."""
+        return self.asked[0][0].settings.n
+
+    @property
+    def choices(self) -> int:
+        """Choices of all of these prompts."""
+        return len(self.asked) * self.n
 
 
 class MistralRsEngine:
@@ -316,33 +337,52 @@ class MistralRsEngine:
             if "input" in request.body:
                 yield from self._embed(request, *prepared)
                 return
-            ready, prompt, ends = prepared
             request.set_queued(True)
-            with self._slots.taken(ready.settings.n, request.is_cancelled) as has_slots:
-                if has_slots:
+            answers: list[Answer] = []
+            # As many prompts at once as get slots, so that mistral.rs queues none of their choices.
+            for some in self._portions(*prepared):
+                with self._slots.taken(some.choices, request.is_cancelled) as has_slots:
+                    if not has_slots:
+                        return
                     request.set_queued(False)
-                    yield from self._answer(ready, prompt, ends)
+                    yield from self._answer(some, answers)
 
-    def _prepare(self, asked: EngineRequest) -> "tuple[request.Request, Prompt, frozenset[int]]":
-        """Converts a chat or a completion. Also returns its prompt, and the ids of its end tokens."""
+    def _prepare(self, asked: EngineRequest) -> "tuple[list[tuple[request.Request, Prompt]], frozenset[int]]":
+        """Converts a chat or a completion. Also returns the ids of its end tokens."""
         if self._text is None:
             raise NotSupportedError(
                 f'the model "{self._model.path}" only makes embeddings; send an "input" instead'
             )
         body = asked.body
         settings = self._reader.read(body)
-        prompt = self._text.prompts.of(body, asked.is_cancelled, self._context)
+        prompts = self._text.prompts.of(body, asked.is_cancelled, self._context)
         ends = self._text.ends(settings)
-        ready = request.of_body(body, settings, prompt.text, ends.texts)
-        self._check_count(len(prompt.ids), ready.arguments.get("max_tokens") or 0)
-        return ready, prompt, ends.ids
+        ready = request.of_body(body, settings, "", ends.texts)
+        for number, prompt in enumerate(prompts):
+            name = "the prompt" if len(prompts) == 1 else f'"prompt[{number}]"'
+            self._check_count(len(prompt.ids), ready.arguments.get("max_tokens") or 0, name)
+        return [(ready.with_prompt(prompt.text), prompt) for prompt in prompts], ends.ids
 
-    def _answer(self, ready: request.Request, prompt: "Prompt", ends: frozenset[int]) -> Iterator[Chunk]:
+    def _portions(
+        self, asked: "list[tuple[request.Request, Prompt]]", ends: frozenset[int]
+    ) -> Iterator[Portion]:
+        at_once = max(1, self._options.max_seqs // asked[0][0].settings.n) if asked else 1
+        for start in range(0, len(asked), at_once):
+            yield Portion(asked[start : start + at_once], ends, start + at_once >= len(asked))
+
+    def _answer(self, portion: Portion, answers: "list[Answer]") -> Iterator[Chunk]:
+        """Answers some of the prompts.
+
+        :param answers: the choices of earlier prompts; those of these prompts are appended.
+        """
         assert self._text is not None
-        answers = self._text.answers(ready, prompt, ends)
         # Each choice is a separate request: a stream of mistral.rs with several choices ends with the first
         # one that ends, and counts only the tokens of one.
-        streams = {index: self._send(ready) for index in range(ready.settings.n)}
+        streams: dict[int, Iterator[Any]] = {}
+        for ready, prompt in portion.asked:
+            for answer in self._text.answers(ready, prompt, portion.ends, len(answers)):
+                streams[len(answers)] = self._send(ready)
+                answers.append(answer)
         while streams:
             for index, stream in list(streams.items()):
                 answer = answers[index]
@@ -355,8 +395,8 @@ class MistralRsEngine:
                         # Deleting a stream cancels it at its next token.
                         del streams[index]
                         self._warn_of_crossing(answer.usage)
-                        if not streams:
-                            last["usage"] = self._text.usage(answers)
+                        if not streams and portion.is_last:
+                            last["usage"] = self._text.usage(answers, portion.n)
                     yield from (*first, last)
 
     def _send(self, ready: request.Request) -> Iterator[Any]:
@@ -368,12 +408,11 @@ class MistralRsEngine:
         with self._lock:
             return iter(self._runner.send_chat_completion_request(chat))
 
-    def _check_count(self, count: int, max_tokens: int = 0) -> None:
+    def _check_count(self, count: int, max_tokens: int = 0, name: str = "the prompt") -> None:
         if self._context is not None and count + max_tokens > self._context:
             answer = f' and the answer may have {max_tokens} ("max_tokens")' if max_tokens else ""
             raise ContextLengthError(
-                f"the prompt has {count} tokens{answer}, but the model's context length is "
-                f"{self._context} tokens"
+                f"{name} has {count} tokens{answer}, but the model's context length is {self._context} tokens"
             )
 
     def _warn_of_crossing(self, usage: Usage) -> None:

@@ -33,33 +33,42 @@ class Prompts:
 
     def of(
         self, body: Mapping[str, Any], is_cancelled: Callable[[], bool], context_length: int | None
-    ) -> Prompt:
-        """Returns the prompt of a body.
+    ) -> list[Prompt]:
+        """Returns the prompts of a body: of a chat one, of a completion one or several.
 
         :param context_length: a text with many more tokens is rejected without encoding all of it.
-        :raises ContextLengthError: the prompt is such a text.
-        :raises InvalidRequestError: the prompt has no tokens, or the template rejects it.
-        :raises NotSupportedError: several prompts, or token ids that mistral.rs encodes from no text.
+        :raises ContextLengthError: a prompt is such a text.
+        :raises InvalidRequestError: a prompt has no tokens, or the template rejects it.
+        :raises NotSupportedError: token ids that mistral.rs encodes from no text.
         """
         if "messages" in body:
             text = self._templates.render(body, is_cancelled)
-            prompt = Prompt(text, self._tokenizer.encode_now(text, False, context_length))
+            prompts = [Prompt(text, self._tokenizer.encode_now(text, False, context_length))]
         else:
-            prompt = self._completion(body["prompt"], context_length)
-        if not prompt.ids:
-            raise InvalidRequestError("the request's prompt has no tokens; it needs at least one")
-        return prompt
+            prompts = self._completions(body["prompt"], is_cancelled, context_length)
+        for number, prompt in enumerate(prompts):
+            if not prompt.ids:
+                name = "the request's prompt" if len(prompts) == 1 else f'"prompt[{number}]" of the request'
+                raise InvalidRequestError(f"{name} has no tokens; it needs at least one")
+        return prompts
 
-    def _completion(self, given: str | list[Any], context_length: int | None) -> Prompt:
-        if isinstance(given, list) and given and isinstance(given[0], str | list):
-            if len(given) > 1:
-                raise NotSupportedError(
-                    f'"prompt" of the request has {len(given)} prompts; the engine "mistralrs" takes one'
-                )
-            given = given[0]
+    def _completions(
+        self, given: str | list[Any], is_cancelled: Callable[[], bool], context_length: int | None
+    ) -> list[Prompt]:
+        if not (isinstance(given, list) and given and isinstance(given[0], str | list)):
+            return [self._completion(given, "prompt", context_length)]
+        prompts: list[Prompt] = []
+        for number, one in enumerate(given):
+            if is_cancelled():
+                break
+            name = "prompt" if len(given) == 1 else f"prompt[{number}]"
+            prompts.append(self._completion(one, name, context_length))
+        return prompts
+
+    def _completion(self, given: str | list[int], name: str, context_length: int | None) -> Prompt:
         if isinstance(given, str):
             return self._of_text(given, context_length)
-        ids = token_ids(given, "prompt", self._tokenizer.vocab_size)
+        ids = token_ids(given, name, self._tokenizer.vocab_size)
         return Prompt(self._text(ids, self._texts(ids), "send the text"), ids)
 
     def _of_text(self, text: str, context_length: int | None) -> Prompt:

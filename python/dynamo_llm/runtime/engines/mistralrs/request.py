@@ -2,7 +2,7 @@
 """Converts a body to the arguments of ChatCompletionRequest of mistral.rs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
@@ -28,6 +28,14 @@ class Request:
     tools: Tools
     may_call_several: bool
     """Whether the answer may have several tool calls; otherwise only the first one is kept."""
+
+    def with_prompt(self, prompt: str) -> "Request":
+        """Returns the same request for another prompt."""
+        return replace(self, arguments={**self.arguments, "messages": _messages(prompt)})
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]  # the template for mistral.rs passes it on unchanged
 
 
 def of_body(
@@ -59,7 +67,7 @@ def of_body(
     may_call = tools.schemas is not None and not tools.is_forced and not tools.are_off
     is_exact = not settings.is_chat or (form is not None and not may_call)
     arguments: dict[str, Any] = {
-        "messages": [{"role": "user", "content": prompt}],  # its template passes this on unchanged
+        "messages": _messages(prompt),
         "model": "default",
         "stream": True,
         "max_tokens": settings.max_tokens,

@@ -59,19 +59,29 @@ class TextModel:
         text = self._tokenizer.core.id_to_token(id)
         return text if text is not None and self._tokenizer.encode_now(text) == [id] else None
 
-    def answers(self, request: Request, prompt: Prompt, ends: frozenset[int]) -> list[Answer]:
-        """Returns the choices of an answer, before their first tokens; tokens with the given ids end them."""
+    def answers(self, request: Request, prompt: Prompt, ends: frozenset[int], first: int) -> list[Answer]:
+        """Returns the choices of the answer to a prompt, before their first tokens; tokens with the given ids
+        end them.
+
+        :param first: index of the first choice.
+        """
         may_call = request.tools.schemas is not None and not request.tools.are_off
         is_parsed = not request.is_exact and (self._thinks or may_call)
         return [
-            Answer(index, request, prompt.ids, self._tokenizer, self._vocabulary, ends, is_parsed)
-            for index in range(request.settings.n)
+            Answer(first + number, request, prompt.ids, self._tokenizer, self._vocabulary, ends, is_parsed)
+            for number in range(request.settings.n)
         ]
 
     @staticmethod
-    def usage(answers: list[Answer]) -> Usage:
-        """Returns the token counts of a request with these answers. The prompt is counted only once."""
-        total: Usage = {**answers[0].usage}
+    def usage(answers: list[Answer], n: int) -> Usage:
+        """Returns the token counts of a request with these answers, n for each prompt. A prompt counts only
+        once.
+        """
+        firsts = [answer.usage for answer in answers[::n]]
+        total: Usage = {**firsts[0]}
+        total["prompt_tokens"] = sum(usage["prompt_tokens"] for usage in firsts)
+        if any("cached_tokens" in usage for usage in firsts):
+            total["cached_tokens"] = sum(usage.get("cached_tokens", 0) for usage in firsts)
         total["completion_tokens"] = sum(answer.usage["completion_tokens"] for answer in answers)
         return total
 
