@@ -261,6 +261,41 @@ def test_embeddings(wire: Wire) -> None:
     assert wire.calls[0].body == {"input": ["a", "b"], "dimensions": 2, "model": "m"}
 
 
+@pytest.mark.parametrize("asked", [None, "float", "base64"])
+@pytest.mark.parametrize("sent", [[0.5, -2.0], "AAAAPwAAAMA="])
+def test_encodings_of_embeddings(wire: Wire, asked: str | None, sent: Any) -> None:
+    """The answer has the encoding that the request asks for, whatever the server sends; Python decodes it."""
+    wire.replies = [whole(200, {"data": [{"index": 0, "embedding": sent}]})]
+    with runtime(wire) as engine:
+        result = engine.embed([[1, 2]], encoding_format=asked).result()
+    assert wire.calls[0].body.get("encoding_format") == asked
+    assert wire.calls[0].body["input"] == [[1, 2]]
+    assert result.vectors == [[0.5, -2.0]]
+    expected = "AAAAPwAAAMA=" if asked == "base64" else [0.5, -2.0]
+    assert result.json()["data"][0]["embedding"] == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "match"),
+    [
+        ([], EngineFailedError, "sent 0 embeddings for 1 inputs"),
+        ([5], EngineFailedError, "an embedding that is not valid"),
+        ([{"embedding": 5}], EngineFailedError, "neither an array nor a string"),
+        ([{"embedding": "AAA="}], EngineFailedError, "2 bytes, which are not numbers of 4 bytes"),
+        ([{"embedding": "?"}], EngineFailedError, "an embedding that is not valid"),
+        ([{"embedding": ["x", 1]}], EngineFailedError, "not a vector of numbers"),
+        ([{"embedding": [1e300, 1]}], EngineFailedError, "not a vector of numbers"),
+        ([{"embedding": [1.0]}], NotSupportedError, r'"dimensions" .* it sent 1 numbers, not 2'),
+        ([{"embedding": "AAAAPw=="}], NotSupportedError, r'"dimensions" .* it sent 1 numbers, not 2'),
+    ],
+)
+def test_wrong_embeddings(wire: Wire, data: Any, kind: type[DynamoError], match: str) -> None:
+    """A server that ignores a key, or sends something else than vectors, is an error."""
+    wire.replies = [whole(200, {"data": data})]
+    with runtime(wire) as engine, pytest.raises(kind, match=match):
+        engine.embed("a", dimensions=2, encoding_format="base64").result()
+
+
 def test_trace_context(wire: Wire) -> None:
     """W3C trace context goes into headers, not into the body."""
     wire.replies = [good]

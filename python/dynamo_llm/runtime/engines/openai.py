@@ -18,9 +18,10 @@ from dynamo_llm.errors import (
     InvalidConfigError,
     InvalidRequestError,
     ModelNotFoundError,
+    NotSupportedError,
     UnavailableError,
 )
-from dynamo_llm.runtime import options
+from dynamo_llm.runtime import embedding, options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo
 from dynamo_llm.runtime.openai_chunks import OpenAIChunks, usage_of
 from dynamo_llm.runtime.openai_client import OpenAIClient, excerpt, listed
@@ -375,10 +376,33 @@ class OpenAIEngine:
         answer = await client.fetch("/embeddings", self._timeouts(), most, payload, headers)
         if not isinstance(answer.get("data"), list):
             raise EngineFailedError(f'{self._url} sent no list in "data": {excerpt(answer)}')
+        self._check_embeddings(answer["data"], payload, texts)
         yield {
             "delta": {key: answer[key] for key in ("data", "model") if key in answer},
             "usage": usage_of(answer.get("usage"), self._url),
         }
+
+    def _check_embeddings(self, data: list[Any], payload: dict[str, Any], count: int) -> None:
+        """Checks that a server honored the request, and converts the vectors to the encoding that it asks
+        for, which some servers ignore.
+        """
+        if len(data) != count:
+            raise EngineFailedError(f"{self._url} sent {len(data)} embeddings for {count} inputs")
+        wanted = payload.get("dimensions")
+        for item in data:
+            try:
+                dimensions = embedding.count_of(item["embedding"])
+                item["embedding"] = embedding.encoded(item["embedding"], payload.get("encoding_format"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise EngineFailedError(
+                    f"{self._url} sent an embedding that is not valid in OpenAI's API ({error}): "
+                    f"{excerpt(item)}"
+                ) from None
+            if wanted is not None and dimensions != wanted:
+                raise NotSupportedError(
+                    f'{self._url} does not support "dimensions" of the request: it sent {dimensions} '
+                    f"numbers, not {wanted}"
+                )
 
     async def _stream(
         self,

@@ -19,11 +19,10 @@ from dynamo_llm.errors import (
     ModelNotFoundError,
     NotSupportedError,
 )
-from dynamo_llm.runtime import gguf_file, model_files, safetensors_file
+from dynamo_llm.runtime import embedding, gguf_file, model_files, safetensors_file
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo, Usage
 from dynamo_llm.runtime.engines.mistralrs import (
     config_sizes,
-    embedding,
     engine_folder,
     error_mapping,
     gguf_metadata,
@@ -433,7 +432,7 @@ class MistralRsEngine:
                 f'the model "{self._model.path}" does not make embeddings; embedding models have a '
                 f"modules.json"
             )
-        inputs = embedding.inputs_of(asked.body)
+        inputs = embedding.inputs_of(asked.body, "mistralrs")
         total = 0
         for one in inputs:
             if asked.is_cancelled():

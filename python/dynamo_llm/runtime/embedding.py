@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the inputs of embedding requests, and encodes the vectors as requested."""
+"""The inputs of embedding requests, and vectors in the form that a request asks for."""
 
 import base64
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
 
-#: Keys of an embedding request that the engine accepts, or that other layers read.
+#: Keys of an embedding request that every engine accepts, or that other layers read.
 _known = ("input", "model", "encoding_format", "dimensions", "user", "nvext", "request_id")
 _trace = ("traceparent", "tracestate")
 
@@ -17,17 +17,18 @@ _trace = ("traceparent", "tracestate")
 Inputs = list[str] | list[list[int]]
 
 
-def inputs_of(body: Mapping[str, Any]) -> Inputs:
+def inputs_of(body: Mapping[str, Any], engine: str) -> Inputs:
     """Returns the inputs of an embedding request, for each of which one vector is requested.
 
+    :param engine: name of the engine, for errors.
     :raises InvalidRequestError: the input has another form.
     :raises NotSupportedError: the request has other keys.
     """
     for key in sorted(body):
         if body[key] and key not in (*_known, *_trace):
-            raise NotSupportedError(f'the engine "mistralrs" does not support "{key}" of the request')
+            raise NotSupportedError(f'the engine "{engine}" does not support "{key}" of the request')
     for key in sorted((body.get("nvext") or {}).keys() - {"agent_hints", "extra_fields"}):
-        raise NotSupportedError(f'the engine "mistralrs" does not support "nvext.{key}" of the request')
+        raise NotSupportedError(f'the engine "{engine}" does not support "nvext.{key}" of the request')
     given = body["input"]
     if isinstance(given, str) or are_ids(given):
         given = [given]
@@ -74,7 +75,35 @@ def entry(index: int, vector: Sequence[float], encoding: str | None) -> dict[str
 
     :param encoding: ``float``, or ``base64`` of float32, little-endian.
     """
-    value: Any = list(vector)
-    if encoding == "base64":
-        value = base64.b64encode(struct.pack(f"<{len(value)}f", *value)).decode("ascii")
-    return {"object": "embedding", "index": index, "embedding": value}
+    return {"object": "embedding", "index": index, "embedding": encoded(list(vector), encoding)}
+
+
+def encoded(vector: Any, encoding: str | None) -> Any:
+    """Returns a vector in an encoding, whatever its own is: numbers, or base64 of float32, little-endian.
+
+    :param encoding: ``float`` (also if None) or ``base64``.
+    :raises ValueError: it is neither of both.
+    """
+    if isinstance(vector, str) != (encoding == "base64"):
+        if isinstance(vector, str):
+            return list(struct.unpack(f"<{count_of(vector)}f", base64.b64decode(vector, validate=True)))
+        try:
+            return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+        except (struct.error, OverflowError, TypeError) as error:
+            raise ValueError(f"it is not a vector of numbers: {error}") from None
+    return vector
+
+
+def count_of(vector: Any) -> int:
+    """Returns the number of dimensions of a vector in either encoding.
+
+    :raises ValueError: it is neither of both.
+    """
+    if isinstance(vector, list):
+        return len(vector)
+    if not isinstance(vector, str):
+        raise ValueError("it is neither an array nor a string")
+    size = len(base64.b64decode(vector, validate=True))
+    if size % 4:
+        raise ValueError(f"it has {size} bytes, which are not numbers of 4 bytes")
+    return size // 4
