@@ -6,6 +6,7 @@ import json
 import threading
 from typing import Any, ClassVar
 
+from dynamo_llm.errors import NotSupportedError
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.engine import TokenRequest
 
@@ -48,6 +49,22 @@ class Base:
                     chunk["finish_reason"] = self.options["reason"]
                 if "cached" in self.options:
                     chunk["usage"] = {"cached_tokens": self.options["cached"]}
+            yield chunk
+
+
+class Embedding(Base):
+    """Makes vectors of the number of tokens and the first id; "also" is a list of other capabilities."""
+
+    def describe(self) -> Any:
+        return {**super().describe(), "capabilities": ["embedding", *self.options.get("also", [])]}
+
+    async def embed(self, request: Any) -> Any:
+        if request.dimensions is not None:
+            raise NotSupportedError('the engine "Embedding" does not support "dimensions" of the request')
+        return [[len(ids), ids[0] + 0.5] for ids in request.inputs if ids != [7]]
+
+    async def generate(self, request: Any) -> Any:
+        for chunk in self.chunks(request):
             yield chunk
 
 

@@ -286,6 +286,20 @@ class TokenRequest:
     """Reports a queue of the engine's own, as in :class:`EngineRequest`."""
 
 
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """An embedding request to a token-level engine. All values were checked."""
+
+    id: str
+    """Unique in this process."""
+    inputs: list[list[int]]
+    """Token ids of the texts; none is empty, and each fits the context length."""
+    dimensions: int | None = None
+    """Number of dimensions of the vectors; None for all."""
+    is_cancelled: Callable[[], bool] = bool
+    """Returns whether the request was cancelled. Any thread."""
+
+
 class Engine(Protocol):
     """A text engine: it takes OpenAI bodies and yields text. The library calls the class with an
     :class:`EngineConfig`. For engines that process token ids only, see :class:`TokenEngine`.
@@ -343,6 +357,10 @@ class TokenEngine(StartableEngine, Protocol):
 
     def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk] | Iterator[TokenChunk]:
         """Answers one choice of a request. The generator is closed early after a stop string or a cancel."""
+
+    # Optional, with the capability "embedding": async def embed(self, request: EmbeddingRequest) ->
+    # Sequence[Sequence[float]], a vector for each input. It raises NotSupportedError for "dimensions" that it
+    # cannot honor.
 
 
 class DataEngine(StartableEngine, Protocol):

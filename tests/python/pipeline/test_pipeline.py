@@ -219,6 +219,36 @@ def test_several_prompts(kind: str, stream: bool) -> None:
             )
 
 
+def test_embeddings() -> None:
+    """The pipeline encodes texts, and the vectors as requested; an engine refuses what it cannot honor."""
+    with open_engine("Embedding") as runtime:
+        assert runtime.models()[0]["capabilities"] == ["embedding"]
+        result = runtime.embed(["hello", "Größe 😀!"]).result()
+        rows = [ids_of("hello"), ids_of("Größe 😀!")]
+        assert result.vectors == [[len(row), row[0] + 0.5] for row in rows]
+        assert result.usage is not None and result.usage.prompt_tokens == sum(map(len, rows))
+        coded = runtime.embed([5, 6], encoding_format="base64").result()
+        assert coded.json()["data"] == [{"object": "embedding", "index": 0, "embedding": "AAAAQAAAsEA="}]
+        assert coded.vectors == [[2.0, 5.5]]
+        for body, kind, match in (
+            ({"input": "a", "dimensions": 2}, NotSupportedError, '"dimensions"'),
+            ({"input": [[5], [7]]}, dynamo_llm.EngineFailedError, "1 embeddings for 2 inputs"),
+            ({"input": [[5], [5] * 1025]}, ContextLengthError, "1025 tokens"),
+            ({"input": ["a", "b c d " * 600]}, ContextLengthError, "tokens"),
+            ({"prompt": "a"}, NotSupportedError, "only makes embeddings"),
+        ):
+            with pytest.raises(kind, match=match):
+                runtime.request(body).result()
+    with open_engine("Embedding", also=["seed"]) as runtime:
+        assert runtime.models()[0]["capabilities"] == ["chat", "completion", "embedding", "seed"]
+        assert runtime.complete("hello").result().text == "hello"
+        assert runtime.embed([5]).result().vectors == [[1, 5.5]]
+    with Runtime(engine("tokens:Embedding", pipeline="off")) as runtime:
+        assert runtime.embed([[5], [6, 7]]).result().vectors == [[1, 5.5], [2, 6.5]]
+        with pytest.raises(NotSupportedError, match='"input" must be an array of token ids'):
+            runtime.embed("a").result()
+
+
 def test_prompts_run_at_the_same_time() -> None:
     """Each is a request of its own to the engine, and the responses name the choice."""
     with open_engine("Meeting", choices=3) as runtime:

@@ -3,7 +3,7 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,12 @@ from dynamo_llm.errors import (
     NotSupportedError,
 )
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime import model_files, options
-from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime import embedding, model_files, options
+from dynamo_llm.runtime.engine import EmbeddingRequest, EngineConfig, ModelInfo, TokenChunk, TokenRequest
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from dynamo_llm.runtime.stepping.sentence_modules import SentenceModules, is_embedding_model
+from dynamo_llm.runtime.threads import in_thread
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class TransformersEngine:
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
         self._info: ModelInfo = {}
         self._stepper: Any = None
+        self._embedder: Any = None  # set for an embedding model, in place of the others
+        self._modules: SentenceModules | None = None
         self._network: Any = None
         self._stepping: Any = None
 
@@ -106,7 +110,7 @@ class TransformersEngine:
             stepping = "dynamo_llm.runtime.stepping"
             self._stepping = {
                 name: importlib.import_module(f"{stepping}.{name}")
-                for name in ("batch", "loader", "network", "probe", "sampler", "stepper")
+                for name in ("batch", "embedder", "loader", "network", "probe", "sampler", "stepper")
             }
         except ImportError as error:
             raise EngineUnavailableError(
@@ -116,15 +120,24 @@ class TransformersEngine:
         chosen = self._options
         size = sum(file.stat().st_size for file in files)
         self._config.progress("weights", bytes_total=size)
+        modules = SentenceModules.of(self._path) if is_embedding_model(self._path) else None
         model = self._stepping["loader"].load(
             self._path,
             files,
             _find_device(torch, chosen.device),
+            is_causal=modules is None,
             dtype=chosen.dtype,
             attn_implementation=chosen.attn_implementation,
             trust_remote_code=chosen.trust_remote_code,
         )
         self._config.progress("weights", bytes_done=size, bytes_total=size)
+        if modules is not None:
+            self._modules = modules
+            self._info = _describe_embedder(model, self._path, chosen, modules)
+            self._embedder = self._stepping["embedder"].Embedder(
+                model, modules, chosen.max_batch, chosen.max_batch_tokens
+            )
+            return
         self._config.progress("warmup")
         self._network = self._stepping["network"].Network(model)
         self._stepping["probe"].check(self._network, f'"{self._path}" ({model.config.model_type})')
@@ -141,6 +154,8 @@ class TransformersEngine:
         """Frees the model. Blocks until the current step has ended."""
         if self._stepper is not None:
             self._stepper.close()
+        if self._embedder is not None:
+            self._embedder.close()
         self._stepper = self._network = None
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
@@ -161,6 +176,15 @@ class TransformersEngine:
                     return
         finally:
             row.is_cancelled = True
+
+    async def embed(self, request: EmbeddingRequest) -> list[Sequence[float]]:
+        """Returns a vector for each input. Batches of several requests take turns."""
+        for ids in request.inputs:
+            _check_ids(ids, self._embedder.vocabulary)
+        assert self._modules is not None
+        vectors = await in_thread(self._embedder.embed, request.inputs, request.is_cancelled)
+        is_normal = self._modules.normalizes
+        return [embedding.shortened(vector, request.dimensions, is_normal) for vector in vectors]
 
     @staticmethod
     def _deliver(results: list[tuple[Any, TokenChunk | DynamoError]]) -> None:
@@ -225,9 +249,35 @@ def _find_device(torch: Any, wanted: str) -> Any:
 _lengths = ("max_position_embeddings", "max_seq_len", "seq_length")
 
 
-def _describe(model: Any, path: Path, chosen: Options) -> ModelInfo:
+def _longest(model: Any) -> int | None:
+    """Returns the longest text in tokens, by config.json."""
     config = model.config.get_text_config(decoder=True)
-    longest = next((length for key in _lengths if (length := getattr(config, key, None)) is not None), None)
+    found = next((length for key in _lengths if (length := getattr(config, key, None)) is not None), None)
+    # The positions of RoBERTa and its relatives begin after the padding's.
+    embeddings = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    offset = getattr(embeddings, "padding_idx", None)
+    return found if found is None or offset is None else found - offset - 1
+
+
+def _describe_embedder(model: Any, path: Path, chosen: Options, modules: SentenceModules) -> ModelInfo:
+    lengths = [length for length in (_longest(model), modules.max_tokens) if length is not None]
+    return {
+        "path": str(path),
+        "context_length": _context_length(min(lengths, default=None), path, chosen),
+        "capabilities": ["embedding"],
+    }
+
+
+def _describe(model: Any, path: Path, chosen: Options) -> ModelInfo:
+    return {
+        "path": str(path),
+        "context_length": _context_length(_longest(model), path, chosen),
+        "capabilities": ["chat", "completion", "logprobs", "seed", "priority"],
+        "eos_token_ids": _ends(model, path),
+    }
+
+
+def _context_length(longest: int | None, path: Path, chosen: Options) -> int:
     context_length = chosen.context_length or longest
     if context_length is None:
         raise InvalidConfigError(
@@ -238,12 +288,7 @@ def _describe(model: Any, path: Path, chosen: Options) -> ModelInfo:
         raise InvalidConfigError(
             f'"options.context_length" is {context_length}, but the model takes at most {longest} tokens'
         )
-    return {
-        "path": str(path),
-        "context_length": context_length,
-        "capabilities": ["chat", "completion", "logprobs", "seed", "priority"],
-        "eos_token_ids": _ends(model, path),
-    }
+    return context_length
 
 
 def _ends(model: Any, path: Path) -> list[int]:
@@ -269,10 +314,14 @@ def _check(request: TokenRequest, vocabulary: int) -> None:
         raise NotSupportedError(
             'the engine "transformers" does not support LoRA adapters; use the engine "vllm"'
         )
-    if not request.token_ids:
+    _check_ids(request.token_ids, vocabulary)
+
+
+def _check_ids(ids: list[int], vocabulary: int) -> None:
+    if not ids:
         raise InvalidRequestError("the prompt has no tokens; it needs at least one")
     # On a GPU, an out-of-range id would make all later requests fail, too.
-    for token in (min(request.token_ids), max(request.token_ids)):
+    for token in (min(ids), max(ids)):
         if not 0 <= token < vocabulary:
             raise InvalidRequestError(
                 f"the prompt has the token id {token}; those of the model are 0 to {vocabulary - 1}"

@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connects a token-level engine with chat template, tokenizer, detokenizer, and stop strings."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from dynamo_llm.errors import ContextLengthError, DynamoError, NotSupportedError
-from dynamo_llm.runtime.engine import EngineRequest, ModelInfo, TemplateSettings, TokenEngine, TokenRequest
+from dynamo_llm.errors import ContextLengthError, DynamoError, EngineFailedError, NotSupportedError
+from dynamo_llm.runtime import embedding
+from dynamo_llm.runtime.engine import (
+    Chunk,
+    EmbeddingRequest,
+    EngineRequest,
+    ModelInfo,
+    TemplateSettings,
+    TokenEngine,
+    TokenRequest,
+)
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
@@ -50,8 +60,14 @@ class Pipeline:
             raise _incomplete(engine, '"context_length"')
         own = self._tokenizer.eos_token_ids if self._tokenizer else []
         self._eos = frozenset([*info.get("eos_token_ids", ()), *own])
+        self._name = name
+        self._embeds = "embedding" in info.get("capabilities", ()) and hasattr(engine, "embed")
+        self._only_embeds = self._embeds and list(info["capabilities"]) == ["embedding"]
         self._reader = BodyReader(name, info, self._prompts.vocab_size, _keys)
-        self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, folder)
+        makes = [] if self._only_embeds else ["completion"]
+        if makes and folder is not None and folder.chat_templates:
+            makes.insert(0, "chat")
+        self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, makes)
         """The engine's description, with the pipeline's additions."""
 
     async def answer(self, request: EngineRequest) -> list[Answer]:
@@ -60,6 +76,10 @@ class Pipeline:
 
         :raises DynamoError: the request was rejected before it reached the engine.
         """
+        if "input" in request.body and self._embeds:
+            return [self._embed(request)]
+        if self._only_embeds:
+            raise NotSupportedError('the model only makes embeddings; send an "input" instead')
         settings = self._reader.read(request.body)
         # A prompt that will be truncated may have any length.
         prompts = await self._prompts.each(
@@ -78,6 +98,22 @@ class Pipeline:
                 own = one if is_one and settings.n == 1 else _of_choice(one, index, number)
                 answers.append(self._start(self._choice(index, own, settings)))
         return answers
+
+    async def _embed(self, request: EngineRequest) -> AsyncIterator[Chunk]:
+        body, limit = request.body, self._context_length
+        assert limit is not None
+        inputs = await self._prompts.inputs(embedding.inputs_of(body, self._name), limit)
+        engine: Any = self._engine
+        vectors = await engine.embed(
+            EmbeddingRequest(request.id, inputs, body.get("dimensions"), request.is_cancelled)
+        )
+        if len(vectors) != len(inputs):
+            raise EngineFailedError(f"the engine made {len(vectors)} embeddings for {len(inputs)} inputs")
+        encoding = body.get("encoding_format")
+        yield {
+            "delta": {"data": [embedding.entry(at, one, encoding) for at, one in enumerate(vectors)]},
+            "usage": {"prompt_tokens": sum(map(len, inputs))},
+        }
 
     # ------------------------------------------------------------------------------------ request
 
@@ -168,11 +204,8 @@ def _incomplete(engine: TokenEngine, what: str) -> DynamoError:
 
 
 def _described(
-    info: ModelInfo, context_length: int, tokenizer: Tokenizer | None, folder: ModelFolder | None
+    info: ModelInfo, context_length: int, tokenizer: Tokenizer | None, own: list[str]
 ) -> ModelInfo:
-    own = ["completion"]
-    if folder is not None and folder.chat_templates:
-        own.insert(0, "chat")
     capabilities = list(dict.fromkeys([*own, *info.get("capabilities", ())]))
     keys = list(dict.fromkeys([*info.get("request_keys", ()), *_keys]))
     described: ModelInfo = {**info, "capabilities": capabilities, "request_keys": keys}

@@ -3,7 +3,8 @@
 
 from typing import Any
 
-from dynamo_llm.errors import InvalidRequestError, NotSupportedError
+from dynamo_llm.errors import ContextLengthError, InvalidRequestError, NotSupportedError
+from dynamo_llm.runtime import embedding
 from dynamo_llm.runtime.engine import TemplateSettings
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.renderer import Renderer
@@ -73,13 +74,33 @@ class Prompts:
             ]
         return [await self._completion(given, "prompt", context_length)]
 
+    async def inputs(self, given: embedding.Inputs, context_length: int) -> list[list[int]]:
+        """Returns the token ids of texts to embed; token ids are only checked.
+
+        :raises ContextLengthError: an input has more tokens.
+        :raises InvalidRequestError: an input is empty.
+        :raises NotSupportedError: a text without a tokenizer.
+        """
+        rows: list[list[int]] = []
+        texts: list[Any] = list(given)
+        for number, one in enumerate(texts):
+            name = "input" if len(texts) == 1 else f"input[{number}]"
+            ids = await self._completion(one, name, context_length)
+            if len(ids) > context_length:
+                raise ContextLengthError(
+                    f'"{name}" has {len(ids)} tokens, but the model\'s context length is {context_length} '
+                    f"tokens"
+                )
+            rows.append(ids)
+        return rows
+
     async def _completion(self, prompt: str | list[int], name: str, context_length: int | None) -> list[int]:
         ids: Any = prompt
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise NotSupportedError(
-                    'texts need the pipeline, which is "off" in the configuration; "prompt" must be an array '
-                    "of token ids"
+                    'texts need the pipeline, which is "off" in the configuration; "'
+                    f'{name.partition("[")[0]}" must be an array of token ids'
                 )
             ids = await self.tokenizer.encode(prompt, True, context_length)
         ids = token_ids(ids, name, self.vocab_size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads a causal language model of transformers, or raises an error with the reason why it cannot."""
+"""Loads a model of transformers, or raises an error with the reason why it cannot."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, logging
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, logging
 
 from dynamo_llm.errors import (
     DynamoError,
@@ -34,6 +34,8 @@ _other_media = re.compile(
 )
 #: Messages of transformers for a model that it does not support, or supports only with the model's own code.
 _not_supported = r"Unrecognized (configuration|model)|does not recognize this architecture|trust_remote_code"
+#: Tensors for what is computed from the states of the last layer.
+_after_states = re.compile(r"^(pooler|lm_head|cls)\.")
 _integers = frozenset({"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL"})
 #: Maximum number of model parameters per stored parameter: for a quantized model, and for others.
 _packed, _surplus = 16, 2
@@ -45,11 +47,13 @@ _least_tables = 1 << 30
 _shown = 5
 
 
-def load(path: Path, files: list[Path], device: torch.device, **options: Any) -> Any:
+def load(path: Path, files: list[Path], device: torch.device, is_causal: bool = True, **options: Any) -> Any:
     """Loads a model.
 
     :param path: the model's folder.
     :param files: its weight files.
+    :param is_causal: whether it is a causal language model; otherwise only the states of its last layer are
+        used.
     :param options: ``dtype``, ``attn_implementation`` and ``trust_remote_code`` of ``from_pretrained()``.
     :raises NotSupportedError: transformers does not support the model, it is not a causal language model, its
         code may not be run, or tensors in its files would be ignored.
@@ -64,10 +68,11 @@ def load(path: Path, files: list[Path], device: torch.device, **options: Any) ->
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
+        kind: Any = AutoModelForCausalLM if is_causal else AutoModel
         tensors = safetensors_file.all_tensors(files)
         config_sizes.check(model_files.read_json(path / "config.json"), tensors)
-        _check_memory(_check_kind(path, options), tensors, options)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        _check_memory(kind, _check_kind(path, options), tensors, options)
+        model, found = kind.from_pretrained(
             path,
             use_safetensors=True,
             local_files_only=True,
@@ -75,6 +80,9 @@ def load(path: Path, files: list[Path], device: torch.device, **options: Any) ->
             ignore_mismatched_sizes=True,  # _check_weights reports these by name
             **options,
         )
+        if not is_causal:
+            for keys in ("missing_keys", "unexpected_keys"):
+                found[keys] = [name for name in found[keys] if not _after_states.search(name)]
         _check_weights(model, found, path, tensors)
         return model.to(device)
     except DynamoError:
@@ -105,7 +113,7 @@ def _check_kind(path: Path, options: dict[str, Any]) -> Any:
     return config
 
 
-def _check_memory(config: Any, tensors: Mapping[str, Tensor], options: dict[str, Any]) -> None:
+def _check_memory(kind: Any, config: Any, tensors: Mapping[str, Tensor], options: dict[str, Any]) -> None:
     """Rejects a model whose configuration requires much more memory than the weights in its files, before any
     of it is allocated: transformers would fill the mismatched tensors with random numbers.
     """
@@ -113,9 +121,7 @@ def _check_memory(config: Any, tensors: Mapping[str, Tensor], options: dict[str,
     chosen = {} if attention is None else {"attn_implementation": attention}
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                config, trust_remote_code=options["trust_remote_code"], **chosen
-            )
+            model = kind.from_config(config, trust_remote_code=options["trust_remote_code"], **chosen)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         raise ModelNotFoundError(
             f"transformers cannot make a model of this config.json: {error!r}"
