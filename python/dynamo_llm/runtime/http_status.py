@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps HTTP statuses to the library's errors, and errors to what an OpenAI server would send."""
+"""Maps HTTP statuses to the library's errors, and the reverse."""
 
 import re
-from typing import Any
+from typing import NamedTuple
 
 from dynamo_llm.errors import (
     CancelledError,
+    ClosedError,
     ContextLengthError,
     DeadlineExceededError,
     DynamoError,
     EngineFailedError,
+    InvalidArgumentError,
+    InvalidJsonError,
     InvalidRequestError,
     ModelNotFoundError,
     NotSupportedError,
+    OutOfMemoryError,
     OverloadedError,
+    SlowConsumerError,
+    SystemFailedError,
     UnavailableError,
 )
 
@@ -25,17 +31,35 @@ _too_long = re.compile(
     re.IGNORECASE,
 )
 
-_kinds: dict[int, type[DynamoError]] = {
-    401: EngineFailedError,
-    403: EngineFailedError,
-    404: ModelNotFoundError,
-    408: DeadlineExceededError,
-    429: OverloadedError,
-    499: CancelledError,
-    501: NotSupportedError,
-    504: DeadlineExceededError,
-    529: OverloadedError,
-}
+
+class _Row(NamedTuple):
+    kind: type[DynamoError]
+    """An error."""
+    answer: int
+    """The status with which this library's server reports it."""
+    read: tuple[int, ...] = ()
+    """The statuses with which other servers report it."""
+
+
+_rows = (
+    _Row(CancelledError, 499, (499,)),
+    _Row(ClosedError, 503),
+    _Row(ContextLengthError, 400),
+    _Row(DeadlineExceededError, 504, (408, 504)),
+    _Row(EngineFailedError, 500, (401, 403)),
+    _Row(InvalidArgumentError, 400),
+    _Row(InvalidJsonError, 400),
+    _Row(InvalidRequestError, 400),
+    _Row(ModelNotFoundError, 404, (404,)),
+    _Row(NotSupportedError, 501, (501,)),
+    _Row(OutOfMemoryError, 503),
+    _Row(OverloadedError, 429, (429, 529)),
+    _Row(SlowConsumerError, 503),
+    _Row(SystemFailedError, 503),
+    _Row(UnavailableError, 503),
+)
+_kinds = {status: row.kind for row in _rows for status in row.read}
+_answers = {row.kind: row.answer for row in _rows}
 
 
 def error_of_http(status: int, message: str) -> DynamoError:
@@ -52,25 +76,8 @@ def error_of_http(status: int, message: str) -> DynamoError:
     return (kind or EngineFailedError)(message)
 
 
-#: The status, the type, and the code that OpenAI's server has for the library's errors. Any other is
-#: the server's fault.
-_answers: dict[str, tuple[int, str, str | None]] = {
-    "DYNAMO_ERROR_INVALID_ARGUMENT": (400, "invalid_request_error", None),
-    "DYNAMO_ERROR_INVALID_JSON": (400, "invalid_request_error", None),
-    "DYNAMO_ERROR_INVALID_REQUEST": (400, "invalid_request_error", None),
-    "DYNAMO_ERROR_CONTEXT_LENGTH": (400, "invalid_request_error", "context_length_exceeded"),
-    "DYNAMO_ERROR_MODEL_NOT_FOUND": (404, "invalid_request_error", "model_not_found"),
-    "DYNAMO_ERROR_OVERLOADED": (429, "rate_limit_error", "rate_limit_exceeded"),
-    "DYNAMO_ERROR_CANCELLED": (499, "server_error", None),
-    "DYNAMO_ERROR_NOT_SUPPORTED": (501, "invalid_request_error", None),
-    "DYNAMO_ERROR_UNAVAILABLE": (503, "server_error", None),
-    "DYNAMO_ERROR_CLOSED": (503, "server_error", None),
-    "DYNAMO_ERROR_DEADLINE_EXCEEDED": (504, "server_error", None),
-}
-
-
-def http_of_error(error: DynamoError) -> tuple[int, dict[str, Any]]:
-    """Returns an error's HTTP status, and the object that an OpenAI server sends with it as ``error``."""
-    status, kind, code = _answers.get(error.status_name, (500, "server_error", None))
-    code = code or error.status_name.removeprefix("DYNAMO_ERROR_").lower()
-    return status, {"message": error.message, "type": kind, "param": None, "code": code}
+def http_status_of(error: DynamoError) -> int:
+    """Returns the HTTP status with which a server reports an error; 500 for those that no client can cause or
+    avoid.
+    """
+    return _answers.get(type(error), 500)

@@ -1,28 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors and HTTP statuses."""
+"""HTTP statuses and the library's errors."""
 
+import dynamo_llm
 import pytest
-from dynamo_llm import errors
-from dynamo_llm.runtime.http_status import error_of_http, http_of_error
+from dynamo_llm.runtime.http_status import error_of_http, http_status_of
 
-#: Errors for which HTTP has no status of their own.
-others = {
-    errors.ClosedError: errors.UnavailableError,
-    errors.InvalidArgumentError: errors.InvalidRequestError,
-    errors.InvalidJsonError: errors.InvalidRequestError,
+kinds = dynamo_llm.DynamoError.__subclasses__()
+
+#: What no client can cause or avoid.
+internal = {
+    "EngineFailedError",
+    "EngineNotFoundError",
+    "EngineUnavailableError",
+    "ForkedError",
+    "InternalError",
+    "InvalidConfigError",
+    "InvalidHandleError",
+    "InvalidStateError",
+    "PythonUnavailableError",
+    "VersionMismatchError",
 }
 
 
-@pytest.mark.parametrize("kind", errors.DynamoError.__subclasses__())
-def test_there_and_back(kind: type[errors.DynamoError]) -> None:
-    """A client that sends a request to a server gets the error that the server's library reported."""
-    error = kind("the prompt is too long: the context length is 5")
-    status, answer = http_of_error(error)
-    assert 400 <= status < 600
-    assert answer["message"] == error.message
-    assert answer["param"] is None
-    assert isinstance(answer["type"], str) and isinstance(answer["code"], str)
-    if status == 500:
-        return  # the server's fault, whatever it was
-    message = "wrong" if kind is not errors.ContextLengthError else answer["message"]
-    assert type(error_of_http(status, message)) is others.get(kind, kind)
+@pytest.mark.parametrize("kind", kinds)
+def test_every_error_has_a_status(kind: type[dynamo_llm.DynamoError]) -> None:
+    status = http_status_of(kind("x"))
+    assert (status == 500) == (kind.__name__ in internal)
+    assert status in (400, 404, 429, 499, 500, 501, 503, 504)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        dynamo_llm.CancelledError,
+        dynamo_llm.ContextLengthError,
+        dynamo_llm.DeadlineExceededError,
+        dynamo_llm.InvalidRequestError,
+        dynamo_llm.ModelNotFoundError,
+        dynamo_llm.NotSupportedError,
+        dynamo_llm.OverloadedError,
+        dynamo_llm.UnavailableError,
+    ],
+)
+def test_there_and_back(kind: type[dynamo_llm.DynamoError]) -> None:
+    """What one server of this library reports, another one reads as the same error."""
+    error = kind("the context length is 5 tokens" if kind is dynamo_llm.ContextLengthError else "x")
+    assert type(error_of_http(http_status_of(error), error.message)) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, dynamo_llm.InvalidRequestError),
+        (401, dynamo_llm.EngineFailedError),
+        (403, dynamo_llm.EngineFailedError),
+        (408, dynamo_llm.DeadlineExceededError),
+        (413, dynamo_llm.InvalidRequestError),
+        (500, dynamo_llm.UnavailableError),
+        (502, dynamo_llm.UnavailableError),
+        (529, dynamo_llm.OverloadedError),
+    ],
+)
+def test_other_servers(status: int, kind: type[dynamo_llm.DynamoError]) -> None:
+    """Statuses that only other servers use."""
+    assert type(error_of_http(status, "x")) is kind
