@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import Response as HttpResponse
 from starlette.types import Receive, Scope, Send
 
+from dynamo_llm._core import Response
 from dynamo_llm.api.request import Request
+from dynamo_llm.api.result import Embeddings
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.errors import DynamoError, InvalidRequestError
 from dynamo_llm.printable import dump_json
@@ -56,15 +58,16 @@ class Answers:
                         await send_events(request, send, self._in_flight)
                         return
                     try:
-                        whole = [response.json() async for response in request]
+                        responses = [response async for response in request]
                     except DynamoError as error:
                         raise self._in_flight.explain(error) from error
-            await _json(whole)(scope, receive, send)
+            await _json(responses)(scope, receive, send)
 
 
-def _json(responses: list[dict[str, Any]]) -> Response:
-    (whole,) = responses  # the library delivers a whole answer as one response
-    return Response(dump_json(whole).encode(), media_type="application/json")
+def _json(responses: list[Response]) -> HttpResponse:
+    """Returns a whole answer: one response, unless an engine makes embeddings in parts."""
+    whole = responses[0].json() if len(responses) == 1 else Embeddings(responses).json()
+    return HttpResponse(dump_json(whole).encode(), media_type="application/json")
 
 
 @asynccontextmanager

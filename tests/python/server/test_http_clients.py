@@ -328,9 +328,29 @@ def test_any_engine(tmp_path: Path) -> None:
     (tmp_path / "shouting.py").write_text(
         "class Shouting:\n"
         "    def __init__(self, config): pass\n"
+        "    def start(self): pass\n"
+        "    def stop(self): pass\n"
         "    async def generate(self, request):\n"
         "        yield {'text': request.body['messages'][-1]['content'].upper()}\n"
     )
     config = {"engine": "shouting:Shouting", "python": {"path": [str(tmp_path)]}}
     with serve(config) as served:
         assert served.chat("one").json()["choices"][0]["message"]["content"] == "ONE"
+
+
+def test_embeddings_in_parts(tmp_path: Path) -> None:
+    """An engine may make embeddings one by one; over HTTP the answer is whole."""
+    (tmp_path / "counting.py").write_text(
+        "class Counting:\n"
+        "    def __init__(self, config): pass\n"
+        "    def start(self): pass\n"
+        "    def stop(self): pass\n"
+        "    async def generate(self, request):\n"
+        "        for index, text in enumerate(request.body['input']):\n"
+        "            data = [{'object': 'embedding', 'index': index, 'embedding': [float(len(text))]}]\n"
+        "            yield {'delta': {'object': 'list', 'data': data}}\n"
+    )
+    config = {"engine": "counting:Counting", "python": {"path": [str(tmp_path)]}}
+    with serve(config) as served:
+        reply = served.ask("POST", "/v1/embeddings", {"input": ["a", "bcd"]})
+    assert [entry["embedding"] for entry in reply.json()["data"]] == [[1.0], [3.0]]

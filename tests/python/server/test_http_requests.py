@@ -179,7 +179,7 @@ def test_dripping_header(served: Served) -> None:
     "garbage",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)),  # TLS
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / FTP/1.1\r\n\r\n",
         b"POST " + chat.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
         b"POST " + chat.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 200_000,
@@ -276,3 +276,22 @@ def test_no_model() -> None:
         assert served.ask("GET", "/health").status in (200, 503)
         reply = served.chat("x")
         assert (reply.status, reply.error()["code"]) == (503, "unavailable")
+
+
+def test_pipelining(served: Served) -> None:
+    """Two requests that are sent together are answered in order."""
+    with served.connect() as connection:
+        served.send_chat(connection, json.dumps([{"text": "one"}]), stream=False)
+        served.send_chat(connection, json.dumps([{"text": "two"}]), stream=False)
+        received = read_until(connection, "two")
+    assert received.count("HTTP/1.1 200 OK") == 2
+    assert received.index("one") < received.index("two")
+
+
+def test_prompts_of_a_completion(served: Served) -> None:
+    """One prompt, as a text or as token ids; several are refused."""
+    words = json.dumps([{"text": "x"}])
+    assert served.ask("POST", "/v1/completions", {"prompt": words}).json()["choices"][0]["text"] == "x"
+    reply = served.ask("POST", "/v1/completions", {"prompt": [words, words]})
+    assert (reply.status, reply.error()["type"]) == (501, "invalid_request_error")
+    assert '"prompt"' in reply.error()["message"]

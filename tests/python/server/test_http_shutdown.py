@@ -4,11 +4,13 @@
 import json
 import signal
 import socket
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import patience
-from served import Served, events, read_until, scripted, serve, stalling
+from served import Served, command, events, read_until, scripted, serve, stalling
 from waiting import wait_until
 
 pytest.importorskip("uvicorn", reason="needs the packages of the extra serve")
@@ -102,3 +104,33 @@ def test_clients_that_hold_on() -> None:
         code, last, errors = served.end()
         assert (code, last["ended"], errors) == (1, "failed", "")
         assert time.monotonic() - start < patience / 2
+
+
+def test_end_after_tokenizing() -> None:
+    """Tokenizers that were loaded do not keep the process."""
+    with serve({}) as served:
+        assert served.ask("POST", "/tokenize", {"prompt": "x"}).status == 200
+        served.signal()
+        assert served.end() == drained
+
+
+def test_signal_while_the_model_is_loaded(tmp_path: Path) -> None:
+    """Ends the process at once, with the exit code of the signal."""
+    (tmp_path / "sleeping.py").write_text(
+        "import time\n"
+        "class Sleeping:\n"
+        "    def __init__(self, config): print('loading', flush=True)\n"
+        f"    def start(self): time.sleep({2 * patience})\n"
+        "    def stop(self): pass\n"
+        "    def generate(self, request): yield {}\n"
+    )
+    config = {"engine": "sleeping:Sleeping", "python": {"path": [str(tmp_path)]}}
+    words = command("--config", json.dumps(config), "--http", "127.0.0.1:0")
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"loading\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(patience / 2) == 143
+        finally:
+            process.kill()
