@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folders of cpp/ are layers, and #include directives point down only."""
+"""The folders of cpp/ are layers, and #include directives point down only; likewise in Python."""
 
 import re
 from pathlib import Path
@@ -52,3 +52,27 @@ def test_module_includes_base_and_bridge_only() -> None:
         if not python_may_include.match(include)
     }
     assert other == set()
+
+
+#: Folders of the Python package, from the lowest to the highest. (``runtime`` is beside ``api``: some engines
+#: are runtimes themselves.)
+python_layers = ["api", "server", "cli"]
+
+
+def test_python_layers_import_downward() -> None:
+    """A program that uses the API must not load the server, nor the server the command."""
+    package = cpp.parent / "python" / "dynamo_llm"
+    upward = {
+        (file.relative_to(package).as_posix(), imported)
+        for level, layer in enumerate(python_layers)
+        for file in (package / layer).rglob("*.py")
+        for imported in re.findall(r"^\s*(?:from|import) dynamo_llm\.(\w+)", file.read_text("utf-8"), re.M)
+        if imported in python_layers[level + 1 :]
+    }
+    upward |= {
+        (file.relative_to(package).as_posix(), layer)
+        for file in (package / "runtime").rglob("*.py")
+        for layer in ("server", "cli")
+        if f"dynamo_llm.{layer}" in file.read_text("utf-8")
+    }
+    assert upward == set()
