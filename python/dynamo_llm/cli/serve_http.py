@@ -2,6 +2,7 @@
 """``dynamo-llm serve --http``: serves a model over HTTP."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -42,6 +43,8 @@ def serve_http(config: dict[str, Any], listen: str, settings: Settings, drain: f
     with signals.starting(), output.spinner("Starting"):
         runtime = Runtime(config)
         models = [model["id"] for model in runtime.models()]
+    limits = (config.get("limits") or {}).get("request") or {}  # the runtime has checked their types
+    settings = replace(settings, max_values=limits.get("values") or settings.max_values)
 
     async def serve() -> int:
         server = HttpServer(runtime, settings, sockets, address.is_loopback)

@@ -2,6 +2,7 @@
 """Reads the JSON body of an HTTP request."""
 
 import asyncio
+import re
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -11,6 +12,9 @@ from dynamo_llm.errors import InvalidJsonError, InvalidRequestError
 from dynamo_llm.runtime import untrusted_json
 from dynamo_llm.server.settings import Settings
 
+#: A whole string, or the rest of one that does not end.
+_string = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+
 
 async def read_body(request: HttpRequest, settings: Settings) -> tuple[dict[str, Any], int]:
     """Reads a JSON object.
@@ -18,7 +22,7 @@ async def read_body(request: HttpRequest, settings: Settings) -> tuple[dict[str,
     :returns: the object, and its length in bytes.
     :raises HTTPException: the body is not declared to be JSON, is too long, or takes too long.
     :raises InvalidJsonError: it is not valid JSON.
-    :raises InvalidRequestError: it is not an object.
+    :raises InvalidRequestError: it is not an object, or has too many values.
     """
     # A browser sends other types without asking first, also for pages of other sites.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -36,6 +40,7 @@ async def read_body(request: HttpRequest, settings: Settings) -> tuple[dict[str,
         raise HTTPException(
             408, f"the body did not arrive within {settings.body_timeout:g} seconds"
         ) from None
+    _check_values(content, settings.max_values)
     return _parse(content), len(content)
 
 
@@ -51,6 +56,19 @@ async def _read(request: HttpRequest, settings: Settings) -> bytes:
 
 def _too_long(settings: Settings) -> HTTPException:
     return HTTPException(413, f"the body is longer than {settings.max_body} bytes, the limit of this server")
+
+
+def _check_values(content: bytes, most: int) -> None:
+    """Checks that a JSON text does not have more values than this, without parsing it."""
+    # In valid JSON, each value but the first follows a comma, or is the first of an array or object.
+    if _count(content) > most and _count(_string.sub(b"", content)) > most:
+        raise InvalidRequestError(
+            f'the body has more than {most} values; "limits.request.values" of the configuration allows more'
+        )
+
+
+def _count(content: bytes) -> int:
+    return 1 + content.count(b",") + content.count(b"[") + content.count(b"{")
 
 
 def _parse(content: bytes) -> dict[str, Any]:

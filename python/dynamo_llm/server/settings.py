@@ -16,6 +16,10 @@ class Settings:
     """Origins whose pages may use the server from a browser; ``*`` for all."""
     max_body: int = 32 * 2**20
     """Bytes of a request's body."""
+    max_values: int = 1_000_000
+    """Values in a body. As ``limits.request.values`` of the runtime, which is checked only after Python has
+    made an object of each value.
+    """
     max_requests: int = 1024
     """Requests that are served at a time."""
     header_timeout: float = 10

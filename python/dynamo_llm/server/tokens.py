@@ -18,6 +18,17 @@ from dynamo_llm.server.models import Models
 from dynamo_llm.server.request_body import read_body
 from dynamo_llm.server.settings import Settings
 
+#: Keys of a body with messages, which the chat template gets.
+_chat_keys = (
+    "tools",
+    "documents",
+    "chat_template",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+    "reasoning_effort",
+)
+
 
 class Tokens:
     """The endpoints ``/tokenize`` and ``/detokenize``, with the bodies and answers of vLLM's server."""
@@ -38,13 +49,15 @@ class Tokens:
             add_special = _taken(body, "add_special_tokens", bool)
             if _taken(body, "return_token_strs", bool):
                 raise NotSupportedError('"return_token_strs" is not supported; use /detokenize')
-            if "messages" in body:
-                prompt = await in_pool(partial(tokenizer.apply_template, **body))
-            else:
+            messages = _taken(body, "messages", list)
+            if messages is None:
                 prompt = _required(body, "prompt", str)
                 _refuse_others(body, ("prompt", "messages", "model", "add_special_tokens"))
+            else:
+                _refuse_others({key: body[key] for key in body if key not in _chat_keys}, _chat_keys)
+                prompt = await in_pool(partial(tokenizer.apply_template, messages, **body))
             if add_special is None:
-                add_special = "messages" not in body
+                add_special = messages is None
             ids = await in_pool(tokenizer.encode, prompt, add_special)
             answer = {"count": len(ids), "max_model_len": model.get("context_length"), "tokens": ids}
             return _json(answer | {"token_strs": None})
@@ -75,7 +88,7 @@ def _taken(body: dict[str, Any], key: str, kind: type) -> Any:
     """Removes a key and returns its value; None if it is absent or null."""
     value = body.pop(key, None)
     if value is not None and not isinstance(value, kind):
-        what = {str: "a string", bool: "true or false", list: "an array of token ids"}[kind]
+        what = {str: "a string", bool: "true or false", list: "an array"}[kind]
         raise InvalidRequestError(f'"{key}" of the request must be {what}')
     return value
 

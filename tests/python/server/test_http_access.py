@@ -229,3 +229,11 @@ def test_keys_are_redacted() -> None:
 
     keys = ApiKeys(lambda *_: None, [Secret(key)])  # type: ignore[arg-type,return-value]
     assert key not in redact(f"got {key}") and keys
+
+
+def test_wrong_configuration() -> None:
+    """The error is the library's."""
+    for config in ({"limits": 5}, {"limits": {"request": {"values": "x"}}}, {"engin": "echo"}):
+        result = run(command("--http", "127.0.0.1:0", "--json", "--config", json.dumps(config)))
+        assert (result.returncode, result.stderr) == (1, "")
+        assert json.loads(result.stdout)["error"]["name"] == "DYNAMO_ERROR_INVALID_CONFIG"

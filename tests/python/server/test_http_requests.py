@@ -79,6 +79,8 @@ def test_not_an_object(served: Served, body: bytes, words: str) -> None:
         ("/v1/embeddings", {}, '"input" is missing'),
         (chat, {"messages": [], "temprature": 1}, 'did you mean "temperature"'),
         (chat, {"messages": [], "stream": "yes"}, '"stream" of the request must be'),
+        ("/tokenize", {"messages": 5}, '"messages" of the request must be an array'),
+        ("/tokenize", {"messages": [], "self": 5}, 'unknown key "self"'),
         (chat, {"messages": "x"}, '"messages" of the request must be an array'),
         ("/tokenize", {}, '"prompt" is missing'),
         ("/tokenize", {"prompt": 1}, '"prompt" of the request must be a string'),
@@ -295,3 +297,20 @@ def test_prompts_of_a_completion(served: Served) -> None:
     reply = served.ask("POST", "/v1/completions", {"prompt": [words, words]})
     assert (reply.status, reply.error()["type"]) == (501, "invalid_request_error")
     assert '"prompt"' in reply.error()["message"]
+
+
+def test_many_values() -> None:
+    """A small body can take much memory; commas in texts do not count."""
+    config = {**scripted, "limits": {"request": {"values": 100}}}
+    with serve(config) as served:
+        for values in ([1] * 101, [[]] * 101, [{}] * 101, {str(i): 1 for i in range(101)}):
+            reply = served.ask("POST", chat, {"messages": [], "x": values})
+            assert (reply.status, reply.error()["code"]) == (400, "invalid_request")
+            assert '"limits.request.values"' in reply.error()["message"]
+        words = json.dumps([{"text": 'a, [b], {c}, "d\\\\", ' * 50}])
+        assert served.chat(words).status == 200
+        assert served.ask("POST", chat, b'{"messages": "' + b"," * 200).error()["code"] == "invalid_json"
+    limits = {"limits": {"request": {"values": 2_000_000}}}
+    with serve({**scripted, **limits}, "--max-body", "10000000") as served:
+        reply = served.ask("POST", chat, {"messages": [], "x": [1] * 1_500_000})
+        assert 'unknown key "x"' in reply.error()["message"]
