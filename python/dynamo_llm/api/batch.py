@@ -21,7 +21,8 @@ from dynamo_llm.errors import (
     InvalidRequestError,
     SystemFailedError,
 )
-from dynamo_llm.runtime.http_status import http_of_error
+from dynamo_llm.runtime.http_status import http_status_of
+from dynamo_llm.runtime.openai_errors import error_object_of
 
 #: Bytes of the lines in flight: a longer line is sent alone.
 _most_bytes = 256 << 20
@@ -279,9 +280,11 @@ class Batch:
                 return  # without a result, the next run answers the line
             if error.fatal or isinstance(error, ClosedError):
                 raise
-            status, content = http_of_error(error)
-            request_id = str(error.details.get("request_id", ""))
-            response = {"status_code": status, "request_id": request_id, "body": {"error": content}}
+            response = {
+                "status_code": http_status_of(error),
+                "request_id": str(error.details.get("request_id", "")),
+                "body": {"error": error_object_of(error)},
+            }
             self._output.append(_result(line.custom_id, response, None))
             self._count_failure(line.size, f"line {line.number}: {error}")
             return

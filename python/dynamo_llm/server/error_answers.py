@@ -8,38 +8,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from dynamo_llm.errors import (
-    ContextLengthError,
-    DynamoError,
-    InternalError,
-    ModelNotFoundError,
-    OverloadedError,
-)
+from dynamo_llm.errors import DynamoError, InternalError
 from dynamo_llm.printable import dump_json
 from dynamo_llm.runtime.http_status import http_status_of
-
-#: OpenAI's codes, where it has one; the others are the names of the library's statuses.
-_codes: dict[type[DynamoError], str] = {
-    ContextLengthError: "context_length_exceeded",
-    ModelNotFoundError: "model_not_found",
-    OverloadedError: "rate_limit_exceeded",
-}
-_types = {
-    408: "timeout",
-    429: "rate_limit_error",
-    501: "invalid_request_error",
-    503: "service_unavailable",
-    504: "timeout",
-}
+from dynamo_llm.runtime.openai_errors import error_object, error_object_of
 
 #: Seconds after which a client may try again.
 _pause = "1"
 
 
 def error_body(error: DynamoError) -> dict[str, Any]:
-    """Returns OpenAI's object for an error."""
-    code = _codes.get(type(error)) or error.status_name.removeprefix("DYNAMO_ERROR_").lower()
-    return _body(http_status_of(error), error.message, code)
+    """Returns the body of an answer for an error."""
+    return {"error": error_object_of(error)}
 
 
 def answer_of(error: DynamoError) -> Response:
@@ -53,7 +33,7 @@ def error_answer(
     status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Returns an answer for what is wrong with the use of HTTP."""
-    return _answer(status, _body(status, message, code), headers or {})
+    return _answer(status, {"error": error_object(status, message, code)}, headers or {})
 
 
 async def on_library_error(_request: HttpRequest, error: Exception) -> Response:
@@ -82,11 +62,6 @@ async def on_disconnect(_request: HttpRequest, _error: Exception) -> Response:
 async def on_bug(_request: HttpRequest, _error: Exception) -> Response:
     """Handles any other exception, which uvicorn logs."""
     return answer_of(InternalError("the server failed; its log has the reason"))
-
-
-def _body(status: int, message: str, code: str | None) -> dict[str, Any]:
-    kind = _types.get(status) or ("invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def _answer(status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
