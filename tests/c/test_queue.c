@@ -449,16 +449,16 @@ static counter woken;
 static void *read_all_and_count_wakes(void *argument) {
     reading *me = argument;
     dynamo_event_t event = {sizeof event, NULL, NULL, NULL, 0};
-    for (int32_t status;
-         (status = dynamo_queue_next(me->queue, -1, &event)) != DYNAMO_ERROR_CLOSED;) {
+    int32_t status;
+    while ((status = dynamo_queue_next(me->queue, -1, &event)) >= 0) {
         if (status == DYNAMO_PENDING) {
             add(&woken, 1);
             continue;
         }
-        CHECK_STATUS(status, DYNAMO_OK);
         dynamo_free(event.response);
         add(&me->ends, event.response == NULL);
     }
+    CHECK(status == DYNAMO_ERROR_CLOSED || status == DYNAMO_ERROR_INVALID_HANDLE);
     return NULL;
 }
 
