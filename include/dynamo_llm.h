@@ -318,7 +318,10 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                     "engine"  name: "mistralrs" (default), "echo", "scripted", an engine registered with
  *                               dynamo_engine_register(), an entry point of the Python group "dynamo_llm.engines", or
  *                               "module:Class";
- *                     "model"   folder or file of the model; if absent, the engine's default;
+ *                     "model"   folder or file of the model; or "hf:org/name", "hf:org/name:Q4_K_M", or
+ *                               "hf:org/name@revision" of the Hugging Face Hub, which is downloaded unless the
+ *                               Hugging Face cache has it; if absent, the engine's default;
+ *                     "offline" true: downloads nothing;
  *                     "options" object of settings that the engine defines;
  *                     "cluster" the NVIDIA Dynamo cluster that the engine "dynamo" connects to;
  *                     "name"    the name that requests give as "model";
@@ -329,10 +332,11 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                               cost (docs/configuration.md)};
  *                     "stream"  {"capacity": tokens, "when_full": "block" or "fail"};
  *                     "python"  {"executable": interpreter, "path": [folders]}.
- * Blocking:  until the model is loaded. In a program that runs Python it acquires the GIL once; if the caller
- *            holds the GIL, it is released meanwhile.
+ * Blocking:  until the model is downloaded and loaded. In a program that runs Python it acquires the GIL once; if the
+ *            caller holds the GIL, it is released meanwhile.
  * @return the runtime, or NULL: INVALID_JSON, INVALID_CONFIG, ENGINE_NOT_FOUND, ENGINE_UNAVAILABLE,
- *         MODEL_NOT_FOUND, PYTHON_UNAVAILABLE, ENGINE_FAILED, VERSION_MISMATCH, SYSTEM, OUT_OF_MEMORY
+ *         MODEL_NOT_FOUND, PYTHON_UNAVAILABLE, ENGINE_FAILED, UNAVAILABLE (the model cannot be downloaded now),
+ *         VERSION_MISMATCH, SYSTEM, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_runtime_t *dynamo_runtime_create(const char *config_json);
 
@@ -938,13 +942,15 @@ typedef struct dynamo_detokenizer_t dynamo_detokenizer_t;
  *
  * @param config_json  a JSON object; "{}" loads the tokenizer of the demo model. All keys are optional:
  *                     "model"   folder with tokenizer.json, or that file; the files next to it are used, too, above
- *                               all tokenizer_config.json with the chat template;
+ *                               all tokenizer_config.json with the chat template; or "hf:org/name", whose files are
+ *                               downloaded unless the Hugging Face cache has them;
+ *                     "offline" true: downloads nothing;
  *                     "python", "trust_request_chat_template", "templates"  as for dynamo_runtime_create().
  * Blocking:  until it is loaded. In a program that runs Python it acquires the GIL once; if the caller holds the GIL,
  *            it is released meanwhile.
  * @return the tokenizer, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, MODEL_NOT_FOUND, PYTHON_UNAVAILABLE,
- *         ENGINE_UNAVAILABLE (a Python package is missing), ENGINE_FAILED, VERSION_MISMATCH, CLOSED, SYSTEM,
- *         OUT_OF_MEMORY
+ *         ENGINE_UNAVAILABLE (a Python package is missing), ENGINE_FAILED, UNAVAILABLE (it cannot be downloaded now),
+ *         VERSION_MISMATCH, CLOSED, SYSTEM, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API dynamo_tokenizer_t *dynamo_tokenizer_create(const char *config_json);
 

@@ -157,7 +157,14 @@ constexpr std::array model_keys = {
     Key{"engine", Type::string,
         "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" do not need Python."},
     Key{"model", Type::string,
-        "Folder or file of the model. Default: the demo model that is installed with the library."},
+        "Folder or file of the model; or a model of the Hugging Face Hub, \"hf:org/name\", "
+        "\"hf:org/name:Q4_K_M\" (a GGUF quantization), or \"hf:org/name@revision\", which is used "
+        "from the Hugging Face cache and otherwise downloaded (docs/models.md). Default: the demo "
+        "model that is installed with the library."},
+    Key{"offline", Type::boolean,
+        "Whether a model \"hf:...\" must be in the Hugging Face cache: nothing is downloaded. "
+        "Default "
+        "false, unless the environment variable HF_HUB_OFFLINE is set."},
     Key{"options", Type::object, "Settings of the engine; each engine documents its keys."},
     with_members(cluster_keys,
                  {"cluster", Type::object,
@@ -265,7 +272,7 @@ std::vector<ModelConfig> read_models(const json::Json &object,
             "\"models[" + std::to_string(result.size()) + "]\" of the configuration ";
         ModelConfig model;
         json::Json whole = given;
-        for (const char *key : {"cluster", "isolation", "isolation_options",
+        for (const char *key : {"cluster", "isolation", "isolation_options", "offline",
                                 "trust_request_chat_template", "templates"}) {
             if (const auto found = object.find(key); found != object.end()) {
                 whole.emplace(key, *found);  // unless the model has its own

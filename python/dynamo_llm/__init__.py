@@ -16,6 +16,7 @@ from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
 from dynamo_llm.api.batch import Batch, BatchReport
 from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
+from dynamo_llm.api.pull import pull
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
 from dynamo_llm.api.router import Router
@@ -100,4 +101,5 @@ __all__ = [
     "Worker",
     "__version__",
     "config_schema",
+    "pull",
 ]

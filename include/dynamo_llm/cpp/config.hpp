@@ -10,7 +10,7 @@ class Config {
   public:
     /** Sets the engine: "mistralrs", "echo", "scripted", "module:Class", ... */
     Config &engine(std::string_view name) { return set("engine", name); }
-    /** Sets the folder or file of the model. */
+    /** Sets the folder or file of the model, or its name on the Hugging Face Hub: "hf:org/name". */
     Config &model(std::string_view path) { return set("model", path); }
     /** Sets one of the engine's own options. */
     Config &option(std::string_view key, const Json &value) {

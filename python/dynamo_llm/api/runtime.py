@@ -42,7 +42,11 @@ class Runtime(Handle):
     :param engine: name of the engine: ``mistralrs`` (default), ``echo``, ``scripted``, an entry point of the
         group ``dynamo_llm.engines``, or ``module:Class``. This and the following parameters are keys of the
         configuration, and override those of ``config``.
-    :param model: folder or file of the model; default: the engine's.
+    :param model: folder or file of the model; or a model of the Hugging Face Hub, ``hf:org/name``,
+        ``hf:org/name:Q4_K_M`` (a GGUF quantization), or ``hf:org/name@revision``, which is downloaded unless
+        the Hugging Face cache has it; default: the engine's.
+    :param offline: whether such a model must be in the cache; default: False, unless the environment variable
+        ``HF_HUB_OFFLINE`` is set.
     :param options: the engine's own settings.
     :param cluster: ``{"discovery": "etcd", "etcd": [URLs], ...}``: the cluster that the engine ``dynamo``
         sends its requests to.
@@ -74,6 +78,7 @@ class Runtime(Handle):
         *,
         engine: str | None = None,
         model: str | os.PathLike[str] | None = None,
+        offline: bool | None = None,
         options: Mapping[str, Any] | None = None,
         cluster: Mapping[str, Any] | None = None,
         pipeline: str | None = None,
@@ -91,6 +96,7 @@ class Runtime(Handle):
         keys = {
             "engine": engine,
             "model": model,
+            "offline": offline,
             "options": options,
             "cluster": cluster,
             "pipeline": pipeline,

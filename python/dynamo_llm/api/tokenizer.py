@@ -50,8 +50,10 @@ class Tokenizer(Handle):
     engine in Python, the methods raise :class:`~dynamo_llm.InvalidStateError`.
 
     :param config: a dictionary, or its JSON, with the keys of the following parameters.
-    :param model: folder with ``tokenizer.json``, or that file. This and the following parameters are keys of
-        the configuration, and override those of ``config``.
+    :param model: folder with ``tokenizer.json``, or that file, or a model of the Hugging Face Hub,
+        ``hf:org/name``. This and the following parameters are keys of the configuration, and override those
+        of ``config``.
+    :param offline: whether a model ``hf:org/name`` must be in the cache.
     :param python: ``{"path": [folders]}``: folders to add to ``sys.path``.
     :param trust_request_chat_template: whether ``chat_template`` of :meth:`apply_template` may be a template,
         which is a program that the library runs. If not, it must name one of the model's templates.
@@ -65,12 +67,14 @@ class Tokenizer(Handle):
         config: Mapping[str, Any] | str | None = None,
         *,
         model: str | os.PathLike[str] | None = None,
+        offline: bool | None = None,
         python: Mapping[str, Any] | None = None,
         trust_request_chat_template: bool | None = None,
         templates: Mapping[str, Any] | None = None,
     ) -> None:
         keys = {
             "model": model,
+            "offline": offline,
             "python": python,
             "trust_request_chat_template": trust_request_chat_template,
             "templates": templates,

@@ -16,6 +16,7 @@ from dynamo_llm.cli.command_group import CommandGroup
 from dynamo_llm.cli.config import config
 from dynamo_llm.cli.doctor import doctor
 from dynamo_llm.cli.models import models
+from dynamo_llm.cli.pull import pull
 from dynamo_llm.cli.serve import serve
 
 
@@ -25,5 +26,5 @@ def main() -> None:
     """Run LLMs from C, C++ and Python."""
 
 
-for command in (batch, bench, bundle, chat, config, doctor, models, serve):
+for command in (batch, bench, bundle, chat, config, doctor, models, pull, serve):
     main.add_command(command)

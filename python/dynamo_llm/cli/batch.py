@@ -55,8 +55,8 @@ def batch(
     The exit code is 1 if a line failed.
     """
     with Batch(source, target) as lines:
-        with output.spinner("Loading the model ..."):
-            runtime = Runtime(config, engine=engine, model=model)
+        with output.spinner("Loading the model ...") as show:
+            runtime = Runtime(config, engine=engine, model=model, progress=show)
         with runtime:
             signals = _Signals()
             report = _run(lines, runtime, max_concurrency, signals)

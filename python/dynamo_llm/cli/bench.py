@@ -60,7 +60,9 @@ def bench(
         "max_tokens": max_tokens,
     }
     start = perf_counter()
-    with Runtime(config, engine=engine, model=model) as runtime:
+    with output.spinner("Loading the model ...") as show:
+        runtime = Runtime(config, engine=engine, model=model, progress=show)
+    with runtime:
         load_seconds = perf_counter() - start
         with output.progress("requests", requests) as done:
             result = asyncio.run(_run(runtime, body, requests, concurrency, done))

@@ -67,14 +67,7 @@ def chat(
 
 def _load(config: dict[str, Any], engine: str | None, model: str | None) -> Runtime:
     with output.spinner("Loading the model ...") as show:
-        return Runtime(config, engine=engine, model=model, progress=lambda report: show(_text_of(report)))
-
-
-def _text_of(progress: Progress) -> str:
-    """Returns the line that shows the progress, such as "Loading the model: weights, 4.1 GB ..."."""
-    size = f", {progress.bytes_total / 1e9:.1f} GB" if progress.bytes_total >= 5e7 else ""
-    percent = f", {progress.fraction:.0%}" if progress.fraction else ""
-    return f"Loading the model: {progress.phase}{size}{percent} ..."
+        return Runtime(config, engine=engine, model=model, progress=show)
 
 
 def _read_stdin() -> str:

@@ -13,6 +13,8 @@ from dynamo_llm.printable import dump_json, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dynamo_llm.api.creation import Progress
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _META = "dynamo_llm.json"
@@ -63,15 +65,45 @@ def console(stderr: bool = False) -> "Console":
 
 
 @contextmanager
-def spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """Shows a spinner while the block runs, if stderr is a terminal. Yields a function that changes its
-    text.
+def spinner(text: str) -> Iterator[Callable[["Progress"], None]]:
+    """Shows a spinner while the block runs, if stderr is a terminal.
+
+    :yields: a function that shows the progress of loading a model; a download has a bar.
     """
     if not sys.stderr.isatty():
-        yield lambda text: None
+        yield lambda progress: None
         return
-    with console(stderr=True).status(text) as status:
-        yield lambda text: status.update(printable(text))
+    from rich import progress as rich_progress
+
+    columns = (rich_progress.SpinnerColumn(), rich_progress.TextColumn("{task.description}"))
+    download_columns = (
+        *columns,
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn(),
+        rich_progress.TransferSpeedColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    with rich_progress.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+
+        def show(progress: "Progress") -> None:
+            is_download = progress.phase == "download" and progress.bytes_done < progress.bytes_total
+            bar.columns = download_columns if is_download else columns
+            bar.update(
+                task,
+                description="Downloading the model" if is_download else _text_of(progress),
+                completed=progress.bytes_done,
+                total=progress.bytes_total or None,
+            )
+
+        yield show
+
+
+def _text_of(progress: "Progress") -> str:
+    """Returns the line that shows the progress, such as "Loading the model: weights, 4.1 GB ..."."""
+    size = f", {progress.bytes_total / 1e9:.1f} GB" if progress.bytes_total >= 5e7 else ""
+    percent = f", {progress.fraction:.0%}" if progress.fraction else ""
+    return printable(f"Loading the model: {progress.phase}{size}{percent} ...")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of commands that create a runtime, and values of the command line."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,10 +36,33 @@ def json_object(_context: click.Context, _parameter: click.Parameter, value: str
 
 
 def options(command: Command) -> Command:
-    """The options ``--config``, ``--engine`` and ``--model``."""
+    """The options ``--config``, ``--engine``, ``--model``, and ``--offline``, which the command gets as
+    ``config``, ``engine``, and ``model``.
+    """
+
+    @functools.wraps(command)
+    def run(
+        *arguments: Any,
+        config: dict[str, Any],
+        engine: str | None,
+        model: str | None,
+        offline: bool,
+        **more: Any,
+    ) -> Any:
+        if offline:
+            config = {**config, "offline": True}
+        if model is not None:
+            model = _configured(utf8(model, "--model"), engine or config.get("engine"))
+        return command(*arguments, config=config, engine=engine, model=model, **more)
+
+    decorated: Any = run
     for option in (
+        click.option("--offline", is_flag=True, help="Download nothing: the model must be in the cache."),
         click.option(
-            "--model", metavar="PATH", help="Folder or .gguf file of the model; overrides --config."
+            "--model",
+            metavar="MODEL",
+            help="Folder or .gguf file of the model, or its name on the Hugging Face Hub: org/name, "
+            "org/name:Q4_K_M, org/name@revision; overrides --config.",
         ),
         click.option(
             "--engine", metavar="NAME", help="Engine, such as mistralrs or echo; overrides --config."
@@ -51,8 +75,27 @@ def options(command: Command) -> Command:
             help='Configuration: a JSON object, or a file with one. Default: "{}", the demo model.',
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    result: Command = decorated
+    return result
+
+
+def _configured(model: str, engine: Any) -> str:
+    """Returns a model of the command line as the configuration has it, with ``hf:`` before a name of the
+    Hugging Face Hub, if the engine loads such models: for others, ``org/name`` is a name of a server.
+    """
+    from dynamo_llm.errors import DynamoError
+    from dynamo_llm.runtime import registry
+    from dynamo_llm.runtime.hub import hub_name, lookup
+
+    name = hub_name.of_argument(model)
+    if name == model:
+        return model
+    try:
+        kind = registry.find(engine if isinstance(engine, str) else "mistralrs")
+    except DynamoError:  # an engine in C, or a mistake that the runtime reports
+        return model
+    return name if lookup.formats_of(kind, {}) else model
 
 
 def utf8(text: str, name: str) -> str:

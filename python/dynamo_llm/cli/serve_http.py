@@ -40,8 +40,8 @@ def serve_http(config: dict[str, Any], listen: str, settings: Settings, drain: f
     # First, because a wrong address need not wait for the model.
     address, sockets = Address.parse(listen).bind()
     signals = StopSignals()
-    with signals.starting(), output.spinner("Starting"):
-        runtime = Runtime(config)
+    with signals.starting(), output.spinner("Starting") as show:
+        runtime = Runtime(config, progress=show)
         models = [model["id"] for model in runtime.models()]
     limits = (config.get("limits") or {}).get("request") or {}  # the runtime has checked their types
     settings = replace(settings, max_values=limits.get("values") or settings.max_values)

@@ -147,7 +147,8 @@ class EngineConfig:
     engine: str
     """Name of the engine."""
     model: str | None
-    """Path or name of the model; None for the engine's default."""
+    """Path or name of the model; None for the engine's default. An engine with ``model_formats`` gets the
+    path of the downloaded files for ``hf:org/name``."""
     options: dict[str, Any] = field(repr=False)
     """The engine's own settings, not checked yet: see :func:`dynamo_llm.runtime.options.read`. ``repr()``
     hides them, and ``cluster``: both may contain keys and passwords."""
@@ -329,6 +330,9 @@ class Engine(Protocol):
 
     # Optional: def describe(self) -> ModelInfo, called once after start().
     # Optional: max_threads: int, how many plain generators run at once; further requests are queued.
+    # Optional: model_formats: tuple[str, ...], for an engine that loads model files: "safetensors" (a folder
+    # with config.json, tokenizer, and weights), "gguf" (a file), or both. A configuration may then name a
+    # model of the Hugging Face Hub, "hf:org/name", and EngineConfig.model is the path of its files.
 
 
 class StartableEngine(Protocol):

@@ -2,6 +2,7 @@
 """Reads the header of a GGUF file. All that it declares must be in the file, and within limits."""
 
 import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any, BinaryIO
 
 from dynamo_llm.errors import ModelNotFoundError
 from dynamo_llm.runtime import model_files
+
+PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+"""Name of a part of a model in several files, by llama.cpp's rule: stem, number, and count."""
 
 #: Format characters of :mod:`struct`, by GGUF's number of the type.
 _numbers = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -154,3 +158,32 @@ def _tensor(reader: _Reader) -> tuple[str, Tensor, int]:
     kind, offset = reader.number("I"), reader.number("Q")
     values, size = _blocks.get(kind, (256, 1))
     return name, Tensor(shape, math.prod(shape) // values * size), offset
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """Returns all files of a GGUF model, from its first file.
+
+    :raises ModelNotFoundError: the path is not the first part, or a part is missing.
+    """
+    match = PART.fullmatch(path.name)
+    if match is None:
+        return (path,)
+    stem, number, count = match[1], int(match[2]), int(match[3])
+    first = path.with_name(f"{stem}-00001-of-{match[3]}.gguf")
+    if number != 1:
+        raise ModelNotFoundError(
+            f'the file "{path}" is part {number} of a model in {count} files; give the first, "{first}"'
+        )
+    if count > model_files.most_parts:
+        raise ModelNotFoundError(
+            f'by its name, the file "{path}" is one of {count} files; at most {model_files.most_parts} are '
+            f"allowed"
+        )
+    files = tuple(path.with_name(f"{stem}-{one:05d}-of-{match[3]}.gguf") for one in range(1, count + 1))
+    missing = [file.name for file in files if not model_files.exists(file)]
+    if missing:
+        raise ModelNotFoundError(
+            f'the model "{path}" consists of {count} files, of which these are missing: '
+            f"{', '.join(missing[:9])}"
+        )
+    return files

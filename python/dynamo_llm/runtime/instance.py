@@ -2,6 +2,7 @@
 """An engine of a runtime, with its running requests."""
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import json
@@ -14,6 +15,7 @@ from dynamo_llm import _core
 from dynamo_llm.errors import CancelledError, NotSupportedError
 from dynamo_llm.runtime import registry
 from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, TemplateSettings
+from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
 from dynamo_llm.runtime.pusher import Answer, require_generator
@@ -71,6 +73,7 @@ class Instance:
             changed=self._changed,
             progress=self._progress,
         )
+        self._is_offline: bool = config.get("offline", False)
         self.info: ModelInfo = {}
         """The engine's description of its model."""
         self._engine: Any = None
@@ -85,7 +88,7 @@ class Instance:
     async def start(self) -> None:
         """Loads the engine; raises what the engine raises."""
         kind = await in_thread(registry.find, self._config.engine)
-        engine = self._engine = kind(self._config)
+        engine = self._engine = kind(await in_thread(self._with_path, kind))
         threads = getattr(engine, "max_threads", _default_threads)
         self._threads = DaemonThreads(threads, "dynamo-engine")
         if inspect.iscoroutinefunction(engine.start):
@@ -107,6 +110,21 @@ class Instance:
         except BaseException:
             await self._call(engine.stop)
             raise
+
+    def _with_path(self, engine: type) -> EngineConfig:
+        """Returns the configuration for an engine, with a path in place of a name of the Hugging Face Hub.
+        Blocks while the model is downloaded.
+        """
+        config = self._config
+        formats = lookup.formats_of(engine, config.options)
+        if config.model is None or not formats or not hub_name.is_hub_name(config.model):
+            return config
+
+        def report(phase: str, done: int, total: int) -> None:
+            self._progress(phase, bytes_done=done, bytes_total=total)
+
+        path = lookup.find(config.model, formats, offline=self._is_offline, progress=report)
+        return dataclasses.replace(config, model=str(path))
 
     def _open_pipeline(self, engine: Any, info: ModelInfo) -> "Pipeline":
         """Blocks while libraries and the tokenizer are loaded."""

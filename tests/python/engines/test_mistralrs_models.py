@@ -235,13 +235,13 @@ def test_parts_of_gguf(tmp_path: Path) -> None:
 
 
 def test_hub_names() -> None:
-    """Nothing is downloaded, and the error says so."""
+    """Without "hf:" nothing is downloaded, and the error tells how to ask for it."""
     for name in ("meta-llama/Llama-3.2-1B", "org/name", "Qwen/Qwen2.5-0.5B-Instruct"):
-        with pytest.raises(ModelNotFoundError, match="not downloaded"):
+        with pytest.raises(ModelNotFoundError, match=f'write "hf:{name}"'):
             Runtime(model=name)
     with pytest.raises(ModelNotFoundError, match="does not exist") as caught:
         Runtime(model="/nowhere/at/all")
-    assert "downloaded" not in caught.value.message
+    assert "hf:" not in caught.value.message
 
 
 def test_adapter_in_the_folder(whole: Path, tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ class DynamoBackendEngine:
 
     kind: Literal["tokens"] = "tokens"
 
+    model_formats = ("safetensors",)
+    """What the engine loads of a repository of the Hugging Face Hub."""
+
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
         self._model = config.model

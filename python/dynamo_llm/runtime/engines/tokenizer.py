@@ -10,6 +10,7 @@ from dynamo_llm.errors import ModelNotFoundError
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import model_files, options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
+from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.renderer import Renderer
@@ -38,7 +39,10 @@ class Options:
     """The keys of a tokenizer's configuration."""
 
     model: str | None = None
-    """Folder with ``tokenizer.json``, or that file; None: the demo model's."""
+    """Folder with ``tokenizer.json``, or that file, or a name of the Hugging Face Hub, ``hf:org/name``; None:
+    the demo model's."""
+    offline: bool = False
+    """Whether such a name is looked up in the cache only."""
     python: dict[str, Any] = field(default_factory=dict)
     """Read by the library, like the next two: see :class:`EngineConfig`."""
     trust_request_chat_template: bool = False
@@ -57,12 +61,15 @@ class TokenizerEngine:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        self._model = options.read(Options, config.options, "").model
+        self._options = options.read(Options, config.options, "")
         self._settings = config.templates
 
     def start(self) -> None:
         """Loads the tokenizer. Blocks."""
-        folder = self._folder = _folder(self._model)
+        model = self._options.model
+        if model is not None and hub_name.is_hub_name(model):
+            model = str(lookup.find(model, ("tokenizer",), offline=self._options.offline))
+        folder = self._folder = _folder(model)
         self._tokenizer = Tokenizer(folder)
         self._renderer = Renderer(
             folder.chat_templates, folder.special_tokens, self._settings, is_prepared=False

@@ -89,6 +89,9 @@ class TransformersEngine:
 
     kind: Literal["tokens"] = "tokens"
 
+    model_formats = ("safetensors",)
+    """What the engine loads of a repository of the Hugging Face Hub."""
+
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._options = options.read(Options, config.options)

@@ -56,6 +56,9 @@ class VllmEngine:
 
     kind: Literal["tokens"] = "tokens"
 
+    model_formats = ("safetensors",)
+    """What the engine loads of a repository of the Hugging Face Hub."""
+
     def __init__(self, config: EngineConfig) -> None:
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
         self._progress = config.progress
@@ -75,7 +78,7 @@ class VllmEngine:
         if not model_files.exists(self._path / "config.json"):
             raise ModelNotFoundError(
                 f'the model "{self._path}" is not a folder with config.json, which the engine "vllm" needs; '
-                f"it does not download models"
+                f'a model of the Hugging Face Hub is "hf:org/name"'
             )
         model_files.check_folder(self._path)
         log = ChildLog("dynamo_llm.vllm")

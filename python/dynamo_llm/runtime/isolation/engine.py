@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from dynamo_llm import _core
-from dynamo_llm.runtime import options
+from dynamo_llm.errors import EngineNotFoundError
+from dynamo_llm.runtime import options, registry
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo
 from dynamo_llm.runtime.error_report import describe
+from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.isolation.link import Link
 from dynamo_llm.runtime.isolation.options import Options
 from dynamo_llm.runtime.isolation.relay import Failure, Relay, RelayedRequest
+from dynamo_llm.runtime.threads import in_thread
 
 #: Seconds after which a ready child counts as healthy: its end is then the first failure in a row.
 _healthy = 60.0
@@ -54,7 +57,26 @@ class IsolatedEngine:
 
     async def start(self) -> None:
         """Starts the child, which loads the model; raises what the engine's start raises there."""
+        await in_thread(self._find_model)
         self._link = await self._open_link()
+
+    def _find_model(self) -> None:
+        """Replaces a name of the Hugging Face Hub by a path. In this process, so that a download is not part
+        of the child's time to start, and a restarted child loads the same files. Blocks.
+        """
+        model = self._config.get("model")
+        if model is None or not hub_name.is_hub_name(model):
+            return
+        try:
+            engine = registry.find(self._name)
+        except EngineNotFoundError:  # one in C, or unknown, which the child reports
+            return
+        if formats := lookup.formats_of(engine, self._config.get("options", {})):
+            is_offline = self._config.get("offline", False)
+            path = str(lookup.find(model, formats, offline=is_offline))
+            self._config["model"] = path
+            if "name" not in self._config:  # the child's runtime calls the model by its path then
+                self._model_name = path
 
     async def _open_link(self) -> Link:
         setup = {

@@ -112,6 +112,8 @@ class MistralRsEngine:
 
     architectures = tuple(known)
     """Architectures of model folders that it generates text with, by their names in config.json."""
+    model_formats = ("safetensors", "gguf")
+    """What the engine loads of a repository of the Hugging Face Hub."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError, ModelNotFoundError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime import model_files, safetensors_file
+from dynamo_llm.runtime import gguf_file, model_files, safetensors_file
 from dynamo_llm.runtime.engines.mistralrs import (
     architectures,
     config_sizes,
@@ -21,13 +21,12 @@ from dynamo_llm.runtime.engines.mistralrs import (
     weights,
 )
 from dynamo_llm.runtime.engines.mistralrs.options import Options
+from dynamo_llm.runtime.hub.hub_name import PREFIX
 
 if TYPE_CHECKING:
     from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 
 _expected = "a folder with config.json and *.safetensors, or a .gguf file"
-#: File name of a part of a model in several GGUF files, by llama.cpp's rule.
-_part = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _hub_name = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -65,7 +64,7 @@ def find(model: str | None, options: Options) -> Model:
             raise InvalidConfigError(
                 '"options.task": mistral.rs does not make embeddings with models in GGUF'
             )
-        files = parts(path)
+        files = gguf_file.parts(path)
         gguf_metadata.check_tensors(path, files)
         return Model(path, "gguf", files)
     has_modules = model_files.exists(path / "modules.json")
@@ -87,7 +86,7 @@ def _find(model: str | None) -> tuple[Path, bool]:
     path = demo_model_dir() if model is None else Path(model).expanduser()
     if not path.is_dir() and not model_files.exists(path):
         is_hub_name = _hub_name.fullmatch(str(model))
-        hint = "; models of the Hugging Face Hub are not downloaded: download the model and give its folder"
+        hint = f'; for the model of the Hugging Face Hub, write "{PREFIX}{model}"'
         raise ModelNotFoundError(
             f'the model "{path}" does not exist; "model" must be {_expected}' + (hint if is_hub_name else "")
         )
@@ -107,7 +106,7 @@ def _in_folder(path: Path) -> tuple[Path, bool]:
             f'"model", and this one in "options": {{"adapters": {{"NAME": "{path}"}}}}'
         )
     files = model_files.named(path, "*.gguf")
-    matches = [_part.fullmatch(file.name) for file in files]
+    matches = [gguf_file.PART.fullmatch(file.name) for file in files]
     models = [file for file, match in zip(files, matches, strict=True) if not match or int(match[2]) == 1]
     if len(models) == 1:
         return models[0], True
@@ -120,35 +119,6 @@ def _in_folder(path: Path) -> tuple[Path, bool]:
         f'the folder "{path}" is not a model: it has no config.json and no .gguf file'
         + (f" that is the first part of one (it has {files[0].name})" if files else "")
     )
-
-
-def parts(path: Path) -> tuple[Path, ...]:
-    """Returns all files of a GGUF model, from its first file.
-
-    :raises ModelNotFoundError: the path is not the first part, or a part is missing.
-    """
-    match = _part.fullmatch(path.name)
-    if match is None:
-        return (path,)
-    stem, number, count = match[1], int(match[2]), int(match[3])
-    first = path.with_name(f"{stem}-00001-of-{match[3]}.gguf")
-    if number != 1:
-        raise ModelNotFoundError(
-            f'the file "{path}" is part {number} of a model in {count} files; give the first, "{first}"'
-        )
-    if count > model_files.most_parts:
-        raise ModelNotFoundError(
-            f'by its name, the file "{path}" is one of {count} files; at most {model_files.most_parts} are '
-            f"allowed"
-        )
-    files = tuple(path.with_name(f"{stem}-{one:05d}-of-{match[3]}.gguf") for one in range(1, count + 1))
-    missing = [file.name for file in files if not model_files.exists(file)]
-    if missing:
-        raise ModelNotFoundError(
-            f'the model "{path}" consists of {count} files, of which these are missing: '
-            f"{', '.join(missing[:9])}"
-        )
-    return files
 
 
 def _read_folder(path: Path, options: Options, is_embedding: bool) -> tuple[dict[str, Any], tuple[Path, ...]]:
