@@ -2,10 +2,10 @@
 """Describes a model on disk by its headers and JSON files; no weights are loaded."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynamo_llm.cli import hub_cache
 from dynamo_llm.errors import ModelNotFoundError
 from dynamo_llm.runtime import gguf_file, model_files, safetensors_file
 
@@ -56,9 +56,19 @@ def inspect(path: Path) -> Checkpoint:
     return found
 
 
+def is_later_part(name: str) -> bool:
+    """Whether a file is a part of a GGUF model, but not the first."""
+    match = gguf_file.PART.fullmatch(name)
+    return match is not None and int(match[2]) != 1
+
+
 def _name(path: Path) -> str:
-    """The model's name: ``org/name`` in a Hugging Face cache, elsewhere the file's or folder's name."""
-    for part in path.parts:
+    """The model's name: in a Hugging Face cache as ``--model`` takes it, elsewhere that of the file or
+    folder.
+    """
+    if (name := hub_cache.name_of(path)) is not None:
+        return name
+    for part in path.parts:  # a snapshot without the name of a commit
         if part.startswith("models--"):
             name = "/".join(part.split("--")[1:])
             return f"{name}/{path.name}" if path.suffix == ".gguf" else name
@@ -105,12 +115,10 @@ def _inspect_folder(found: Checkpoint) -> None:
 def _inspect_gguf(found: Checkpoint) -> None:
     found.format = "GGUF"
     metadata = gguf_file.read(found.path).metadata
-    found.bytes = found.path.stat().st_size
+    found.bytes = sum(part.stat().st_size for part in gguf_file.parts(found.path))
     name = metadata.get("general.architecture")
     found.architecture = name if isinstance(name, str) else None
     length = metadata.get(f"{name}.context_length")
     found.context_length = length if isinstance(length, int) else None
     if found.architecture is None:
         raise UnusableModelError('its header has no "general.architecture"')
-    if re.search(r"-\d{5}-of-\d{5}\.gguf$", found.path.name):
-        raise UnusableModelError("it is one of several parts, and only a model in a single file can be used")

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from dynamo_llm import paths
-from dynamo_llm.cli import output
-from dynamo_llm.cli.checkpoint import Checkpoint, inspect, is_checkpoint
+from dynamo_llm.cli import hub_cache, output
+from dynamo_llm.cli.checkpoint import Checkpoint, inspect, is_checkpoint, is_later_part
 from dynamo_llm.printable import one_line
 
 #: Levels of folders that are searched.
@@ -43,19 +43,9 @@ def _paths(folders: tuple[Path, ...]) -> list[Path]:
         below = list(_below(folder))
         # A folder that was named is listed even if it is not a model, with the reason.
         paths_found += below or [folder]
-    cache = _hugging_face_cache()
-    if cache.is_dir():
-        for snapshots in sorted(cache.glob("models--*/snapshots")):
-            for snapshot in sorted(path for path in snapshots.iterdir() if path.is_dir()):
-                paths_found += list(_below(snapshot)) or [snapshot]
+    for snapshot in hub_cache.snapshots():
+        paths_found += list(_below(snapshot)) or [snapshot]
     return list({os.path.abspath(path): path for path in paths_found}.values())
-
-
-def _hugging_face_cache() -> Path:
-    """The cache's folder, by the rules of the package huggingface_hub."""
-    get = os.environ.get
-    home = get("HF_HOME") or os.path.join(get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -64,7 +54,8 @@ def _below(folder: Path) -> Iterator[Path]:
         at = Path(place)
         if is_checkpoint(at):
             yield at
-        yield from (at / name for name in sorted(files) if name.endswith(".gguf"))
+        # The first of several parts stands for all of them.
+        yield from (at / name for name in sorted(files) if name.endswith(".gguf") and not is_later_part(name))
         is_deep = len(at.relative_to(folder).parts) >= _depth
         names[:] = [] if is_deep else sorted(name for name in names if not name.startswith("."))
 
@@ -74,7 +65,8 @@ def _use(checkpoint: Checkpoint) -> str | None:
         return None
     if checkpoint.path == paths.demo_model_dir():
         return "dynamo-llm chat"
-    return f"dynamo-llm chat --model {shlex.quote(str(checkpoint.path.absolute()))}"
+    model = hub_cache.name_of(checkpoint.path) or str(checkpoint.path.absolute())
+    return f"dynamo-llm chat --model {shlex.quote(model)}"
 
 
 def _text(checkpoint: Checkpoint) -> str:
