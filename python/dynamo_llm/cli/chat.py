@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dynamo_llm import Progress, Runtime
+from dynamo_llm import Runtime
 from dynamo_llm.cli import output, runtime_options
 from dynamo_llm.cli.print_answer import print_answer
 

@@ -9,11 +9,13 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import dynamo_llm
+import hub_server
 import pytest
 import tiny_models
 from conftest import Completed, run, tests_dir
@@ -28,9 +30,10 @@ page_names = [str(page.relative_to(docs)) for page in pages]
 path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
-def shell(script: str, folder: Path) -> Completed:
+def shell(script: str, folder: Path, environment: Mapping[str, str] | None = None) -> Completed:
     # PAIRS: enough measurements to show that the benchmark works.
-    return run(["sh", "-e", "-c", script], {"PATH": path, "PAIRS": "20"}, cwd=folder)
+    variables = {"PATH": path, "PAIRS": "20", **(environment or {})}
+    return run(["sh", "-e", "-c", script], variables, cwd=folder)
 
 
 def strict(command: str) -> str:
@@ -77,13 +80,29 @@ engines = {f"python/{name}.py" for name in ("shout", "parrot", "patient", "choru
 models = {"python/embeddings.py": tiny_models.embedder}
 
 
+#: Programs that download a model, from a server that the test runs.
+downloading = {"python/pull.py", "sh/pull.sh"}
+
+
+@contextmanager
+def environment_of(name: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Runs the server that a program needs, and provides the environment that names it."""
+    if name not in downloading:
+        yield {}
+        return
+    with hub_server.serving() as hub:
+        hub.repositories["org/demo"] = hub_server.Repository(hub_server.demo_files())
+        yield hub.environment(folder / "hub")
+
+
 @pytest.mark.many(2)
 @pytest.mark.parametrize("name", [name for name in programs_in("py") if name not in engines])
 def test_python(name: str, tmp_path: Path) -> None:
     """A Python program prints the content of the file beside it."""
     source = snippets / name
     arguments = [models[name](tmp_path / "model")] if name in models else []
-    check_output(source, run([sys.executable, "-W", "error", source, *arguments]))
+    with environment_of(name, tmp_path) as environment:
+        check_output(source, run([sys.executable, "-W", "error", source, *arguments], environment))
 
 
 @pytest.mark.many(2)
@@ -95,7 +114,8 @@ def test_shell(name: str, tmp_path: Path) -> None:
             if file.is_file():
                 shutil.copy(file, tmp_path)
     (tmp_path / "benchmarks").symlink_to(root / "benchmarks")
-    result = shell(strict((snippets / name).read_text()), tmp_path)
+    with environment_of(name, tmp_path) as environment:
+        result = shell(strict((snippets / name).read_text()), tmp_path, environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout
 
@@ -189,6 +209,8 @@ def test_configuration(page: str, text: str) -> None:
             value["engine"] = "scripted"
         if value.get("engine") == "openai":
             value["options"]["check_server"] = False  # it is an example, too
+        if str(value.get("model")).startswith("hf:"):
+            value["offline"] = True
         if "executable" in value.get("python", {}):
             value.setdefault("engine", "echo")  # a program in Python may not choose another Python
         try:

@@ -1,0 +1,2 @@
+dynamo-llm pull org/demo
+dynamo-llm chat --model org/demo "What is a KV cache?"
