@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,24 @@ def test_bar(hub: Hub, tmp_path: Path) -> None:
     finally:
         os.close(ours)
     assert b"Downloading the model" in shown and b"3.5 MB" in shown
+
+
+def test_serve(hub: Hub, tmp_path: Path) -> None:
+    """A worker serves a model by name."""
+    pytest.importorskip("dynamo._core", reason="needs NVIDIA Dynamo")
+    cluster = {"discovery": "file", "path": str(tmp_path / "store")}
+    command = [*COMMAND, "serve", "--json", "--model", "org/demo", "--cluster", json.dumps(cluster)]
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(patience) == 0
+        finally:
+            process.kill()
+    assert (told["state"], told["model"]) == ("serving", "hf:org/demo")
+    assert "model.safetensors" in hub.paths()
 
 
 def test_names_of_servers() -> None:

@@ -44,7 +44,6 @@ class _Silent:
         pass
 
     update = close = refresh = reset = clear = _ignore
-    update_transfer = _ignore  # bytes from the network; update() gets those of the file
     set_description = set_description_str = set_postfix_str = set_transfer_postfix_str = _ignore
 
     def __enter__(self) -> "_Silent":
@@ -52,6 +51,36 @@ class _Silent:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+class _Bar(_Silent):
+    """Counts the bytes of one file. A subclass for each file has its counter."""
+
+    counter: "_Counter"
+
+    def update(self, count: float | None = 1) -> None:
+        """Bytes of the file."""
+        self.n += int(count or 0)
+        self.counter.add(int(count or 0))
+
+    def update_transfer(self, count: float | None = 1) -> None:
+        """Bytes from the network: with Xet, they come before those of the file."""
+        self.counter.watchdog.receive(int(count or 0))
+
+
+class _Counter:
+    """The bytes of one file that were counted."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self.watchdog = watchdog
+        self._bytes = 0
+
+    def add(self, count: int) -> None:
+        self._bytes += count
+        self.watchdog.add(count)
+
+    def set(self, count: int) -> None:
+        self.add(count - self._bytes)
 
 
 class Repository:
@@ -235,14 +264,8 @@ class Repository:
         """Downloads one file, unless the cache has it."""
         if _is_whole(snapshot / name, size):
             return
-        add, counted = self._watchdog.add, [0]
-
-        class Bar(_Silent):
-            def update(self, count: float | None = 1) -> None:
-                self.n += int(count or 0)
-                counted[0] += int(count or 0)
-                add(int(count or 0))
-
+        counter = _Counter(self._watchdog)
+        bar = type("Bar", (_Bar,), {"counter": counter})
         for attempt in range(1, _attempts + 1):
             try:
                 self._hub.hf_hub_download(
@@ -251,7 +274,7 @@ class Repository:
                     revision=commit,
                     token=self._token,
                     library_name="dynamo-llm",
-                    tqdm_class=Bar,
+                    tqdm_class=bar,
                     force_download=os.path.lexists(snapshot / name),
                 )
                 break
@@ -259,15 +282,14 @@ class Repository:
                 if attempt == _attempts or not is_of(error, "TransportError"):
                     raise
                 _log.warning("the download of %s was interrupted and starts again: %s", name, error)
-                add(-counted[0])
-                counted[0] = 0
+                counter.set(0)
         self._watchdog.touch()
         if not _is_whole(snapshot / name, size):
             raise UnavailableError(
                 f'the file {name} of the repository "{self._repository}" was downloaded, but does not have '
                 f"the {size} bytes that the server listed; try again"
             )
-        add(size - counted[0])  # a file that another process downloaded was not counted
+        counter.set(size)  # a file that another process downloaded was not counted
 
 
 def _path(snapshot: Path, chosen: Selection) -> Path:

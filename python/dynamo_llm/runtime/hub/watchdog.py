@@ -74,6 +74,11 @@ class Watchdog:
             if self._total and self._bytes > self._total + _tolerance:
                 raise TooLongError(f"it sends more than the {self._total} bytes that it announced")
 
+    def receive(self, count: int) -> None:
+        """Notes bytes from the network."""
+        with self._lock:
+            self._received += max(count, 0)
+
     def finish(self) -> None:
         """Reports the end of the download."""
         self._report("download", self._total, self._total)
@@ -106,9 +111,9 @@ class Watchdog:
                     self._since = since = now
             if now - since > self.limit:
                 what = "no answer" if phase == "resolve" else f"fewer than {_least_bytes} bytes"
-                self._fail(f"{what} came within {self.limit:g} seconds")
+                return self._fail(f"{what} came within {self.limit:g} seconds")
             if phase == "resolve" and _memory() - self._memory > _most_memory:
-                self._fail(f"an answer has more than {_most_memory >> 20} MiB")
+                return self._fail(f"an answer has more than {_most_memory >> 20} MiB")
 
     def touch(self) -> None:
         """Notes that work goes on, such as the end of a file."""

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes of a download are counted, also as the Xet storage reports them, which the tests' server lacks."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from dynamo_llm.runtime.hub.repository import _Bar, _Counter
+from dynamo_llm.runtime.hub.watchdog import TooLongError, Watchdog
+from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
+
+
+def test_xet(tmp_path: Path) -> None:
+    """A file's bytes count once, although two kinds of progress are reported."""
+    calls: list[tuple[str, int, int]] = []
+    watchdog = Watchdog(lambda *call: calls.append(call), lambda reason: None, 10)
+    watchdog.download(100, 0, tmp_path)
+    counter = _Counter(watchdog)
+    bar = type("Bar", (_Bar,), {"counter": counter})
+    with XetDownloadProgressReporter(
+        reconstruction_desc="a file", log_level=20, total=100, tqdm_class=bar
+    ) as progress:
+        for received, written in ((40, 0), (70, 30), (90, 100)):
+            progress.update_progress(
+                SimpleNamespace(
+                    total_bytes_completed=written,
+                    total_bytes_completion_rate=1.0,
+                    total_transfer_bytes_completed=received,
+                    total_transfer_bytes_completion_rate=1.0,
+                    total_bytes=100,
+                ),
+                {},
+            )
+    counter.set(100)
+    watchdog.add(0)
+    watchdog.finish()
+    assert watchdog._bytes == 100
+    assert calls[0] == ("download", 0, 100) and calls[-1] == ("download", 100, 100)
+
+
+def test_too_many_bytes(tmp_path: Path) -> None:
+    watchdog = Watchdog(lambda *call: None, lambda reason: None, 10)
+    watchdog.download(100, 0, tmp_path)
+    with pytest.raises(TooLongError, match="more than the 100 bytes"):
+        for _ in range(100):
+            watchdog.add(1 << 20)
