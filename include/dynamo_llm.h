@@ -835,6 +835,362 @@ DYNAMO_LLM_API int32_t dynamo_response_item(const dynamo_response_t *response, s
 /** @} */
 
 /* ------------------------------------------------------------------------------------------- */
+/** @name Values of a response
+ * Tool calls, reasoning, log-probs, and embeddings of a response, without JSON. The count of what a response does not
+ * have is 0, which is not an error; an index that is not less than the count is DYNAMO_ERROR_INVALID_ARGUMENT. Of a
+ * response with several choices ("stream": false and "n"), these are the values of the first one. */
+/** @{ */
+
+/** A tool call that the model requests. */
+typedef struct dynamo_tool_call_t {
+    /** sizeof(dynamo_tool_call_t), set by the caller. The library fills no more than that. */
+    size_t struct_size;
+    /** Identifies the call: see dynamo_chat_add_tool_result(). "" if the engine has none. */
+    const char *id;
+    /** Name of the tool. */
+    const char *name;
+    /** Arguments as the model wrote them: JSON, unless the answer was cut off. dynamo_json_create() reads them. */
+    const char *arguments;
+} dynamo_tool_call_t;
+
+/**
+ * Returns the number of tool calls. In a stream, the last response of a choice, which has its finish reason, has all
+ * calls of the choice, complete; the responses before it have none. Returns 0, with the last status INVALID_HANDLE, if
+ * it is not a response.
+ */
+DYNAMO_LLM_API size_t dynamo_response_tool_call_count(const dynamo_response_t *response);
+
+/**
+ * Gets a tool call.
+ *
+ * @param index  from 0; less than dynamo_response_tool_call_count()
+ * @param call   filled; set call->struct_size before
+ * Ownership: the texts are the response's; valid until it is freed.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_response_tool_call(const dynamo_response_t *response, size_t index,
+                                                 dynamo_tool_call_t *call);
+
+/**
+ * Returns the reasoning that the engine separated from the text, or "" if there is none. In a stream, this is the part
+ * that belongs to this response.
+ * @param length  receives the length in bytes without the NUL; may be NULL
+ * @return the text, or NULL: INVALID_HANDLE
+ */
+DYNAMO_LLM_API const char *dynamo_response_reasoning(const dynamo_response_t *response,
+                                                     size_t *length);
+
+/** The log-probability of a token of the answer, or of an alternative to it. */
+typedef struct dynamo_logprob_t {
+    /** sizeof(dynamo_logprob_t), set by the caller. The library fills no more than that. */
+    size_t struct_size;
+    /** Text of the token; "" if the engine does not report it. A token that is not text by itself, such as a part of
+     * a code point, is named as the engine names it. */
+    const char *text;
+    /** Length of the text in bytes. */
+    size_t text_length;
+    /** Natural logarithm of the probability; NaN if the engine does not report it. */
+    double logprob;
+    /** Token id; -1 if it is unknown. */
+    int64_t token_id;
+    /** Number of alternatives; 0 for an alternative. */
+    size_t alternative_count;
+} dynamo_logprob_t;
+
+/** Returns the number of tokens of the response that have log-probs: 0 if the request did not ask for them
+ * ("logprobs"). Returns 0, with the last status INVALID_HANDLE, if it is not a response. */
+DYNAMO_LLM_API size_t dynamo_response_logprob_count(const dynamo_response_t *response);
+
+/**
+ * Gets the log-probability of a token of the answer.
+ *
+ * @param token    from 0; less than dynamo_response_logprob_count()
+ * @param logprob  filled; set logprob->struct_size before
+ * Ownership: the text is the response's; valid until it is freed.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_response_logprob(const dynamo_response_t *response, size_t token,
+                                               dynamo_logprob_t *logprob);
+
+/**
+ * Gets one of the most likely tokens in place of a token ("top_logprobs"), most likely first. The token of the answer
+ * may be among them.
+ *
+ * @param token        from 0; less than dynamo_response_logprob_count()
+ * @param alternative  from 0; less than alternative_count of the token
+ * @param logprob      filled; set logprob->struct_size before
+ * Ownership: the text is the response's; valid until it is freed.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_response_alternative(const dynamo_response_t *response, size_t token,
+                                                   size_t alternative, dynamo_logprob_t *logprob);
+
+/** Returns the number of vectors of an answer to an embedding body: 0 for other answers. Returns 0, with the last
+ * status INVALID_HANDLE, if it is not a response. */
+DYNAMO_LLM_API size_t dynamo_response_embedding_count(const dynamo_response_t *response);
+
+/**
+ * Returns a vector of an answer to an embedding body. The vectors are in the order of the inputs, also with
+ * "encoding_format": "base64".
+ *
+ * @param index       from 0; less than dynamo_response_embedding_count()
+ * @param dimensions  receives the number of elements; may be NULL
+ * @return the first element, or NULL: INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API const float *dynamo_response_embedding(const dynamo_response_t *response,
+                                                      size_t index, size_t *dimensions);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Chat
+ * Builds the body of a chat, and keeps its messages from turn to turn. The library writes the JSON: texts need no
+ * quoting, and a text that is not UTF-8 is DYNAMO_ERROR_INVALID_ARGUMENT. The values of keys are checked when a request
+ * is created from the chat. */
+/** @{ */
+
+/** A chat: messages, tools, and other keys of the body. Opaque. */
+typedef struct dynamo_chat_t dynamo_chat_t;
+
+/**
+ * Creates a chat without messages.
+ * @return the chat, or NULL: OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_chat_t *dynamo_chat_create(void);
+
+/** Releases a chat. Requests that were created from it are not affected. */
+DYNAMO_LLM_API void dynamo_chat_destroy(dynamo_chat_t *chat);
+
+/**
+ * Adds a message.
+ *
+ * @param role     "system", "user", "assistant", or another role of the model's chat template
+ * @param content  the text
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL, not UTF-8, or an empty role), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_message(dynamo_chat_t *chat, const char *role,
+                                               const char *content);
+
+/**
+ * Adds a message as a JSON object, such as one with images.
+ *
+ * @param message_json  an object with "role" and "content"
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (not an object), INVALID_JSON, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_message_json(dynamo_chat_t *chat, const char *message_json);
+
+/**
+ * Adds the model's answer as a message, with its tool calls, so that the chat can continue. Reasoning is included if
+ * the answer has tool calls, because a model continues it after their results. Of a whole answer, this is the first
+ * choice. Of a stream, add all responses of one choice, in order; they become one message. Responses with nothing but
+ * token counts are ignored.
+ *
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (not an answer to a chat body), INVALID_STATE (the response
+ *         continues an answer that is not the last message), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_answer(dynamo_chat_t *chat,
+                                              const dynamo_response_t *response);
+
+/**
+ * Adds the result of a tool call, for the model to read.
+ *
+ * @param tool_call_id  id of the call, see dynamo_tool_call_t
+ * @param content       the result
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL, or not UTF-8), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_tool_result(dynamo_chat_t *chat, const char *tool_call_id,
+                                                   const char *content);
+
+/**
+ * Adds a tool that the model may call.
+ *
+ * @param name             name of the tool; no other tool of the chat has it
+ * @param description      what the tool does, for the model; may be NULL
+ * @param parameters_json  a JSON Schema of type "object"; NULL for a tool without parameters, or for one whose
+ *                         parameters are added with dynamo_chat_add_parameter()
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL or empty name, not UTF-8, a second tool of this name, or
+ *         not an object), INVALID_JSON, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_tool(dynamo_chat_t *chat, const char *name,
+                                            const char *description, const char *parameters_json);
+
+/**
+ * Adds a parameter to a tool.
+ *
+ * @param tool         name of a tool that was added
+ * @param name         name of the parameter; the tool has no other of this name
+ * @param type         "string", "integer", "number", or "boolean"; for other types pass a schema to
+ *                     dynamo_chat_add_tool()
+ * @param description  what it means, for the model; may be NULL
+ * @param is_required  1: every call has it; 0: calls may omit it
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_parameter(dynamo_chat_t *chat, const char *tool,
+                                                 const char *name, const char *type,
+                                                 const char *description, int32_t is_required);
+
+/**
+ * Sets a key of the body to a string, such as "model". The last value of a key counts.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL or empty key, or not UTF-8), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_set_string(dynamo_chat_t *chat, const char *key,
+                                              const char *value);
+
+/**
+ * Sets a key of the body to a number, such as "temperature".
+ * @return as dynamo_chat_set_string(); INVALID_ARGUMENT also for a NaN or an infinity
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_set_number(dynamo_chat_t *chat, const char *key, double value);
+
+/**
+ * Sets a key of the body to an integer, such as "max_tokens".
+ * @return as dynamo_chat_set_string()
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_set_integer(dynamo_chat_t *chat, const char *key, int64_t value);
+
+/**
+ * Sets a key of the body to true or false, such as "logprobs".
+ * @param value  0 for false
+ * @return as dynamo_chat_set_string()
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_set_boolean(dynamo_chat_t *chat, const char *key, int32_t value);
+
+/**
+ * Sets a key of the body to any value, such as "response_format". The keys "messages" and "tools" replace everything
+ * that was added.
+ *
+ * @param value_json  a JSON text; "null" removes the key
+ * @return as dynamo_chat_set_string(); INVALID_ARGUMENT also for "messages" or "tools" that are not an array of
+ *         objects; INVALID_JSON
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_set_json(dynamo_chat_t *chat, const char *key,
+                                            const char *value_json);
+
+/**
+ * Returns the body as JSON, as for dynamo_request_create() and dynamo_tokenizer_apply_template().
+ * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API char *dynamo_chat_json(dynamo_chat_t *chat);
+
+/**
+ * Creates a request from a chat as it is now. Later changes of the chat do not affect the request.
+ * @return the request, or NULL: INVALID_HANDLE, INVALID_REQUEST, INVALID_JSON (too large), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_request_t *dynamo_request_create_chat(dynamo_chat_t *chat);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Whole answers
+ * One call that sends a body and waits for the whole answer. Its request cannot be cancelled; the timeout bounds it. */
+/** @{ */
+
+/**
+ * Creates a request from a body, sends it, and waits for the whole answer as one response: the body's "stream" becomes
+ * false.
+ *
+ * @param body_json   as for dynamo_request_create()
+ * @param timeout_ms  milliseconds until the end; -1 for no limit
+ * Blocking:  until the answer is complete, up to timeout_ms.
+ * @return the response, or NULL: the errors of dynamo_request_create() and dynamo_request_send(), the error that ended
+ *         the request, such as DEADLINE_EXCEEDED, or INVALID_STATE (it would wait for the calling thread)
+ */
+DYNAMO_LLM_API dynamo_response_t *dynamo_runtime_complete(dynamo_runtime_t *runtime,
+                                                          const char *body_json,
+                                                          int64_t timeout_ms);
+
+/**
+ * Sends a chat, and waits for the whole answer, as dynamo_runtime_complete() does. The chat is not changed: add the
+ * answer with dynamo_chat_add_answer().
+ *
+ * @param timeout_ms  milliseconds until the end; -1 for no limit
+ * Blocking:  until the answer is complete, up to timeout_ms.
+ * @return the response, or NULL: as dynamo_runtime_complete()
+ */
+DYNAMO_LLM_API dynamo_response_t *dynamo_chat_complete(dynamo_runtime_t *runtime,
+                                                       dynamo_chat_t *chat, int64_t timeout_ms);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
+/** @name Reading JSON
+ * Reads JSON texts: the arguments of a tool call, dynamo_response_json(), a payload, the body or configuration that an
+ * engine gets. A value is named by its JSON pointer (RFC 6901): "" is the whole text, "/choices/0/index" a member of a
+ * member, "~1" a '/' in a name, and "~0" a '~'. A value that does not exist is not an error; a text that is not a JSON
+ * pointer is DYNAMO_ERROR_INVALID_ARGUMENT. */
+/** @{ */
+
+/** A JSON text that was parsed. Opaque. It never changes. */
+typedef struct dynamo_json_t dynamo_json_t;
+
+/** Type of a JSON value. */
+typedef enum dynamo_json_type_t {
+    /** The value does not exist. */
+    DYNAMO_JSON_ABSENT = 0,
+    DYNAMO_JSON_NULL = 1,
+    DYNAMO_JSON_BOOLEAN = 2,
+    DYNAMO_JSON_NUMBER = 3,
+    DYNAMO_JSON_STRING = 4,
+    DYNAMO_JSON_ARRAY = 5,
+    DYNAMO_JSON_OBJECT = 6
+} dynamo_json_type_t;
+
+/**
+ * Parses a JSON text.
+ * @return the parsed text, or NULL: INVALID_ARGUMENT, INVALID_JSON (the message gives the position), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API dynamo_json_t *dynamo_json_create(const char *text);
+
+/** Releases a parsed text, and with it all strings that were obtained from it. */
+DYNAMO_LLM_API void dynamo_json_destroy(dynamo_json_t *json);
+
+/**
+ * Returns the type of a value: a dynamo_json_type_t.
+ * @return the type, INVALID_HANDLE, INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_json_type(const dynamo_json_t *json, const char *pointer);
+
+/**
+ * Returns a string.
+ *
+ * @param length  receives the length in bytes without the NUL; may be NULL
+ * @return the text, or NULL: it does not exist or is not a string (last status DYNAMO_OK), INVALID_HANDLE, or
+ *         INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API const char *dynamo_json_string(const dynamo_json_t *json, const char *pointer,
+                                              size_t *length);
+
+/**
+ * Returns a number, or 1 for true and 0 for false.
+ *
+ * @param otherwise  returned if the value does not exist or is neither; also on an error
+ * @return the number, or `otherwise`: the last status is DYNAMO_OK, INVALID_HANDLE, or INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API double dynamo_json_number(const dynamo_json_t *json, const char *pointer,
+                                         double otherwise);
+
+/**
+ * Returns an integer, or 1 for true and 0 for false. Unlike a double it has all digits of a 64-bit number.
+ *
+ * @param otherwise  returned if the value does not exist, has another type or a fraction, or does not fit; also on an
+ *                   error
+ * @return the integer, or `otherwise`: the last status is DYNAMO_OK, INVALID_HANDLE, or INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int64_t dynamo_json_integer(const dynamo_json_t *json, const char *pointer,
+                                           int64_t otherwise);
+
+/** Returns the number of elements of an array, or of members of an object; 0 for everything else. On an error, it is 0,
+ * and the last status is INVALID_HANDLE or INVALID_ARGUMENT. */
+DYNAMO_LLM_API size_t dynamo_json_count(const dynamo_json_t *json, const char *pointer);
+
+/**
+ * Returns the name of a member of an object, without the escapes of a pointer. Members are sorted by name.
+ *
+ * @param index  from 0; less than dynamo_json_count()
+ * @return the name, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (not an object, or it has fewer members)
+ */
+DYNAMO_LLM_API const char *dynamo_json_name(const dynamo_json_t *json, const char *pointer,
+                                            size_t index);
+/** @} */
+
+/* ------------------------------------------------------------------------------------------- */
 /** @name Completion queue
  * With a completion queue one thread serves many requests. Each request that was given the queue before it was sent
  * delivers its events there, in order, one event at a time, so that no request keeps the others waiting. Engines put

@@ -17,10 +17,10 @@ namespace dynamo::handles {
 
 const char *kind_name(HandleKind kind) noexcept {
     // In the order of HandleKind, which begins with 1.
-    constexpr std::array names = {"object",       "runtime",   "request",     "response",
-                                  "stream",       "tokenizer", "detokenizer", "worker",
-                                  "KV publisher", "router",    "queue",       "creation"};
-    static_assert(names.size() == static_cast<std::size_t>(HandleKind::creation) + 1);
+    constexpr std::array names = {"object",    "runtime",     "request", "response",     "stream",
+                                  "tokenizer", "detokenizer", "worker",  "KV publisher", "router",
+                                  "queue",     "creation",    "chat",    "JSON text"};
+    static_assert(names.size() == static_cast<std::size_t>(HandleKind::json) + 1);
     const auto at = static_cast<std::size_t>(kind);
     return names[at < names.size() ? at : 0];
 }
@@ -142,7 +142,7 @@ HandleKind kind_of(std::uintptr_t handle) {
     }
     const HandleKind actual_kind = kind_of(handle);
     if ((handle & 1) != 0 && actual_kind != kind && actual_kind >= HandleKind::runtime &&
-        actual_kind <= HandleKind::creation) {
+        actual_kind <= HandleKind::json) {
         fail(std::string("it is a ") + kind_name(actual_kind));
     }
     const Slot *const slot = the_table.at(index_of(handle));

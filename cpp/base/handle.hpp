@@ -25,6 +25,8 @@ enum class HandleKind : std::uint8_t {
     router = 9,
     queue = 10,
     creation = 11,
+    chat = 12,
+    json = 13,
     // 15 is the largest value that fits into a handle
 };
 

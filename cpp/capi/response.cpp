@@ -2,6 +2,8 @@
 #include "stream/response.hpp"
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
@@ -11,6 +13,37 @@
 using namespace dynamo;
 using capi::status_of;
 using capi::value_of;
+
+namespace {
+
+// Returns an element of what a response has. Throws Failure with INVALID_ARGUMENT.
+template <class Element>
+const Element &at(const std::vector<Element> *list, std::size_t index, const char *name,
+                  const char *what) {
+    const std::size_t count = list == nullptr ? 0 : list->size();
+    if (index >= count) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, std::string(name) + " is " +
+                                                         std::to_string(index) + ", but " + what +
+                                                         ": " + std::to_string(count));
+    }
+    return (*list)[index];
+}
+
+void fill(dynamo_logprob_t *wanted, const Logprob &found) {
+    dynamo_logprob_t filled{};
+    filled.text = found.text.c_str();
+    filled.text_length = found.text.size();
+    filled.logprob = found.value;
+    filled.token_id = found.token_id;
+    filled.alternative_count = found.alternatives.size();
+    capi::write(wanted, filled, "logprob");
+}
+
+const Logprob &logprob_at(const Response &response, std::size_t token) {
+    return at(&response.values().logprobs, token, "token", "log-probs of the response");
+}
+
+}  // namespace
 
 const char *dynamo_response_text(const dynamo_response_t *response, size_t *length) {
     if (length != nullptr) {
@@ -90,5 +123,92 @@ int32_t dynamo_response_item(const dynamo_response_t *response, size_t index, dy
         const Payload &found = (*held->payloads)[index];
         *item = {found.bytes.c_str(), found.bytes.size(), found.kind};
         return DYNAMO_OK;
+    });
+}
+
+size_t dynamo_response_tool_call_count(const dynamo_response_t *response) {
+    return value_of<std::size_t>(0, [&] {
+        HandleRef<Response> held(response);
+        return held->tool_calls == nullptr ? std::size_t{0} : held->tool_calls->size();
+    });
+}
+
+int32_t dynamo_response_tool_call(const dynamo_response_t *response, size_t index,
+                                  dynamo_tool_call_t *call) {
+    capi::clear(call);  // even in a forked child, where the body below does not run
+    return status_of([&] {
+        HandleRef<Response> held(response);
+        capi::size_of(call, "call");
+        const delta::ToolCall &found =
+            at(held->tool_calls.get(), index, "index", "tool calls of the response");
+        dynamo_tool_call_t filled{};
+        filled.id = found.id.c_str();
+        filled.name = found.name.c_str();
+        filled.arguments = found.arguments.c_str();
+        capi::write(call, filled, "call");
+        return DYNAMO_OK;
+    });
+}
+
+const char *dynamo_response_reasoning(const dynamo_response_t *response, size_t *length) {
+    if (length != nullptr) {
+        *length = 0;
+    }
+    return value_of<const char *>(nullptr, [&] {
+        HandleRef<Response> held(response);
+        const std::string_view text = held->reasoning();
+        if (length != nullptr) {
+            *length = text.size();
+        }
+        return text.data();
+    });
+}
+
+size_t dynamo_response_logprob_count(const dynamo_response_t *response) {
+    return value_of<std::size_t>(
+        0, [&] { return HandleRef<Response>(response)->values().logprobs.size(); });
+}
+
+int32_t dynamo_response_logprob(const dynamo_response_t *response, size_t token,
+                                dynamo_logprob_t *logprob) {
+    capi::clear(logprob);
+    return status_of([&] {
+        HandleRef<Response> held(response);
+        capi::size_of(logprob, "logprob");
+        fill(logprob, logprob_at(*held, token));
+        return DYNAMO_OK;
+    });
+}
+
+int32_t dynamo_response_alternative(const dynamo_response_t *response, size_t token,
+                                    size_t alternative, dynamo_logprob_t *logprob) {
+    capi::clear(logprob);
+    return status_of([&] {
+        HandleRef<Response> held(response);
+        capi::size_of(logprob, "logprob");
+        fill(logprob, at(&logprob_at(*held, token).alternatives, alternative, "alternative",
+                         "alternatives of the token"));
+        return DYNAMO_OK;
+    });
+}
+
+size_t dynamo_response_embedding_count(const dynamo_response_t *response) {
+    return value_of<std::size_t>(
+        0, [&] { return HandleRef<Response>(response)->values().embeddings.size(); });
+}
+
+const float *dynamo_response_embedding(const dynamo_response_t *response, size_t index,
+                                       size_t *dimensions) {
+    if (dimensions != nullptr) {
+        *dimensions = 0;
+    }
+    return value_of<const float *>(nullptr, [&] {
+        HandleRef<Response> held(response);
+        const std::vector<float> &vector =
+            at(&held->values().embeddings, index, "index", "vectors of the response");
+        if (dimensions != nullptr) {
+            *dimensions = vector.size();
+        }
+        return vector.data();
     });
 }

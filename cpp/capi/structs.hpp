@@ -37,6 +37,8 @@ DYNAMO_FIRST_RELEASED(dynamo_usage_t, completion_tokens);
 DYNAMO_FIRST_RELEASED(dynamo_timing_t, total_us);
 DYNAMO_FIRST_RELEASED(dynamo_event_t, status);
 DYNAMO_FIRST_RELEASED(dynamo_progress_t, model);
+DYNAMO_FIRST_RELEASED(dynamo_tool_call_t, arguments);
+DYNAMO_FIRST_RELEASED(dynamo_logprob_t, alternative_count);
 DYNAMO_FIRST_RELEASED(dynamo_worker_load_t, kv_used_blocks);
 DYNAMO_FIRST_RELEASED(dynamo_kv_stored_t, cache_salt);
 DYNAMO_FIRST_RELEASED(dynamo_kv_event_t, removed_count);

@@ -457,6 +457,15 @@ Body Body::parse(std::string_view text) {
     return body;
 }
 
+Body Body::parse_whole(std::string_view text) {
+    Json object =
+        json::parse_object(json::without_bom(text), "request", DYNAMO_ERROR_INVALID_REQUEST);
+    if (!object.contains("input")) {  // embedding bodies have no such key
+        object["stream"] = false;
+    }
+    return parse(json::dump(object));
+}
+
 void Body::check_engine_keys(const std::vector<std::string> &declared,
                              const std::string &engine) const {
     for (const std::string &name : engine_keys) {

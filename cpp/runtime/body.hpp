@@ -41,6 +41,8 @@ struct Body {
 
     // Throws Failure with INVALID_JSON or INVALID_REQUEST.
     static Body parse(std::string_view text);
+    // As parse(), for a whole answer: "stream" becomes false.
+    static Body parse_whole(std::string_view text);
     // Throws Failure with INVALID_REQUEST if the engine does not declare one of engine_keys.
     void check_engine_keys(const std::vector<std::string> &declared,
                            const std::string &engine) const;

@@ -116,6 +116,7 @@ void ToolCalls::number(Json &pieces) {
         const auto found = piece.find("function");
         Json *const function =
             found != piece.end() && found->is_object() ? &found.value() : nullptr;
+        const auto custom = piece.find("custom");  // a tool whose input is any text
         if (function != nullptr) {
             drop_nulls(*function);
             const auto arguments = function->find("arguments");
@@ -151,10 +152,20 @@ void ToolCalls::number(Json &pieces) {
         if (function != nullptr) {
             call->name += string_at(*function, "name");
             call->arguments += string_at(*function, "arguments");
+        } else if (custom != piece.end() && custom->is_object()) {
+            call->name = call->name.empty() ? string_at(*custom, "name") : call->name;
+            call->arguments += string_at(*custom, "input");
         }
         call->is_in_delta = true;
         piece["index"] = call - calls_.data();
     }
+}
+
+std::vector<ToolCall> ToolCalls::take() {
+    std::vector<ToolCall> taken(std::make_move_iterator(calls_.begin()),
+                                std::make_move_iterator(calls_.end()));
+    calls_.clear();
+    return taken;
 }
 
 void normalize(Json &delta, ToolCalls &calls) {

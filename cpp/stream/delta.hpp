@@ -11,6 +11,13 @@
 
 namespace dynamo::delta {
 
+// A complete tool call.
+struct ToolCall {
+    std::string id;  // "" if the engine gave none
+    std::string name;
+    std::string arguments;
+};
+
 // The tool calls of one choice so far. Servers number the pieces of calls in different ways: parallel calls with one
 // index, calls without an index, an id in each piece. Clients join pieces by "index" and concatenate all other strings.
 // So each piece gets its call's position as "index", and an id or a name occurs in one piece only.
@@ -20,12 +27,12 @@ class ToolCalls {
     // names, because each piece is compared with all calls, and the arguments of its call may be parsed.
     void number(json::Json &pieces);
 
+    // Moves all calls out, at the end of the choice.
+    std::vector<ToolCall> take();
+
   private:
-    struct Call {
-        std::string id;           // "" until it is known
-        std::int64_t index = -1;  // from the engine; -1 without one
-        std::string name;
-        std::string arguments;
+    struct Call : ToolCall {       // the id is "" until it is known
+        std::int64_t index = -1;   // from the engine; -1 without one
         bool is_in_delta = false;  // the current delta has a piece of it
     };
 

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "stream/delta.hpp"
-
 namespace dynamo {
 namespace {
 
@@ -81,6 +79,31 @@ const std::string &Response::json() {
     std::call_once(json_built_,
                    [this] { json_ = std::make_unique<const std::string>(json::dump(build())); });
     return *json_;
+}
+
+const ResponseValues &Response::values() const {
+    static const auto *const none = new ResponseValues;  // leaked: used while the process exits
+    if (logprobs == nullptr && head->kind != BodyKind::embedding) {
+        return *none;
+    }
+    std::call_once(values_read_, [this] {
+        auto read = std::make_unique<ResponseValues>();
+        if (logprobs != nullptr) {
+            read->logprobs = read_logprobs(*logprobs, token_ids.to_vector());
+        }
+        if (head->kind == BodyKind::embedding && delta != nullptr) {
+            read->embeddings = read_embeddings(*delta);
+        }
+        values_ = std::move(read);
+    });
+    return *values_;
+}
+
+std::string_view Response::reasoning() const {
+    const bool has_delta = head->kind == BodyKind::chat && delta != nullptr;
+    const std::string_view text =
+        has_delta ? json::string_at(*delta, "reasoning_content") : std::string_view();
+    return text.empty() ? std::string_view("") : text;
 }
 
 OrderedJson Response::build() const {

@@ -15,6 +15,8 @@
 #include "base/spare_memory.hpp"
 #include "base/text.hpp"
 #include "dynamo_llm.h"
+#include "stream/delta.hpp"
+#include "stream/response_values.hpp"
 #include "stream/timing.hpp"
 #include "stream/token_ids.hpp"
 
@@ -87,6 +89,7 @@ class Response {
     std::unique_ptr<Timing> timing;     // in the last response
     std::unique_ptr<json::Json> delta;  // more keys of the delta, the choice or an embedding
     std::unique_ptr<json::Json> logprobs;
+    std::unique_ptr<const std::vector<delta::ToolCall>> tool_calls;  // in the last of its choice
     std::unique_ptr<std::vector<Payload>> payloads;
     // The other choices of a whole answer, by index. `tokens` includes theirs.
     std::unique_ptr<std::vector<std::shared_ptr<Response>>> more_choices;
@@ -104,6 +107,10 @@ class Response {
 
     // Returns the OpenAI object, which the first call builds. Thread-safe.
     const std::string &json();
+    // Returns log-probs and embeddings, which the first call reads. Thread-safe.
+    const ResponseValues &values() const;
+    // Returns the reasoning, which this response owns; "" if there is none.
+    std::string_view reasoning() const;
 
   private:
     json::OrderedJson build() const;
@@ -115,7 +122,9 @@ class Response {
     json::OrderedJson build_payloads() const;
 
     std::once_flag json_built_;
+    mutable std::once_flag values_read_;
     std::unique_ptr<const std::string> json_;
+    mutable std::unique_ptr<const ResponseValues> values_;
 };
 
 template <>

@@ -140,6 +140,7 @@ class Stream {
     Response &find_or_append_response(std::uint32_t index, bool &is_new);
     Response &append_response(std::uint32_t index);
     delta::ToolCalls &tool_calls(std::uint32_t index);
+    void complete_choice(Choice &state, Response &last, const std::string &reason);
     void append_finish(const char *reason, const std::optional<Usage> &usage);
     void join_choices();
     void drop_partial_answer() noexcept;

@@ -234,14 +234,25 @@ Response &Stream::append_response(std::uint32_t index) {
     return *added;
 }
 
+// Completes the last response of a choice.
+void Stream::complete_choice(Choice &state, Response &last, const std::string &reason) {
+    state.joiner.flush(last.text);
+    if (last.index < tool_calls_.size()) {
+        if (auto calls = tool_calls_[last.index].take(); !calls.empty()) {
+            last.tool_calls =
+                std::make_unique<const std::vector<delta::ToolCall>>(std::move(calls));
+        }
+    }
+    last.finish_reason = reason;
+}
+
 // The last response carries the usage, and nothing may follow a finish reason of its choice. So the finish reason of
 // the choice that finishes last is kept back until the end.
 void Stream::finish_choice(Choice &state, Response &response, const char *reason) {
     if (finished_choices_ + 1 == choice_count_) {
         state.finish_reason = as_utf8(reason);
     } else {
-        state.joiner.flush(response.text);
-        response.finish_reason = as_utf8(reason);
+        complete_choice(state, response, as_utf8(reason));
         state.has_finished = true;
         ++finished_choices_;
     }
@@ -256,10 +267,10 @@ void Stream::append_finish(const char *reason, const std::optional<Usage> &usage
         }
         bool is_new;
         Response &last = open_response(index, is_new);
-        state.joiner.flush(last.text);
-        last.finish_reason = !state.finish_reason.empty() ? state.finish_reason
-                             : reason != nullptr          ? as_utf8(reason)
-                                                          : "stop";
+        complete_choice(state, last,
+                        !state.finish_reason.empty() ? state.finish_reason
+                        : reason != nullptr          ? as_utf8(reason)
+                                                     : "stop");
     }
     if (!is_streaming_ && choice_count_ > 1) {
         join_choices();

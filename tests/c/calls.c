@@ -141,6 +141,114 @@ static int32_t response_usage(void *h) {
 static int32_t response_json(void *h) {
     return after(dynamo_response_json(h) == NULL);
 }
+static int32_t response_tool_call_count(void *h) {
+    return after(dynamo_response_tool_call_count(h) == 0);
+}
+static int32_t response_tool_call(void *h) {
+    dynamo_tool_call_t call = {sizeof call, "x", "x", "x"};
+    const int32_t status = dynamo_response_tool_call(h, 0, &call);
+    CHECK(call.id == NULL && call.name == NULL && call.arguments == NULL);
+    return status;
+}
+static int32_t response_reasoning(void *h) {
+    size_t length = 9;
+    return after(dynamo_response_reasoning(h, &length) == NULL && length == 0);
+}
+static int32_t response_logprob_count(void *h) {
+    return after(dynamo_response_logprob_count(h) == 0);
+}
+static int32_t response_logprob(void *h) {
+    dynamo_logprob_t logprob = {sizeof logprob, "x", 1, 1, 1, 1};
+    const int32_t status = dynamo_response_logprob(h, 0, &logprob);
+    CHECK(logprob.text == NULL);
+    return status;
+}
+static int32_t response_alternative(void *h) {
+    dynamo_logprob_t logprob = {sizeof logprob, "x", 1, 1, 1, 1};
+    const int32_t status = dynamo_response_alternative(h, 0, 0, &logprob);
+    CHECK(logprob.text == NULL);
+    return status;
+}
+static int32_t response_embedding_count(void *h) {
+    return after(dynamo_response_embedding_count(h) == 0);
+}
+static int32_t response_embedding(void *h) {
+    size_t dimensions = 9;
+    return after(dynamo_response_embedding(h, 0, &dimensions) == NULL && dimensions == 0);
+}
+static int32_t runtime_complete(void *h) {
+    return after(dynamo_runtime_complete(h, "{\"prompt\": \"x\"}", -1) == NULL);
+}
+
+static int32_t chat_add_message(void *h) {
+    return dynamo_chat_add_message(h, "user", "x");
+}
+static int32_t chat_add_message_json(void *h) {
+    return dynamo_chat_add_message_json(h, "{}");
+}
+static int32_t chat_add_answer(void *h) {
+    return dynamo_chat_add_answer(h, NULL);
+}
+static int32_t chat_add_tool_result(void *h) {
+    return dynamo_chat_add_tool_result(h, "x", "x");
+}
+static int32_t chat_add_tool(void *h) {
+    return dynamo_chat_add_tool(h, "x", NULL, NULL);
+}
+static int32_t chat_add_parameter(void *h) {
+    return dynamo_chat_add_parameter(h, "x", "x", "string", NULL, 1);
+}
+static int32_t chat_set_string(void *h) {
+    return dynamo_chat_set_string(h, "x", "x");
+}
+static int32_t chat_set_number(void *h) {
+    return dynamo_chat_set_number(h, "x", 1);
+}
+static int32_t chat_set_integer(void *h) {
+    return dynamo_chat_set_integer(h, "x", 1);
+}
+static int32_t chat_set_boolean(void *h) {
+    return dynamo_chat_set_boolean(h, "x", 1);
+}
+static int32_t chat_set_json(void *h) {
+    return dynamo_chat_set_json(h, "x", "{}");
+}
+static int32_t chat_json(void *h) {
+    return after(dynamo_chat_json(h) == NULL);
+}
+static int32_t request_create_chat(void *h) {
+    return after(dynamo_request_create_chat(h) == NULL);
+}
+static int32_t chat_complete(void *h) {
+    return after(dynamo_chat_complete(h, NULL, -1) == NULL);
+}
+static int32_t chat_destroy(void *h) {
+    return dynamo_chat_destroy(h), after(1);
+}
+
+static int32_t json_type(void *h) {
+    return dynamo_json_type(h, "");
+}
+static int32_t json_string(void *h) {
+    size_t length = 9;
+    return after(dynamo_json_string(h, "", &length) == NULL && length == 0);
+}
+static int32_t json_number(void *h) {
+    return after(dynamo_json_number(h, "", 0.5) > 0.4);
+}
+static int32_t json_integer(void *h) {
+    return after(dynamo_json_integer(h, "", 5) == 5);
+}
+static int32_t json_count(void *h) {
+    return after(dynamo_json_count(h, "") == 0);
+}
+static int32_t json_name(void *h) {
+    return after(dynamo_json_name(h, "", 0) == NULL);
+}
+static int32_t json_destroy(void *h) {
+    return dynamo_json_destroy(h), after(1);
+}
+
 static int32_t response_free(void *h) {
     return dynamo_free(h), after(1);
 }
@@ -337,6 +445,37 @@ const struct call calls[] = {
     {"dynamo_response_timing", RESPONSE, 0, response_timing},
     {"dynamo_response_json", RESPONSE, 0, response_json},
     {"dynamo_free", RESPONSE, 1, response_free},
+    {"dynamo_response_tool_call_count", RESPONSE, 0, response_tool_call_count},
+    {"dynamo_response_tool_call", RESPONSE, 0, response_tool_call},
+    {"dynamo_response_reasoning", RESPONSE, 0, response_reasoning},
+    {"dynamo_response_logprob_count", RESPONSE, 0, response_logprob_count},
+    {"dynamo_response_logprob", RESPONSE, 0, response_logprob},
+    {"dynamo_response_alternative", RESPONSE, 0, response_alternative},
+    {"dynamo_response_embedding_count", RESPONSE, 0, response_embedding_count},
+    {"dynamo_response_embedding", RESPONSE, 0, response_embedding},
+    {"dynamo_runtime_complete", RUNTIME, 0, runtime_complete},
+    {"dynamo_chat_add_message", CHAT, 0, chat_add_message},
+    {"dynamo_chat_add_message_json", CHAT, 0, chat_add_message_json},
+    {"dynamo_chat_add_answer", CHAT, 0, chat_add_answer},
+    {"dynamo_chat_add_tool_result", CHAT, 0, chat_add_tool_result},
+    {"dynamo_chat_add_tool", CHAT, 0, chat_add_tool},
+    {"dynamo_chat_add_parameter", CHAT, 0, chat_add_parameter},
+    {"dynamo_chat_set_string", CHAT, 0, chat_set_string},
+    {"dynamo_chat_set_number", CHAT, 0, chat_set_number},
+    {"dynamo_chat_set_integer", CHAT, 0, chat_set_integer},
+    {"dynamo_chat_set_boolean", CHAT, 0, chat_set_boolean},
+    {"dynamo_chat_set_json", CHAT, 0, chat_set_json},
+    {"dynamo_chat_json", CHAT, 0, chat_json},
+    {"dynamo_request_create_chat", CHAT, 0, request_create_chat},
+    {"dynamo_chat_complete", RUNTIME, 0, chat_complete},
+    {"dynamo_chat_destroy", CHAT, 1, chat_destroy},
+    {"dynamo_json_type", JSON, 0, json_type},
+    {"dynamo_json_string", JSON, 0, json_string},
+    {"dynamo_json_number", JSON, 0, json_number},
+    {"dynamo_json_integer", JSON, 0, json_integer},
+    {"dynamo_json_count", JSON, 0, json_count},
+    {"dynamo_json_name", JSON, 0, json_name},
+    {"dynamo_json_destroy", JSON, 1, json_destroy},
     {"dynamo_tokenizer_info", TOKENIZER, 0, tokenizer_info},
     {"dynamo_tokenizer_encode", TOKENIZER, 0, tokenizer_encode},
     {"dynamo_tokenizer_decode", TOKENIZER, 0, tokenizer_decode},

@@ -17,7 +17,9 @@ enum kind {
     KV_PUBLISHER,
     ROUTER,
     QUEUE,
-    CREATION
+    CREATION,
+    CHAT,
+    JSON
 };
 
 struct call {

@@ -117,6 +117,16 @@ static void of_another_type_or_stale(void) {
     dynamo_queue_destroy(queue);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
     check_rejected(queue, -1);
+    dynamo_chat_t *chat = dynamo_chat_create();
+    check_rejected(chat, CHAT);
+    dynamo_chat_destroy(chat);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
+    check_rejected(chat, -1);
+    dynamo_json_t *text = dynamo_json_create("{}");
+    check_rejected(text, JSON);
+    dynamo_json_destroy(text);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
+    check_rejected(text, -1);
     /* The valid handles still work. */
     CHECK_TEXT(dynamo_response_text(response, NULL), "hi");
     CHECK_STATUS(dynamo_request_status(request), DYNAMO_PENDING);

@@ -214,6 +214,40 @@ static void events_of_any_size_are_filled(void) {
     dynamo_runtime_destroy(runtime);
 }
 
+static void tool_calls_and_logprobs_of_any_size_are_filled(void) {
+    dynamo_runtime_t *const runtime = start_script(
+        "[{'delta': {'tool_calls': [{'id': '1', 'function': {'name': 'f', 'arguments': '{}'}}]}},"
+        " {'logprobs': {'content': [{'token': 'a', 'logprob': -1, 'top_logprobs': "
+        "   [{'token': 'b', 'logprob': -2}]}]}}]");
+    dynamo_response_t *const whole = dynamo_runtime_complete(
+        runtime, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}", -1);
+    CHECK(whole != NULL);
+    const dynamo_tool_call_t no_call = {0, NULL, NULL, NULL};
+    const size_t first_call = UP_TO(dynamo_tool_call_t, arguments);
+    for (size_t size = first_call - 1; size <= sizeof no_call + 16; ++size) {
+        dynamo_tool_call_t *const call = resized(&no_call, sizeof no_call, size);
+        CHECK_STATUS(dynamo_response_tool_call(whole, 0, call),
+                     size < first_call ? DYNAMO_ERROR_INVALID_ARGUMENT : DYNAMO_OK);
+        CHECK(call->struct_size == size && touched(call, size) == 0);
+        CHECK(size < first_call || strcmp(call->arguments, "{}") == 0);
+        free(call);
+    }
+    const dynamo_logprob_t no_logprob = {0, NULL, 0, 0, 0, 9};
+    const size_t first = UP_TO(dynamo_logprob_t, alternative_count);
+    for (size_t size = first - 1; size <= sizeof no_logprob + 16; ++size) {
+        dynamo_logprob_t *const logprob = resized(&no_logprob, sizeof no_logprob, size);
+        const int32_t wanted = size < first ? DYNAMO_ERROR_INVALID_ARGUMENT : DYNAMO_OK;
+        CHECK_STATUS(dynamo_response_logprob(whole, 0, logprob), wanted);
+        CHECK(size < first || logprob->alternative_count == 1);
+        CHECK_STATUS(dynamo_response_alternative(whole, 0, 0, logprob), wanted);
+        CHECK(logprob->struct_size == size && touched(logprob, size) == 0);
+        CHECK(size < first || logprob->alternative_count == 0);
+        free(logprob);
+    }
+    dynamo_free(whole);
+    dynamo_runtime_destroy(runtime);
+}
+
 /* ----------------------------------------------------------------------------------------- clusters */
 
 static void routers_take_structs_of_any_size(const char *config) {
@@ -321,5 +355,6 @@ int main(int count, char **words) {
     RUN(pushes_are_an_array_of_structs_of_any_size);
     RUN(timings_of_any_size_are_filled);
     RUN(events_of_any_size_are_filled);
+    RUN(tool_calls_and_logprobs_of_any_size_are_filled);
     return 0;
 }
