@@ -2,6 +2,7 @@
 #pragma once
 
 #include "json.hpp"
+#include "response.hpp"
 
 DYNAMO_LLM_BEGIN
 
@@ -38,6 +39,18 @@ class RequestBody {
     Json object_ = Json::raw("{}");
 };
 
+/** A parameter of a tool. */
+struct Parameter {
+    /** Its name. */
+    std::string_view name;
+    /** "string", "integer", "number", "boolean", or another type of JSON Schema. */
+    std::string_view type = "string";
+    /** What it means, for the model; may be empty. */
+    std::string_view description = {};
+    /** Whether every call has it. */
+    bool is_required = true;
+};
+
 /** Builds a chat: an OpenAI body with "messages". */
 class Chat : public RequestBody<Chat> {
   public:
@@ -51,6 +64,63 @@ class Chat : public RequestBody<Chat> {
     Chat &user(std::string_view content) { return message("user", content); }
     /** Adds a message of the model, from earlier in the chat. */
     Chat &assistant(std::string_view content) { return message("assistant", content); }
+    /** Adds a message of the model with tool calls, such as those of the last response of a stream. */
+    Chat &assistant(std::string_view content, const std::vector<ToolCall> &calls,
+                    std::string_view reasoning = {}) {
+        if (calls.empty()) {
+            return assistant(content);
+        }
+        Json list = Json::raw("[]");
+        for (const ToolCall &call : calls) {
+            list.push(Json::object({{"id", call.id},
+                                    {"type", "function"},
+                                    {"function", Json::object({{"name", call.name},
+                                                               {"arguments", call.arguments}})}}));
+        }
+        Json whole = Json::object(
+            {{"role", "assistant"}, {"content", content.empty() ? Json(nullptr) : Json(content)}});
+        if (!reasoning.empty()) {
+            whole.add("reasoning_content", reasoning);
+        }
+        return message(whole.add("tool_calls", list));
+    }
+    /** Adds a whole answer, as of Runtime::complete(), with its tool calls. Reasoning is included if it has some, because
+     * a model continues it after their results. */
+    Chat &answer(const Response &whole) {
+        return assistant(whole.text(), whole.tool_calls(), whole.reasoning());
+    }
+    /** Adds the result of a tool call, whose id is that of the ToolCall. */
+    Chat &tool_result(std::string_view id, std::string_view content) {
+        return message(
+            Json::object({{"role", "tool"}, {"tool_call_id", id}, {"content", content}}));
+    }
+    /** Adds a tool with parameters of simple types. */
+    Chat &tool(std::string_view name, std::string_view description,
+               std::initializer_list<Parameter> parameters = {}) {
+        Json properties = Json::raw("{}");
+        Json required = Json::raw("[]");
+        for (const Parameter &parameter : parameters) {
+            Json schema = Json::object({{"type", parameter.type}});
+            if (!parameter.description.empty()) {
+                schema.add("description", parameter.description);
+            }
+            properties.add(parameter.name, schema);
+            if (parameter.is_required) {
+                required.push(parameter.name);
+            }
+        }
+        return tool(
+            name, description,
+            Json::object({{"type", "object"}, {"properties", properties}, {"required", required}}));
+    }
+    /** Adds a tool whose parameters are a JSON Schema. */
+    Chat &tool(std::string_view name, std::string_view description, const Json &schema) {
+        tools_.push(Json::object({{"type", "function"},
+                                  {"function", Json::object({{"name", name},
+                                                             {"description", description},
+                                                             {"parameters", schema}})}}));
+        return *this;
+    }
     /** Adds a message with any role; its content is a text, or OpenAI's array of parts. */
     Chat &message(std::string_view role, const Json &content) {
         return message(Json::object({{"role", role}, {"content", content}}));
@@ -60,19 +130,30 @@ class Chat : public RequestBody<Chat> {
         messages_.push(whole);
         return *this;
     }
-    /** Sets any key; the last value counts. "messages" replaces all messages so far. */
+    /** Sets any key; the last value counts. "messages" replaces all messages so far, "tools" all tools. */
     Chat &set(std::string_view key, const Json &value) {
         if (key == "messages") {
             messages_ = value;
             return *this;
         }
+        if (key == "tools") {
+            tools_ = value;
+            return *this;
+        }
         return RequestBody::set(key, value);
     }
     /** Returns the body as JSON. */
-    std::string json() const { return Json(object_).add("messages", messages_).text(); }
+    std::string json() const {
+        Json whole = object_;
+        if (tools_.text() != "[]") {
+            whole.add("tools", tools_);
+        }
+        return whole.add("messages", messages_).text();
+    }
 
   private:
     Json messages_ = Json::raw("[]");
+    Json tools_ = Json::raw("[]");
 };
 
 /** Builds a completion: an OpenAI body with "prompt". */

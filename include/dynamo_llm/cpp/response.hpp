@@ -5,29 +5,64 @@
 
 DYNAMO_LLM_BEGIN
 
-/** A view of token ids: a contiguous range, convertible to std::span. */
-class TokenIds {
+/** A view of numbers: a contiguous range, convertible to std::span. */
+template <class Number>
+class Numbers {
   public:
-    TokenIds() = default;
-    /** Does not own the ids. */
-    TokenIds(const std::uint32_t *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    Numbers() = default;
+    /** Does not own the numbers. */
+    Numbers(const Number *data, std::size_t size) noexcept : data_(data), size_(size) {}
 
-    /** Returns the first id; NULL if there is none. */
-    const std::uint32_t *data() const noexcept { return data_; }
-    /** Returns the number of ids. */
+    /** Returns the first number; NULL if there is none. */
+    const Number *data() const noexcept { return data_; }
+    /** Returns how many there are. */
     std::size_t size() const noexcept { return size_; }
     /** Returns whether there are none. */
     bool empty() const noexcept { return size_ == 0; }
     /** Returns the first. */
-    const std::uint32_t *begin() const noexcept { return data_; }
+    const Number *begin() const noexcept { return data_; }
     /** Returns the position after the last. */
-    const std::uint32_t *end() const noexcept { return data_ + size_; }
+    const Number *end() const noexcept { return data_ + size_; }
     /** Returns one of them; the index is not checked. */
-    std::uint32_t operator[](std::size_t index) const noexcept { return data_[index]; }
+    Number operator[](std::size_t index) const noexcept { return data_[index]; }
 
   private:
-    const std::uint32_t *data_ = nullptr;
+    const Number *data_ = nullptr;
     std::size_t size_ = 0;
+};
+
+/** A view of token ids. */
+class TokenIds : public Numbers<std::uint32_t> {
+  public:
+    using Numbers::Numbers;
+};
+
+/** A view of the elements of an embedding. */
+class Vector : public Numbers<float> {
+  public:
+    using Numbers::Numbers;
+};
+
+/** A tool call that the model requests. The texts belong to the Response. */
+struct ToolCall {
+    /** Identifies the call: see Chat::tool_result(). "" if the engine has none. */
+    std::string_view id;
+    /** Name of the tool. */
+    std::string_view name;
+    /** Arguments as the model wrote them: JSON, unless the answer was cut off. */
+    std::string_view arguments;
+};
+
+/** The log-probability of a token of the answer, or of an alternative to it. The text belongs to the Response. */
+struct Logprob {
+    /** Text of the token; "" if the engine does not report it. */
+    std::string_view text;
+    /** Natural logarithm of the probability; NaN if the engine does not report it. */
+    double logprob = 0;
+    /** Token id, if it is known. */
+    std::optional<std::uint32_t> token_id;
+    /** Number of alternatives; 0 for an alternative. */
+    std::size_t alternative_count = 0;
 };
 
 /** A payload in a Response to a raw request. */
@@ -128,6 +163,49 @@ class Response : public Owner<dynamo_response_t, dynamo_free> {
         return Item{{static_cast<const char *>(data.bytes), data.length},
                     data.kind == DYNAMO_DATA_JSON};
     }
+    /** Returns the reasoning that the engine separated from the text; "" if there is none. */
+    std::string_view reasoning() const noexcept {
+        std::size_t length = 0;
+        const char *const text = dynamo_response_reasoning(get(), &length);
+        return text == nullptr ? std::string_view() : std::string_view(text, length);
+    }
+    /** Returns the tool calls, complete; in a stream, the last response of a choice has all of them. */
+    std::vector<ToolCall> tool_calls() const {
+        std::vector<ToolCall> calls(dynamo_response_tool_call_count(get()));
+        for (std::size_t index = 0; index < calls.size(); ++index) {
+            dynamo_tool_call_t call{};
+            call.struct_size = sizeof call;
+            dynamo_response_tool_call(get(), index, &call);
+            calls[index] = {detail::view(call.id), detail::view(call.name),
+                            detail::view(call.arguments)};
+        }
+        return calls;
+    }
+    /** Returns the number of tokens that have log-probs; 0 if the request did not ask for them. */
+    std::size_t logprob_count() const noexcept { return dynamo_response_logprob_count(get()); }
+    /** Returns the log-probability of a token, from 0. Errors: INVALID_ARGUMENT (no such token). */
+    Returned<Logprob> logprob(std::size_t token) const {
+        return logprob_of([&](dynamo_logprob_t &filled) {
+            return dynamo_response_logprob(get(), token, &filled);
+        });
+    }
+    /** Returns an alternative to a token, most likely first. Errors: INVALID_ARGUMENT (there is none). */
+    Returned<Logprob> alternative(std::size_t token, std::size_t alternative) const {
+        return logprob_of([&](dynamo_logprob_t &filled) {
+            return dynamo_response_alternative(get(), token, alternative, &filled);
+        });
+    }
+    /** Returns the number of vectors of an answer to an Embedding; 0 for other answers. */
+    std::size_t embedding_count() const noexcept { return dynamo_response_embedding_count(get()); }
+    /** Returns a vector, in the order of the inputs, from 0. Errors: INVALID_ARGUMENT (no such vector). */
+    Returned<Vector> embedding(std::size_t index) const {
+        std::size_t dimensions = 0;
+        const float *const first = dynamo_response_embedding(get(), index, &dimensions);
+        if (dynamo_last_status() != DYNAMO_OK) {
+            return detail::failed<Vector>(Error::last());
+        }
+        return Vector(first, dimensions);
+    }
     /** Returns OpenAI's JSON, built at the first call. Errors: INVALID_HANDLE, OUT_OF_MEMORY. */
     Returned<std::string_view> json() const {
         const char *const text = dynamo_response_json(get());
@@ -135,6 +213,24 @@ class Response : public Owner<dynamo_response_t, dynamo_free> {
             return detail::failed<std::string_view>(Error::last());
         }
         return std::string_view(text);
+    }
+
+  private:
+    template <class Get>
+    static Returned<Logprob> logprob_of(Get fill) {
+        dynamo_logprob_t filled{};
+        filled.struct_size = sizeof filled;
+        if (fill(filled) != DYNAMO_OK) {
+            return detail::failed<Logprob>(Error::last());
+        }
+        Logprob logprob{{filled.text, filled.text_length},
+                        filled.logprob,
+                        std::nullopt,
+                        filled.alternative_count};
+        if (filled.token_id >= 0) {
+            logprob.token_id = static_cast<std::uint32_t>(filled.token_id);
+        }
+        return logprob;
     }
 };
 

@@ -9,6 +9,19 @@ DYNAMO_LLM_BEGIN
 class Creation;
 struct Progress;
 
+namespace detail {
+inline const std::string &body_json(const std::string &json) {
+    return json;
+}
+inline std::string body_json(const char *json) {
+    return json;
+}
+template <class Body, class = decltype(std::declval<const Body &>().json())>
+std::string body_json(const Body &body) {
+    return body.json();
+}
+}  // namespace detail
+
 /** An engine with a loaded model, ready for requests. If it is destroyed, requests in flight continue to their end. */
 class Runtime : public Owner<dynamo_runtime_t, dynamo_runtime_destroy> {
   public:
@@ -59,6 +72,17 @@ class Runtime : public Owner<dynamo_runtime_t, dynamo_runtime_destroy> {
         send(request);
         return request;
 #endif
+    }
+
+    /** Sends a Chat, Completion, or Embedding, or JSON, and waits for the whole answer as one response. Errors: those of
+     * dynamo_runtime_complete(), such as DEADLINE_EXCEEDED after the timeout. */
+    template <class Body, class Timeout = std::chrono::milliseconds>
+    [[nodiscard]] Returned<Response> complete(const Body &body, Timeout timeout = forever) const {
+        const std::string json = detail::body_json(body);
+        return detail::checked<Response>(detail::check_text(json, "body_json"), [&] {
+            return detail::owned<Response>(
+                dynamo_runtime_complete(get(), json.c_str(), detail::milliseconds(timeout)));
+        });
     }
 
     /** Accepts no more requests, waits for those in flight, cancels the remaining ones, and stops the engine. Errors:
