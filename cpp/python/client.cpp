@@ -106,6 +106,35 @@ std::optional<std::string_view> finish_reason_of(const Response &response) {
     return reason.empty() ? std::nullopt : std::optional(reason);
 }
 
+// Returns a class of the module that defines what answers consist of.
+nb::object result_class(const char *name) {
+    return nb::module_::import_("dynamo_llm.api.result").attr(name);
+}
+
+nb::list tool_calls_of(const Response &response) {
+    nb::list list;
+    for (const dynamo_llm::ToolCall &call : response.tool_calls()) {
+        list.append(result_class("ToolCall")(call.id, call.name, call.arguments));
+    }
+    return list;
+}
+
+nb::list logprobs_of(const Response &response) {
+    nb::list list;
+    for (std::size_t token = 0; token < response.logprob_count(); ++token) {
+        const auto make = [](const dynamo_llm::Logprob &one, const nb::list &alternatives) {
+            return result_class("Logprob")(one.text, one.logprob, one.token_id, alternatives);
+        };
+        const dynamo_llm::Logprob one = response.logprob(token);
+        nb::list alternatives;
+        for (std::size_t i = 0; i < one.alternative_count; ++i) {
+            alternatives.append(make(response.alternative(token, i), nb::list()));
+        }
+        list.append(make(one, alternatives));
+    }
+    return list;
+}
+
 std::optional<double> seconds(const std::optional<std::chrono::microseconds> &time) {
     return time ? std::optional(static_cast<double>(time->count()) * 1e-6) : std::nullopt;
 }
@@ -219,6 +248,14 @@ void bind_client(nb::module_ &m) {
         .def_prop_ro("index", &Response::index, "Number of the choice, from 0.")
         .def_prop_ro("finish_reason", &finish_reason_of,
                      "\"stop\", \"length\", ... in the last response of a choice, otherwise None.")
+        .def_prop_ro("reasoning_content", &Response::reasoning,
+                     "Reasoning that the engine separated from the text, \"\" if there is none.")
+        .def_prop_ro("tool_calls", &tool_calls_of,
+                     nb::sig("def tool_calls(self) -> list[dynamo_llm.api.result.ToolCall]"),
+                     "Tool calls, complete: all of a choice in its last response.")
+        .def_prop_ro("logprobs", &logprobs_of,
+                     nb::sig("def logprobs(self) -> list[dynamo_llm.api.result.Logprob]"),
+                     "Log-probs of the tokens; empty if the request did not ask for them.")
         .def_prop_ro("usage", &Response::usage,
                      "Token counts, in the last response, if the engine counts.")
         .def_prop_ro("timing", &Response::timing,

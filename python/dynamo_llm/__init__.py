@@ -18,7 +18,7 @@ from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
 from dynamo_llm.api.pull import pull
 from dynamo_llm.api.request import Request
-from dynamo_llm.api.result import Choice, Completion, Embeddings, ToolCall
+from dynamo_llm.api.result import Choice, Completion, Embeddings, Logprob, ToolCall
 from dynamo_llm.api.router import Router
 from dynamo_llm.api.runtime import Runtime, config_schema
 from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
@@ -79,6 +79,7 @@ __all__ = [
     "KvPublisher",
     "KvRemoved",
     "KvStored",
+    "Logprob",
     "ModelNotFoundError",
     "NotSupportedError",
     "OutOfMemoryError",

@@ -49,7 +49,7 @@ messages: list[dict[str, Any]] = [{"role": "user", "content": "How cold is it in
 with dynamo_llm.Runtime(engine="__main__:Clerk") as runtime:  # or model="models/qwen"
     answer = runtime.chat(messages, tools=[tool]).result()
     while answer.tool_calls:
-        messages.append({"role": "assistant", "tool_calls": [call.json() for call in answer.tool_calls]})
+        messages.append(answer.message)
         for call in answer.tool_calls:
             print(call.name, call.arguments)
             content = temperature(**json.loads(call.arguments))

@@ -2,6 +2,7 @@
 """Whole answers, assembled from streamed responses."""
 
 import base64
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,20 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": function}
 
 
+@dataclass(frozen=True)
+class Logprob:
+    """The log-probability of a token of the answer, or of an alternative to it."""
+
+    text: str
+    """Text of the token; a part of a character is named as the engine names it, such as ``bytes:\\xe2``."""
+    logprob: float
+    """Natural logarithm of the probability; NaN if the engine does not report it."""
+    token_id: int | None = None
+    """Token id, if it is known."""
+    alternatives: list["Logprob"] = field(default_factory=list)
+    """The most likely tokens in its place, most likely first; the token itself may be among them."""
+
+
 @dataclass
 class Choice:
     """One of the answers to a request."""
@@ -40,6 +55,23 @@ class Choice:
     """All token ids; empty if the engine does not report them."""
     finish_reason: str | None = None
     """Why the choice ended: ``stop``, ``length``, ``tool_calls``, ``content_filter``."""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    """Tool calls that the model requests."""
+    reasoning_content: str = ""
+    """Reasoning; empty if the engine does not separate it from the text."""
+    logprobs: list[Logprob] = field(default_factory=list)
+    """Log-probs of the tokens; empty if the request did not ask for them."""
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message, to be appended to the messages of the next request. It has the reasoning
+        if it has tool calls, because a model continues it after their results.
+        """
+        if not self.tool_calls:
+            return {"role": "assistant", "content": self.text}
+        reasoning = {"reasoning_content": self.reasoning_content} if self.reasoning_content else {}
+        calls = [call.json() for call in self.tool_calls]
+        return {"role": "assistant", "content": self.text or None, **reasoning, "tool_calls": calls}
 
 
 class Completion:
@@ -58,6 +90,9 @@ class Completion:
             choice.text += response.text
             choice.token_ids += response.token_ids
             choice.finish_reason = response.finish_reason or choice.finish_reason
+            choice.tool_calls += response.tool_calls
+            choice.reasoning_content += response.reasoning_content
+            choice.logprobs += response.logprobs
             self.usage = response.usage or self.usage
         self.timing: Timing | None = responses[-1].timing if responses else None
         """Timestamps of the request; None without a response."""
@@ -91,24 +126,22 @@ class Completion:
     @property
     def tool_calls(self) -> list[ToolCall]:
         """Tool calls of the first choice."""
-        return [
-            ToolCall(
-                str(call.get("id", "")),
-                str(call.get("function", {}).get("name", "")),
-                str(call.get("function", {}).get("arguments", "")),
-            )
-            for call in self._message().get("tool_calls") or ()
-        ]
+        return self._choices[0].tool_calls
 
     @property
     def reasoning_content(self) -> str:
         """Reasoning of the first choice; empty if the engine does not separate it from the text."""
-        return str(self._message().get("reasoning_content") or "")
+        return self._choices[0].reasoning_content
 
-    def _message(self) -> dict[str, Any]:
-        choices = self.json().get("choices") or [{}]
-        message: dict[str, Any] = choices[0].get("message", {})
-        return message
+    @property
+    def logprobs(self) -> list[Logprob]:
+        """Log-probs of the first choice; empty if the request did not ask for them."""
+        return self._choices[0].logprobs
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The first choice as a message: see :attr:`Choice.message`."""
+        return self._choices[0].message
 
     def json(self) -> dict[str, Any]:
         """Returns OpenAI's object, a ``chat.completion`` or ``text_completion``; {} without a response. It
@@ -140,8 +173,48 @@ class Completion:
 
 def _choice_of(given: dict[str, Any]) -> Choice:
     """Reads a choice of an OpenAI object."""
-    text = given["message"]["content"] if "message" in given else given["text"]
-    return Choice(given["index"], text or "", given.get("token_ids", []), given["finish_reason"])
+    message = given.get("message", {})
+    return Choice(
+        given["index"],
+        (message["content"] if message else given["text"]) or "",
+        given.get("token_ids", []),
+        given["finish_reason"],
+        [_tool_call_of(call) for call in message.get("tool_calls") or ()],
+        message.get("reasoning_content") or "",
+        _logprobs_of(given.get("logprobs") or {}, given.get("token_ids", [])),
+    )
+
+
+def _tool_call_of(given: dict[str, Any]) -> ToolCall:
+    """Reads a tool call of an OpenAI object."""
+    if "custom" in given:
+        return ToolCall(given["id"], given["custom"].get("name", ""), given["custom"].get("input", ""))
+    return ToolCall(given["id"], given["function"]["name"], given["function"]["arguments"])
+
+
+def _logprobs_of(given: dict[str, Any], token_ids: list[int]) -> list[Logprob]:
+    """Reads the log-probs of a choice of an OpenAI object: of a chat, or of a completion."""
+    ids: list[int | None] = [*token_ids]
+    if "content" in given:
+        tokens = given["content"] or []
+        tops = [[(one["token"], one["logprob"]) for one in token.get("top_logprobs", ())] for token in tokens]
+        values = [(token["token"], token["logprob"]) for token in tokens]
+    else:
+        values = list(zip(given.get("tokens", ()), given.get("token_logprobs", ()), strict=True))
+        tops = [
+            sorted((top or {}).items(), key=lambda one: -one[1])
+            for top in given.get("top_logprobs") or [None] * len(values)
+        ]
+    if len(ids) != len(values):
+        ids = [None] * len(values)
+    return [
+        Logprob(text, _number(value), token_id, [Logprob(*one) for one in top])
+        for (text, value), token_id, top in zip(values, ids, tops, strict=True)
+    ]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _usage_of(usage: Usage) -> dict[str, Any]:
