@@ -12,9 +12,10 @@ int main(void) {
     dynamo_runtime_t *runtime = dynamo_runtime_create("{}");
     if (runtime == NULL)
         return fail();
-    dynamo_request_t *request = dynamo_request_create(
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"What is a KV cache?\"}]}");
-    if (request == NULL || dynamo_request_send(runtime, request) != DYNAMO_OK)
+    dynamo_chat_t *chat = dynamo_chat_create();
+    dynamo_chat_add_message(chat, "user", "What is a KV cache?");
+    dynamo_request_t *request = dynamo_request_create_chat(chat);
+    if (dynamo_request_send(runtime, request) != DYNAMO_OK)
         return fail();
     dynamo_response_t *response;
     while ((response = dynamo_request_recv(request)) != NULL) {
@@ -25,6 +26,7 @@ int main(void) {
     /* end */
     int result = dynamo_last_status() == DYNAMO_END ? 0 : fail();
     dynamo_request_destroy(request);
+    dynamo_chat_destroy(chat);
     dynamo_runtime_destroy(runtime);
     puts("");
     return result;
