@@ -1138,7 +1138,7 @@ typedef enum dynamo_json_type_t {
  */
 DYNAMO_LLM_API dynamo_json_t *dynamo_json_create(const char *text);
 
-/** Releases a parsed text, and with it all strings that were obtained from it. */
+/** Releases a parsed text and all of its strings. A success keeps the last error, to clean up after an error. */
 DYNAMO_LLM_API void dynamo_json_destroy(dynamo_json_t *json);
 
 /**
@@ -1158,16 +1158,25 @@ DYNAMO_LLM_API const char *dynamo_json_string(const dynamo_json_t *json, const c
                                               size_t *length);
 
 /**
- * Returns a number, or 1 for true and 0 for false.
+ * Returns 1 for true and 0 for false.
  *
- * @param otherwise  returned if the value does not exist or is neither; also on an error
+ * @param otherwise  returned if the value does not exist or is not a boolean; also on an error
+ * @return 1, 0, or `otherwise`: the last status is DYNAMO_OK, INVALID_HANDLE, or INVALID_ARGUMENT
+ */
+DYNAMO_LLM_API int32_t dynamo_json_boolean(const dynamo_json_t *json, const char *pointer,
+                                           int32_t otherwise);
+
+/**
+ * Returns a number.
+ *
+ * @param otherwise  returned if the value does not exist or is not a number; also on an error
  * @return the number, or `otherwise`: the last status is DYNAMO_OK, INVALID_HANDLE, or INVALID_ARGUMENT
  */
 DYNAMO_LLM_API double dynamo_json_number(const dynamo_json_t *json, const char *pointer,
                                          double otherwise);
 
 /**
- * Returns an integer, or 1 for true and 0 for false. Unlike a double it has all digits of a 64-bit number.
+ * Returns an integer. Unlike a double it has all digits of a 64-bit number.
  *
  * @param otherwise  returned if the value does not exist, has another type or a fraction, or does not fit; also on an
  *                   error

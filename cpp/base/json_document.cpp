@@ -102,11 +102,14 @@ const std::string *JsonDocument::string(std::string_view pointer) const {
     return value == nullptr ? nullptr : value->get_ptr<const std::string *>();
 }
 
+std::optional<bool> JsonDocument::boolean(std::string_view pointer) const {
+    const Json *const value = find(pointer);
+    return value != nullptr && value->is_boolean() ? std::optional(value->get<bool>())
+                                                   : std::nullopt;
+}
+
 std::optional<double> JsonDocument::number(std::string_view pointer) const {
     const Json *const value = find(pointer);
-    if (value != nullptr && value->is_boolean()) {
-        return value->get<bool>() ? 1 : 0;
-    }
     return value != nullptr && value->is_number() ? std::optional(value->get<double>())
                                                   : std::nullopt;
 }
@@ -115,9 +118,6 @@ std::optional<std::int64_t> JsonDocument::integer(std::string_view pointer) cons
     const Json *const value = find(pointer);
     if (value == nullptr) {
         return std::nullopt;
-    }
-    if (value->is_boolean()) {
-        return value->get<bool>() ? 1 : 0;
     }
     if (value->is_number_unsigned()) {
         const auto number = value->get<std::uint64_t>();

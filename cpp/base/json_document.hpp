@@ -25,7 +25,8 @@ class JsonDocument {
     std::int32_t type(std::string_view pointer) const;  // a dynamo_json_type_t
     // nullptr if the value does not exist or is not a string.
     const std::string *string(std::string_view pointer) const;
-    // Empty if the value does not exist, or has another type. A boolean is 1 or 0.
+    // Empty if the value does not exist, or has another type.
+    std::optional<bool> boolean(std::string_view pointer) const;
     std::optional<double> number(std::string_view pointer) const;
     std::optional<std::int64_t> integer(std::string_view pointer) const;
     // 0 if the value is neither an array nor an object.

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/failed_create.hpp"
+#include "base/platform.hpp"
 #include "base/wait_check.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
@@ -35,11 +37,12 @@ struct Abandon {
     ~Abandon() { request.abandon(); }
 };
 
-// Runs a body that makes the body of a request, sends it, and waits for the whole answer.
+// Runs a body that makes the body of a request, sends it, and waits for the whole answer. A NULL response later reports
+// the error again, as that of a create function does.
 template <class MakeBody>
 dynamo_response_t *complete(dynamo_runtime_t *runtime, std::int64_t timeout_ms, const char *call,
                             MakeBody make_body) {
-    return value_of<dynamo_response_t *>(nullptr, [&] {
+    auto *const whole = value_of<dynamo_response_t *>(nullptr, [&] {
         HandleRef<Runtime> to(runtime);
         if (timeout_ms == 0 || timeout_ms < -1) {
             throw Failure(
@@ -59,6 +62,12 @@ dynamo_response_t *complete(dynamo_runtime_t *runtime, std::int64_t timeout_ms, 
         }
         return open_handle(place, std::move(response));
     });
+    if (whole != nullptr) {
+        failed_create::forget(HandleKind::response);
+    } else if (!platform::is_forked_child()) {
+        failed_create::remember_last(HandleKind::response);
+    }
+    return whole;
 }
 
 }  // namespace

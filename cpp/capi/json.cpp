@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/json_document.hpp"
+#include "base/platform.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
 
@@ -14,8 +15,12 @@ dynamo_json_t *dynamo_json_create(const char *text) {
 }
 
 void dynamo_json_destroy(dynamo_json_t *json) {
+    // An engine sets its error with dynamo_engine_error(), and then cleans up.
+    if (!platform::is_forked_child() && close_handle<JsonDocument>(json)) {
+        return;
+    }
     status_of([&] {
-        if (json != nullptr && !close_handle<JsonDocument>(json)) {
+        if (json != nullptr) {
             const HandleRef<JsonDocument> reject_stale(json);
         }
         return DYNAMO_OK;
@@ -45,6 +50,14 @@ const char *dynamo_json_string(const dynamo_json_t *json, const char *pointer, s
             *length = text->size();
         }
         return text->c_str();
+    });
+}
+
+int32_t dynamo_json_boolean(const dynamo_json_t *json, const char *pointer, int32_t otherwise) {
+    return value_of(otherwise, [&] {
+        const std::optional<bool> value =
+            HandleRef<JsonDocument>(json)->boolean(capi::not_null(pointer, "pointer"));
+        return value ? std::int32_t{*value} : otherwise;
     });
 }
 

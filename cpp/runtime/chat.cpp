@@ -138,6 +138,17 @@ void complete_answer(OrderedJson &message, const Response &last) {
     }
 }
 
+// Appends a response to the message of its answer.
+void extend_answer(OrderedJson &message, const Response &response) {
+    extend(message, "content", response.text.view());
+    if (const std::string_view reasoning = response.reasoning(); !reasoning.empty()) {
+        extend(message, "reasoning_content", reasoning);
+    }
+    if (!response.finish_reason.empty()) {
+        complete_answer(message, response);
+    }
+}
+
 }  // namespace
 
 struct Chat::State {
@@ -182,20 +193,18 @@ void Chat::add_answer(const Response &response) {
                       "the response continues an answer that is not the last message of the chat; "
                       "add all responses of one choice, in order, and nothing in between");
     }
+    std::optional<OpenAnswer> open;
+    if (response.finish_reason.empty()) {
+        open = OpenAnswer{response.head->id, response.index};
+    }
     if (begins) {
-        state_->messages.push_back({{{"role", "assistant"}, {"content", ""}}, {}});
-        open_answer_.reset();
-        open_answer_ = OpenAnswer{response.head->id, response.index};
+        OrderedJson message = {{"role", "assistant"}, {"content", ""}};
+        extend_answer(message, response);
+        state_->messages.push_back({std::move(message), {}});
+    } else {
+        extend_answer(state_->messages.back().object, response);
     }
-    OrderedJson &message = state_->messages.back().object;
-    extend(message, "content", response.text.view());
-    if (const std::string_view reasoning = response.reasoning(); !reasoning.empty()) {
-        extend(message, "reasoning_content", reasoning);
-    }
-    if (!response.finish_reason.empty()) {
-        complete_answer(message, response);
-        open_answer_.reset();
-    }
+    open_answer_ = std::move(open);
 }
 
 void Chat::add_tool_result(const char *tool_call_id, const char *content) {

@@ -9,8 +9,8 @@
 #include <dynamo_llm.h>
 #include <semaphore.h>
 #include <signal.h>
-
-#include "question.h"
+#include <stdio.h>
+#include <stdlib.h>
 
 /* Posted for each event that the main thread waits for: the end of an answer, or Ctrl-C. */
 static sem_t events;
@@ -71,10 +71,12 @@ int main(int argc, char **argv) {
 
     for (int i = 0; i < count; ++i) {
         question_t *question = &questions[i];
-        char *body = chat_body(argv[i + 2]);
+        dynamo_chat_t *chat = dynamo_chat_create();
+        if (dynamo_chat_add_message(chat, "user", argv[i + 2]) != DYNAMO_OK)
+            return fail(dynamo_last_error());
         question->number = i + 1;
-        question->request = dynamo_request_create(body);
-        free(body);
+        question->request = dynamo_request_create_chat(chat);
+        dynamo_chat_destroy(chat);
         if (question->request == NULL ||
             dynamo_request_set_callback(question->request, receive, question, release) < 0 ||
             dynamo_request_send(runtime, question->request) < 0)

@@ -7,8 +7,7 @@
   * Ctrl-C cancels the answer; a second Ctrl-C ends the program immediately. */
 #include <dynamo_llm.h>
 #include <signal.h>
-
-#include "question.h"
+#include <stdio.h>
 
 static volatile sig_atomic_t interrupted;
 
@@ -27,9 +26,12 @@ int main(int argc, char **argv) {
     dynamo_runtime_t *runtime = dynamo_runtime_create(argc > 2 ? argv[2] : "{}");
     if (runtime == NULL)
         return fail(dynamo_last_error());
-    char *body = chat_body(argc > 1 ? argv[1] : "What is a KV cache?");
-    dynamo_request_t *request = dynamo_request_create(body);
-    free(body);
+    dynamo_chat_t *chat = dynamo_chat_create();
+    const char *question = argc > 1 ? argv[1] : "What is a KV cache?";
+    if (dynamo_chat_add_message(chat, "user", question) != DYNAMO_OK)
+        return fail(dynamo_last_error());
+    dynamo_request_t *request = dynamo_request_create_chat(chat);
+    dynamo_chat_destroy(chat);
     if (request == NULL)
         return fail(dynamo_last_error());
     signal(SIGINT, interrupt);

@@ -8,11 +8,11 @@
  * descriptor, cancels all of them. */
 #include <dynamo_llm.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
-
-#include "question.h"
 
 typedef struct question_t {
     int number;
@@ -66,10 +66,12 @@ int main(int argc, char **argv) {
 
     for (int i = 0; i < count; ++i) {
         question_t *question = &questions[i];
-        char *body = chat_body(argv[i + 2]);
+        dynamo_chat_t *chat = dynamo_chat_create();
+        if (dynamo_chat_add_message(chat, "user", argv[i + 2]) != DYNAMO_OK)
+            return fail(dynamo_last_error());
         question->number = i + 1;
-        question->request = dynamo_request_create(body);
-        free(body);
+        question->request = dynamo_request_create_chat(chat);
+        dynamo_chat_destroy(chat);
         if (question->request == NULL || dynamo_request_send(runtime, question->request) < 0)
             return fail(dynamo_last_error());
         if (watch(loop, dynamo_request_fd(question->request), question) != 0)

@@ -6,8 +6,7 @@
  *
   * Prints a line for each token: its id, and the text that it adds. */
 #include <dynamo_llm.h>
-
-#include "question.h"
+#include <stdio.h>
 
 static int fail(const char *message) {
     fprintf(stderr, "tokenize: %s\n", message);
@@ -18,10 +17,15 @@ int main(int argc, char **argv) {
     dynamo_tokenizer_t *tokenizer = dynamo_tokenizer_create(argc > 2 ? argv[2] : "{}");
     if (tokenizer == NULL)
         return fail(dynamo_last_error());
-    char *body = chat_body(argc > 1 ? argv[1] : "What is a KV cache?");
+    dynamo_chat_t *chat = dynamo_chat_create();
+    const char *question = argc > 1 ? argv[1] : "What is a KV cache?";
+    if (dynamo_chat_add_message(chat, "user", question) != DYNAMO_OK)
+        return fail(dynamo_last_error());
+    char *body = dynamo_chat_json(chat);
+    dynamo_chat_destroy(chat);
     size_t length;
     char *prompt = dynamo_tokenizer_apply_template(tokenizer, body, &length);
-    free(body);
+    dynamo_free(body);
     if (prompt == NULL)
         return fail(dynamo_last_error());
     /* The template has already written the special tokens, so encoding adds none, and decoding keeps them. */

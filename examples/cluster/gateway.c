@@ -8,10 +8,7 @@
 #include <dynamo_llm/router.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "../c/question.h"
 
 static int fail(void) {
     fprintf(stderr, "gateway: %s: %s\n", dynamo_status_name(dynamo_last_status()),
@@ -25,9 +22,13 @@ static int route(dynamo_router_t *router, const char *question, const char *requ
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
     options.request_id = request_id;
-    char *body = chat_body(question);
+    dynamo_chat_t *chat = dynamo_chat_create();
+    if (dynamo_chat_add_message(chat, "user", question) != DYNAMO_OK)
+        return fail();
+    char *body = dynamo_chat_json(chat);
+    dynamo_chat_destroy(chat);
     dynamo_selection_t *selection = dynamo_router_select_body(router, body, &options);
-    free(body);
+    dynamo_free(body);
     if (selection == NULL)
         return fail();
     if (selection->has_prefill_worker)

@@ -1,6 +1,6 @@
 /* Serves a custom engine in C to an NVIDIA Dynamo cluster.
  *
- *     gcc -o worker worker.c ../engines/c/engine.c ../engines/babble.c ../engines/json.c -pthread \
+ *     gcc -o worker worker.c ../engines/c/engine.c ../engines/babble.c -pthread \
  *         $(dynamo-llm config --cflags --libs)
  *     ./worker MODEL_FOLDER '{"discovery": "file", "path": "/tmp/cluster"}'
  *

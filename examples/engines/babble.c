@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "json.h"
-
 /* ---------------------------------------------------------------------------------- the model */
 
 static const char model_text[] =
@@ -97,115 +95,126 @@ static void mix(uint64_t *hash, uint64_t value) { /* FNV-1a */
     *hash = (*hash ^ value) * UINT64_C(1099511628211);
 }
 
-static int32_t read_prompt_text(babble_t *answer, const char *value) {
-    char *text = json_text(value);
-    if (text == NULL && *value == '"')
-        return refuse_memory();
+static int32_t read_prompt_text(babble_t *answer, const dynamo_json_t *body, const char *pointer) {
+    size_t length;
+    const char *text = dynamo_json_string(body, pointer, &length);
     if (text == NULL)
         return refuse(
             DYNAMO_ERROR_NOT_SUPPORTED,
             "this engine takes a prompt that is a string, and messages whose content is one");
-    for (const char *at = text; *at != '\0'; ++at)
-        mix(&answer->random, (unsigned char)*at);
-    answer->prompt_tokens += (strlen(text) + longest_token - 1) / longest_token;
-    free(text);
+    for (size_t i = 0; i < length; ++i)
+        mix(&answer->random, (unsigned char)text[i]);
+    answer->prompt_tokens += (length + longest_token - 1) / longest_token;
     return DYNAMO_OK;
 }
 
-static int32_t read_prompt_ids(babble_t *answer, const char *value) {
-    if (*value != '[')
+static int32_t read_prompt_ids(babble_t *answer, const dynamo_json_t *body) {
+    if (dynamo_json_type(body, "/prompt") != DYNAMO_JSON_ARRAY)
         return refuse(DYNAMO_ERROR_INVALID_REQUEST,
                       "this engine takes \"prompt\" as an array of token ids");
-    const char *id;
-    while (json_next(&value, NULL, 0, &id)) {
-        mix(&answer->random, json_number(id, 0));
-        ++answer->prompt_tokens;
+    answer->prompt_tokens = dynamo_json_count(body, "/prompt");
+    for (size_t i = 0; i < answer->prompt_tokens; ++i) {
+        char pointer[32];
+        snprintf(pointer, sizeof pointer, "/prompt/%zu", i);
+        mix(&answer->random, (uint64_t)dynamo_json_integer(body, pointer, 0));
     }
     return DYNAMO_OK;
 }
 
-static int32_t read_messages(babble_t *answer, const char *value) {
-    const char *message;
-    while (json_next(&value, NULL, 0, &message)) {
-        char name[16];
-        const char *member;
-        while (json_next(&message, name, sizeof name, &member))
-            if (strcmp(name, "content") == 0) {
-                const int32_t status = read_prompt_text(answer, member);
-                if (status < 0)
-                    return status;
-            }
+static int32_t read_messages(babble_t *answer, const dynamo_json_t *body) {
+    const size_t count = dynamo_json_count(body, "/messages");
+    for (size_t i = 0; i < count; ++i) {
+        char pointer[40];
+        snprintf(pointer, sizeof pointer, "/messages/%zu/content", i);
+        if (dynamo_json_type(body, pointer) == DYNAMO_JSON_ABSENT)
+            continue;
+        const int32_t status = read_prompt_text(answer, body, pointer);
+        if (status < 0)
+            return status;
     }
     return DYNAMO_OK;
 }
 
-static int32_t add_stop(babble_t *answer, const char *value) {
-    char **stops = realloc(answer->stops, (answer->stop_count + 1) * sizeof *stops);
-    if (stops == NULL)
-        return refuse_memory();
-    answer->stops = stops;
-    char *text = json_text(value);
+static int32_t add_stop(babble_t *answer, const dynamo_json_t *body, const char *pointer) {
+    size_t length;
+    const char *text = dynamo_json_string(body, pointer, &length);
     if (text == NULL)
         return refuse(DYNAMO_ERROR_INVALID_REQUEST,
                       "\"stop\" must be a string or an array of strings");
     if (*text == '\0')
-        free(text); /* an empty string is ignored */
-    else
-        stops[answer->stop_count++] = text;
+        return DYNAMO_OK; /* an empty string is ignored */
+    char **stops = realloc(answer->stops, (answer->stop_count + 1) * sizeof *stops);
+    if (stops == NULL)
+        return refuse_memory();
+    answer->stops = stops;
+    char *copy = malloc(length + 1);
+    if (copy == NULL)
+        return refuse_memory();
+    memcpy(copy, text, length + 1);
+    stops[answer->stop_count++] = copy;
     return DYNAMO_OK;
 }
 
-static int32_t read_stops(babble_t *answer, const char *value) {
-    if (*value != '[')
-        return add_stop(answer, value);
-    const char *element;
+static int32_t read_stops(babble_t *answer, const dynamo_json_t *body) {
+    if (dynamo_json_type(body, "/stop") != DYNAMO_JSON_ARRAY)
+        return add_stop(answer, body, "/stop");
+    const size_t count = dynamo_json_count(body, "/stop");
     int32_t status = DYNAMO_OK;
-    while (status == DYNAMO_OK && json_next(&value, NULL, 0, &element))
-        status = add_stop(answer, element);
+    for (size_t i = 0; i < count && status == DYNAMO_OK; ++i) {
+        char pointer[32];
+        snprintf(pointer, sizeof pointer, "/stop/%zu", i);
+        status = add_stop(answer, body, pointer);
+    }
     return status;
 }
 
-static int32_t read_stop_ids(babble_t *answer, const char *value) {
-    const char *id;
-    while (json_next(&value, NULL, 0, &id)) {
-        uint32_t *ids = realloc(answer->stop_ids, (answer->stop_id_count + 1) * sizeof *ids);
-        if (ids == NULL)
-            return refuse_memory();
-        answer->stop_ids = ids;
-        ids[answer->stop_id_count++] = (uint32_t)json_number(id, UINT32_MAX);
+static int32_t read_stop_ids(babble_t *answer, const dynamo_json_t *body) {
+    const size_t count = dynamo_json_count(body, "/stop_token_ids");
+    uint32_t *ids = malloc((count + 1) * sizeof *ids);
+    if (ids == NULL)
+        return refuse_memory();
+    answer->stop_ids = ids;
+    answer->stop_id_count = count;
+    for (size_t i = 0; i < count; ++i) {
+        char pointer[48];
+        snprintf(pointer, sizeof pointer, "/stop_token_ids/%zu", i);
+        ids[i] = (uint32_t)dynamo_json_integer(body, pointer, UINT32_MAX);
     }
     return DYNAMO_OK;
 }
 
-static int32_t read_member(babble_t *answer, const char *name, const char *value) {
+/* Reads the member `name` of the body. */
+static int32_t read_member(babble_t *answer, const dynamo_json_t *body, const char *name) {
     /* Keys that do not affect the answer, at least not of this model. */
     static const char *const ignored[] = {"model", "stream", "stream_options", "user",
                                           "temperature"};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; ++i)
         if (strcmp(name, ignored[i]) == 0)
             return DYNAMO_OK;
-    if (json_is_null(value))
+    char pointer[64];
+    snprintf(pointer, sizeof pointer, "/%s", name);
+    if (dynamo_json_type(body, pointer) == DYNAMO_JSON_NULL)
         return DYNAMO_OK;
     if (strcmp(name, "messages") == 0 && !answer->gives_tokens)
-        return read_messages(answer, value);
+        return read_messages(answer, body);
     if (strcmp(name, "prompt") == 0)
-        return answer->gives_tokens ? read_prompt_ids(answer, value)
-                                    : read_prompt_text(answer, value);
+        return answer->gives_tokens ? read_prompt_ids(answer, body)
+                                    : read_prompt_text(answer, body, pointer);
     if (strcmp(name, "max_tokens") == 0 || strcmp(name, "max_completion_tokens") == 0)
-        answer->max_tokens = (size_t)json_number(value, 0);
+        answer->max_tokens = (size_t)dynamo_json_integer(body, pointer, 0);
     else if (strcmp(name, "seed") == 0)
-        mix(&answer->random, json_number(value, 0));
+        mix(&answer->random, (uint64_t)dynamo_json_integer(body, pointer, 0));
     else if (strcmp(name, "ignore_eos") == 0)
-        answer->ignore_eos = json_is_true(value);
+        answer->ignore_eos = dynamo_json_boolean(body, pointer, 0);
     else if (strcmp(name, "min_tokens") == 0)
-        answer->min_tokens = (size_t)json_number(value, 0);
+        answer->min_tokens = (size_t)dynamo_json_integer(body, pointer, 0);
     else if (strcmp(name, "stop") == 0 && !answer->gives_tokens)
-        return read_stops(answer, value);
+        return read_stops(answer, body);
     else if (strcmp(name, "stop_token_ids") == 0)
-        return read_stop_ids(answer, value);
-    else if (strcmp(name, "n") != 0 || json_number(value, 0) != 1) {
+        return read_stop_ids(answer, body);
+    else if (strcmp(name, "n") != 0 || dynamo_json_integer(body, pointer, 0) != 1) {
         char message[160];
-        snprintf(message, sizeof message, "this engine cannot do \"%s\"; leave it out", name);
+        snprintf(message, sizeof message, "this engine cannot do \"%.64s\"; leave it out", name);
         return refuse(DYNAMO_ERROR_NOT_SUPPORTED, message);
     }
     return DYNAMO_OK;
@@ -218,13 +227,16 @@ int32_t babble_read(babble_t *answer, const char *request_json, int gives_tokens
     answer->random = UINT64_C(14695981039346656037);
     answer->gives_tokens = gives_tokens;
     answer->max_tokens = context_length;
-    char name[64];
-    const char *value;
-    while (json_next(&request_json, name, sizeof name, &value)) {
-        const int32_t status = read_member(answer, name, value);
-        if (status < 0)
-            return status;
-    }
+    dynamo_json_t *body = dynamo_json_create(request_json);
+    if (body == NULL)
+        return refuse_memory();
+    const size_t count = dynamo_json_count(body, "");
+    int32_t status = DYNAMO_OK;
+    for (size_t i = 0; i < count && status == DYNAMO_OK; ++i)
+        status = read_member(answer, body, dynamo_json_name(body, "", i));
+    dynamo_json_destroy(body);
+    if (status < 0)
+        return status;
     if (answer->prompt_tokens >= context_length) {
         char message[160];
         snprintf(message, sizeof message,

@@ -233,6 +233,9 @@ static int32_t json_string(void *h) {
     size_t length = 9;
     return after(dynamo_json_string(h, "", &length) == NULL && length == 0);
 }
+static int32_t json_boolean(void *h) {
+    return after(dynamo_json_boolean(h, "", 5) == 5);
+}
 static int32_t json_number(void *h) {
     return after(dynamo_json_number(h, "", 0.5) > 0.4);
 }
@@ -471,6 +474,7 @@ const struct call calls[] = {
     {"dynamo_chat_destroy", CHAT, 1, chat_destroy},
     {"dynamo_json_type", JSON, 0, json_type},
     {"dynamo_json_string", JSON, 0, json_string},
+    {"dynamo_json_boolean", JSON, 0, json_boolean},
     {"dynamo_json_number", JSON, 0, json_number},
     {"dynamo_json_integer", JSON, 0, json_integer},
     {"dynamo_json_count", JSON, 0, json_count},

@@ -245,6 +245,10 @@ static void errors_of_a_whole_answer(void) {
     CHECK(dynamo_chat_complete(runtime, chat, -1) == NULL);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_UNAVAILABLE);
     CHECK_CONTAINS(dynamo_last_error(), "gone");
+    /* A program that does not check the response still learns why. */
+    CHECK_STATUS(dynamo_chat_add_answer(chat, NULL), DYNAMO_ERROR_UNAVAILABLE);
+    CHECK_CONTAINS(dynamo_last_error(),
+                   "the response is NULL, because creating it failed earlier: gone");
     EVENTUALLY(statistic(runtime, "in_flight") == 0);
     CHECK(statistic(runtime, "failed") == 2);
     dynamo_chat_destroy(chat);
@@ -606,7 +610,7 @@ static void values_are_found_by_pointer(void) {
         {"/a/b/18446744073709551616", DYNAMO_JSON_ABSENT, 0, -1, -1},
         {"/a/x/y", DYNAMO_JSON_ABSENT, 0, -1, -1},
         {"/t/x", DYNAMO_JSON_ABSENT, 0, -1, -1},
-        {"/t", DYNAMO_JSON_BOOLEAN, 0, 1, 1},
+        {"/t", DYNAMO_JSON_BOOLEAN, 0, -1, -1},
         {"/n", DYNAMO_JSON_NULL, 0, -1, -1},
         {"/f", DYNAMO_JSON_NUMBER, 0, 2.5, -1},
         {"/e", DYNAMO_JSON_NUMBER, 0, 2000, 2000},
@@ -622,6 +626,8 @@ static void values_are_found_by_pointer(void) {
         CHECK(dynamo_json_count(read, pointer) == cases[i].count);
         CHECK(near(dynamo_json_number(read, pointer, -1), cases[i].number));
         CHECK(dynamo_json_integer(read, pointer, -1) == cases[i].integer);
+        CHECK(dynamo_json_boolean(read, pointer, 7) ==
+              (cases[i].type == DYNAMO_JSON_BOOLEAN ? 1 : 7));
         CHECK((dynamo_json_string(read, pointer, NULL) != NULL) ==
               (cases[i].type == DYNAMO_JSON_STRING));
         CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
@@ -648,7 +654,12 @@ static void values_are_found_by_pointer(void) {
         CHECK(dynamo_json_integer(read, wrong[i], 5) == 5);
         CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_ARGUMENT);
     }
+    CHECK_STATUS(dynamo_engine_error(DYNAMO_ERROR_NOT_SUPPORTED, "no", NULL),
+                 DYNAMO_ERROR_NOT_SUPPORTED);
+    dynamo_json_destroy(read); /* keeps the last error, which an engine returns after it */
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_NOT_SUPPORTED);
     dynamo_json_destroy(read);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
     CHECK(dynamo_json_create("{\"a\": ") == NULL);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_JSON);
     CHECK_CONTAINS(dynamo_last_error(), "the text is not valid JSON: line 1, column");

@@ -124,6 +124,7 @@ static void of_another_type_or_stale(void) {
     check_rejected(chat, -1);
     dynamo_json_t *text = dynamo_json_create("{}");
     check_rejected(text, JSON);
+    CHECK_STATUS(dynamo_json_type(text, ""), DYNAMO_JSON_OBJECT);
     dynamo_json_destroy(text);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
     check_rejected(text, -1);

@@ -159,7 +159,8 @@ static void parsed_json() {
     CHECK(MUST(read.type("/b")) == DYNAMO_JSON_ABSENT);
     CHECK(MUST(read.count("/a")) == 3);
     CHECK(MUST(read.number("/a/1")) > 2.4 && MUST(read.number("/a/2", 7)) > 6);
-    CHECK(MUST(read.integer("/big")) == 9007199254740993 && MUST(read.integer("/t")) == 1);
+    CHECK(MUST(read.integer("/big")) == 9007199254740993 && MUST(read.integer("/t", 3)) == 3);
+    CHECK(MUST(read.boolean("/t")) && !MUST(read.boolean("/a")));
     CHECK(MUST(read.name("", 2)) == "t");
     CHECK_STATUS(error_of([&] { return read.name("/a", 0); }).status(),
                  DYNAMO_ERROR_INVALID_ARGUMENT);

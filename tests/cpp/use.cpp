@@ -39,6 +39,18 @@ T value(T &&plain) {
     if (const std::optional<Error> error = request.error()) {
         size += error->message().size() + (error->is_fatal() ? 1 : 0);
     }
+    Chat chat("a");
+    chat.tool("t", "d", {{"p"}, {"q", "integer", "e", false}}).tool("u", "d", Json::raw("{}"));
+    const Response whole = value(runtime.complete(chat, std::chrono::seconds(1)));
+    chat.answer(whole).tool_result("1", "r");
+    size += whole.reasoning().size() + whole.tool_calls().size() + whole.logprob_count();
+    size += value(whole.logprob(0)).text.size() + value(whole.alternative(0, 0)).text.size();
+    size += whole.embedding_count() + value(whole.embedding(0)).size();
+    const ParsedJson parsed = value(ParsedJson::create(value(whole.json())));
+    size += value(parsed.string("/id")).value_or("").size() + value(parsed.count(""));
+    size += value(parsed.name("", 0)).size() + (value(parsed.boolean("/a")) ? 1 : 0);
+    size += static_cast<std::size_t>(value(parsed.number("/n")) + value(parsed.type("")));
+    size += static_cast<std::size_t>(value(parsed.integer("/created")));
     const Tokenizer tokenizer = value(Tokenizer::create(Config().model("m")));
     const std::vector<std::uint32_t> ids = value(tokenizer.encode("a", false));
     size += value(tokenizer.decode(ids)).size() + value(tokenizer.decode(TokenIds())).size();

@@ -267,6 +267,35 @@ void data() {
     });
 }
 
+void a_chat() {
+    with_runtime(R"({"engine": "echo"})", [](dynamo_runtime_t *runtime) {
+        dynamo_chat_t *const chat = dynamo_chat_create();
+        if (made(chat) && done(dynamo_chat_add_tool(chat, "t", prompt, nullptr)) &&
+            done(dynamo_chat_add_parameter(chat, "t", "p", "string", prompt, 1)) &&
+            done(dynamo_chat_add_message(chat, "user", prompt)) &&
+            done(dynamo_chat_set_number(chat, "temperature", 0.5))) {
+            dynamo_response_t *const whole = dynamo_chat_complete(runtime, chat, patience_ms);
+            if (made(whole)) {
+                CHECK_TEXT(dynamo_response_text(whole, nullptr), prompt);
+                done(dynamo_chat_add_answer(chat, whole));
+            }
+            dynamo_free(whole);
+            char *const text = dynamo_chat_json(chat);
+            dynamo_json_t *const read = made(text) ? dynamo_json_create(text) : nullptr;
+            if (made(read)) {
+                const char *const content =
+                    dynamo_json_string(read, "/messages/0/content", nullptr);
+                if (content != nullptr) {
+                    CHECK_TEXT(content, prompt);
+                }
+            }
+            dynamo_json_destroy(read);
+            dynamo_free(text);
+        }
+        dynamo_chat_destroy(chat);
+    });
+}
+
 struct Scenario {
     const char *name;
     void (*run)();
@@ -310,6 +339,7 @@ int main(int count, char **words) {
         {"what_there_is_to_know", what_there_is_to_know},
         {"an_error", an_error},
         {"data", data},
+        {"a_chat", a_chat},
     };
     for (const Scenario &scenario : scenarios) {
         if (count > 1 && std::strcmp(words[1], scenario.name) != 0) {

@@ -22,7 +22,7 @@ extern "C" {
 
 namespace {
 
-Pool runtimes, requests, responses, streams, queues;
+Pool runtimes, requests, responses, streams, queues, chats, texts;
 std::atomic<long> callbacks_set{0};
 std::atomic<long> callbacks_released{0};
 std::atomic<long> calls_made{0};
@@ -71,8 +71,9 @@ Handle *of(void *handle) {
 
 // Returns a handle, usually of the right type, occasionally of another.
 void *some(Chance &chance, const Pool &right) {
-    const Pool *const pools[] = {&runtimes, &requests, &responses, &streams, &queues};
-    return (chance.one_in(12) ? *pools[chance.below(5)] : right).any(chance);
+    const Pool *const pools[] = {&runtimes, &requests, &responses, &streams,
+                                 &queues,   &chats,    &texts};
+    return (chance.one_in(12) ? *pools[chance.below(7)] : right).any(chance);
 }
 
 // ------------------------------------------------------------------------- an engine in C
@@ -442,6 +443,123 @@ const Operation operations[] = {
                                      chance.below(3), &item),
                 {stale, argument});
      }},
+    {"dynamo_response_tool_call", 1,
+     [](Chance &chance) {
+         dynamo_tool_call_t call{};
+         call.struct_size = chance.one_in(4) ? 0 : sizeof call;
+         const auto *const response = of<dynamo_response_t>(some(chance, responses));
+         expect(
+             dynamo_response_tool_call(response, dynamo_response_tool_call_count(response), &call),
+             {stale, argument});
+     }},
+    {"dynamo_response_logprob", 1,
+     [](Chance &chance) {
+         dynamo_logprob_t logprob{};
+         logprob.struct_size = chance.one_in(4) ? 0 : sizeof logprob;
+         expect(dynamo_response_logprob(of<dynamo_response_t>(some(chance, responses)),
+                                        chance.below(2), &logprob),
+                {stale, argument});
+     }},
+    {"dynamo_response_embedding", 1,
+     [](Chance &chance) {
+         std::size_t dimensions = 1;
+         dynamo_response_embedding(of<dynamo_response_t>(some(chance, responses)), chance.below(2),
+                                   &dimensions);
+         expect(dynamo_last_status(), {stale, argument});
+     }},
+    {"dynamo_response_reasoning", 1,
+     [](Chance &chance) {
+         dynamo_response_reasoning(of<dynamo_response_t>(some(chance, responses)), nullptr);
+     }},
+    {"dynamo_chat_create", 1,
+     [](Chance &chance) {
+         dynamo_chat_destroy(of<dynamo_chat_t>(chats.exchange(chance, dynamo_chat_create())));
+     }},
+    {"dynamo_chat_destroy", 1,
+     [](Chance &chance) {
+         dynamo_chat_destroy(of<dynamo_chat_t>(some(chance, chats)));
+         expect(dynamo_last_status(), {stale});
+     }},
+    {"dynamo_chat_add_message", 2,
+     [](Chance &chance) {
+         const char *const texts_of[] = {"a", "\"", "\xff", nullptr};
+         expect(dynamo_chat_add_message(of<dynamo_chat_t>(some(chance, chats)), "user",
+                                        texts_of[chance.below(4)]),
+                {stale, argument});
+     }},
+    {"dynamo_chat_add_answer", 2,
+     [](Chance &chance) {
+         expect(dynamo_chat_add_answer(of<dynamo_chat_t>(some(chance, chats)),
+                                       of<dynamo_response_t>(some(chance, responses))),
+                {stale, argument, state});
+     }},
+    {"dynamo_chat_add_tool", 1,
+     [](Chance &chance) {
+         auto *const chat = of<dynamo_chat_t>(some(chance, chats));
+         expect(dynamo_chat_add_tool(chat, "t", "d", chance.one_in(2) ? nullptr : "{}"),
+                {stale, argument});
+         expect(dynamo_chat_add_parameter(chat, "t", "p", "string", nullptr, 1), {stale, argument});
+     }},
+    {"dynamo_chat_set_json", 1,
+     [](Chance &chance) {
+         const char *const keys[] = {"messages", "tools", "seed", ""};
+         const char *const values[] = {"[]", "null", "1", "{"};
+         expect(dynamo_chat_set_json(of<dynamo_chat_t>(some(chance, chats)), keys[chance.below(4)],
+                                     values[chance.below(4)]),
+                {stale, argument, DYNAMO_ERROR_INVALID_JSON});
+     }},
+    {"dynamo_chat_json", 2,
+     [](Chance &chance) {
+         char *const text = dynamo_chat_json(of<dynamo_chat_t>(some(chance, chats)));
+         if (text != nullptr) {
+             dynamo_json_destroy(
+                 of<dynamo_json_t>(texts.exchange(chance, dynamo_json_create(text))));
+         }
+         dynamo_free(text);
+     }},
+    {"dynamo_request_create_chat", 2,
+     [](Chance &chance) {
+         dynamo_request_t *const made =
+             dynamo_request_create_chat(of<dynamo_chat_t>(some(chance, chats)));
+         if (made == nullptr) {
+             expect(dynamo_last_status(), {stale, DYNAMO_ERROR_INVALID_REQUEST});
+         } else {
+             expect(dynamo_request_set_deadlines(made, 5, 10), {});
+         }
+         dynamo_request_destroy(of<dynamo_request_t>(requests.exchange(chance, made)));
+     }},
+    {"dynamo_chat_complete", 1,
+     [](Chance &chance) {
+         dynamo_response_t *const made =
+             dynamo_chat_complete(of<dynamo_runtime_t>(some(chance, runtimes)),
+                                  of<dynamo_chat_t>(some(chance, chats)), short_time(chance));
+         if (made == nullptr && dynamo_last_status() != argument) {
+             expect_request(dynamo_last_status());
+         }
+         dynamo_free(responses.exchange(chance, made));
+     }},
+    {"dynamo_json_create", 1,
+     [](Chance &chance) {
+         const char *const given[] = {"{\"a\": [1, \"x\"]}", "[]", "{", nullptr};
+         dynamo_json_t *const made = dynamo_json_create(given[chance.below(4)]);
+         dynamo_json_destroy(of<dynamo_json_t>(texts.exchange(chance, made)));
+     }},
+    {"dynamo_json_string", 2,
+     [](Chance &chance) {
+         const char *const pointers[] = {"", "/a/1", "/messages/0/content", "a"};
+         const auto *const text = of<dynamo_json_t>(some(chance, texts));
+         const char *const pointer = pointers[chance.below(4)];
+         std::size_t length = 0;
+         dynamo_json_string(text, pointer, &length);
+         expect(dynamo_last_status(), {stale, argument, DYNAMO_ERROR_INVALID_JSON});
+         dynamo_json_count(text, pointer);
+         expect(dynamo_last_status(), {stale, argument, DYNAMO_ERROR_INVALID_JSON});
+     }},
+    {"dynamo_json_destroy", 1,
+     [](Chance &chance) {
+         dynamo_json_destroy(of<dynamo_json_t>(some(chance, texts)));
+         expect(dynamo_last_status(), {stale});
+     }},
     {"dynamo_free", 3, [](Chance &chance) { dynamo_free(some(chance, responses)); }},
     {"dynamo_engine_register", 1,
      [](Chance &chance) {
@@ -623,6 +741,8 @@ int main(int count, char **words) {
     requests.each([](void *handle) { dynamo_request_destroy(of<dynamo_request_t>(handle)); });
     responses.each([](void *handle) { dynamo_free(handle); });
     queues.each([](void *handle) { dynamo_queue_destroy(of<dynamo_queue_t>(handle)); });
+    chats.each([](void *handle) { dynamo_chat_destroy(of<dynamo_chat_t>(handle)); });
+    texts.each([](void *handle) { dynamo_json_destroy(of<dynamo_json_t>(handle)); });
     streams.each(
         [](void *handle) { dynamo_stream_finish(of<dynamo_stream_t>(handle), nullptr, nullptr); });
     EVENTUALLY(callbacks_released == callbacks_set);

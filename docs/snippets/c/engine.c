@@ -14,7 +14,10 @@ static int32_t start(void *user, const char *config_json, void **instance) {
 static int32_t generate(void *instance, dynamo_stream_t *stream, const char *request_id,
                         const char *request_json) {
     (void)request_id;
-    if (strstr(request_json, "\"prompt\"") == NULL)
+    dynamo_json_t *body = dynamo_json_create(request_json);
+    const int has_prompt = dynamo_json_type(body, "/prompt") == DYNAMO_JSON_STRING;
+    dynamo_json_destroy(body);
+    if (!has_prompt)
         return dynamo_engine_error(DYNAMO_ERROR_NOT_SUPPORTED, "it takes a \"prompt\" only", NULL);
     const char *answer = instance;
     dynamo_chunk_t chunk = {.struct_size = sizeof chunk, .text = answer};

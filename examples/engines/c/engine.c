@@ -11,7 +11,6 @@
 #include <time.h>
 
 #include "../babble.h"
-#include "../json.h"
 
 /* One request, owned by the list that contains it. Only the step thread frees sequences in `running`, so it can use
  * them without the lock. */
@@ -211,35 +210,40 @@ typedef struct option {
     size_t most;
 } option;
 
-static int32_t read_options(const char *config_json, const option *options, size_t count) {
-    char name[64];
+/* Reads the member `name` of "options". */
+static int32_t read_option(const dynamo_json_t *config, const char *name, const option *options,
+                           size_t count) {
     char message[256];
-    const char *value;
-    while (json_next(&config_json, name, sizeof name, &value)) {
-        if (strcmp(name, "options") != 0 || json_is_null(value))
-            continue;
-        const char *member;
-        while (json_next(&value, name, sizeof name, &member)) {
-            size_t i = 0;
-            while (i < count && strcmp(name, options[i].name) != 0)
-                ++i;
-            if (i == count) {
-                snprintf(message, sizeof message, "\"options\" has no key \"%s\"; there are \"%s\"",
-                         name,
-                         "max_running\", \"prefill_tokens\", \"step_us\" and \"context_length");
-                return dynamo_engine_error(DYNAMO_ERROR_INVALID_CONFIG, message, NULL);
-            }
-            const size_t number = (size_t)json_number(member, SIZE_MAX);
-            if (number < options[i].least || number > options[i].most) {
-                snprintf(message, sizeof message,
-                         "\"options.%s\" must be an integer from %zu to %zu", name,
-                         options[i].least, options[i].most);
-                return dynamo_engine_error(DYNAMO_ERROR_INVALID_CONFIG, message, NULL);
-            }
-            *options[i].value = number;
-        }
+    size_t i = 0;
+    while (i < count && strcmp(name, options[i].name) != 0)
+        ++i;
+    if (i == count) {
+        snprintf(message, sizeof message, "\"options\" has no key \"%.64s\"; there are \"%s\"",
+                 name, "max_running\", \"prefill_tokens\", \"step_us\" and \"context_length");
+        return dynamo_engine_error(DYNAMO_ERROR_INVALID_CONFIG, message, NULL);
     }
+    char pointer[64];
+    snprintf(pointer, sizeof pointer, "/options/%s", name);
+    const int64_t number = dynamo_json_integer(config, pointer, -1);
+    if (number < (int64_t)options[i].least || number > (int64_t)options[i].most) {
+        snprintf(message, sizeof message, "\"options.%s\" must be an integer from %zu to %zu", name,
+                 options[i].least, options[i].most);
+        return dynamo_engine_error(DYNAMO_ERROR_INVALID_CONFIG, message, NULL);
+    }
+    *options[i].value = (size_t)number;
     return DYNAMO_OK;
+}
+
+static int32_t read_options(const char *config_json, const option *options, size_t count) {
+    dynamo_json_t *config = dynamo_json_create(config_json);
+    if (config == NULL)
+        return dynamo_engine_error(DYNAMO_ERROR_OUT_OF_MEMORY, "no memory for the options", NULL);
+    const size_t given = dynamo_json_count(config, "/options");
+    int32_t status = DYNAMO_OK;
+    for (size_t i = 0; i < given && status == DYNAMO_OK; ++i)
+        status = read_option(config, dynamo_json_name(config, "/options", i), options, count);
+    dynamo_json_destroy(config);
+    return status;
 }
 
 static int32_t start(engine_report *report, const char *config_json, void **instance,

@@ -1,6 +1,6 @@
 /* A custom engine in C answers 64 requests at once, without Python in the process.
  *
- *     gcc -o main main.c engine.c ../babble.c ../json.c -pthread $(dynamo-llm config --cflags --libs)
+ *     gcc -o main main.c engine.c ../babble.c -pthread $(dynamo-llm config --cflags --libs)
  *     DYNAMO_LLM_PYTHON=none ./main
  *
   * Prints a few answers and the sizes of the engine's steps. One thread reads all answers: dynamo_request_notify()

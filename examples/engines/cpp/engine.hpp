@@ -9,14 +9,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
-#include <limits>
+#include <dynamo_llm.hpp>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "../babble.h"
-#include "../json.h"
 #include "callbacks.hpp"
 
 // Statistics of an instance, complete after it has stopped.
@@ -125,34 +124,26 @@ class StepEngine {
                                     Option{"prefill_tokens", &prefill_tokens_, 1, 1000000},
                                     Option{"step_us", &step_us_, 0, 10000000},
                                     Option{"context_length", &context_length_, 2, 1000000000}};
-        std::array<char, 64> name{};
-        const char *value;
-        while (json_next(&config_json, name.data(), name.size(), &value) != 0) {
-            if (std::string(name.data()) != "options" || json_is_null(value) != 0) {
-                continue;
+        const dynamo_llm::ParsedJson config(config_json);
+        for (std::size_t i = 0; i < config.count("/options"); ++i) {
+            const std::string key(config.name("/options", i));
+            const auto *const found = std::find_if(
+                options.begin(), options.end(), [&](const Option &one) { return key == one.name; });
+            if (found == options.end()) {
+                throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
+                              "\"options\" has no key \"" + key +
+                                  "\"; there are \"max_running\", \"prefill_tokens\", "
+                                  "\"step_us\" and \"context_length\"");
             }
-            const char *member;
-            while (json_next(&value, name.data(), name.size(), &member) != 0) {
-                const std::string key = name.data();
-                const auto *const found =
-                    std::find_if(options.begin(), options.end(),
-                                 [&](const Option &one) { return key == one.name; });
-                if (found == options.end()) {
-                    throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
-                                  "\"options\" has no key \"" + key +
-                                      "\"; there are \"max_running\", \"prefill_tokens\", "
-                                      "\"step_us\" and \"context_length\"");
-                }
-                const std::uint64_t number =
-                    json_number(member, std::numeric_limits<std::uint64_t>::max());
-                if (number < found->least || number > found->most) {
-                    throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
-                                  "\"options." + key + "\" must be an integer from " +
-                                      std::to_string(found->least) + " to " +
-                                      std::to_string(found->most));
-                }
-                *found->value = number;
+            const std::int64_t number = config.integer("/options/" + key, -1);
+            if (number < static_cast<std::int64_t>(found->least) ||
+                number > static_cast<std::int64_t>(found->most)) {
+                throw Failure(DYNAMO_ERROR_INVALID_CONFIG,
+                              "\"options." + key + "\" must be an integer from " +
+                                  std::to_string(found->least) + " to " +
+                                  std::to_string(found->most));
             }
+            *found->value = static_cast<std::size_t>(number);
         }
     }
 

@@ -1,7 +1,7 @@
 // A custom engine in C++ answers 64 requests at once, without Python in the process.
 //
-//     gcc -c ../babble.c ../json.c $(dynamo-llm config --cflags)
-//     g++ -std=c++17 -o main main.cpp babble.o json.o -pthread $(dynamo-llm config --cflags --libs)
+//     gcc -c ../babble.c $(dynamo-llm config --cflags)
+//     g++ -std=c++17 -o main main.cpp babble.o -pthread $(dynamo-llm config --cflags --libs)
 //     DYNAMO_LLM_PYTHON=none ./main
 //
 // Prints a few answers and the sizes of the engine's steps. Callbacks receive the answers.

@@ -34,11 +34,15 @@ class ParsedJson : public Owner<dynamo_json_t, dynamo_json_destroy> {
         return found(text == nullptr ? std::nullopt
                                      : std::optional(std::string_view(text, length)));
     }
-    /** Returns a number, or 1 for true and 0 for false; `otherwise` if the value does not exist or is neither. */
+    /** Returns a boolean; `otherwise` if the value does not exist or is not a boolean. */
+    Returned<bool> boolean(const std::string &pointer, bool otherwise = false) const {
+        return found(dynamo_json_boolean(get(), pointer.c_str(), otherwise ? 1 : 0) != 0);
+    }
+    /** Returns a number; `otherwise` if the value does not exist or is not a number. */
     Returned<double> number(const std::string &pointer, double otherwise = 0) const {
         return found(dynamo_json_number(get(), pointer.c_str(), otherwise));
     }
-    /** Returns an integer of 64 bits, as number(); `otherwise` also if the value has a fraction or does not fit. */
+    /** Returns an integer of 64 bits; `otherwise` also if the value has a fraction or does not fit. */
     Returned<std::int64_t> integer(const std::string &pointer, std::int64_t otherwise = 0) const {
         return found(dynamo_json_integer(get(), pointer.c_str(), otherwise));
     }

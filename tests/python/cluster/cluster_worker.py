@@ -59,8 +59,7 @@ class Worker:
 def register_babble(folder: Path) -> None:
     """Registers the step-level engine in C as "babble-tokens"."""
     flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC", "-pthread"]
-    sources = [examples / "babble.c", examples / "json.c"]
-    file = compile_c(examples / "c" / "engine.c", folder / "libbabble.so", *map(str, sources), *flags)
+    file = compile_c(examples / "c" / "engine.c", folder / "libbabble.so", str(examples / "babble.c"), *flags)
     library = ctypes.CDLL(str(file))
     engine = ctypes.c_char.in_dll(library, "engine_of_tokens")
     assert library.dynamo_engine_register(b"babble-tokens", ctypes.byref(engine), None, None) == 0

@@ -114,7 +114,7 @@ def build_engines(into: Path) -> Path:
     examples = tests_dir.parent / "examples" / "engines"
     sources = [
         tests_dir / "engines" / "babble.c",
-        *(examples / name for name in ("babble.c", "json.c", "c/engine.c")),
+        *(examples / name for name in ("babble.c", "c/engine.c")),
     ]
     library = into / "libbabble.so"
     flags = dynamo_config("--cflags", "--libs").split()
@@ -130,7 +130,7 @@ def build(into: Path) -> Path:
     sources = [
         *folder.glob("*.cpp"),
         tests_dir / "c" / "support.c",
-        *(examples / name for name in ("babble.c", "json.c", "c/engine.c")),
+        *(examples / name for name in ("babble.c", "c/engine.c")),
     ]
     include = Path(nlohmann_json.__file__).parent / "include"
     flags = dynamo_config("--cflags").split()
