@@ -268,14 +268,18 @@ void Chat::add_parameter(const char *tool, const char *name, const char *type,
         reject("the tool \"" + its_tool + "\" was added with a JSON Schema; put \"" + its_name +
                "\" into that schema");
     }
-    OrderedJson &parameters = found->object["function"]["parameters"];
+    OrderedJson parameters = found->object["function"]["parameters"];
     if (parameters["properties"].contains(its_name)) {
         reject("the tool \"" + its_tool + "\" already has a parameter \"" + its_name + "\"");
     }
     parameters["properties"][its_name] = std::move(schema);
     if (is_required) {
-        parameters["required"].push_back(its_name);
+        // push_back() to null would leave an invalid value if there is no memory for the array.
+        OrderedJson required = parameters.value("required", OrderedJson::array());
+        required.push_back(its_name);
+        parameters["required"] = std::move(required);
     }
+    found->object["function"]["parameters"] = std::move(parameters);
 }
 
 void Chat::set(const char *key, std::string value) {

@@ -270,14 +270,15 @@ void data() {
 void a_chat() {
     with_runtime(R"({"engine": "echo"})", [](dynamo_runtime_t *runtime) {
         dynamo_chat_t *const chat = dynamo_chat_create();
-        if (made(chat) && done(dynamo_chat_add_tool(chat, "t", prompt, nullptr)) &&
-            done(dynamo_chat_add_parameter(chat, "t", "p", "string", prompt, 1)) &&
-            done(dynamo_chat_add_message(chat, "user", prompt)) &&
+        if (made(chat) && done(dynamo_chat_add_message(chat, "user", prompt)) &&
             done(dynamo_chat_set_number(chat, "temperature", 0.5))) {
             dynamo_response_t *const whole = dynamo_chat_complete(runtime, chat, patience_ms);
             if (made(whole)) {
                 CHECK_TEXT(dynamo_response_text(whole, nullptr), prompt);
                 done(dynamo_chat_add_answer(chat, whole));
+            }
+            if (done(dynamo_chat_add_tool(chat, "t", prompt, nullptr))) {
+                done(dynamo_chat_add_parameter(chat, "t", "p", "string", prompt, 1));
             }
             dynamo_free(whole);
             char *const text = dynamo_chat_json(chat);
