@@ -317,7 +317,8 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                     keys (dynamo_config_schema() has all of them, with types and ranges):
  *                     "engine"  name: "mistralrs" (default), "echo", "scripted", an engine registered with
  *                               dynamo_engine_register(), an entry point of the Python group "dynamo_llm.engines", or
- *                               "module:Class";
+ *                               "module:Class"; or {"library": path}, a shared library with an engine in C, see
+ *                               dynamo_engine_entry();
  *                     "model"   folder or file of the model; or "hf:org/name", "hf:org/name:Q4_K_M", or
  *                               "hf:org/name@revision" of the Hugging Face Hub, which is downloaded unless the
  *                               Hugging Face cache has it; if absent, the engine's default;

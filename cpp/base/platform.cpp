@@ -15,12 +15,15 @@
 #include "base/error.hpp"
 
 #if !defined(_WIN32)
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #endif
 #if defined(__linux__)
+#include <link.h>
 #include <sys/eventfd.h>
 #endif
 #if defined(__APPLE__)
@@ -159,6 +162,118 @@ namespace {
 class SignalsBlocked {};
 void name_this_thread(const char *) {}
 }  // namespace
+
+#endif
+
+#if !defined(_WIN32)
+
+void *open_library(const std::string &path, Visibility visibility, std::string &problem) {
+    const int scope = visibility == Visibility::global ? RTLD_GLOBAL : RTLD_LOCAL;
+    void *const library = ::dlopen(path.c_str(), RTLD_NOW | scope);
+    if (library == nullptr) {
+        const char *const reason = ::dlerror();
+        problem = reason == nullptr ? "" : reason;
+    }
+    return library;
+}
+
+void *symbol(void *library, const char *name) noexcept {
+    return ::dlsym(library, name);
+}
+
+namespace {
+
+#if defined(__linux__)
+
+// Returns the name of a machine, as in e_machine of an ELF header.
+std::string machine_name(unsigned machine) {
+    switch (machine) {
+        case EM_386:
+            return "x86 (32 bits)";
+        case EM_ARM:
+            return "ARM (32 bits)";
+        case EM_X86_64:
+            return "x86-64";
+        case EM_AARCH64:
+            return "aarch64";
+        case EM_RISCV:
+            return "RISC-V";
+        case EM_PPC64:
+            return "ppc64";
+        case EM_S390:
+            return "s390x";
+        default:
+            return "another machine (ELF machine " + std::to_string(machine) + ")";
+    }
+}
+
+// glibc reports a library for another machine as a missing file.
+std::string header_problem(int fd) {
+    ElfW(Ehdr) header{};
+    const ssize_t size = ::pread(fd, &header, sizeof header, 0);
+    if (size < static_cast<ssize_t>(sizeof header) ||
+        std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) {
+        return "is not a shared library (ELF)";
+    }
+    Dl_info own;  // the header of the file that contains this code is in memory
+    if (::dladdr(reinterpret_cast<void *>(&header_problem), &own) == 0) {
+        return {};
+    }
+    const auto &host = *static_cast<const ElfW(Ehdr) *>(own.dli_fbase);
+    if (std::memcmp(host.e_ident, ELFMAG, SELFMAG) != 0) {
+        return {};
+    }
+    if (header.e_ident[EI_DATA] != host.e_ident[EI_DATA]) {
+        return "is a library for another byte order than that of this program";
+    }
+    if (header.e_machine != host.e_machine || header.e_ident[EI_CLASS] != host.e_ident[EI_CLASS]) {
+        return "is a library for " + machine_name(header.e_machine) + ", but this program is for " +
+               machine_name(host.e_machine);
+    }
+    return header.e_type == ET_DYN ? "" : "is an ELF file, but not a shared library";
+}
+
+#else
+
+std::string header_problem(int) {
+    return {};  // the loader's message says it
+}
+
+#endif
+
+}  // namespace
+
+std::string library_problem(const std::string &path) {
+    // O_NONBLOCK: opening a FIFO would wait for a writer.
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return errno == ENOENT ? "does not exist" : "cannot be read: " + error_text(errno);
+    }
+    struct Closed {
+        int fd;
+        ~Closed() { ::close(fd); }
+    } const closed{fd};
+    struct stat about{};
+    if (::fstat(fd, &about) != 0) {
+        return "cannot be read: " + error_text(errno);
+    }
+    return S_ISDIR(about.st_mode)    ? "is a folder"
+           : !S_ISREG(about.st_mode) ? "is not a regular file"
+                                     : header_problem(fd);
+}
+
+#else
+
+void *open_library(const std::string &, Visibility, std::string &problem) {
+    problem = "libraries cannot be loaded on Windows yet";
+    return nullptr;
+}
+void *symbol(void *, const char *) noexcept {
+    return nullptr;
+}
+std::string library_problem(const std::string &) {
+    return {};
+}
 
 #endif
 

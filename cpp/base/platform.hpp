@@ -37,6 +37,16 @@ void start_thread(const char *name, std::function<void()> function);
 // function again, as soon as the system has one.
 void start_permanent_thread(const char *name, const std::function<void()> &function);
 
+// Opens a shared library, which stays loaded until the process ends. Returns nullptr, and the loader's reason in
+// `problem`, if that fails. The path needs a '/': without one, the loader searches the system's folders.
+enum class Visibility { local, global };
+void *open_library(const std::string &path, Visibility visibility, std::string &problem);
+// Finds a function or object of an open library, or of those that it is linked with; nullptr if none has it.
+void *symbol(void *library, const char *name) noexcept;
+// Returns why a file cannot be a shared library of this process, as the end of a sentence: "is a folder". Returns "" if
+// only open_library() can tell. Reads no more than the file's header, and does not block.
+std::string library_problem(const std::string &path);
+
 // Hints the CPU to load memory that will be written soon.
 inline void prefetch_to_write(const void *memory, std::size_t size) noexcept {
 #if defined(__GNUC__)

@@ -219,6 +219,11 @@ OrderedJson to_schema(std::span<const Key> keys) {
             const std::vector<std::string> names = split_choices(types);
             property["type"] = names.size() == 1 ? OrderedJson(names.front()) : OrderedJson(names);
         }
+        if (key.type == Type::string_or_object && !key.members.empty()) {
+            OrderedJson members = to_schema(key.members);
+            members.erase("type");
+            property.update(members);
+        }
         if (key.type == Type::array && !key.members.empty()) {
             property["items"] = to_schema(key.members);
         }

@@ -4,11 +4,11 @@
 #include <memory>
 #include <optional>
 
+#include "base/structs.hpp"
 #include "base/utf8.hpp"
 #include "base/wait_check.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
-#include "capi/structs.hpp"
 #include "engines/native.hpp"
 #include "runtime/engine.hpp"
 #include "runtime/engine_registry.hpp"
@@ -69,12 +69,12 @@ std::int32_t state_of(Stream::PushResult pushed) {
 // Returns DYNAMO_OK, PENDING if the stream is full, or CANCELLED if it ended on the caller's side. Throws Failure.
 std::int32_t push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk) {
     HandleRef<EngineStream> held(stream);
-    const std::size_t size = capi::size_of(chunk, "chunk");
+    const std::size_t size = structs::size_of(chunk, "chunk");
     if (size >= sizeof *chunk) {
         return state_of(request_of(*held).push(stream, *chunk));
     }
     dynamo_chunk_t copy{};
-    return state_of(request_of(*held).push(stream, capi::complete(*chunk, size, copy)));
+    return state_of(request_of(*held).push(stream, structs::complete(*chunk, size, copy)));
 }
 
 std::optional<Usage> usage_of(const dynamo_usage_t *usage) {
@@ -83,7 +83,7 @@ std::optional<Usage> usage_of(const dynamo_usage_t *usage) {
     }
     // Accepts any struct_size, because the stream must end even if the engine set a wrong one.
     dynamo_usage_t copy{};
-    const dynamo_usage_t &known = capi::complete(*usage, usage->struct_size, copy);
+    const dynamo_usage_t &known = structs::complete(*usage, usage->struct_size, copy);
     return Usage{known.prompt_tokens, known.completion_tokens, known.cached_tokens};
 }
 
@@ -93,7 +93,7 @@ int32_t dynamo_engine_register(const char *name, const dynamo_engine_t *engine, 
                                dynamo_release_callback_t release) {
     return status_of([&] {
         engines::register_native();  // reserves the names of the native engines
-        engine_registry::add(name, capi::read(engine, "engine"), user, release);
+        engine_registry::add(name, structs::read(engine, "engine"), user, release);
         return DYNAMO_OK;
     });
 }
@@ -125,7 +125,7 @@ int32_t dynamo_engine_progress(const dynamo_progress_t *progress) {
         const dynamo_progress_t *const complete =
             progress == nullptr
                 ? nullptr
-                : &capi::complete(*progress, capi::size_of(progress, "progress"), copy);
+                : &structs::complete(*progress, structs::size_of(progress, "progress"), copy);
         if (!start_progress::report(complete)) {
             throw Failure(DYNAMO_ERROR_CANCELLED,
                           "the creation of the runtime was cancelled; free what was loaded, and "
@@ -150,7 +150,7 @@ int32_t dynamo_stream_push_many(dynamo_push_t *pushes, size_t count, size_t push
         if (count > 0) {
             capi::not_null(pushes, "pushes");
         }
-        capi::require_size<dynamo_push_t>(push_size, "push_size");
+        structs::require_size<dynamo_push_t>(push_size, "push_size");
         std::int32_t result = DYNAMO_OK;
         auto *bytes = reinterpret_cast<unsigned char *>(pushes);
         for (std::size_t i = 0; i < count; ++i, bytes += push_size) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Versions, status, errors, memory, logging.
-#include <cstdio>
 #include <string>
-#include <tuple>
 
 #include "base/log.hpp"
+#include "base/version.hpp"
 #include "capi/barrier.hpp"
 #include "capi/owned.hpp"
 #include "dynamo_llm/engine.h"
@@ -23,18 +22,7 @@ const char *dynamo_version_string(void) {
 
 int32_t dynamo_version_check(uint32_t header_abi, const char *header_version) {
     return status_of([&] {
-        unsigned major, minor, patch;
-        char rest;
-        if (header_version == nullptr ||
-            std::sscanf(header_version, "%u.%u.%u%c", &major, &minor, &patch, &rest) != 3) {
-            throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT,
-                          "header_version must be DYNAMO_LLM_VERSION_STRING, like \"1.0.0\"");
-        }
-        const bool is_older =
-            std::tie(major, minor, patch) > std::make_tuple(DYNAMO_LLM_VERSION_MAJOR + 0u,
-                                                            DYNAMO_LLM_VERSION_MINOR + 0u,
-                                                            DYNAMO_LLM_VERSION_PATCH + 0u);
-        if (header_abi != DYNAMO_LLM_ABI_VERSION || is_older) {
+        if (!version::can_serve(header_abi, header_version)) {
             throw Failure(DYNAMO_ERROR_VERSION_MISMATCH,
                           std::string("the program was built with dynamo_llm.h ") + header_version +
                               " (ABI " + std::to_string(header_abi) +

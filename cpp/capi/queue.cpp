@@ -3,10 +3,10 @@
 
 #include <memory>
 
+#include "base/structs.hpp"
 #include "base/wait_check.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
-#include "capi/structs.hpp"
 #include "runtime/request.hpp"
 
 using namespace dynamo;
@@ -27,10 +27,10 @@ int32_t dynamo_request_set_queue(dynamo_request_t *request, dynamo_queue_t *queu
 }
 
 int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms, dynamo_event_t *event) {
-    capi::clear(event);  // even in a forked child, where the body below does not run
+    structs::clear(event);  // even in a forked child, where the body below does not run
     return status_of([&]() -> std::int32_t {
         dynamo_event_t filled{};
-        capi::size_of(event, "event");
+        structs::size_of(event, "event");
         HandleRef<Queue> held(queue);
         handles::Reservation place;  // made first: once taken, a response must get a handle
         Queue::Event next;
@@ -45,7 +45,7 @@ int32_t dynamo_queue_next(dynamo_queue_t *queue, int64_t timeout_ms, dynamo_even
             if (next.response != nullptr) {
                 filled.response = open_handle(place, std::move(next.response));
             }
-            capi::write(event, filled, "event");
+            structs::write(event, filled, "event");
         }
         return status;
     });

@@ -5,9 +5,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/structs.hpp"
 #include "capi/arguments.hpp"
 #include "capi/barrier.hpp"
-#include "capi/structs.hpp"
 #include "capi/timing.hpp"
 
 using namespace dynamo;

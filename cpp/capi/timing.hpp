@@ -2,7 +2,7 @@
 // Fills a caller's dynamo_timing_t or dynamo_usage_t.
 #pragma once
 
-#include "capi/structs.hpp"
+#include "base/structs.hpp"
 #include "stream/response.hpp"
 #include "stream/timing.hpp"
 
@@ -10,13 +10,13 @@ namespace dynamo::capi {
 
 // Throws Failure with INVALID_ARGUMENT.
 inline void fill(dynamo_timing_t *timing, const Timing &times) {
-    write(timing, {0, times.queue_us, times.first_token_us, times.total_us}, "timing");
+    structs::write(timing, {0, times.queue_us, times.first_token_us, times.total_us}, "timing");
 }
 
 // Throws Failure with INVALID_ARGUMENT.
 inline void fill(dynamo_usage_t *usage, const Usage &counts) {
-    write(usage, {0, counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens},
-          "usage");
+    structs::write(usage, {0, counts.prompt_tokens, counts.completion_tokens, counts.cached_tokens},
+                   "usage");
 }
 
 }  // namespace dynamo::capi

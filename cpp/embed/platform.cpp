@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "base/environment.hpp"
-#include "base/error.hpp"
 #include "base/platform.hpp"
 
 #if defined(_WIN32)
@@ -15,13 +14,6 @@
 // Embedding is not implemented on Windows, because it could not be tested there; the native engines work.
 namespace dynamo::embed::platform {
 void *global_symbol(const char *) noexcept {
-    return nullptr;
-}
-void *open_library(const std::string &path, Visibility) {
-    throw Failure(DYNAMO_ERROR_NOT_SUPPORTED, "Python engines do not run on Windows yet: " + path,
-                  "embed");
-}
-void *symbol(void *, const char *) noexcept {
     return nullptr;
 }
 bool promote_loaded_python() {
@@ -66,21 +58,6 @@ constexpr std::size_t most_output = std::size_t{1} << 18;
 
 void *global_symbol(const char *name) noexcept {
     return ::dlsym(RTLD_DEFAULT, name);
-}
-
-void *open_library(const std::string &path, Visibility visibility) {
-    const int scope = visibility == Visibility::global ? RTLD_GLOBAL : RTLD_LOCAL;
-    void *const library = ::dlopen(path.c_str(), RTLD_NOW | scope);
-    if (library == nullptr) {
-        const char *const reason = ::dlerror();
-        throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
-                      "cannot open " + path + ": " + (reason == nullptr ? "" : reason), "embed");
-    }
-    return library;
-}
-
-void *symbol(void *library, const char *name) noexcept {
-    return ::dlsym(library, name);
 }
 
 bool promote_loaded_python() {

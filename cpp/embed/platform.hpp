@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operating system functions for embedding: opens libraries and runs programs.
+// Operating system functions for embedding: finds libraries and runs programs.
 #pragma once
 
 #include <chrono>
@@ -11,11 +11,6 @@ namespace dynamo::embed::platform {
 
 // Finds a function or object by name among the globally visible symbols; nullptr if none has it.
 void *global_symbol(const char *name) noexcept;
-
-// Opens a library and never closes it. Throws Failure with PYTHON_UNAVAILABLE and the loader's reason.
-enum class Visibility { local, global };
-void *open_library(const std::string &path, Visibility visibility);
-void *symbol(void *library, const char *name) noexcept;
 
 // Makes the symbols of an already loaded CPython library globally visible, if it was loaded with local visibility.
 // Returns false if none is loaded. Without this, a second CPython would be loaded into the process.

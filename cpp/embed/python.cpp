@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.hpp"
+#include "base/platform.hpp"
 #include "base/wait_check.hpp"
 #include "embed/bridge.h"
 #include "embed/locate.hpp"
@@ -60,6 +61,17 @@ class GilReleased {
     void *state_ = nullptr;
 };
 
+// Throws Failure with PYTHON_UNAVAILABLE and the loader's reason.
+void *open_library(const std::string &path, dynamo::platform::Visibility visibility) {
+    std::string problem;
+    void *const library = dynamo::platform::open_library(path, visibility, problem);
+    if (library == nullptr) {
+        throw Failure(DYNAMO_ERROR_PYTHON_UNAVAILABLE, "cannot open " + path + ": " + problem,
+                      "embed");
+    }
+    return library;
+}
+
 std::string running_version() {
     const auto get_version = python_function<const char *()>("Py_GetVersion");
     const std::string text = get_version == nullptr ? "" : get_version();  // "3.11.7 (main, ..."
@@ -77,11 +89,11 @@ std::string start(const std::string &wanted) {
     const bool joins = python_runs();
     const Location location = joins ? locate_for_running(running_version()) : locate(wanted);
     if (!joins) {
-        platform::open_library(location.library, platform::Visibility::global);
+        open_library(location.library, dynamo::platform::Visibility::global);
     }
-    void *const bridge = platform::open_library(location.bridge, platform::Visibility::local);
-    const auto bridge_start =
-        reinterpret_cast<dynamo_bridge_start_t>(platform::symbol(bridge, DYNAMO_BRIDGE_START_NAME));
+    void *const bridge = open_library(location.bridge, dynamo::platform::Visibility::local);
+    const auto bridge_start = reinterpret_cast<dynamo_bridge_start_t>(
+        dynamo::platform::symbol(bridge, DYNAMO_BRIDGE_START_NAME));
     if (bridge_start == nullptr) {
         throw Failure(DYNAMO_ERROR_VERSION_MISMATCH,
                       location.bridge +

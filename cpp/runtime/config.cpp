@@ -2,7 +2,9 @@
 #include "runtime/config.hpp"
 
 #include <array>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "base/error.hpp"
 #include "base/schema.hpp"
@@ -152,10 +154,21 @@ constexpr std::array isolation_options_keys = {
         "dynamo_llm_register_engines() registers engines written in C."},
 };
 
+constexpr std::array engine_keys = {
+    Key{"library", Type::string,
+        "Shared library with an engine in C, which exports dynamo_engine_entry() "
+        "(docs/write-an-engine-c.md); absolute, or relative to the working directory. Its code "
+        "runs "
+        "in this process."},
+};
+
 // The keys of one model and its engine.
 constexpr std::array model_keys = {
-    Key{"engine", Type::string,
-        "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" do not need Python."},
+    with_members(
+        engine_keys,
+        {"engine", Type::string_or_object,
+         "Name of the engine. Default \"mistralrs\". \"echo\" and \"scripted\" do not need "
+         "Python. An object names a shared library instead."}),
     Key{"model", Type::string,
         "Folder or file of the model; or a model of the Hugging Face Hub, \"hf:org/name\", "
         "\"hf:org/name:Q4_K_M\" (a GGUF quantization), or \"hf:org/name@revision\", which is used "
@@ -227,6 +240,25 @@ void check_folders(const json::Json &folders) {
     }
 }
 
+// The loader would search the system's folders for a path without a folder.
+std::string absolute_path(const std::string &path) {
+    std::error_code error;
+    const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+    if (error) {
+        reject_config(
+            "\"engine.library\" of the configuration, \"" + path +
+            "\", is relative, but the working directory cannot be read: " + error.message());
+    }
+    return absolute.string();
+}
+
+// Returns the name of the file without "lib" and extension: "babble" for "build/libbabble.so".
+std::string name_of_library(const std::string &path) {
+    std::string name = std::filesystem::path(path).filename().string();
+    name = name.substr(0, name.find('.'));
+    return name.size() > 3 && name.rfind("lib", 0) == 0 ? name.substr(3) : name;
+}
+
 void read_engine(const json::Json &object, ModelConfig &config) {
     for (const char *key : {"engine", "name"}) {
         if (const auto found = object.find(key);
@@ -235,7 +267,21 @@ void read_engine(const json::Json &object, ModelConfig &config) {
                           "\" of the configuration is empty; leave it out for the default");
         }
     }
-    config.engine = object.value("engine", config.engine);
+    if (const auto engine = object.find("engine"); engine != object.end()) {
+        if (engine->is_object()) {
+            const std::string path = engine->value("library", "");
+            if (path.empty()) {
+                reject_config(
+                    "\"engine\" of the configuration is an object without \"library\"; give the "
+                    "path "
+                    "of a shared library, or the name of an engine in place of the object");
+            }
+            config.library = absolute_path(path);
+            config.engine = name_of_library(path);
+        } else {
+            config.engine = engine->get<std::string>();
+        }
+    }
     config.model = object.value("model", "");
     config.name = object.value("name", "");
     config.has_pipeline = object.value("pipeline", "auto") == "auto";

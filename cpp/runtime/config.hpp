@@ -28,6 +28,7 @@ struct Limits {
 struct ModelConfig {
     std::string text;  // the whole object, for the engine
     std::string engine = "mistralrs";
+    std::string library;            // absolute path of the engine's shared library; "": none
     bool has_pipeline = true;       // false: callers of token-level engines send token ids
     bool is_isolated = false;       // the engine runs in a child process
     std::string model;              // "": the engine's default

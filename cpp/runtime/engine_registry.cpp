@@ -11,6 +11,7 @@
 
 #include "base/schema.hpp"
 #include "base/utf8.hpp"
+#include "runtime/engine_library.hpp"
 
 namespace dynamo {
 namespace {
@@ -35,6 +36,9 @@ std::shared_ptr<EngineType> find(const std::string &name) {
 }
 
 std::shared_ptr<EngineType> find_or_load(const ModelConfig &config) {
+    if (!config.library.empty()) {
+        return engine_library::load(config.library);
+    }
     if (auto type = find(config.engine)) {
         return type;
     }
@@ -58,19 +62,28 @@ std::shared_ptr<EngineType> find_or_load(const ModelConfig &config) {
                       "Known engines: " + join(known));
 }
 
+// Names the library of an engine by its absolute path, for a runtime that may be started in another working directory.
+void set_library(json::OrderedJson &inner, const ModelConfig &config) {
+    if (!config.library.empty()) {
+        inner["engine"] = {{"library", config.library}};
+    }
+}
+
 // Configures the Python engine that provides the pipeline for a token-level engine. It runs that engine in a runtime
 // without a pipeline.
 ModelConfig with_pipeline(const ModelConfig &config) {
     json::OrderedJson inner = json::parse_ordered(config.text, "configuration");
     inner["pipeline"] = "off";
+    set_library(inner, config);
     json::OrderedJson outer = {{"engine", "dynamo_llm.runtime.engines.native:NativeTokens"},
-                               {"options", {{"config", inner}}}};
+                               {"options", {{"config", inner}, {"name", config.engine}}}};
     for (const char *key : {"model", "python", "trust_request_chat_template", "templates"}) {
         if (inner.contains(key)) {
             outer[key] = inner[key];
         }
     }
     ModelConfig result = config;
+    result.library.clear();
     result.engine = outer["engine"].get<std::string>();
     result.text = json::dump(outer);
     return result;
@@ -82,11 +95,13 @@ ModelConfig in_child(const ModelConfig &config) {
     json::OrderedJson inner = outer;
     inner.erase("isolation");
     inner.erase("isolation_options");
-    outer["options"] = {{"config", std::move(inner)}};
+    set_library(inner, config);
+    outer["options"] = {{"config", std::move(inner)}, {"name", config.engine}};
     if (outer.contains("isolation_options")) {
         outer["options"].update(outer["isolation_options"]);
     }
     ModelConfig result = config;
+    result.library.clear();
     result.engine = "dynamo_llm.runtime.isolation.engine:IsolatedEngine";
     outer["engine"] = result.engine;
     result.text = json::dump(outer);
@@ -109,28 +124,14 @@ BuiltInScope::~BuiltInScope() {
     current_scope = Kind::none;
 }
 
-void add(const char *name, const dynamo_engine_t &known, void *user,
-         dynamo_release_callback_t release) {
-    const auto reject = [](const std::string &message) {
-        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
-    };
-    const std::string text = name == nullptr ? "" : name;
-    const bool is_valid_name = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-        // Not isalnum(), which depends on the host's locale.
-        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-               c == '-' || c == '_';
-    });
-    if (!is_valid_name) {
-        reject("an engine's name must be letters, digits, '-' and '_', not \"" + as_utf8(text) +
-               "\"");
-    }
+std::shared_ptr<EngineType> make_type(const dynamo_engine_t &known) {
     auto type = std::make_shared<EngineType>();
     type->functions = known;
     const dynamo_engine_t &table = type->functions;
     const auto require = [&](bool is_present, const char *member) {
         if (!is_present) {
-            reject(std::string("engine.") + member +
-                   " is NULL; the engine must have this function");
+            reject_argument(std::string("engine.") + member +
+                            " is NULL; the engine must have this function");
         }
     };
     require(table.start != nullptr, "start");
@@ -140,17 +141,34 @@ void add(const char *name, const dynamo_engine_t &known, void *user,
     require(table.cancel != nullptr, "cancel");
     require(table.stop != nullptr, "stop");
     if (table.kind < DYNAMO_ENGINE_TEXT || table.kind > DYNAMO_ENGINE_DATA) {
-        reject("engine.kind is " + std::to_string(table.kind) +
-               "; it must be DYNAMO_ENGINE_TEXT, DYNAMO_ENGINE_TOKENS or DYNAMO_ENGINE_DATA");
+        reject_argument(
+            "engine.kind is " + std::to_string(table.kind) +
+            "; it must be DYNAMO_ENGINE_TEXT, DYNAMO_ENGINE_TOKENS or DYNAMO_ENGINE_DATA");
     }
+    return type;
+}
+
+void add(const char *name, const dynamo_engine_t &known, void *user,
+         dynamo_release_callback_t release) {
+    const std::string text = name == nullptr ? "" : name;
+    const bool is_valid_name = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+        // Not isalnum(), which depends on the host's locale.
+        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+               c == '-' || c == '_';
+    });
+    if (!is_valid_name) {
+        reject_argument("an engine's name must be letters, digits, '-' and '_', not \"" +
+                        as_utf8(text) + "\"");
+    }
+    auto type = make_type(known);
     type->is_built_in = current_scope != BuiltInScope::Kind::none;
     type->is_hosted = current_scope == BuiltInScope::Kind::hosted;
     if (!type->is_built_in && text == "python") {
-        reject("\"python\" is the name of a built-in engine; choose another name");
+        reject_argument("\"python\" is the name of a built-in engine; choose another name");
     }
     const std::lock_guard lock(registry().mutex);
     if (!registry().types.emplace(text, type).second) {
-        reject("an engine called \"" + text + "\" is already registered");
+        reject_argument("an engine called \"" + text + "\" is already registered");
     }
     type->user = user;
     type->release = release;

@@ -14,6 +14,9 @@
 namespace dynamo {
 namespace engine_registry {
 
+// Checks the functions of an engine, and copies them. Throws Failure with INVALID_ARGUMENT.
+std::shared_ptr<EngineType> make_type(const dynamo_engine_t &known);
+
 // Copies `known`. Throws Failure with INVALID_ARGUMENT.
 void add(const char *name, const dynamo_engine_t &known, void *user,
          dynamo_release_callback_t release);

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/structs.hpp"
 #include "base/wait_check.hpp"
-#include "capi/structs.hpp"
 #include "dynamo_llm/kv_events.h"
 #include "services/handle_functions.hpp"
 #include "services/kv_event_queue.hpp"
@@ -88,7 +88,7 @@ void KvPublisher::add(KvEvents &events, const dynamo_kv_event_t &event) const {
 }
 
 void KvPublisher::add_stored(KvEvents &events, const dynamo_kv_stored_t *given) const {
-    const dynamo_kv_stored_t stored = capi::read(given, "stored");
+    const dynamo_kv_stored_t stored = structs::read(given, "stored");
     const auto tokens = capi::array(stored.token_ids, stored.token_count, "stored->token_ids");
     const auto hashes =
         capi::array(stored.block_hashes, stored.block_count, "stored->block_hashes");
@@ -201,7 +201,7 @@ int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
                                          size_t event_size) {
     return status_of([&] {
         const HandleRef<KvPublisher> held(publisher);
-        capi::require_size<dynamo_kv_event_t>(event_size, "event_size");
+        structs::require_size<dynamo_kv_event_t>(event_size, "event_size");
         if (count > 0) {
             capi::not_null(events, "events");
         }
@@ -210,9 +210,9 @@ int32_t dynamo_kv_publisher_publish_many(dynamo_kv_publisher_t *publisher,
         for (std::size_t number = 0; number < count; ++number) {
             try {
                 dynamo_kv_event_t copy{};
-                held->add(all, capi::complete(*reinterpret_cast<const dynamo_kv_event_t *>(
-                                                  bytes + number * event_size),
-                                              event_size, copy));
+                held->add(all, structs::complete(*reinterpret_cast<const dynamo_kv_event_t *>(
+                                                     bytes + number * event_size),
+                                                 event_size, copy));
             } catch (const Failure &failure) {
                 Error error = failure.error();
                 error.message = "events[" + std::to_string(number) + "]: " + error.message;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/decimal.hpp"
-#include "capi/structs.hpp"
+#include "base/structs.hpp"
 #include "services/handle_functions.hpp"
 #include "services/service.hpp"
 
@@ -42,7 +42,8 @@ const char *phase_name(std::int32_t phase) {
 
 // Converts options, which may be NULL, to the members of a command.
 Json command_of(const dynamo_route_options_t *given) {
-    const auto options = given == nullptr ? dynamo_route_options_t{} : capi::read(given, "options");
+    const auto options =
+        given == nullptr ? dynamo_route_options_t{} : structs::read(given, "options");
     Json command = {{"phase", phase_name(options.phase)}};
     const auto put = [&](const char *key, const char *text) {
         if (text != nullptr) {
@@ -207,7 +208,7 @@ int32_t dynamo_router_reserve(dynamo_router_t *router, const char *request_id,
     return status_of([&] {
         const HandleRef<Router> held(router);
         const Json request = command_of(request_id);
-        const auto given = capi::read(selection, "selection");
+        const auto given = structs::read(selection, "selection");
         const auto tokens = capi::array(given.token_ids, given.token_count, "selection->token_ids");
         if (given.has_worker == 0 && given.has_prefill_worker == 0) {
             reject_argument("selection names no worker: has_worker and has_prefill_worker are 0");

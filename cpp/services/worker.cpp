@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "base/log.hpp"
-#include "capi/structs.hpp"
+#include "base/structs.hpp"
 #include "services/handle_functions.hpp"
 #include "services/service.hpp"
 
@@ -174,7 +174,7 @@ int32_t dynamo_worker_wait(dynamo_worker_t *worker, int64_t timeout_ms) {
 int32_t dynamo_worker_publish_load(dynamo_worker_t *worker, const dynamo_worker_load_t *load) {
     return status_of([&] {
         const HandleRef<Worker> held(worker);
-        const dynamo_worker_load_t given = capi::read(load, "load");
+        const dynamo_worker_load_t given = structs::read(load, "load");
         Json object = {{"data_parallel_rank", given.data_parallel_rank}};
         const auto add = [&](const char *key, std::int64_t value) {
             if (value < -1) {

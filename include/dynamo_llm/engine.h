@@ -199,6 +199,55 @@ DYNAMO_LLM_API int32_t dynamo_engine_error(int32_t status, const char *message,
 DYNAMO_LLM_API int32_t dynamo_engine_progress(const dynamo_progress_t *progress);
 /** @} */
 
+/** @name Libraries
+ * An engine in a shared library, which programs load by its path, without being built with it: `"engine": {"library":
+ * "./libmine.so"}` in the configuration. The library exports one function, dynamo_engine_entry(). */
+/** @{ */
+
+/** What a library says about itself and its engine. The members up to `version` are the same in every ABI, forever. */
+typedef struct dynamo_engine_library_t {
+    /** sizeof(dynamo_engine_library_t), set by the program. The library fills no more than that. */
+    size_t struct_size;
+    /** DYNAMO_LLM_ABI_VERSION when the library was built. */
+    uint32_t abi_version;
+    /** DYNAMO_LLM_VERSION_STRING when the library was built. A program whose libdynamo_llm_capi is older, or has another
+     * ABI, refuses the library with DYNAMO_ERROR_VERSION_MISMATCH, and the message names both versions. */
+    const char *version;
+    /** The engine; it must stay valid until the process ends. */
+    const dynamo_engine_t *engine;
+    /** Passed to start(). */
+    void *user;
+} dynamo_engine_library_t;
+
+#if defined(_WIN32)
+#define DYNAMO_ENGINE_EXPORT __declspec(dllexport)
+#else
+#define DYNAMO_ENGINE_EXPORT __attribute__((visibility("default")))
+#endif
+
+/**
+ * Describes the engine of a shared library. Defined by the library, not by libdynamo_llm_capi: write it with C linkage
+ * and DYNAMO_ENGINE_EXPORT, as declared here.
+ *
+ * The first runtime whose configuration names the library calls it; further runtimes use what it returned. Several
+ * threads may call it at the same time, so it only fills the struct; start() does the work. The name of the engine, in
+ * metrics and errors, is that of the file without "lib" and extension. The library stays loaded until the process ends:
+ * a thread of the engine may still be in its code when stop() has returned.
+ *
+ * Link the library with the shared libdynamo_llm_capi that the program uses, never with the static one.
+ *
+ * @param host_abi  DYNAMO_LLM_ABI_VERSION of the program's libdynamo_llm_capi. If it is another one than that of this
+ *                  header, set `abi_version` and `version`, and return DYNAMO_OK: the program refuses the library.
+ * @param library   filled by the function; zero but for struct_size
+ * @return DYNAMO_OK; or dynamo_engine_error(...), with which dynamo_runtime_create() fails
+ */
+DYNAMO_ENGINE_EXPORT int32_t dynamo_engine_entry(uint32_t host_abi,
+                                                 dynamo_engine_library_t *library);
+
+/** The type of dynamo_engine_entry(). */
+typedef int32_t (*dynamo_engine_entry_t)(uint32_t host_abi, dynamo_engine_library_t *library);
+/** @} */
+
 /** @name Streams */
 /** @{ */
 

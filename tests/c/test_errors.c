@@ -26,7 +26,7 @@ static const struct bad configs[] = {
     {"{'engnie': 'echo'}", DYNAMO_ERROR_INVALID_CONFIG, "did you mean \"engine\"?"},
     {"{'colour': 'red'}", DYNAMO_ERROR_INVALID_CONFIG, "known keys: engine, model"},
     {"{'engine': 3}", DYNAMO_ERROR_INVALID_CONFIG,
-     "\"engine\" of the configuration must be a string, "
+     "\"engine\" of the configuration must be a string or an object, "
      "not an integer"},
     {"{'engine': null}", DYNAMO_ERROR_INVALID_CONFIG, "not null"},
     {"{'engine': ''}", DYNAMO_ERROR_INVALID_CONFIG, "is empty"},

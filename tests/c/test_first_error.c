@@ -35,7 +35,7 @@ static void the_first_error_is_seen(void) {
     CHECK_CONTAINS(message, "Looked at:");
     CHECK_STATUS(ask_without_looking("{\"engine\": 3}", body, message, sizeof message),
                  DYNAMO_ERROR_INVALID_CONFIG);
-    CHECK_CONTAINS(message, "\"engine\" of the configuration must be a string");
+    CHECK_CONTAINS(message, "\"engine\" of the configuration must be a string or an object");
     CHECK_STATUS(ask_without_looking("{\"engine\": \"echo\"}", "{\"promt\": \"a\"}", message,
                                      sizeof message),
                  DYNAMO_ERROR_INVALID_REQUEST);

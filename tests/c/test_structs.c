@@ -10,7 +10,7 @@
 #include "dynamo_llm/engine.h"
 #include "support.h"
 
-/* Size of a struct up to and including a member, without padding. Same as in cpp/capi/structs.hpp; never changes. */
+/* Size of a struct up to and including a member, without padding. Same as in cpp/base/structs.hpp; never changes. */
 #define UP_TO(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
 enum { guard_size = 64, guard = 0xee };

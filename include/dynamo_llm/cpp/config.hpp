@@ -10,6 +10,10 @@ class Config {
   public:
     /** Sets the engine: "mistralrs", "echo", "scripted", "module:Class", ... */
     Config &engine(std::string_view name) { return set("engine", name); }
+    /** Sets the engine to that of a shared library, see dynamo_llm/engine.h. */
+    Config &engine_library(std::string_view path) {
+        return set("engine", Json::object({{"library", path}}));
+    }
     /** Sets the folder or file of the model, or its name on the Hugging Face Hub: "hf:org/name". */
     Config &model(std::string_view path) { return set("model", path); }
     /** Sets one of the engine's own options. */

@@ -40,7 +40,8 @@ class Runtime(Handle):
 
     :param config: a dictionary, or its JSON; :func:`dynamo_llm.config_schema` has all keys.
     :param engine: name of the engine: ``mistralrs`` (default), ``echo``, ``scripted``, an entry point of the
-        group ``dynamo_llm.engines``, or ``module:Class``. This and the following parameters are keys of the
+        group ``dynamo_llm.engines``, or ``module:Class``; or ``{"library": PATH}``, a shared library with an
+        engine in C. This and the following parameters are keys of the
         configuration, and override those of ``config``.
     :param model: folder or file of the model; or a model of the Hugging Face Hub, ``hf:org/name``,
         ``hf:org/name:Q4_K_M`` (a GGUF quantization), or ``hf:org/name@revision``, which is downloaded unless
@@ -76,7 +77,7 @@ class Runtime(Handle):
         self,
         config: Mapping[str, Any] | str | None = None,
         *,
-        engine: str | None = None,
+        engine: str | Mapping[str, Any] | None = None,
         model: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
         options: Mapping[str, Any] | None = None,

@@ -42,7 +42,7 @@ Body = dict[str, Any]
 def bench(
     context: click.Context,
     config: dict[str, Any],
-    engine: str | None,
+    engine: runtime_options.Engine | None,
     model: str | None,
     requests: int,
     concurrency: int,

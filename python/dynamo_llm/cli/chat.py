@@ -26,7 +26,7 @@ from dynamo_llm.cli.print_answer import print_answer
 def chat(
     context: click.Context,
     config: dict[str, Any],
-    engine: str | None,
+    engine: runtime_options.Engine | None,
     model: str | None,
     system: str | None,
     max_tokens: int | None,
@@ -65,7 +65,7 @@ def chat(
             output.console(stderr=True).print(timing.summary(), style="dim")
 
 
-def _load(config: dict[str, Any], engine: str | None, model: str | None) -> Runtime:
+def _load(config: dict[str, Any], engine: runtime_options.Engine | None, model: str | None) -> Runtime:
     with output.spinner("Loading the model ...") as show:
         return Runtime(config, engine=engine, model=model, progress=show)
 

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+#: The value of "engine" in a configuration: a name, or an object with a path.
+Engine = str | dict[str, str]
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -33,6 +36,15 @@ def json_object(_context: click.Context, _parameter: click.Parameter, value: str
     if not isinstance(parsed, dict):
         raise click.BadParameter(f'{place} is not a JSON object, such as {{"engine": "echo"}}.')
     return parsed
+
+
+def engine(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Engine | None:
+    """Returns the configuration's "engine" for an option's value: a value with a "/" or the extension of a
+    shared library is a path.
+    """
+    if value is not None and ("/" in value or value.endswith((".so", ".dylib", ".dll"))):
+        return {"library": str(Path(value).expanduser())}
+    return value
 
 
 def options(command: Command) -> Command:
@@ -65,7 +77,11 @@ def options(command: Command) -> Command:
             "org/name:Q4_K_M, org/name@revision; overrides --config.",
         ),
         click.option(
-            "--engine", metavar="NAME", help="Engine, such as mistralrs or echo; overrides --config."
+            "--engine",
+            metavar="NAME_OR_FILE",
+            callback=engine,
+            help="Engine, such as mistralrs or echo, or the path of a shared library with an engine in C, "
+            "such as ./libmine.so; overrides --config.",
         ),
         click.option(
             "--config",

@@ -42,7 +42,7 @@ from dynamo_llm.cli.serve_worker import serve_worker
 @http_options.options
 def serve(
     config: dict[str, Any],
-    engine: str | None,
+    engine: runtime_options.Engine | None,
     model: str | None,
     endpoint: str,
     model_name: str | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Completed, patience, run
+from conftest import Completed, compile_c, dynamo_config, engines_dir, patience, run
 
 COMMAND = [sys.executable, "-m", "dynamo_llm"]
 slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
@@ -28,6 +28,41 @@ def test_chat() -> None:
     result = cli("chat", "What is a KV cache?", "--max-tokens", "3")
     assert result.returncode == 0
     assert 0 < len(result.stdout) < 30
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shared library with an engine in C."""
+    flags = ["-shared", "-fPIC", *dynamo_config("--cflags", "--libs").split()]
+    folder = tmp_path_factory.mktemp("library")
+    return compile_c(engines_dir / "library.c", folder / "libmine.so", *flags)
+
+
+def test_engine_library(library: Path) -> None:
+    """--engine takes the path of a shared library; a value with a "/" or its extension is a path."""
+    words = ["--engine", library, "--json", "x"]
+    for name, folder in ((library, None), ("./libmine.so", library.parent), ("libmine.so", library.parent)):
+        result = cli("chat", "--engine", name, "x", cwd=folder)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "entries 1, starts 1\n", "")
+    chunk = json.loads(cli("chat", *words).stdout.splitlines()[0])
+    assert chunk["model"] == "mine"
+    isolated = json.dumps({"engine": {"library": str(library)}, "isolation": "process"})
+    assert cli("chat", "--config", isolated, "x").stdout == "entries 1, starts 1\n"
+
+
+def test_wrong_engine_library(library: Path, tmp_path: Path) -> None:
+    """The message names the library, and what is wrong with it."""
+    (tmp_path / "libtext.so").write_text("no library")
+    for name, message in (
+        ("./libnone.so", 'libnone.so" does not exist; give the path of a shared library'),
+        (str(tmp_path), "is a folder"),
+        (str(tmp_path / "libtext.so"), "is not a shared library"),
+    ):
+        result = cli("chat", "--engine", name, "x")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert message in " ".join(result.stderr.split())
+    refusing = cli("chat", "--engine", library, "x", env={"DYNAMO_TEST_ENTRY": "newer"})
+    assert "was built with dynamo-llm 999.0.0" in " ".join(refusing.stderr.split())
 
 
 def test_prompt_on_stdin() -> None:

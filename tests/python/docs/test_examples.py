@@ -56,6 +56,8 @@ others = ["c/tokenize.c"]
 clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c", "cluster/publish.py"]
 #: Engines in C and C++; their programs send 64 requests.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
+#: The engine in C in a shared library; the command dynamo-llm loads it.
+libraries = ["engines/c/library.c"]
 
 #: Generates a word, then nothing until it is cancelled.
 stalling = json.dumps({"engine": "scripted", "options": {"script": [{"text": "one "}, {"stall": True}]}})
@@ -207,7 +209,7 @@ def expected(example: Callable[[str], Program]) -> Callable[[str], str]:
 
 def test_every_example_is_tested() -> None:
     table = (examples_dir / "README.md").read_text()
-    tested = singles + multiples + others + clustered + engines
+    tested = singles + multiples + others + clustered + engines + libraries
     assert sorted(re.findall(r"^\| \[(.*?)\]", table, re.M)) == sorted(tested)
 
 
@@ -314,6 +316,17 @@ def test_engine_batches(name: str, example: Callable[[str], Program]) -> None:
     tokens, steps, largest = map(int, counts.groups())
     assert 64 <= tokens <= steps * largest
     assert 1 < largest <= 64
+
+
+def test_engine_library(example: Callable[[str], Program]) -> None:
+    """The command loads the engine in C by its path, and an engine in a child process does, too."""
+    program = example("engines/c/library.c")
+    result = program.run(question)
+    assert (result.returncode, result.stderr) == (0, "")
+    config = {"engine": {"library": "./libbabble.so"}, "isolation": "process"}
+    isolated = program.run(question, "--config", json.dumps(config))
+    assert (isolated.returncode, isolated.stdout, isolated.stderr) == (0, result.stdout, "")
+    assert len(result.stdout.split()) > 3
 
 
 def test_a_missing_command_is_noticed(tmp_path: Path) -> None:

@@ -22,22 +22,25 @@ class Options:
 
     config: dict[str, Any] = field(default_factory=dict)
     """Configuration of a runtime of the engine in C, without a pipeline."""
+    name: str = ""
+    """Name of the engine in C."""
 
 
 class NativeTokens:
-    """A token-level engine that was registered with ``dynamo_engine_register()``, run by its own inner
-    runtime. The library substitutes this class for such an engine, unless the configuration has ``"pipeline":
-    "off"``.
+    """A token-level engine in C, run by its own inner runtime: registered with ``dynamo_engine_register()``,
+    or of a shared library. The library substitutes this class for such an engine, unless the configuration
+    has ``"pipeline": "off"``.
     """
 
     kind: Literal["tokens"] = "tokens"
 
     def __init__(self, config: EngineConfig) -> None:
-        given = options.read(Options, config.options).config
+        chosen = options.read(Options, config.options)
+        given = chosen.config
         # The other keys, such as limits and streams, apply to the outer runtime, which has the pipeline.
         self._config = {key: given[key] for key in _keys if key in given}
-        self.name: str = given.get("engine", config.engine)
-        """The name under which the engine in C was registered."""
+        self.name: str = chosen.name
+        """The name of the engine in C."""
         self._progress = config.progress
         self._runtime: Runtime | None = None
 

@@ -40,7 +40,7 @@ class IsolatedEngine:
         if python := {key: value for key, value in given.get("python", {}).items() if key != "executable"}:
             self._config["python"] = python
         self._window = max(1, min(1024, stream.get("capacity", 1024)))
-        self._name: str = given.get("engine", "mistralrs")
+        self._name = self._options.name
         self._model_name: str = given.get("name") or given.get("model") or self._name
         self._changed = config.changed
         self._progress = config.progress

@@ -7,10 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Options:
-    """Keys of ``isolation_options``, and one that the library sets."""
+    """Keys of ``isolation_options``, and two that the library sets."""
 
     config: dict[str, Any] = field(default_factory=dict)
     """The engine's configuration, without ``isolation``; the library sets it."""
+    name: str = ""
+    """Name of the engine; the library sets it."""
     start_timeout_ms: int = 600_000
     """Milliseconds from the start of the process until the model is loaded; 0 for no limit."""
     heartbeat_timeout_ms: int = 30_000

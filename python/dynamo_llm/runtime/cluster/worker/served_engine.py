@@ -73,11 +73,12 @@ class ServedEngine:
         engine = given.get("engine", "mistralrs")
         if self._python:
             given = {"python": self._python, **given}
-        kind = _kind_of_class(engine, given)
+        kind = _kind_of_class(engine, given) if isinstance(engine, str) else None  # a shared library
         is_python = kind is not None
         takes_text = kind == "text" or model.input == "text"
         self._runtime = Runtime(given if takes_text else {**given, "pipeline": "off"})
         (info,) = self._runtime.models() or [{}]
+        engine = self._runtime.statistics()["engine"]
         kind = kind or info.get("kind") or "text"
         if kind == "data":
             if self._config.has_model:

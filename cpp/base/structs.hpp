@@ -9,13 +9,12 @@
 #include <string>
 
 #include "base/error.hpp"
-#include "capi/arguments.hpp"
 #include "dynamo_llm/engine.h"
 #include "dynamo_llm/kv_events.h"
 #include "dynamo_llm/router.h"
 #include "dynamo_llm/worker.h"
 
-namespace dynamo::capi {
+namespace dynamo::structs {
 
 // A public struct's name, and its size in the first release.
 template <class Struct>
@@ -31,6 +30,7 @@ struct Released;
     }
 
 DYNAMO_FIRST_RELEASED(dynamo_engine_t, stop);
+DYNAMO_FIRST_RELEASED(dynamo_engine_library_t, user);
 DYNAMO_FIRST_RELEASED(dynamo_chunk_t, logprobs_json);
 DYNAMO_FIRST_RELEASED(dynamo_push_t, status);
 DYNAMO_FIRST_RELEASED(dynamo_usage_t, completion_tokens);
@@ -75,7 +75,10 @@ const Struct &complete(const Struct &given, std::size_t size, Struct &copy) noex
 // Rejects an argument `name` that is NULL or too small. Not inlined into the functions for tokens.
 template <class Struct>
 [[noreturn, gnu::cold, gnu::noinline]] void reject(const Struct *given, const char *name) {
-    reject_size<Struct>(not_null(given, name)->struct_size, std::string(name) + "->struct_size");
+    if (given == nullptr) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, std::string(name) + " is NULL");
+    }
+    reject_size<Struct>(given->struct_size, std::string(name) + "->struct_size");
 }
 
 // Returns the size that the caller set in the argument `name`. Throws Failure with INVALID_ARGUMENT.
@@ -113,4 +116,4 @@ void clear(Struct *wanted) noexcept {
     }
 }
 
-}  // namespace dynamo::capi
+}  // namespace dynamo::structs
