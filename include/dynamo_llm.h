@@ -385,7 +385,7 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
  *        "kind": "tokens" or "data" if requests carry token ids or payloads instead of OpenAI bodies,
  *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names],
- *        "request_keys": [keys]}]}
+ *        "request_keys": [keys], "calls": [names for dynamo_runtime_call()]}]}
  *
  * The keys from "path" on are as the engine reports them, and may be missing.
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
@@ -398,6 +398,31 @@ DYNAMO_LLM_API char *dynamo_runtime_models(dynamo_runtime_t *runtime);
  * @return the text, or NULL: INVALID_HANDLE, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_runtime_metrics(dynamo_runtime_t *runtime);
+
+/**
+ * Calls a control function of an engine, such as "load_adapter", "sleep", or "reset_prefix_cache", and waits for its
+ * result. "calls" of a model, see dynamo_runtime_models(), lists the names that its engine has; docs/recipe-calls.md describes
+ * the usual ones with their arguments.
+ *
+ * A call is independent of requests: it waits for no slot of "limits", and does not count in statistics and metrics.
+ * What it means for requests in flight is the engine's decision.
+ *
+ * @param name            name of the call
+ * @param arguments_json  a JSON object; "{}" if the call has no arguments. If the runtime has several models, "model"
+ *                        names the one that is meant, as in a request, else it is the first; the engine does not get
+ *                        this key.
+ * @param timeout_ms      milliseconds to wait; -1 for no limit. When they have passed, the engine is told that the
+ *                        result is unwanted. The call may take effect nevertheless.
+ * Blocking:  until the engine has answered, up to timeout_ms. dynamo_runtime_shutdown() ends the wait as it ends a
+ *            request, and dynamo_runtime_destroy() does not.
+ * @return the result, JSON text; or NULL: INVALID_HANDLE, INVALID_ARGUMENT, INVALID_JSON, NOT_SUPPORTED (the engine does
+ *         not have this call; the message lists those that it has), INVALID_REQUEST (the engine refuses the
+ *         arguments), MODEL_NOT_FOUND, DEADLINE_EXCEEDED (timeout_ms), CANCELLED and CLOSED (the runtime was shut down),
+ *         ENGINE_FAILED, INVALID_STATE (it would wait for the calling thread), OUT_OF_MEMORY, or another status of the
+ *         engine
+ */
+DYNAMO_LLM_API char *dynamo_runtime_call(dynamo_runtime_t *runtime, const char *name,
+                                         const char *arguments_json, int64_t timeout_ms);
 
 /**
  * Returns the JSON Schema (draft 2020-12) of the configuration. NULL only with OUT_OF_MEMORY.

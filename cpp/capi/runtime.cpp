@@ -114,6 +114,21 @@ char *dynamo_runtime_metrics(dynamo_runtime_t *runtime) {
         nullptr, [&] { return capi::owned::text(HandleRef<Runtime>(runtime)->metrics()); });
 }
 
+char *dynamo_runtime_call(dynamo_runtime_t *runtime, const char *name, const char *arguments_json,
+                          int64_t timeout_ms) {
+    return value_of<char *>(nullptr, [&] {
+        const HandleRef<Runtime> held(runtime);
+        if (timeout_ms == 0 || timeout_ms < -1) {
+            throw Failure(
+                DYNAMO_ERROR_INVALID_ARGUMENT,
+                "timeout_ms must be -1 (no limit) or positive, not " + std::to_string(timeout_ms));
+        }
+        return capi::owned::text(held->call(capi::not_null(name, "name"),
+                                            capi::text(arguments_json, "arguments_json"),
+                                            timeout_ms));
+    });
+}
+
 const char *dynamo_config_schema(void) {
     try {
         return RuntimeConfig::schema();

@@ -340,6 +340,15 @@ void bind_client(nb::module_ &m) {
             },
             "timeout_ms"_a, without_gil,
             "Waits for requests in flight, cancels the remaining ones, and stops the engine.")
+        .def(
+            "call",
+            [](const Runtime &self, const std::string &name, const std::string &arguments_json,
+               std::int64_t timeout_ms) {
+                return self.object.call(name, dynamo_llm::Json::raw(arguments_json),
+                                        time_of(timeout_ms));
+            },
+            "name"_a, "arguments_json"_a, "timeout_ms"_a, without_gil,
+            "Runs a control call of the engine, and returns its result as JSON.")
         .def("statistics", Runtime::method(&dynamo_llm::Runtime::statistics),
              "Returns counters as JSON.")
         .def("models", Runtime::method(&dynamo_llm::Runtime::models), without_gil,

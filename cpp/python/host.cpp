@@ -122,9 +122,10 @@ struct Asynchronous {
     const char *call;
     const char *form;
 };
-constexpr std::array<Asynchronous, 8> asynchronous = {{
+constexpr std::array<Asynchronous, 9> asynchronous = {{
     {"dynamo_runtime_create()", "await Runtime.open(...)"},
     {"dynamo_request_recv()", "await request, or async for response in request"},
+    {"dynamo_runtime_call()", "await runtime.call_async(...)"},
     {"dynamo_runtime_shutdown()",
      "async with runtime, or await asyncio.to_thread(runtime.close) or (runtime.shutdown)"},
     {"dynamo_tokenizer_create()", "await Tokenizer.open(...)"},
@@ -289,6 +290,14 @@ std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *
                  data->kind == DYNAMO_DATA_BYTES});
 }
 
+// The library has checked that the name consists of letters, digits and '_', and that the arguments are JSON.
+std::int32_t call(void *instance, dynamo_stream_t *stream, const char *call_id, const char *name,
+                  const char *arguments_json) {
+    return post(
+        {Command::Kind::call, number_of(instance), stream, call_id,
+         std::string("{\"name\": \"") + name + "\", \"arguments\": " + arguments_json + "}"});
+}
+
 // Tells the engine about a stream: that it was cancelled, or that it is writable again.
 template <Command::Kind kind>
 void notify(void *instance, dynamo_stream_t *stream) {
@@ -375,6 +384,7 @@ std::int32_t register_engine() {
     engine.describe = describe;
     engine.metrics = metrics;
     engine.generate_data = generate_data;
+    engine.call = call;
     return dynamo_engine_register("python", &engine, nullptr, nullptr);
 }
 

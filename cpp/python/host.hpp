@@ -16,12 +16,23 @@
 namespace dynamo::python::host {
 
 struct Command {
-    enum class Kind { start, generate, cancel, space, stop, exit, generate_data, cancel_start };
+    enum class Kind {
+        start,
+        generate,
+        cancel,
+        space,
+        stop,
+        exit,
+        generate_data,
+        cancel_start,
+        call
+    };
     Kind kind;
     std::uint64_t instance = 0;
     dynamo_stream_t *stream = nullptr;
     std::string request_id = {};
-    std::string json = {};  // configuration or request, or the payload of a raw request
+    // Configuration or request, the payload of a raw request, or {"name": ..., "arguments": ...} of a control call.
+    std::string json = {};
     bool is_bytes = false;  // `json` has bytes instead of JSON
 };
 

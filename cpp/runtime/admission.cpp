@@ -42,9 +42,17 @@ bool Admission::admit(std::shared_ptr<Request> request, const Model &model, std:
     return is_running;
 }
 
+void Admission::admit_call(std::shared_ptr<Request> call, const Model &model) {
+    Request *const key = call.get();
+    Entry &entry = requests_[key];
+    entry = {std::move(call), &model, 0, 0};
+    entry.is_call = true;
+    ++calls_;
+}
+
 void Admission::enqueue(Request *request) {
     const auto found = requests_.find(request);
-    if (found == requests_.end() || found->second.is_running) {
+    if (found == requests_.end() || found->second.is_running || found->second.is_call) {
         return;  // it ended meanwhile
     }
     const QueuePosition position{found->second.priority, arrivals_++};
@@ -59,6 +67,7 @@ std::shared_ptr<Request> Admission::remove(Request *request) {
     }
     Entry entry = std::move(found->second);
     requests_.erase(found);
+    calls_ -= entry.is_call ? 1 : 0;
     if (entry.is_running) {
         --running_;
         running_tokens_ -= entry.tokens;
@@ -87,7 +96,8 @@ std::shared_ptr<Request> Admission::start_next() {
 std::size_t Admission::count(const Model &model, bool is_running) const {
     return static_cast<std::size_t>(
         std::count_if(requests_.begin(), requests_.end(), [&](const auto &item) {
-            return item.second.model == &model && item.second.is_running == is_running;
+            return item.second.model == &model && !item.second.is_call &&
+                   item.second.is_running == is_running;
         }));
 }
 

@@ -22,6 +22,8 @@ class Admission {
     // Returns true if the request runs now, false if it is to be queued. Throws Failure with OVERLOADED.
     bool admit(std::shared_ptr<Request> request, const Model &model, std::uint64_t tokens,
                std::int64_t priority);
+    // Adds a control call, which runs at once, in addition to the requests.
+    void admit_call(std::shared_ptr<Request> call, const Model &model);
     // Queues a request for which admit() returned false, once it can be started.
     void enqueue(Request *request);
     // Removes a finished request. Returns nullptr if it is unknown.
@@ -31,7 +33,7 @@ class Admission {
 
     bool is_empty() const { return requests_.empty(); }
     std::size_t running() const { return running_; }
-    std::size_t queued() const { return requests_.size() - running_; }
+    std::size_t queued() const { return requests_.size() - running_ - calls_; }
     std::size_t running(const Model &model) const { return count(model, true); }
     std::size_t queued(const Model &model) const { return count(model, false); }
 
@@ -49,6 +51,7 @@ class Admission {
         std::uint64_t tokens;
         std::int64_t priority;
         bool is_running = false;
+        bool is_call = false;
         std::optional<QueuePosition> position = {};  // while it is queued
     };
     const std::unordered_map<Request *, Entry> &requests() const { return requests_; }
@@ -63,6 +66,7 @@ class Admission {
     std::map<QueuePosition, Request *> queue_;
     std::uint64_t arrivals_ = 0;
     std::size_t running_ = 0;
+    std::size_t calls_ = 0;
     std::uint64_t running_tokens_ = 0;
 };
 

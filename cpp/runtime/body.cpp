@@ -497,4 +497,33 @@ Body Body::raw(std::int32_t kind, std::string_view bytes) {
     return body;
 }
 
+Body Body::control(const char *name, std::string_view arguments) {
+    const auto reject = [](const std::string &problem) {
+        throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, problem);
+    };
+    const std::string_view given = name == nullptr ? "" : name;
+    if (given.empty()) {
+        reject("name is empty; give the name of a call, such as \"list_adapters\"");
+    }
+    if (invalid_utf8_at(given) != given.npos) {
+        reject("name is not UTF-8");
+    }
+    Json object = json::parse_object(json::without_bom(arguments), "arguments",
+                                     DYNAMO_ERROR_INVALID_ARGUMENT);
+    std::string model;
+    if (const auto found = object.find("model"); found != object.end()) {
+        if (!found->is_string()) {
+            reject(std::string("\"model\" of the arguments must be a string, not ") +
+                   json::type_name(*found));
+        }
+        model = found->get<std::string>();
+        object.erase(found);
+    }
+    Body body = raw(DYNAMO_DATA_JSON, json::dump(object));
+    body.call = given;
+    body.model = std::move(model);
+    body.stream = false;  // one whole answer, so the stream's capacity does not limit it
+    return body;
+}
+
 }  // namespace dynamo

@@ -35,6 +35,7 @@ struct Body {
     Cost cost;
     bool wants_timing = false;      // in the JSON of the last response
     std::int32_t payload_kind = 0;  // a dynamo_data_kind_t, for a raw request
+    std::string call;  // name of a control call, whose arguments are the text; "": a request
 
     // The choices of all prompts: those of prompt p have the numbers from p * n on.
     std::uint32_t choices() const { return prompts * n; }
@@ -48,6 +49,10 @@ struct Body {
                            const std::string &engine) const;
     // Throws Failure with INVALID_JSON or INVALID_ARGUMENT.
     static Body raw(std::int32_t kind, std::string_view bytes);
+    // Makes a control call: a raw request for one JSON payload. "model" of the arguments selects the model. Throws
+    // Failure with INVALID_ARGUMENT or INVALID_JSON.
+    static Body control(const char *name, std::string_view arguments);
+    bool is_call() const { return !call.empty(); }
 };
 
 }  // namespace dynamo

@@ -160,6 +160,16 @@ void Engine::check(std::int32_t status, const char *function) const {
 
 void Engine::generate(dynamo_stream_t *stream, const std::string &request_id, const Body &body) {
     const dynamo_engine_t &functions = type_->functions;
+    if (body.is_call()) {
+        std::int32_t status = DYNAMO_OK;
+        last_error::set(DYNAMO_OK);
+        call("call", [&] {
+            status = functions.call(instance_, stream, request_id.c_str(), body.call.c_str(),
+                                    body.text.c_str());
+        });
+        check(status, "call");
+        return;
+    }
     const bool is_raw = body.kind == BodyKind::raw;
     if (is_raw ? functions.generate_data == nullptr : functions.generate == nullptr) {
         throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,

@@ -39,7 +39,7 @@ class Engine {
     // Throws Failure with the engine's error.
     static std::shared_ptr<Engine> start(const ModelConfig &config);
 
-    // Throws Failure with the engine's error.
+    // Passes a request or a control call to the engine. Throws Failure with the engine's error.
     void generate(dynamo_stream_t *stream, const std::string &request_id, const Body &body);
     void cancel(dynamo_stream_t *stream);
     // Throws Failure with ENGINE_FAILED if the engine's function threw; then it may never push again.
@@ -52,6 +52,8 @@ class Engine {
     // Appends the engine's own metrics, unless `asked` has the same engine.
     void add_metrics(std::string &text, std::set<const EngineType *> &asked);
     const std::string &name() const noexcept { return name_; }
+    // Whether the engine has a function for control calls.
+    bool takes_calls() const noexcept { return takes_calls_; }
     // Whether the engine belongs to a host, such as Python; see base/wait_check.hpp.
     bool is_hosted() const noexcept { return is_hosted_; }
     // Whether this thread is inside a function of the engine, and so must not wait for it.
@@ -70,7 +72,8 @@ class Engine {
         : type_(std::move(type)),
           name_(std::move(name)),
           kind_(type_->functions.kind),
-          is_hosted_(type_->is_hosted) {}
+          is_hosted_(type_->is_hosted),
+          takes_calls_(type_->functions.call != nullptr) {}
     void check(std::int32_t status, const char *function) const;
     class Call;         // while this thread is in a function of the engine
     class StopBlocker;  // makes stop() wait
@@ -87,6 +90,7 @@ class Engine {
     std::string name_;
     std::int32_t kind_;
     bool is_hosted_;
+    bool takes_calls_;
     void *instance_ = nullptr;
 };
 

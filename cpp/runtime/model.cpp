@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/schema.hpp"
 #include "runtime/request_keys.hpp"
 
 namespace dynamo {
@@ -21,6 +22,47 @@ std::vector<json::OrderedJson> listed_models(const json::OrderedJson &descriptio
         }
     }
     return found;
+}
+
+std::vector<std::string> described_adapters(const json::OrderedJson &description) {
+    std::vector<std::string> names;
+    if (const auto adapters = description.find("adapters");
+        adapters != description.end() && adapters->is_array()) {
+        for (const json::OrderedJson &adapter : *adapters) {
+            if (adapter.is_string()) {
+                names.push_back(adapter.get<std::string>());
+            }
+        }
+    }
+    return names;
+}
+
+// Returns the control calls that an engine describes. Throws Failure with ENGINE_FAILED.
+std::vector<std::string> described_calls(const json::OrderedJson &description) {
+    std::vector<std::string> names;
+    const auto found = description.find("calls");
+    if (found == description.end() || found->is_null()) {
+        return names;
+    }
+    const auto is_name = [](const json::OrderedJson &value) {
+        if (!value.is_string()) {
+            return false;
+        }
+        const auto &text = value.get_ref<const std::string &>();
+        return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+            return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                   c == '_';
+        });
+    };
+    if (!found->is_array() || !std::all_of(found->begin(), found->end(), is_name)) {
+        throw Failure(DYNAMO_ERROR_ENGINE_FAILED,
+                      "\"calls\" of the engine's description must be an array of names: letters, "
+                      "digits and '_'");
+    }
+    for (const json::OrderedJson &name : *found) {
+        names.push_back(name.get<std::string>());
+    }
+    return names;
 }
 
 }  // namespace
@@ -42,16 +84,13 @@ Model::Model(const ModelConfig &config)
                 *member = found->get<std::uint64_t>();
             }
         }
-        if (const auto adapters = description.find("adapters");
-            adapters != description.end() && adapters->is_array()) {
-            for (const json::OrderedJson &adapter : *adapters) {
-                if (adapter.is_string()) {
-                    adapters_.push_back(adapter.get<std::string>());
-                }
-            }
-        }
+        adapters_ = described_adapters(description);
         request_keys_ = request_keys::declared_by(description);
         request_keys::declare(request_keys_);
+        if (!described_calls(description).empty() && !engine_->takes_calls()) {
+            throw Failure(DYNAMO_ERROR_ENGINE_FAILED,
+                          "the engine describes \"calls\", but its function call is NULL");
+        }
         description_ = json::dump(description);
         is_dynamic_ = description.value("changes", false);
     } catch (...) {
@@ -61,7 +100,26 @@ Model::Model(const ModelConfig &config)
 }
 
 json::OrderedJson Model::description() const {
-    return is_dynamic_ ? engine_->describe() : json::parse_ordered(description_, "description");
+    if (is_dynamic_) {
+        return engine_->describe();
+    }
+    const std::lock_guard lock(mutex_);
+    return json::parse_ordered(description_, "description");
+}
+
+void Model::refresh() {
+    if (is_dynamic_) {
+        return;
+    }
+    const json::OrderedJson description = engine_->describe();
+    if (description.empty()) {
+        return;  // the engine was stopped meanwhile
+    }
+    std::vector<std::string> adapters = described_adapters(description);
+    std::string text = json::dump(description);
+    const std::lock_guard lock(mutex_);
+    adapters_ = std::move(adapters);
+    description_ = std::move(text);
 }
 
 void Model::check_keys(const Body &body) const {
@@ -70,6 +128,21 @@ void Model::check_keys(const Body &body) const {
     }
     body.check_engine_keys(is_dynamic_ ? request_keys::declared_by(description()) : request_keys_,
                            engine_->name());
+}
+
+void Model::check_call(const std::string &name) const {
+    const std::vector<std::string> known = described_calls(description());
+    if (std::find(known.begin(), known.end(), name) != known.end()) {
+        return;
+    }
+    const std::string engine = "the engine \"" + engine_->name() + "\" ";
+    const std::string suggestion = nearest(name, known);
+    throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
+                  known.empty()
+                      ? engine + "has no calls, so \"" + name + "\" is not supported"
+                      : engine + "does not have the call \"" + name + "\"; " +
+                            (suggestion.empty() ? "" : "did you mean \"" + suggestion + "\"? ") +
+                            "Its calls: " + join(known));
 }
 
 void Model::check_length(const Body &body) const {
@@ -103,7 +176,10 @@ bool Model::is_called(std::string_view name) const {
 
 void Model::add_names(std::vector<std::string> &names) const {
     names.push_back(name_);
-    names.insert(names.end(), adapters_.begin(), adapters_.end());
+    {
+        const std::lock_guard lock(mutex_);
+        names.insert(names.end(), adapters_.begin(), adapters_.end());
+    }
     if (is_dynamic_) {
         for (const json::OrderedJson &model : listed_models(description())) {
             names.push_back(model["id"].get<std::string>());

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,8 @@ class Model {
     const std::string &name() const { return name_; }
     Engine &engine() const { return *engine_; }
     Counters &counters() { return counters_; }
+    // The counters of control calls, which nobody reads.
+    Counters &call_counters() { return call_counters_; }
     const Counters &counters() const { return counters_; }
     std::optional<std::uint64_t> context_length() const { return context_length_; }
 
@@ -34,6 +37,13 @@ class Model {
 
     // Throws Failure with INVALID_REQUEST for a key that neither the library nor the engine knows.
     void check_keys(const Body &body) const;
+
+    // Throws Failure with NOT_SUPPORTED for a control call that the engine does not have.
+    void check_call(const std::string &name) const;
+
+    // Asks the engine for its description again, because a control call may have changed it: loaded an adapter, for
+    // example. Throws Failure with ENGINE_FAILED.
+    void refresh();
 
     // Whether this is the model's name, or the name of one of its adapters.
     bool is_called(std::string_view name) const;
@@ -49,15 +59,17 @@ class Model {
     std::string name_;
     bool has_any_name_;
     std::string path_;
-    std::string description_;  // JSON, from the start of the engine
-    bool is_dynamic_ = false;  // the description may change: a dynamic model list
+    mutable std::mutex mutex_;  // guards description_ and adapters_
+    std::string description_;   // JSON, from the start of the engine, or its last control call
+    std::vector<std::string> adapters_;  // likewise
+    bool is_dynamic_ = false;            // the description may change: a dynamic model list
     std::optional<std::uint64_t> context_length_;
     std::optional<std::uint64_t> longest_token_;  // in bytes
-    std::vector<std::string> adapters_;
-    std::vector<std::string> request_keys_;  // declared by the engine at its start
+    std::vector<std::string> request_keys_;       // declared by the engine at its start
     std::int64_t created_;
     std::shared_ptr<Engine> engine_;
     Counters counters_;
+    Counters call_counters_;
 };
 
 }  // namespace dynamo

@@ -57,7 +57,7 @@ std::int32_t Request::take(std::optional<Clock::time_point> until, std::shared_p
     if (status < 0) {
         throw Failure(failure());
     }
-    if (status == DYNAMO_OK && runtime != nullptr) {
+    if (status == DYNAMO_OK && runtime != nullptr && !body_.is_call()) {
         runtime->count_received(out->tokens);
     }
     return status;
@@ -137,6 +137,10 @@ void Request::expire(Deadlines::Kind kind, std::int64_t milliseconds) {
         return;
     }
     end(make_error(DYNAMO_ERROR_DEADLINE_EXCEEDED, [&] {
+        if (body_.is_call()) {
+            return "the call \"" + body_.call + "\" did not end within its timeout of " +
+                   std::to_string(milliseconds) + " ms";
+        }
         return std::string("the deadline ") +
                (to_first_token ? "to the first token" : "to the end") +
                " passed: " + std::to_string(milliseconds) + " ms after the request was sent";
@@ -214,6 +218,9 @@ void Request::on_end_claimed(std::int32_t status) {
 }
 
 void Request::count_end(std::int32_t status, Runtime &runtime, Model &model) {
+    if (body_.is_call()) {
+        return;
+    }
     runtime.count_end(status);
     model.counters().count_end(status, stream_.timing());
 }

@@ -170,7 +170,8 @@ void Request::dismiss_if_due(std::unique_lock<std::mutex> &lock) {
     dismissal_is_due_ = false;
     const std::shared_ptr<Runtime> runtime = runtime_;
     lock.unlock();
-    runtime->dismiss(this, stream_.pushed_tokens(), stream_.times_full());
+    const bool counts = !body_.is_call();
+    runtime->dismiss(this, counts ? stream_.pushed_tokens() : 0, counts ? stream_.times_full() : 0);
 }
 
 void Request::on_writable() {

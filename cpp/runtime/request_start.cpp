@@ -48,15 +48,19 @@ ResponseHeadPtr Request::make_head(const Model &model) const {
 
 void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     Model &model = runtime->model_for(body_);
+    Counters &counters = body_.is_call() ? model.call_counters() : model.counters();
     const auto count_refusal = [&](auto function) {
         try {
             return function();
         } catch (const Failure &failure) {
-            model.counters().count(failure.error().status);
+            counters.count(failure.error().status);
             throw;
         }
     };
     count_refusal([&] {
+        if (body_.is_call()) {
+            model.check_call(body_.call);
+        }
         model.check_keys(body_);
         runtime->limits().request.check(body_.cost);
         model.check_length(body_);
@@ -89,7 +93,7 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     if (is_hosted && queue_ != nullptr) {
         queue_->set_hosted();
     }
-    stream_.prepare(runtime->stream_limits(), std::move(head), body_.choices(), model.counters(),
+    stream_.prepare(runtime->stream_limits(), std::move(head), body_.choices(), counters,
                     is_hosted);
     count_refusal([&] {
         try {
@@ -104,7 +108,9 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
             throw;
         }
     });
-    runtime->count_sent();
+    if (!body_.is_call()) {
+        runtime->count_sent();
+    }
     if (callback_ != nullptr || queue_ != nullptr) {
         stream_.notify_owner(Stream::Notify::always);
     }
@@ -285,7 +291,7 @@ void Request::fail_start(const Error &error) {
 void Request::arm_deadlines(const Limits &limits) {
     const std::lock_guard lock(mutex_);
     if (!stream_.is_end_claimed()) {  // otherwise on_end_claimed() may have disarmed them already
-        deadlines_.arm(limits, *this);
+        deadlines_.arm(body_.is_call() ? Limits() : limits, *this);
     }
 }
 

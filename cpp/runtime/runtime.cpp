@@ -79,6 +79,39 @@ std::shared_ptr<Runtime> Runtime::create(const RuntimeConfig &config, const char
     return runtime;
 }
 
+std::string Runtime::call(const char *name, std::string_view arguments, std::int64_t timeout_ms) {
+    constexpr const char *function = "dynamo_runtime_call()";
+    wait_check::require_allowed(function, false);
+    Body body = Body::control(name, arguments);
+    Model &model = model_for(body);
+    wait_check::require_allowed(function, model.engine().is_hosted());
+    if (model.engine().is_being_called()) {
+        throw Failure(
+            DYNAMO_ERROR_INVALID_STATE,
+            std::string(function) +
+                " was called in a callback of the engine that is to answer, for whose return "
+                "it would wait; call it in another thread");
+    }
+    const auto request = std::make_shared<Request>(std::move(body));
+    request->set_deadlines(-1, timeout_ms);
+    request->send(shared_from_this());
+    std::shared_ptr<Response> response;
+    const std::int32_t status = request->take(std::nullopt, response);
+    model.refresh();
+    if (status == DYNAMO_END || response->payloads == nullptr) {
+        return "null";
+    }
+    if (response->payloads->size() != 1 || response->payloads->front().kind != DYNAMO_DATA_JSON) {
+        throw Failure(Error{.status = DYNAMO_ERROR_ENGINE_FAILED,
+                            .message = "the engine answered the call with " +
+                                       std::to_string(response->payloads->size()) +
+                                       " payloads; one JSON payload is right",
+                            .layer = "engine",
+                            .engine = model.engine().name()});
+    }
+    return std::move(response->payloads->front().bytes);
+}
+
 Model &Runtime::model_for(const Body &body) const {
     if (body.model.empty() || (models_.size() == 1 && models_.front()->has_any_name())) {
         return *models_.front();
@@ -108,6 +141,10 @@ bool Runtime::admit(const std::shared_ptr<Request> &request, Model &model, const
     if (closed_) {
         throw Failure(DYNAMO_ERROR_CLOSED,
                       "the runtime was shut down and accepts no more requests");
+    }
+    if (body.is_call()) {
+        admission_.admit_call(request, model);
+        return true;
     }
     return admission_.admit(request, model, body.prompt_tokens + body.n * answers, body.priority);
 }
@@ -362,6 +399,9 @@ json::OrderedJson Runtime::statistics() const {
     std::uint64_t pushed = pushed_tokens_;
     std::uint64_t full = times_full_;
     for (const auto &[key, entry] : admission_.requests()) {
+        if (entry.is_call) {
+            continue;
+        }
         pushed += entry.request->pushed_tokens();
         full += entry.request->times_full();
     }

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/handle.hpp"
@@ -34,6 +35,9 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     // The caller destroyed the handle. Waits until the engines have stopped, unless this thread must not wait or
     // requests are in flight.
     void abandon();
+
+    // Runs a control call, and waits for its result, which is JSON. timeout_ms: -1 for no limit. Throws Failure.
+    std::string call(const char *name, std::string_view arguments, std::int64_t timeout_ms);
 
     // Whether one of the engines belongs to a host; see base/wait_check.hpp.
     bool is_hosted() const noexcept;

@@ -17,7 +17,7 @@
  * generate() has returned DYNAMO_OK.
  *
  * A function of an engine should return its errors instead of throwing them. A C++ exception is logged; start(),
- * generate(), generate_data(), and describe() then fail with DYNAMO_ERROR_ENGINE_FAILED, and so does a request whose
+ * generate(), generate_data(), call(), and describe() then fail with DYNAMO_ERROR_ENGINE_FAILED, and so does a request whose
  * space() throws. std::bad_alloc is DYNAMO_ERROR_OUT_OF_MEMORY there, and is not logged. If metrics() throws, its
  * output is dropped. An instance whose stop() throws counts as stopped.
  *
@@ -111,11 +111,12 @@ typedef struct dynamo_engine_t {
     int32_t kind;
 
     /**
-     * Optional. Describes what was loaded. Called once after start(). If that call returned "changes": true, it is
-     * also called whenever the models are listed, from any thread, until stop(). Must not block.
+     * Optional. Describes what was loaded. Called once after start(), and after each control call that succeeded, which
+     * may have changed "adapters". If the first call returned "changes": true, it is also called whenever the models are
+     * listed, from any thread, until stop(). Must not block.
      *
-     * @return a JSON object, owned by the engine and valid until stop(); for a dynamic model list, until the next
-     *         call in the same thread. NULL stands for an empty object. All keys are optional:
+     * @return a JSON object, owned by the engine and valid until the next call in the same thread, or stop(). NULL stands
+     *         for an empty object. All keys are optional:
      *         "path"            folder or file of the model;
      *         "context_length"  in tokens;
      *         "capabilities"    array of "chat", "completion", "embedding", "logprobs", "seed", "tools",
@@ -127,6 +128,7 @@ typedef struct dynamo_engine_t {
      *                           knows. Only a declared key reaches generate(), in the body; all others remain
      *                           DYNAMO_ERROR_INVALID_REQUEST. For a token-level engine also "extra", and the keys that
      *                           its pipeline leaves to it, such as "bad_words" (see docs/requests.md);
+     *         "calls"           names of the control calls that call() accepts: letters, digits, and '_';
      *         "models"          for engines with several models: names that a request may give as its "model", or
      *                           objects with "id" and keys as these, each of which dynamo_runtime_models() lists;
      *         "changes"         whether "models" is a dynamic model list.
@@ -151,6 +153,20 @@ typedef struct dynamo_engine_t {
      */
     int32_t (*generate_data)(void *instance, dynamo_stream_t *stream, const char *request_id,
                              const dynamo_data_t *data);
+
+    /**
+     * Optional. Accepts a control call, see dynamo_runtime_call(); otherwise as generate(): it must not block, cancel()
+     * tells that the result is unwanted, and the stream must be finished or failed exactly once. The result is one JSON
+     * payload, pushed with the member `data` of dynamo_chunk_t; without one it is null. Only names that "calls" of
+     * describe() lists come here.
+     *
+     * @param call_id         unique in the process, as a request id
+     * @param name            name of the call
+     * @param arguments_json  a JSON object, which the engine has to validate: DYNAMO_ERROR_INVALID_REQUEST if it is
+     *                        wrong; both texts are valid during the call
+     */
+    int32_t (*call)(void *instance, dynamo_stream_t *stream, const char *call_id, const char *name,
+                    const char *arguments_json);
 } dynamo_engine_t;
 
 /**

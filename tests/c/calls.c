@@ -20,6 +20,9 @@ static int32_t runtime_shutdown(void *h) {
 static int32_t runtime_models(void *h) {
     return after(dynamo_runtime_models(h) == NULL);
 }
+static int32_t runtime_call(void *h) {
+    return after(dynamo_runtime_call(h, "sleep", "{}", -1) == NULL);
+}
 static int32_t runtime_metrics(void *h) {
     return after(dynamo_runtime_metrics(h) == NULL);
 }
@@ -415,6 +418,7 @@ const struct call calls[] = {
     {"dynamo_runtime_statistics", RUNTIME, 0, runtime_statistics},
     {"dynamo_runtime_models", RUNTIME, 0, runtime_models},
     {"dynamo_runtime_metrics", RUNTIME, 0, runtime_metrics},
+    {"dynamo_runtime_call", RUNTIME, 0, runtime_call},
     {"dynamo_runtime_destroy", RUNTIME, 1, runtime_destroy},
     {"dynamo_creation_cancel", CREATION, 0, creation_cancel},
     {"dynamo_creation_destroy", CREATION, 1, creation_destroy},

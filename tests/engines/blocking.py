@@ -56,6 +56,7 @@ class Waiting:
             "iteration": lambda: list(sent()),
             "receive()": lambda: sent().receive(),
             "receive(5)": lambda: sent().receive(5),
+            "call()": lambda: runtime.call("sleep"),
             "shutdown()": runtime.shutdown,
             "shutdown(0)": lambda: runtime.shutdown(0),
             "close()": runtime.close,

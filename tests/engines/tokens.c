@@ -76,18 +76,45 @@ static const char *describe(void *instance) {
     return the_description;
 }
 
-int register_tokens(const char *name, const char *description) {
+/* Answers with the arguments. */
+static int32_t call(void *instance, dynamo_stream_t *stream, const char *id, const char *name,
+                    const char *arguments) {
+    (void)instance, (void)id, (void)name;
+    const dynamo_data_t data = {arguments, strlen(arguments), DYNAMO_DATA_JSON};
+    dynamo_chunk_t chunk;
+    memset(&chunk, 0, sizeof chunk);
+    chunk.struct_size = sizeof chunk;
+    chunk.data = &data;
+    dynamo_stream_push(stream, &chunk);
+    return dynamo_stream_finish(stream, NULL, NULL);
+}
+
+static const dynamo_engine_t the_engine = {
+    .struct_size = sizeof the_engine,
+    .start = start,
+    .generate = generate,
+    .cancel = cancel,
+    .stop = stop,
+    .kind = DYNAMO_ENGINE_TOKENS,
+    .describe = describe,
+    .call = call,
+};
+
+void set_description(const char *description) {
     snprintf(the_description, sizeof the_description, "%s", description);
-    dynamo_engine_t engine;
-    memset(&engine, 0, sizeof engine);
-    engine.struct_size = sizeof engine;
-    engine.start = start;
-    engine.generate = generate;
-    engine.cancel = cancel;
-    engine.stop = stop;
-    engine.kind = DYNAMO_ENGINE_TOKENS;
-    engine.describe = describe;
-    return dynamo_engine_register(name, &engine, NULL, NULL);
+}
+
+int register_tokens(const char *name, const char *description) {
+    set_description(description);
+    return dynamo_engine_register(name, &the_engine, NULL, NULL);
+}
+
+int32_t dynamo_engine_entry(uint32_t host_abi, dynamo_engine_library_t *library) {
+    (void)host_abi;
+    library->abi_version = DYNAMO_LLM_ABI_VERSION;
+    library->version = DYNAMO_LLM_VERSION_STRING;
+    library->engine = &the_engine;
+    return DYNAMO_OK;
 }
 
 const char *last_body(void) {

@@ -93,6 +93,15 @@ class Runtime : public Owner<dynamo_runtime_t, dynamo_runtime_destroy> {
         return detail::done(dynamo_runtime_shutdown(get(), detail::milliseconds(timeout)));
     }
 
+    /** Calls a control function of an engine, such as "load_adapter", and waits for its result, which is JSON. Errors:
+     * those of dynamo_runtime_call(). */
+    template <class Time = std::chrono::milliseconds>
+    Returned<std::string> call(const std::string &name, const Json &arguments = Json::raw("{}"),
+                               Time timeout = forever) const {
+        return detail::owned_text(dynamo_runtime_call(get(), name.c_str(), arguments.text().c_str(),
+                                                      detail::milliseconds(timeout)));
+    }
+
     /** Returns counters as JSON, see dynamo_runtime_statistics(). */
     Returned<std::string> statistics() const {
         return detail::owned_text(dynamo_runtime_statistics(get()));

@@ -15,10 +15,11 @@ from dynamo_llm._core import Response
 from dynamo_llm.api.creation import Opening, Progress, create_runtime, is_watched
 from dynamo_llm.api.handle import Handle, config_text, create, without_none
 from dynamo_llm.api.interruptible import interruptible
+from dynamo_llm.api.json_text import json_text
 from dynamo_llm.api.numbers import milliseconds
 from dynamo_llm.api.request import DataRequest, Request
 from dynamo_llm.api.result import Completion, Embeddings
-from dynamo_llm.errors import CancelledError, DeadlineExceededError
+from dynamo_llm.errors import CancelledError, DeadlineExceededError, InvalidArgumentError
 from dynamo_llm.runtime.threads import in_thread
 
 Self = TypeVar("Self", bound="Runtime")
@@ -237,6 +238,26 @@ class Runtime(Handle):
         self._core.send(request._core)
         return request
 
+    def call(self, name: str, /, *, timeout: float | None = None, **arguments: Any) -> Any:
+        """Calls a control function of an engine, such as ``load_adapter``, and returns its result. ``calls``
+        in :meth:`models` lists the names that the engine has. Blocks without holding the GIL; in a coroutine
+        use :meth:`call_async`.
+
+        :param timeout: seconds to wait; None for no limit. The call may take effect nevertheless.
+        :param arguments: those of the call, JSON values; None means absent. If the runtime has several
+            models, ``model`` names the one that is meant.
+        :raises NotSupportedError: the engine does not have this call; the message lists those that it has.
+        :raises InvalidRequestError: the engine refuses the arguments.
+        :raises DeadlineExceededError: the engine has not answered within the timeout.
+        """
+        text = json_text(without_none(arguments), "arguments", InvalidArgumentError)
+        wait = milliseconds(timeout, "timeout")
+        return json.loads(interruptible(partial(self._core.call, name, text, wait)))
+
+    async def call_async(self, name: str, /, *, timeout: float | None = None, **arguments: Any) -> Any:
+        """Calls a control function of an engine, as :meth:`call`, without blocking the event loop."""
+        return await in_thread(partial(self.call, name, timeout=timeout, **arguments))
+
     def shutdown(self, timeout: float | None = None) -> None:
         """Refuses new requests, waits for those in flight, then stops the engine. Further calls do nothing.
 
@@ -267,7 +288,7 @@ class Runtime(Handle):
     def models(self) -> list[dict[str, Any]]:
         """Returns the models that the runtime serves, as OpenAI's model objects with more keys: ``id`` (the
         name that requests give as ``model``), ``engine``, and, if known, ``path``, ``context_length`` in
-        tokens, ``capabilities``, ``adapters``, ``request_keys``.
+        tokens, ``capabilities``, ``adapters``, ``request_keys``, ``calls``.
         """
         listed: dict[str, Any] = json.loads(self._core.models())
         models: list[dict[str, Any]] = listed["data"]

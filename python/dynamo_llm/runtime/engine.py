@@ -89,6 +89,8 @@ class ModelInfo(TypedDict, total=False):
     ``path``."""
     eos_token_ids: list[int]
     """Tokens that end an answer, in addition to those in the tokenizer's files."""
+    calls: list[str]
+    """Names of the engine's control calls. The library sets it, from ``calls`` of the engine."""
     request_keys: list[str]
     """Keys of request bodies that the engine takes in addition to those that every engine takes: keys of its
     own, which other engines refuse, and, for a token-level engine, keys that the pipeline passes on:
@@ -329,6 +331,11 @@ class Engine(Protocol):
         """Frees the model. Called once, when no request is in flight; runs as :meth:`start` does."""
 
     # Optional: def describe(self) -> ModelInfo, called once after start().
+    # Optional: calls: Mapping[str, Callable[..., Any]], the engine's control calls by name, read once after
+    # start(). Each takes the arguments of Runtime.call() as keyword arguments, and returns a JSON value. A
+    # coroutine function runs on the event loop, and ends with asyncio.CancelledError when the caller stops
+    # waiting; a plain function runs in a thread and may block. Both may run while requests are in flight.
+    # After a call describe() is called again, so that a request may name an adapter that it has loaded.
     # Optional: max_threads: int, how many plain generators run at once; further requests are queued.
     # Optional: model_formats: tuple[str, ...], for an engine that loads model files: "safetensors" (a folder
     # with config.json, tokenizer, and weights), "gguf" (a file), or both. A configuration may then name a

@@ -32,9 +32,12 @@ from dynamo_llm.runtime.secret import redact_all
 from dynamo_llm.runtime.threads import DaemonThreads, wait_for_jobs
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
-_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START = range(8)
+_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START, _CALL = range(9)
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
+
+#: Commands that come with a stream, which must be ended.
+_with_stream = (_GENERATE, _GENERATE_DATA, _CALL)
 
 #: Seconds that requests and engines have to end when Python shuts down.
 _exit_timeout = 2.0
@@ -134,15 +137,17 @@ class Host:
                 self._on_command(kind, number, stream, request_id, text)
             except BaseException as error:
                 _log.exception("a command of the library failed")
-                if kind in (_GENERATE, _GENERATE_DATA):
+                if kind in _with_stream:
                     _core.stream_fail(stream, *describe(error))
 
     def _on_command(self, kind: int, number: int, stream: int, request_id: str, text: str | bytes) -> None:
         instance = self._instances.get(number)  # None if it was stopped, or Python is shutting down
-        generates = kind in (_GENERATE, _GENERATE_DATA)
-        if generates and instance is None:
+        has_stream = kind in _with_stream
+        if has_stream and instance is None:
             _core.stream_fail(stream, _CLOSED, "the engine was stopped", "")
-        elif generates and instance is not None:
+        elif kind == _CALL and instance is not None:
+            instance.call(stream, request_id, str(text))
+        elif has_stream and instance is not None:
             instance.generate(stream, request_id, text, is_data=kind == _GENERATE_DATA)
         elif kind == _CANCEL and instance is not None:
             instance.cancel(stream)
@@ -211,7 +216,7 @@ class Host:
         for instance in list(self._instances.values()):
             instance.end_requests(self.owns_python)
         for kind, _, stream, _, _ in _core.host_take():
-            if kind in (_GENERATE, _GENERATE_DATA):
+            if kind in _with_stream:
                 detail = '{"exiting": true}' if self.owns_python else ""
                 _core.stream_fail(stream, _CLOSED, "Python in this process is shutting down", detail)
 

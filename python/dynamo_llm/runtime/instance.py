@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from dynamo_llm import _core
 from dynamo_llm.errors import CancelledError, NotSupportedError
 from dynamo_llm.runtime import registry
+from dynamo_llm.runtime.control_calls import ControlCalls
 from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, TemplateSettings
 from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.isolation import frames
@@ -79,6 +80,7 @@ class Instance:
         self._engine: Any = None
         self._kind = "text"
         self._pipeline: Pipeline | None = None
+        self._calls: ControlCalls | None = None  # None for an isolated engine, whose child has them
         self._has_text = config.get("pipeline", "auto") != "off"
         self._threads: DaemonThreads | None = None
         self._runs: dict[int, RequestTask | Sink | Relay] = {}
@@ -107,6 +109,9 @@ class Instance:
                 self._progress("tokenizer")
                 self._pipeline = await in_thread(self._open_pipeline, engine, self.info)
                 self.info = self._pipeline.info
+            if self._kind != "relay":
+                self._calls = ControlCalls(engine, self._config.engine)
+                self._add_calls()
         except BaseException:
             await self._call(engine.stop)
             raise
@@ -166,7 +171,20 @@ class Instance:
     def _changed(self) -> None:
         if self._engine is not None:
             self.info = self._engine.describe()
+            if self._pipeline is not None:
+                self._pipeline.describe_again(self.info)
+                self.info = self._pipeline.info
+            self._add_calls()
             self._report(self.info)
+
+    def _add_calls(self) -> None:
+        if self._calls is None:
+            return
+        info = self.info.copy()
+        info.pop("calls", None)
+        if self._calls.names:
+            info["calls"] = self._calls.names
+        self.info = info
 
     @property
     def kind(self) -> type:
@@ -232,6 +250,26 @@ class Instance:
             opening = run.open(self._ask, self._trace)
         run.start(opening, self._may_gather)
 
+    def call(self, stream: int, call_id: str, command: str) -> None:
+        """Starts a control call.
+
+        :param command: ``{"name": name, "arguments": {...}}``, with a name that the description lists.
+        """
+        if self._calls is None:
+            self._relay(
+                RelayedRequest(stream, call_id, command.encode(), frames.CALL, None, self._on_end(stream))
+            )
+            return
+        assert self._threads is not None
+        run = RequestTask(stream, call_id, command, self._threads, self._runs, self.kind)
+        run.start(run.open_call(functools.partial(self._run_call, self._calls)), may_gather=False)
+
+    async def _run_call(self, calls: ControlCalls, command: str) -> str:
+        result = await calls.run(command)
+        if hasattr(self._engine, "describe"):
+            self._changed()  # it may have loaded an adapter
+        return result
+
     def _start_sink(self, stream: int, request_id: str, text: str | bytes) -> None:
         body = json.loads(text)
         context = copy_context()
@@ -248,12 +286,15 @@ class Instance:
             span = self._trace(json.loads(text), request_id)
         kind = frames.OPENAI if not is_data else frames.JSON if isinstance(text, str) else frames.BYTES
         content = text.encode() if isinstance(text, str) else text
-        on_end = functools.partial(self._runs.pop, stream, None)
-        relay = self._runs[stream] = self._engine.relay(
-            RelayedRequest(stream, request_id, content, kind, span, on_end)
-        )
+        self._relay(RelayedRequest(stream, request_id, content, kind, span, self._on_end(stream)))
+
+    def _on_end(self, stream: int) -> Callable[[], Any]:
+        return functools.partial(self._runs.pop, stream, None)
+
+    def _relay(self, request: RelayedRequest) -> None:
+        relay = self._runs[request.stream] = self._engine.relay(request)
         if relay.has_ended:
-            on_end()
+            request.on_end()
 
     def cancel(self, stream: int) -> None:
         """Cancels a request."""

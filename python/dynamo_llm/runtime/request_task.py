@@ -51,7 +51,7 @@ class RequestTask(Pusher):
     def start(self, opening: Any, may_gather: bool) -> None:
         """Starts the task.
 
-        :param opening: the coroutine of :meth:`open` or :meth:`open_data`.
+        :param opening: the coroutine of :meth:`open`, :meth:`open_data`, or :meth:`open_call`.
         :param may_gather: whether chunks that come without a pause may be pushed together.
         """
         self._runs[self._stream] = self
@@ -99,6 +99,14 @@ class RequestTask(Pusher):
         request = DataRequest(self._request_id, content, self.is_cancelled, self.remaining)
         items = require_generator(generate(request), self._owner)
         await self.push([_chunks_async(items) if hasattr(items, "__aiter__") else _chunks(items)])
+        return None, None, None
+
+    async def open_call(self, run: Callable[[str], Awaitable[str]]) -> Opened:
+        """Runs a control call, and pushes its result.
+
+        :param run: takes the command, and returns the result as JSON.
+        """
+        self._push_chunk({"data": await run(str(self._text))})
         return None, None, None
 
     def end(self, usage: Any, error: BaseException | None) -> tuple[int, str, str] | None:

@@ -43,6 +43,11 @@ def close(seconds: float) -> Callable[[], Any]:
     return Runtime(slow_engine(seconds)).close
 
 
+def call_engine(seconds: float) -> Callable[[], Any]:
+    runtime = Runtime(engine("controlled:Controlled"))
+    return lambda: runtime.call("block", seconds=seconds)
+
+
 def turns_during(call: Callable[[], Any], in_main_thread: bool) -> int:
     """Returns how often another Python thread runs while a call waits."""
     turns, done = 0, threading.Event()
@@ -69,7 +74,7 @@ def turns_during(call: Callable[[], Any], in_main_thread: bool) -> int:
         turner.join()
 
 
-@pytest.mark.parametrize("prepare", [create, receive, iterate, shut_down, close])
+@pytest.mark.parametrize("prepare", [create, receive, iterate, shut_down, close, call_engine])
 @pytest.mark.parametrize("in_main_thread", [True, False])
 def test_another_thread_keeps_running(
     prepare: Callable[[float], Callable[[], Any]], in_main_thread: bool

@@ -73,7 +73,9 @@ def test_compiled(name: str, tmp_path: Path) -> None:
 
 
 #: Engines that the programs use_*.py beside them use.
-engines = {f"python/{name}.py" for name in ("shout", "parrot", "patient", "chorus", "filling", "spell")}
+engines = {
+    f"python/{name}.py" for name in ("shout", "parrot", "patient", "chorus", "filling", "spell", "switch")
+}
 
 
 #: Programs that need a model folder, and the function that creates it.

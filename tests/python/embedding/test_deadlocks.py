@@ -51,6 +51,7 @@ in_coroutines = {
     "iteration": "await request, or async for response in request",
     "receive()": "await request, or async for response in request",
     "receive(5)": "await request, or async for response in request",
+    "call()": "await runtime.call_async(...)",
     "shutdown()": "await asyncio.to_thread(runtime.close)",
     "shutdown(0)": "await asyncio.to_thread(runtime.close)",
     "close()": "await asyncio.to_thread(runtime.close)",

@@ -15,6 +15,7 @@ from dynamo_llm import (
     ContextLengthError,
     InvalidConfigError,
     InvalidRequestError,
+    ModelNotFoundError,
     NotSupportedError,
     Runtime,
 )
@@ -538,6 +539,36 @@ def test_adapters(tmp_path: Path) -> None:
             InvalidRequestError, match='is "three", which the engine does not have; it has: one, two'
         ):
             answer(adapter="three")
+
+
+def test_adapters_are_loaded_and_unloaded(tmp_path: Path) -> None:
+    """Control calls change which adapters a request may name; the answers are those of the adapter."""
+    one, two = (tiny_models.adapter(tmp_path / name, seed) for name, seed in (("one", 5), ("two", 9)))
+    model = tiny_models.llama(tmp_path / "base")
+    with Runtime(model=model, name="base", options={"adapters": {"one": str(one)}}) as runtime:
+
+        def answer(name: str) -> str:
+            return str(runtime.chat("hello", max_tokens=8, ignore_eos=True, model=name).result().text)
+
+        assert runtime.models()[0]["calls"] == ["list_adapters", "load_adapter", "unload_adapter"]
+        with pytest.raises(ModelNotFoundError):
+            answer("two")
+        loaded = runtime.call("load_adapter", name="two", path=str(two))
+        assert loaded["name"] == "two" and loaded["rank"] == 2
+        assert len({answer("base"), answer("one"), answer("two")}) == 3
+        assert runtime.models()[0]["adapters"] == ["one", "two"]
+        assert [each["name"] for each in runtime.call("list_adapters")] == ["one", "two"]
+        with pytest.raises(InvalidRequestError, match="`two` is already loaded"):
+            runtime.call("load_adapter", name="two", path=str(two))
+        with pytest.raises(ModelNotFoundError, match=r'the adapter "three" has no adapter_config\.json'):
+            runtime.call("load_adapter", name="three", path=str(tmp_path))
+        runtime.call("unload_adapter", name="two")
+        with pytest.raises(ModelNotFoundError):
+            answer("two")
+        with pytest.raises(InvalidRequestError, match="`two` is not registered"):
+            runtime.call("unload_adapter", name="two")
+    with Runtime(model=model) as runtime, pytest.raises(NotSupportedError, match="has no calls"):
+        runtime.call("list_adapters")
 
 
 def test_description(tmp_path: Path, folder: Path) -> None:

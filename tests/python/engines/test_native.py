@@ -17,6 +17,13 @@ from dynamo_llm.runtime.engines.native import NativeTokens
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 
+first_description = {
+    "path": str(demo_model_dir()),
+    "context_length": 64,
+    "capabilities": ["logprobs", "seed", "regex"],
+    "adapters": ["blue"],
+}
+
 
 @pytest.fixture(scope="module")
 def library(programs: Path) -> ctypes.CDLL:
@@ -25,13 +32,7 @@ def library(programs: Path) -> ctypes.CDLL:
     file = compile_c(tests_dir / "engines" / "tokens.c", programs / "libtokens.so", *flags)
     library = ctypes.CDLL(str(file))
     library.last_body.restype = ctypes.c_char_p
-    description = {
-        "path": str(demo_model_dir()),
-        "context_length": 64,
-        "capabilities": ["logprobs", "seed", "regex"],
-        "adapters": ["blue"],
-    }
-    assert library.register_tokens(b"ctokens", json.dumps(description).encode()) == 0
+    assert library.register_tokens(b"ctokens", json.dumps(first_description).encode()) == 0
     return library
 
 
@@ -99,6 +100,29 @@ def test_without_a_pipeline(library: ctypes.CDLL) -> None:
     with dynamo_llm.Runtime({"engine": "ctokens", "pipeline": "off"}) as runtime:
         answer = runtime.complete([5, 6], max_tokens=8).result()
         assert (answer.text, answer.token_ids) == ("", [5, 6])
+
+
+def test_in_a_shared_library_with_a_control_call(library: ctypes.CDLL) -> None:
+    """The engine is named by its file; texts and control calls pass through the pipeline."""
+    with dynamo_llm.Runtime(engine={"library": library._name}) as runtime:
+        assert runtime.complete("hello you").result().text == "hello you"
+        (model,) = runtime.models()
+        assert model["id"] == "tokens"
+        with pytest.raises(dynamo_llm.NotSupportedError, match="has no calls"):
+            runtime.call("repeat")
+    description = {"path": str(demo_model_dir()), "context_length": 64, "calls": ["repeat"]}
+    library.set_description(json.dumps(description).encode())
+    try:
+        with dynamo_llm.Runtime(engine={"library": library._name}) as runtime:
+            assert runtime.models()[0]["calls"] == ["repeat"]
+            assert runtime.call("repeat", a=[1], name="x", timeout=patience) == {"a": [1], "name": "x"}
+            library.set_description(json.dumps({**description, "adapters": ["red"]}).encode())
+            runtime.call("repeat")
+            assert runtime.models()[0]["adapters"] == ["red"]
+            runtime.complete("hello", adapter="red").result()
+            assert json.loads(library.last_body())["adapter"] == "red"
+    finally:
+        library.set_description(json.dumps(first_description).encode())
 
 
 def test_all_keys_of_a_request(library: ctypes.CDLL) -> None:

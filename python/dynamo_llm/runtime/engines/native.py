@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connects token-level engines in C to the pipeline, which is in Python."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, cast
 
 from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime.threads import in_thread
 
 _keys = ("engine", "model", "options", "pipeline", "python")
 
@@ -75,6 +78,18 @@ class NativeTokens:
                 if (usage := response.usage) is not None:
                     chunk["usage"] = {"cached_tokens": usage.cached_tokens}
                 yield chunk
+
+    @property
+    def calls(self) -> dict[str, Callable[..., Any]]:
+        """The control calls of the engine in C."""
+        assert self._runtime is not None
+        (model,) = self._runtime.models()
+        return {name: partial(self._call, name) for name in model.get("calls", ())}
+
+    async def _call(self, name: str, /, **arguments: Any) -> Any:
+        """Forwards a control call. If it is cancelled, it ends when the engine has answered or is stopped."""
+        assert self._runtime is not None
+        return json.loads(await in_thread(self._runtime._core.call, name, json.dumps(arguments), -1))
 
     def stop(self) -> None:
         """Stops the engine. Blocks."""

@@ -24,7 +24,7 @@ REQUEST, CANCEL, CREDIT, PING = range(1, 5)
 READY, REFUSED, CHUNK, ITEM, END, FAIL, PONG, MODELS, METRICS, PROGRESS = range(16, 26)
 
 # Kinds of content of REQUEST.
-OPENAI, JSON, BYTES = range(3)
+OPENAI, JSON, BYTES, CALL = range(4)
 
 
 class ProtocolError(Exception):
@@ -53,7 +53,10 @@ def read_json(payload: memoryview) -> dict[str, Any]:
 
 
 def request(number: int, kind: int, remaining_ms: int, content: bytes) -> bytes:
-    """Packs a request of kind ``OPENAI``, ``JSON``, or ``BYTES``. ``remaining_ms``: -1 without a deadline."""
+    """Packs a request of kind ``OPENAI``, ``JSON``, ``BYTES``, or ``CALL``.
+
+    :param remaining_ms: milliseconds until its deadline; -1 without one.
+    """
     return frame(REQUEST, number, _request.pack(kind, remaining_ms) + content)
 
 

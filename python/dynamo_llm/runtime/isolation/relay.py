@@ -33,9 +33,9 @@ class RelayedRequest:
     id: str
     """Id of the request, unique in this process."""
     content: bytes
-    """The OpenAI body as JSON, or the payload of a raw request."""
+    """The OpenAI body as JSON, the payload of a raw request, or the command of a control call."""
     kind: int
-    """What ``content`` is: ``OPENAI``, ``JSON``, or ``BYTES`` of :mod:`.frames`."""
+    """What ``content`` is: ``OPENAI``, ``JSON``, ``BYTES``, or ``CALL`` of :mod:`.frames`."""
     span: Span | None
     """Span of the request."""
     on_end: Callable[[], Any]

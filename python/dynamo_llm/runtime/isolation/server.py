@@ -28,6 +28,7 @@ from dynamo_llm.runtime import host
 from dynamo_llm.runtime.error_report import OF_CORE, describe
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.outbox import Outbox
+from dynamo_llm.runtime.threads import in_thread
 
 _OK = _core.STATUSES["DYNAMO_OK"]
 _END = _core.STATUSES["DYNAMO_END"]
@@ -191,6 +192,7 @@ class _Server:
         self.loop = asyncio.get_running_loop()
         self.outbox = Outbox(self.loop, channel)
         self.answers: dict[int, _Answer] = {}
+        self._calls: dict[int, asyncio.Task[None]] = {}
         self._stopped: asyncio.Future[None] = self.loop.create_future()
         self._models = ""
         self._metrics = ""
@@ -243,6 +245,8 @@ class _Server:
             elif kind == frames.CANCEL:
                 if answer := self.answers.get(number):
                     answer.cancel()
+                elif call := self._calls.get(number):
+                    call.cancel()
             elif kind == frames.PING:
                 self._answer_heartbeat()
 
@@ -257,7 +261,25 @@ class _Server:
     def _put_pong(self) -> None:
         self.outbox.put(frames.frame(frames.PONG))
 
+    async def _call(self, number: int, remaining_ms: int, content: bytes) -> None:
+        """Runs a control call. If it is cancelled, it ends for the parent, and continues in a thread here."""
+        try:
+            command = json.loads(content)
+            timeout_ms = -1 if remaining_ms < 0 else remaining_ms + _later_ms
+            arguments = (command["name"], json.dumps(command["arguments"]), timeout_ms)
+            result = await in_thread(self._runtime._core.call, *arguments)
+            self._tell_models(frames.MODELS)  # the call may have loaded an adapter
+            self.outbox.put(frames.item(number, json.loads(result)))
+            self.outbox.put(frames.frame_json(frames.END, number, {}))
+        except BaseException as error:
+            self.outbox.put(frames.frame_json(frames.FAIL, number, failure(error)))
+        finally:
+            del self._calls[number]
+
     def _on_request(self, number: int, kind: int, remaining_ms: int, content: bytes) -> None:
+        if kind == frames.CALL:
+            self._calls[number] = self.loop.create_task(self._call(number, remaining_ms, content))
+            return
         try:
             if kind == frames.OPENAI:
                 body = json.loads(content)

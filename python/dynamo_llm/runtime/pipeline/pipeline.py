@@ -70,6 +70,12 @@ class Pipeline:
         self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, makes)
         """The engine's description, with the pipeline's additions."""
 
+    def describe_again(self, info: ModelInfo) -> None:
+        """Takes a new description of the engine, which may have other adapters."""
+        adapters = list(info.get("adapters", ()))
+        self._reader.set_adapters(adapters)
+        self.info = {**self.info, "adapters": adapters}
+
     async def answer(self, request: EngineRequest) -> list[Answer]:
         """Starts to answer a request. Returns one generator per choice, those of the first prompt first; they
         may run concurrently.

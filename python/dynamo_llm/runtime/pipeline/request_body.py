@@ -3,7 +3,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,13 +101,17 @@ class BodyReader:
     ) -> None:
         self._engine = engine
         self._capabilities = frozenset(info.get("capabilities", ()))
-        self._adapters = info.get("adapters", [])
+        self._adapters = list(info.get("adapters", []))
         self._vocab_size = vocab_size
         self._declared = frozenset(info.get("request_keys", ()))
         self._keys = self._declared | frozenset(keys)
         self._passed_on = self._declared - frozenset(keys) - request_keys.common - {"extra"}
         self._hints = {**request_keys.hints, **(hints or {})}
         self._warned: set[str] = set()
+
+    def set_adapters(self, names: Sequence[str]) -> None:
+        """Replaces the names of the adapters: the engine has loaded or unloaded some."""
+        self._adapters = list(names)
 
     def read(self, body: Mapping[str, Any]) -> RequestSettings:
         """Reads a body.

@@ -16,6 +16,7 @@ from dynamo_llm.errors import (
     DynamoError,
     EngineFailedError,
     EngineUnavailableError,
+    InvalidRequestError,
     ModelNotFoundError,
     NotSupportedError,
 )
@@ -107,6 +108,11 @@ class Portion(NamedTuple):
         return len(self.asked) * self.n
 
 
+def _described_adapter(info: Any) -> dict[str, Any]:
+    """Returns the properties of a LoraAdapterInfo of mistral.rs."""
+    return {"name": info.alias, "rank": info.rank, "bytes": info.bytes}
+
+
 class MistralRsEngine:
     """Runs models with mistral.rs. See :class:`Options` for its options."""
 
@@ -130,6 +136,7 @@ class MistralRsEngine:
         self._context: int | None = None
         self._short_context: int | None = None  # set for LongRoPE until an answer crosses it
         self._reader = BodyReader("mistralrs", {}, None)
+        self._adapters = list(self._options.adapters)
         self._runner: Any = None
         self._mistralrs: Any = None
         # The wheel's functions borrow the runner; two calls at once raise "Already borrowed". Iterating needs
@@ -299,7 +306,7 @@ class MistralRsEngine:
         info: ModelInfo = {
             "path": str(self._model.path),
             "capabilities": ["embedding"],
-            "adapters": list(self._options.adapters),
+            "adapters": list(self._adapters),
         }
         if self._model.kind != "embedding":
             capabilities = ["completion", "logprobs", "json_schema", "regex", "grammar", "choice"]
@@ -314,6 +321,46 @@ class MistralRsEngine:
         if self._tokenizer is not None and self._tokenizer.longest_token is not None:
             info["longest_token"] = self._tokenizer.longest_token
         return info
+
+    @property
+    def calls(self) -> dict[str, Callable[..., Any]]:
+        """Control calls for LoRA adapters. mistral.rs prepares a model for them only if it is loaded with
+        one.
+        """
+        if not self._options.adapters:
+            return {}
+        return {
+            "load_adapter": self._load_adapter,
+            "unload_adapter": self._unload_adapter,
+            "list_adapters": self._list_adapters,
+        }
+
+    def _load_adapter(self, name: str, path: str) -> dict[str, Any]:
+        """Loads the adapter of a folder. Requests give the name as their model."""
+        adapter = self._adapter(name, Path(path))
+        with self._explained_adapter(), self._lock:
+            loaded = self._runner.load_lora_adapter(name, str(adapter.source))
+            self._set_adapters([*self._adapters, name])
+        return _described_adapter(loaded)
+
+    def _unload_adapter(self, name: str) -> dict[str, Any]:
+        """Unloads an adapter. Requests that use it run to their end."""
+        with self._explained_adapter(), self._lock:
+            unloaded = self._runner.unload_lora_adapter(name)
+            self._set_adapters([one for one in self._adapters if one != name])
+        return _described_adapter(unloaded)
+
+    def _list_adapters(self) -> list[dict[str, Any]]:
+        """Lists the loaded adapters, with their ranks, and their sizes in bytes."""
+        with self._explained_adapter(), self._lock:
+            return [_described_adapter(one) for one in self._runner.list_lora_adapters()]
+
+    def _set_adapters(self, names: list[str]) -> None:
+        self._adapters = names
+        self._reader.set_adapters(names)
+
+    def _explained_adapter(self) -> AbstractContextManager[None]:
+        return _explained(lambda error: InvalidRequestError(f"mistral.rs refuses the call: {error}"))
 
     def stop(self) -> None:
         """Frees the model."""
