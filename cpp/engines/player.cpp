@@ -12,7 +12,7 @@ Play::Step Play::step(dynamo_stream_t *stream) {
         }
         const std::int32_t pushed = push(stream);
         if (pushed == DYNAMO_PENDING) {
-            return {Next::when_space};
+            return {Next::when_writable};
         }
         if (pushed == DYNAMO_ERROR_CANCELLED) {
             return finish(stream);
@@ -61,7 +61,7 @@ void Player::play(dynamo_stream_t *stream, std::unique_ptr<Play> play) {
 void Player::wake(dynamo_stream_t *stream) {
     const std::lock_guard lock(mutex_);
     if (const auto found = entries_.find(stream); found != entries_.end()) {
-        found->second->has_space = true;
+        found->second->is_writable = true;
         schedule(*found->second, Clock::now());
     }
 }
@@ -98,7 +98,7 @@ void Player::run() {
         dynamo_stream_t *const stream = due_.begin()->second;
         const std::shared_ptr<Entry> entry = entries_.at(stream);
         unschedule(*entry);
-        entry->has_space = false;
+        entry->is_writable = false;
         const bool is_cancelled = entry->is_cancelled;
         lock.unlock();
         Play::Step step{Play::Next::done};
@@ -117,7 +117,7 @@ void Player::run() {
             entries_.erase(stream);
         } else if (step.next == Play::Next::at) {
             schedule(*entry, step.when);
-        } else if (step.next == Play::Next::when_space && entry->has_space) {
+        } else if (step.next == Play::Next::when_writable && entry->is_writable) {
             schedule(*entry, Clock::now());
         }
     }

@@ -26,7 +26,7 @@ class Play {
     virtual ~Play() = default;
 
     // `done`: the step finished or failed the stream. `never`: only a cancel ends the stream.
-    enum class Next { at, when_space, never, done };
+    enum class Next { at, when_writable, never, done };
     struct Step {
         Next next;
         Clock::time_point when{};  // for Next::at
@@ -63,7 +63,7 @@ class Player {
         Due::node_type place;
         Due::iterator due;  // position in due_ while scheduled
         bool is_cancelled = false;
-        bool has_space = false;  // wake() was called before the step returned Next::when_space
+        bool is_writable = false;  // wake() was called before the step returned Next::when_writable
         bool is_scheduled = false;
     };
 
@@ -88,7 +88,7 @@ dynamo_engine_t player_functions() {
     functions.cancel = [](void *instance, dynamo_stream_t *stream) {
         static_cast<Engine *>(instance)->player->cancel(stream);
     };
-    functions.space = [](void *instance, dynamo_stream_t *stream) {
+    functions.on_writable = [](void *instance, dynamo_stream_t *stream) {
         static_cast<Engine *>(instance)->player->wake(stream);
     };
     functions.stop = [](void *instance) {

@@ -32,9 +32,9 @@ bool await(Drain *self, PyObject *awaitable) {
     return self->awaited != nullptr;
 }
 
-bool await_space(Drain *self) {
+bool await_writable(Drain *self) {
     self->state = State::full;
-    static PyObject *const name = PyUnicode_InternFromString("wait_for_space");
+    static PyObject *const name = PyUnicode_InternFromString("wait_until_writable");
     return await(self, PyObject_CallMethodNoArgs(self->run, name));
 }
 
@@ -149,7 +149,7 @@ void close_answer(Drain *self) {
         const std::int32_t status = push_gathered(self);
         if (status == DYNAMO_PENDING) {
             self->is_over = true;
-            if (await_space(self)) {
+            if (await_writable(self)) {
                 return;
             }
         }
@@ -181,7 +181,7 @@ void on_chunk(Drain *self, PyObject *dict) {
             break;
         case DYNAMO_PENDING:
             set(self->rejected, Py_NewRef(dict));
-            await_space(self);
+            await_writable(self);
             break;
         default:  // an exception is set, or the request was cancelled
             if (PyErr_Occurred() == nullptr) {
@@ -237,7 +237,7 @@ void on_result(Drain *self, PyObject *result) {
                 const nb::object chunk = nb::steal(std::exchange(self->rejected, nullptr));
                 on_chunk(self, chunk.ptr());
             } else if (push_gathered(self) == DYNAMO_PENDING) {
-                await_space(self);
+                await_writable(self);
             } else if (PyErr_Occurred() != nullptr || self->is_over) {
                 close_answer(self);
             } else {  // resume the engine, which may have made progress meanwhile
@@ -349,7 +349,7 @@ PySendResult advance(Drain *self, PySendResult outcome, PyObject *value, PyObjec
                         // continue the engine's wait.
                         set(self->engine, std::exchange(self->awaited, nullptr));
                         set(self->held, value);
-                        if (!await_space(self)) {
+                        if (!await_writable(self)) {
                             outcome = PYGEN_ERROR;
                             continue;
                         }

@@ -251,7 +251,8 @@ void bind_drain(nb::module_ &m) {
         "Returns a coroutine that pushes an answer into a stream. `open` returns (answer, "
         "on_pushed, usage): the asynchronous iterator of the chunks, or None if there is nothing "
         "to read; a function to call with each pushed chunk, or None; the counts so far, or None. "
-        "While the stream is full, `run.wait_for_space()` is awaited. At the end, the answer is "
+        "While the stream is full, `run.wait_until_writable()` is awaited. At the end, the answer "
+        "is "
         "closed, and `run.end(usage, error)` is called, which does not raise: if it returns None, "
         "the stream is finished; otherwise it fails with the returned status, message, and details "
         "(JSON). may_gather: chunks that arrive without a pause may be pushed together.");

@@ -379,7 +379,7 @@ std::int32_t register_engine() {
     engine.start = start;
     engine.generate = generate;
     engine.cancel = notify<Command::Kind::cancel>;
-    engine.space = notify<Command::Kind::space>;
+    engine.on_writable = notify<Command::Kind::writable>;
     engine.stop = stop;
     engine.describe = describe;
     engine.metrics = metrics;

@@ -20,7 +20,7 @@ struct Command {
         start,
         generate,
         cancel,
-        space,
+        writable,
         stop,
         exit,
         generate_data,

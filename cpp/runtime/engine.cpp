@@ -195,8 +195,8 @@ void Engine::cancel(dynamo_stream_t *stream) {
 }
 
 void Engine::notify_writable(dynamo_stream_t *stream) {
-    if (type_->functions.space != nullptr) {
-        call("space", [&] { type_->functions.space(instance_, stream); });
+    if (type_->functions.on_writable != nullptr) {
+        call("on_writable", [&] { type_->functions.on_writable(instance_, stream); });
     }
 }
 

@@ -18,7 +18,7 @@
  *
  * A function of an engine should return its errors instead of throwing them. A C++ exception is logged; start(),
  * generate(), generate_data(), call(), and describe() then fail with DYNAMO_ERROR_ENGINE_FAILED, and so does a request whose
- * space() throws. std::bad_alloc is DYNAMO_ERROR_OUT_OF_MEMORY there, and is not logged. If metrics() throws, its
+ * on_writable() throws. std::bad_alloc is DYNAMO_ERROR_OUT_OF_MEMORY there, and is not logged. If metrics() throws, its
  * output is dropped. An instance whose stop() throws counts as stopped.
  *
  * In a function of an engine, dynamo_runtime_shutdown() and dynamo_runtime_destroy() of a runtime that uses the same
@@ -101,7 +101,7 @@ typedef struct dynamo_engine_t {
 
     /** Optional. Tells that a stream for which dynamo_stream_push() returned DYNAMO_PENDING has capacity again. Must
      * not block. The handle may be stale already. */
-    void (*space)(void *instance, dynamo_stream_t *stream);
+    void (*on_writable)(void *instance, dynamo_stream_t *stream);
 
     /** Stops an instance and frees it. Called once, when no request is in flight. May block. */
     void (*stop)(void *instance);
@@ -301,8 +301,9 @@ typedef struct dynamo_chunk_t {
 /**
  * Pushes a chunk into a stream. The chunk is copied.
  *
- * @return DYNAMO_OK; DYNAMO_PENDING: the stream is full, and nothing was taken, push the chunk again after space() or
- *         dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's side, finish the stream;
+ * @return DYNAMO_OK; DYNAMO_PENDING: the stream is full, and nothing was taken, push the chunk again after
+ *         on_writable() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's side, finish
+ *         the stream;
  *         INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk);

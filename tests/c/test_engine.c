@@ -66,7 +66,7 @@ static void lab_cancel(void *instance, dynamo_stream_t *stream) {
     }
 }
 
-static void lab_space(void *instance, dynamo_stream_t *stream) {
+static void lab_on_writable(void *instance, dynamo_stream_t *stream) {
     (void)stream;
     add(&((lab *)instance)->spaces, 1);
 }
@@ -87,7 +87,7 @@ static const dynamo_engine_t lab_engine = {
     .start = lab_start,
     .generate = lab_generate,
     .cancel = lab_cancel,
-    .space = lab_space,
+    .on_writable = lab_on_writable,
     .stop = lab_stop,
 };
 
@@ -198,7 +198,7 @@ static void an_engine_with_a_thread_for_each_request(void) {
     close_lab(&here, runtime);
 }
 
-static void *wait_for_space(void *argument) {
+static void *wait_until_writable(void *argument) {
     work *todo = argument;
     add(&todo->here->spaces, 1);
     const int32_t status = dynamo_stream_wait(todo->stream, -1);
@@ -219,7 +219,7 @@ static void waiting_for_space_ends_with_the_request(void) {
         CHECK_STATUS(dynamo_stream_wait(here.stream, 5), DYNAMO_PENDING);
         CHECK_STATUS(dynamo_stream_wait(here.stream, -2), DYNAMO_ERROR_INVALID_ARGUMENT);
         work todo = {here.stream, &here};
-        pthread_t thread = spawn(wait_for_space, &todo);
+        pthread_t thread = spawn(wait_until_writable, &todo);
         EVENTUALLY(get(&here.spaces) == 1);
         usleep(2000); /* usually it waits by now; both cases must work */
         if (how == 0) {
@@ -482,7 +482,7 @@ static void cancelled_while_generate_runs(void) {
         .start = lab_start,
         .generate = cancelling_generate,
         .cancel = cancelling_cancel,
-        .space = NULL,
+        .on_writable = NULL,
         .stop = lab_stop_only,
     };
     CHECK_STATUS(dynamo_engine_register("lab", &engine, &here, lab_release), DYNAMO_OK);

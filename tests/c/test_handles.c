@@ -33,7 +33,7 @@ static const dynamo_engine_t keeper = {
     .start = keeper_start,
     .generate = keeper_generate,
     .cancel = keeper_cancel,
-    .space = NULL,
+    .on_writable = NULL,
     .stop = keeper_stop,
 };
 

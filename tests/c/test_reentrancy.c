@@ -55,7 +55,7 @@ enum where {
     START,
     GENERATE,
     CANCEL,
-    SPACE,
+    ON_WRITABLE,
     STOP,
     DESCRIBE,
     METRICS,
@@ -64,7 +64,7 @@ enum where {
 };
 static const char *const where_names[] = {
     "log",    "log release", "response", "response release", "ready",   "start",         "generate",
-    "cancel", "space",       "stop",     "describe",         "metrics", "engine release"};
+    "cancel", "on_writable", "stop",     "describe",         "metrics", "engine release"};
 
 /* Calls every function that returns without blocking. */
 static void ask_everything(enum where where) {
@@ -135,9 +135,9 @@ static void busy_cancel(void *instance, dynamo_stream_t *stream) {
     dynamo_stream_finish(stream, NULL, NULL);
 }
 
-static void busy_space(void *instance, dynamo_stream_t *stream) {
+static void busy_on_writable(void *instance, dynamo_stream_t *stream) {
     (void)instance;
-    ask_everything(SPACE);
+    ask_everything(ON_WRITABLE);
     dynamo_stream_finish(stream, NULL, NULL);
 }
 
@@ -168,7 +168,7 @@ static const dynamo_engine_t busy = {
     .start = busy_start,
     .generate = busy_generate,
     .cancel = busy_cancel,
-    .space = busy_space,
+    .on_writable = busy_on_writable,
     .stop = busy_stop,
     .describe = busy_describe,
     .metrics = busy_metrics,
@@ -208,7 +208,7 @@ static void everything_from_everywhere(void) {
     CHECK_CONTAINS(metrics, "busy 1\n");
     dynamo_free(metrics);
 
-    current = say("x"); /* received, which also triggers space() */
+    current = say("x"); /* received, which also triggers on_writable() */
     sent(runtime, current);
     CHECK_STATUS(dynamo_request_notify(current, on_ready, &ready), DYNAMO_OK);
     EVENTUALLY(get(&ready) == 1);
@@ -382,9 +382,9 @@ static void closing_cancel(void *instance, dynamo_stream_t *stream) {
     shut_down(CANCEL);
     dynamo_stream_finish(stream, NULL, NULL);
 }
-static void closing_space(void *instance, dynamo_stream_t *stream) {
+static void closing_on_writable(void *instance, dynamo_stream_t *stream) {
     (void)instance, (void)stream;
-    shut_down(SPACE);
+    shut_down(ON_WRITABLE);
 }
 static void closing_stop(void *instance) {
     (void)instance;
@@ -396,11 +396,11 @@ static void closing_metrics(void *instance, void (*write)(void *, const char *),
 }
 
 static void an_engine_does_not_wait_for_itself(void) {
-    const enum where wheres[] = {GENERATE, CANCEL, SPACE, STOP, METRICS};
+    const enum where wheres[] = {GENERATE, CANCEL, ON_WRITABLE, STOP, METRICS};
     dynamo_engine_t closing = idle;
     closing.generate = closing_generate;
     closing.cancel = closing_cancel;
-    closing.space = closing_space;
+    closing.on_writable = closing_on_writable;
     closing.stop = closing_stop;
     closing.metrics = closing_metrics;
     CHECK_STATUS(dynamo_engine_register("closing", &closing, NULL, NULL), DYNAMO_OK);
@@ -412,7 +412,7 @@ static void an_engine_does_not_wait_for_itself(void) {
         runtime = here;
         dynamo_request_t *request = sent(runtime, say("x"));
         dynamo_response_t *response;
-        if (wheres[i] == SPACE) {
+        if (wheres[i] == ON_WRITABLE) {
             while (dynamo_request_next(request, 0, &response) == DYNAMO_OK) {
                 dynamo_free(response);
             }

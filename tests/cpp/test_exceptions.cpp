@@ -107,8 +107,8 @@ static void lab_cancel(void *, dynamo_stream_t *stream) {
     act("cancel");
 }
 
-static void lab_space(void *, dynamo_stream_t *stream) {
-    act("space");
+static void lab_on_writable(void *, dynamo_stream_t *stream) {
+    act("on_writable");
     dynamo_stream_finish(stream, nullptr, nullptr);
 }
 
@@ -136,7 +136,7 @@ static void register_lab() {
     lab.start = lab_start;
     lab.generate = lab_generate;
     lab.cancel = lab_cancel;
-    lab.space = lab_space;
+    lab.on_writable = lab_on_writable;
     lab.stop = lab_stop;
     lab.describe = lab_describe;
     lab.metrics = lab_metrics;
@@ -316,13 +316,13 @@ static void throws_in_cancel_at_a_deadline() {
 }
 
 // The request ends, since the engine might never push again.
-static void throws_in_space() {
+static void throws_in_on_writable() {
     dynamo_runtime_t *const runtime = start_lab();
     dynamo_request_t *const request = sent(runtime, say("x"));
-    arm("space");
+    arm("on_writable");
     in_a_thread([&] { dynamo_free(dynamo_request_recv(request)); });
     CHECK(is_done());
-    check_logged("the space function of the engine \"lab\"");
+    check_logged("the on_writable function of the engine \"lab\"");
     if (what == What::end_of_thread) {
         dynamo_request_cancel(request);
     } else {
@@ -435,7 +435,7 @@ int main() {
         RUN(throws_in_generate_after_the_queue);
         RUN(throws_in_cancel);
         RUN(throws_in_cancel_at_a_deadline);
-        RUN(throws_in_space);
+        RUN(throws_in_on_writable);
         RUN(throws_in_stop);
         RUN(throws_in_metrics);
         RUN(throws_in_log);

@@ -72,7 +72,7 @@ class Stepping:
             raise RuntimeError("cannot cancel")
         sink.finish()
 
-    def space(self, sink: Sink) -> None:
+    def on_writable(self, sink: Sink) -> None:
         self.spaces.append(sink.id)
 
     def run(self) -> None:

@@ -108,7 +108,7 @@ const dynamo_engine_t &engine() {
         made.start = start;
         made.generate = generate;
         made.cancel = cancel;
-        made.space = nothing;
+        made.on_writable = nothing;
         made.stop = stop;
         return made;
     }();

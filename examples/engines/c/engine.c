@@ -22,8 +22,8 @@ typedef struct sequence {
     int has_chunk;      /* the stream has not accepted the last token yet */
     /* The following require the lock. */
     int is_cancelled;
-    int is_full;   /* the last push returned DYNAMO_PENDING */
-    int has_space; /* space() was called since then */
+    int is_full;     /* the last push returned DYNAMO_PENDING */
+    int is_writable; /* on_writable() was called since then */
 } sequence;
 
 typedef struct engine {
@@ -60,7 +60,7 @@ static void end_sequence(sequence *which) {
 
 /* Returns whether a step would advance the sequence. Requires the lock. */
 static int can_advance(const sequence *which) {
-    return which->is_cancelled || !which->is_full || which->has_space;
+    return which->is_cancelled || !which->is_full || which->is_writable;
 }
 
 static int has_work(const engine *self) {
@@ -103,9 +103,9 @@ static size_t choose_batch(engine *self, sequence **batch) {
     size_t count = 0;
     for (size_t i = 0; i < self->running_count; ++i) {
         sequence *which = self->running[i];
-        if (which->is_full && !which->has_space)
+        if (which->is_full && !which->is_writable)
             continue;
-        which->is_full = which->has_space = 0; /* before the push: no space() is lost */
+        which->is_full = which->is_writable = 0; /* before the push: no on_writable() is lost */
         batch[count++] = which;
     }
     return count;
@@ -153,7 +153,7 @@ static size_t commit(engine *self, const dynamo_push_t *pushes, size_t count, se
     for (size_t i = 0; i < count; ++i) {
         sequence *which = pushed[i];
         if (pushes[i].status == DYNAMO_PENDING) {
-            which->is_full = 1; /* space() may have been called already */
+            which->is_full = 1; /* on_writable() may have been called already */
             continue;
         }
         which->has_chunk = 0;
@@ -337,12 +337,12 @@ static void cancel(void *instance, dynamo_stream_t *stream) {
         end_sequence(out);
 }
 
-static void space(void *instance, dynamo_stream_t *stream) {
+static void on_writable(void *instance, dynamo_stream_t *stream) {
     engine *self = instance;
     pthread_mutex_lock(&self->mutex);
     for (size_t i = 0; i < self->running_count; ++i)
         if (self->running[i]->stream == stream)
-            self->running[i]->has_space = 1;
+            self->running[i]->is_writable = 1;
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->mutex);
 }
@@ -369,7 +369,7 @@ const dynamo_engine_t engine_of_text = {
     .start = start_text,
     .generate = generate,
     .cancel = cancel,
-    .space = space,
+    .on_writable = on_writable,
     .stop = stop,
     .kind = DYNAMO_ENGINE_TEXT,
     .describe = describe,
@@ -380,7 +380,7 @@ const dynamo_engine_t engine_of_tokens = {
     .start = start_tokens,
     .generate = generate,
     .cancel = cancel,
-    .space = space,
+    .on_writable = on_writable,
     .stop = stop,
     .kind = DYNAMO_ENGINE_TOKENS,
     .describe = describe,

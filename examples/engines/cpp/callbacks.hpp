@@ -75,7 +75,7 @@ std::int32_t guarded(Function &&function) noexcept {
 // The struct for a class with
 //   Engine(User *user, const char *config_json)
 //   void generate(dynamo_stream_t *stream, const char *request_json)   takes the stream, or throws
-//   void cancel(dynamo_stream_t *) noexcept, void space(dynamo_stream_t *) noexcept
+//   void cancel(dynamo_stream_t *) noexcept, void on_writable(dynamo_stream_t *) noexcept
 //   const char *describe() const noexcept
 // and a destructor that stops it.
 template <class Engine, class User>
@@ -94,8 +94,8 @@ dynamo_engine_t callbacks_of(dynamo_engine_kind_t kind) {
     callbacks.cancel = [](void *instance, dynamo_stream_t *stream) {
         static_cast<Engine *>(instance)->cancel(stream);
     };
-    callbacks.space = [](void *instance, dynamo_stream_t *stream) {
-        static_cast<Engine *>(instance)->space(stream);
+    callbacks.on_writable = [](void *instance, dynamo_stream_t *stream) {
+        static_cast<Engine *>(instance)->on_writable(stream);
     };
     callbacks.stop = [](void *instance) { delete static_cast<Engine *>(instance); };
     callbacks.kind = kind;

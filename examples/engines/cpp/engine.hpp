@@ -75,11 +75,11 @@ class StepEngine {
         }
     }
 
-    void space(dynamo_stream_t *stream) noexcept {
+    void on_writable(dynamo_stream_t *stream) noexcept {
         {
             const std::lock_guard lock(mutex_);
             if (const auto runs = find(running_, stream); runs != running_.end()) {
-                (*runs)->has_space = true;
+                (*runs)->is_writable = true;
             }
         }
         changed_.notify_one();
@@ -103,8 +103,8 @@ class StepEngine {
         bool has_chunk = false;       // the stream has not accepted the last token yet
         // The following require the lock.
         bool is_cancelled = false;
-        bool is_full = false;    // the last push returned DYNAMO_PENDING
-        bool has_space = false;  // space() was called since then
+        bool is_full = false;      // the last push returned DYNAMO_PENDING
+        bool is_writable = false;  // on_writable() was called since then
     };
     using Sequences = std::deque<std::unique_ptr<Sequence>>;
 
@@ -153,7 +153,7 @@ class StepEngine {
     bool has_work() const {
         return (!waiting_.empty() && running_.size() < max_running_) ||
                std::any_of(running_.begin(), running_.end(), [](const auto &one) {
-                   return one->is_cancelled || !one->is_full || one->has_space;
+                   return one->is_cancelled || !one->is_full || one->is_writable;
                });
     }
 
@@ -206,8 +206,9 @@ class StepEngine {
         }
         batch_.clear();
         for (const auto &one : running_) {
-            if (!one->is_full || one->has_space) {
-                one->is_full = one->has_space = false;  // before the push: no space() is lost
+            if (!one->is_full || one->is_writable) {
+                one->is_full = one->is_writable =
+                    false;  // before the push: no on_writable() is lost
                 batch_.push_back(one.get());
             }
         }
@@ -251,7 +252,7 @@ class StepEngine {
         std::vector<const Sequence *> ended;
         for (std::size_t i = 0; i < pushes_.size(); ++i) {
             if (pushes_[i].status == DYNAMO_PENDING) {
-                pushed_[i]->is_full = true;  // space() may have been called already
+                pushed_[i]->is_full = true;  // on_writable() may have been called already
                 continue;
             }
             pushed_[i]->has_chunk = false;

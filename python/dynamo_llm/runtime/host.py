@@ -32,7 +32,7 @@ from dynamo_llm.runtime.secret import redact_all
 from dynamo_llm.runtime.threads import DaemonThreads, wait_for_jobs
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
-_START, _GENERATE, _CANCEL, _SPACE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START, _CALL = range(9)
+_START, _GENERATE, _CANCEL, _WRITABLE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START, _CALL = range(9)
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 
@@ -151,8 +151,8 @@ class Host:
             instance.generate(stream, request_id, text, is_data=kind == _GENERATE_DATA)
         elif kind == _CANCEL and instance is not None:
             instance.cancel(stream)
-        elif kind == _SPACE and instance is not None:
-            instance.space(stream)
+        elif kind == _WRITABLE and instance is not None:
+            instance.on_writable(stream)
         elif kind == _START:
             self._starts[number] = self._spawn(self._start(number, str(text)))
         elif kind == _CANCEL_START and number in self._starts:

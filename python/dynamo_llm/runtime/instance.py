@@ -301,10 +301,10 @@ class Instance:
         if run := self._runs.get(stream):
             run.cancel()
 
-    def space(self, stream: int) -> None:
+    def on_writable(self, stream: int) -> None:
         """Resumes a request whose stream was full and is writable again."""
         if run := self._runs.get(stream):
-            run.space()
+            run.on_writable()
 
     async def _refuse(self) -> Opened:
         takes, other = ("raw requests", "OpenAI bodies")[:: 1 if self._kind == "data" else -1]

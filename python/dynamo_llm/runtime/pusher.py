@@ -46,7 +46,7 @@ class Pusher:
         """Reports whether the request waits in a queue of its engine. Any thread."""
         _core.stream_set_queued(self._stream, is_queued)
 
-    def space(self) -> None:
+    def on_writable(self) -> None:
         """Resumes pushing: the stream, which was full, is writable again."""
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
@@ -94,7 +94,7 @@ class Pusher:
         try:
             async for chunk in answer:
                 while (status := self._push_chunk(chunk)) == _PENDING:
-                    await self.wait_for_space()
+                    await self.wait_until_writable()
                 if status != _OK:
                     break
                 usage = chunk.get("usage", usage)
@@ -105,7 +105,7 @@ class Pusher:
                 await close()
         return usage
 
-    def wait_for_space(self) -> "asyncio.Future[None]":
+    def wait_until_writable(self) -> "asyncio.Future[None]":
         """Returns a future that is done when the stream, which is full, is writable again."""
         waiter = asyncio.get_running_loop().create_future()
         if self._waiters is None:

@@ -21,7 +21,7 @@ Opened = tuple[AsyncIterator[Chunk] | None, OnPushed | None, Usage | None]
 
 class RequestTask(Pusher):
     """One request. Its methods run on the event loop. Its task runs :func:`dynamo_llm._core.drain`, which
-    calls :meth:`open`, reads the chunks, and calls :meth:`wait_for_space` and :meth:`end`.
+    calls :meth:`open`, reads the chunks, and calls :meth:`wait_until_writable` and :meth:`end`.
 
     :param text: the OpenAI body as JSON; or a payload, bytes or JSON.
     :param runs: all running requests by stream; the request removes itself at its end.

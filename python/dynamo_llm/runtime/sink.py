@@ -18,7 +18,7 @@ push_many = _core.push_many
 :param texts: the text of each sink's token: str, bytes (which may split a code point), or None; None if
     there is no text.
 :returns: numbers of the sinks, counted from 0, whose streams are full and took nothing: push again what they
-    were to get after the engine's ``space(sink)``, or in a later step. A request that has ended, or was
+    were to get after the engine's ``on_writable(sink)``, or in a later step. A request that has ended, or was
     cancelled, takes everything and drops it.
 :raises TypeError, ValueError: something is of a wrong type, or the counts differ. Nothing was pushed then.
 """
@@ -91,9 +91,9 @@ class Sink(_core.Sink):
         except BaseException as error:
             self.fail(error)
 
-    def space(self) -> None:
+    def on_writable(self) -> None:
         """Tells the engine that the stream, which was full, is writable again. On the event loop."""
-        if not self.has_ended and (notify := getattr(self._engine, "space", None)):
+        if not self.has_ended and (notify := getattr(self._engine, "on_writable", None)):
             try:
                 notify(self)
             except BaseException as error:
@@ -130,4 +130,4 @@ class StepEngine(StartableEngine, Protocol):
         request has left the step loop. Called on the event loop; must not block.
         """
 
-    # Optional: def space(self, sink: Sink) -> None: a full stream is writable again. Called like cancel().
+    # Optional: def on_writable(self, sink: Sink) -> None, called like cancel(): a full stream is writable.

@@ -102,7 +102,7 @@ def test_a_deadline(runtime: Runtime) -> None:
 
 
 def test_a_full_stream_takes_nothing() -> None:
-    """What it did not accept is pushed later: the text is complete, and space() was called."""
+    """What it did not accept is pushed later: the text is complete, and on_writable() was called."""
     with Runtime(engine("stepping:Stepping", stream={"capacity": 16})) as runtime:
         stepping().full.clear()
         stepping().spaces.clear()

@@ -130,7 +130,7 @@ class Relay(_core.Sink):
             self._waiting.pop(self, None)
             self.end(Failure(_CANCELLED, "the request was cancelled", ""))
 
-    def space(self) -> None:
+    def on_writable(self) -> None:
         """Pushes held chunks: the stream, which was full, is writable again."""
         if self.has_ended:
             return

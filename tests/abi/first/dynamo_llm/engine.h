@@ -30,7 +30,7 @@ typedef struct dynamo_engine_t {
 
     void (*cancel)(void *instance, dynamo_stream_t *stream);
 
-    void (*space)(void *instance, dynamo_stream_t *stream);
+    void (*on_writable)(void *instance, dynamo_stream_t *stream);
 
     void (*stop)(void *instance);
 
