@@ -5,8 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from dynamo_llm.runtime.hub.refusal import AnswerError
 from dynamo_llm.runtime.hub.repository import _Bar, _Counter
-from dynamo_llm.runtime.hub.watchdog import TooLongError, Watchdog
+from dynamo_llm.runtime.hub.watchdog import Watchdog
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
 
@@ -41,6 +42,6 @@ def test_xet(tmp_path: Path) -> None:
 def test_too_many_bytes(tmp_path: Path) -> None:
     watchdog = Watchdog(lambda *call: None, lambda reason: None, 10)
     watchdog.download(100, 0, tmp_path)
-    with pytest.raises(TooLongError, match="more than the 100 bytes"):
+    with pytest.raises(AnswerError, match="more than the 100 bytes"):
         for _ in range(100):
             watchdog.add(1 << 20)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from dynamo_llm.errors import DynamoError, EngineFailedError, EngineUnavailableError
 from dynamo_llm.runtime.child_log import handler
+from dynamo_llm.runtime.hub.refusal import AnswerError
 from dynamo_llm.runtime.hub.repository import Repository
 from dynamo_llm.runtime.hub.watchdog import Watchdog
 from dynamo_llm.runtime.secret import redact
@@ -26,10 +27,6 @@ _log = logging.getLogger("dynamo_llm.hub")
 _safe_header = re.compile(r'(W/)?"?[A-Za-z0-9_.+=-]{1,200}"?')
 #: Bytes that are read at once. huggingface_hub's 10 MB would show no progress for minutes on a slow network.
 _block = 256 << 10
-
-
-class _HeaderError(Exception):
-    """A header that becomes the name of a file is not valid."""
 
 
 class _Channel:
@@ -129,8 +126,12 @@ def _import_hub() -> Any:
 
 
 def _check_headers(response: Any) -> None:
-    """Refuses headers that huggingface_hub makes names of files in the cache of, if they could leave it."""
+    """Refuses headers that huggingface_hub makes names of files in the cache of, if they could leave it. It
+    takes them from answers to HEAD.
+    """
+    if response.request.method != "HEAD":
+        return
     for name in ("ETag", "X-Linked-Etag", "X-Repo-Commit", "X-Xet-Hash"):
         value = response.headers.get(name)
         if value is not None and (not _safe_header.fullmatch(value) or ".." in value):
-            raise _HeaderError(f"its header {name} is not valid")
+            raise AnswerError(f"its header {name} is not valid")

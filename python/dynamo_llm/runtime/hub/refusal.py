@@ -20,6 +20,10 @@ _most_repositories = 5
 _most_of_author = 200
 
 
+class AnswerError(Exception):
+    """An answer of the hub is not valid. The message says what about it."""
+
+
 class UnreachableError(UnavailableError):
     """The hub does not answer; a model in the cache may serve in its place."""
 
@@ -91,9 +95,10 @@ class Refusal:
                 return SystemFailedError(
                     f'the model "{self._name}" could not be saved: {one}; HF_HOME selects another folder'
                 )
+        kind = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "
         return UnavailableError(
             f'the model "{self._name}" could not be downloaded from {self._server}, whose answer is not '
-            f"valid: {type(error).__name__}: {_short(error)}"
+            f"valid: {kind}{_short(error)}"
         )
 
     def _gated(self) -> DynamoError:

@@ -15,7 +15,7 @@ from typing import Any
 from dynamo_llm.errors import DynamoError, ModelNotFoundError, SystemFailedError, UnavailableError
 from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.hub.file_selection import Selection, SelectionError, select
-from dynamo_llm.runtime.hub.refusal import Refusal, UnreachableError, is_of
+from dynamo_llm.runtime.hub.refusal import AnswerError, Refusal, UnreachableError, is_of
 from dynamo_llm.runtime.hub.watchdog import Watchdog
 
 _log = logging.getLogger("dynamo_llm.hub")
@@ -26,10 +26,6 @@ _most_files = 100_000
 _workers = 4
 #: Times that a file is tried when the connection is lost in a way that huggingface_hub does not handle.
 _attempts = 3
-
-
-class _AnswerError(Exception):
-    """An answer of the hub is not valid."""
 
 
 class _Silent:
@@ -187,7 +183,7 @@ class Repository:
         except self._hub.errors.CachedRepoTreeNotFoundError:
             return None
         if len(listed) > _most_files:
-            raise _AnswerError(f"it lists more than {_most_files} files")
+            raise AnswerError(f"it lists more than {_most_files} files")
         return {file.path: int(file.size) for file in listed if isinstance(file.path, str)}
 
     def _select(self, names: list[str], read_index: Callable[[str], Any]) -> Selection:
@@ -204,7 +200,7 @@ class Repository:
             api = self._hub.HfApi(library_name="dynamo-llm", token=self._token)
             commit = str(api.model_info(self._repository, revision=self._revision).sha)
             if not _commit.fullmatch(commit):
-                raise _AnswerError("it reports a commit that is not valid")
+                raise AnswerError("it reports a commit that is not valid")
             sizes = self._sizes(commit)
             if sizes is None:
                 self._hub.snapshot_download(  # of no file: it notes the list of all files in the cache

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dynamo_llm.runtime.hub.refusal import AnswerError
+
 #: Seconds between two reports.
 _interval = 0.2
 #: A download that gets fewer bytes than this within the time limit has stalled.
@@ -18,10 +20,6 @@ _patience = 6
 _most_memory = 512 << 20
 #: Bytes that a download may exceed the announced size by, such as repeated ones after a cut connection.
 _tolerance = 64 << 20
-
-
-class TooLongError(Exception):
-    """A server sends more than it announced."""
 
 
 class Watchdog:
@@ -66,13 +64,13 @@ class Watchdog:
     def add(self, count: int) -> None:
         """Counts bytes of a file; negative if they have to be downloaded again.
 
-        :raises TooLongError: the server sends more than it announced.
+        :raises AnswerError: the server sends more than it announced.
         """
         with self._lock:
             self._bytes += count
             self._received += max(count, 0)
             if self._total and self._bytes > self._total + _tolerance:
-                raise TooLongError(f"it sends more than the {self._total} bytes that it announced")
+                raise AnswerError(f"it sends more than the {self._total} bytes that it announced")
 
     def receive(self, count: int) -> None:
         """Notes bytes from the network."""
