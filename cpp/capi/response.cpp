@@ -36,7 +36,7 @@ void fill(dynamo_logprob_t *wanted, const Logprob &found) {
     filled.logprob = found.value;
     filled.token_id = found.token_id;
     filled.alternative_count = found.alternatives.size();
-    capi::write(wanted, filled, "logprob");
+    structs::write(wanted, filled, "logprob");
 }
 
 const Logprob &logprob_at(const Response &response, std::size_t token) {
@@ -135,17 +135,17 @@ size_t dynamo_response_tool_call_count(const dynamo_response_t *response) {
 
 int32_t dynamo_response_tool_call(const dynamo_response_t *response, size_t index,
                                   dynamo_tool_call_t *call) {
-    capi::clear(call);  // even in a forked child, where the body below does not run
+    structs::clear(call);  // even in a forked child, where the body below does not run
     return status_of([&] {
         HandleRef<Response> held(response);
-        capi::size_of(call, "call");
+        structs::size_of(call, "call");
         const delta::ToolCall &found =
             at(held->tool_calls.get(), index, "index", "tool calls of the response");
         dynamo_tool_call_t filled{};
         filled.id = found.id.c_str();
         filled.name = found.name.c_str();
         filled.arguments = found.arguments.c_str();
-        capi::write(call, filled, "call");
+        structs::write(call, filled, "call");
         return DYNAMO_OK;
     });
 }
@@ -171,10 +171,10 @@ size_t dynamo_response_logprob_count(const dynamo_response_t *response) {
 
 int32_t dynamo_response_logprob(const dynamo_response_t *response, size_t token,
                                 dynamo_logprob_t *logprob) {
-    capi::clear(logprob);
+    structs::clear(logprob);
     return status_of([&] {
         HandleRef<Response> held(response);
-        capi::size_of(logprob, "logprob");
+        structs::size_of(logprob, "logprob");
         fill(logprob, logprob_at(*held, token));
         return DYNAMO_OK;
     });
@@ -182,10 +182,10 @@ int32_t dynamo_response_logprob(const dynamo_response_t *response, size_t token,
 
 int32_t dynamo_response_alternative(const dynamo_response_t *response, size_t token,
                                     size_t alternative, dynamo_logprob_t *logprob) {
-    capi::clear(logprob);
+    structs::clear(logprob);
     return status_of([&] {
         HandleRef<Response> held(response);
-        capi::size_of(logprob, "logprob");
+        structs::size_of(logprob, "logprob");
         fill(logprob, at(&logprob_at(*held, token).alternatives, alternative, "alternative",
                          "alternatives of the token"));
         return DYNAMO_OK;
