@@ -338,7 +338,7 @@ def test_endless_answers(hub: Hub, here: Use, tmp_path: Path) -> None:
     left = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert left < 200_000_000
     hub.endless.add("/api/models/")
-    with pytest.raises(UnavailableError, match="MiB"):
+    with pytest.raises(UnavailableError, match=r"MiB|no answer came within"):  # whichever is first
         dynamo_llm.pull("org/demo")
 
 
