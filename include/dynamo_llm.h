@@ -230,6 +230,8 @@ DYNAMO_LLM_API const char *dynamo_last_error(void);
  *
  * "engine", "request_id", and "python" are present where they apply. "retriable": the same call may succeed
  * later. "fatal": the runtime (or, for PYTHON_UNAVAILABLE, Python in this process) will not recover.
+ * "timeout_ms" is present if a deadline or a timeout passed: its milliseconds, as the message has them.
+ * "traceback" is absent if the library itself found a mistake of the caller, such as INVALID_REQUEST.
  * "exiting": true is present if the exit of the process ended the request.
  * Ownership: the library's; valid until the thread's next call.
  */

@@ -25,6 +25,23 @@ const char *kind_name(HandleKind kind) noexcept {
     return names[at < names.size() ? at : 0];
 }
 
+const char *release_function(HandleKind kind) noexcept {
+    constexpr std::array functions = {"no function",
+                                      "dynamo_runtime_destroy()",
+                                      "dynamo_request_destroy()",
+                                      "dynamo_free()",
+                                      "dynamo_stream_finish() or dynamo_stream_fail()",
+                                      "dynamo_tokenizer_destroy()",
+                                      "dynamo_detokenizer_destroy()",
+                                      "dynamo_worker_destroy()",
+                                      "dynamo_kv_publisher_destroy()",
+                                      "dynamo_router_destroy()",
+                                      "dynamo_queue_destroy()"};
+    static_assert(functions.size() == static_cast<std::size_t>(HandleKind::queue) + 1);
+    const auto at = static_cast<std::size_t>(kind);
+    return functions[at < functions.size() ? at : 0];
+}
+
 namespace {
 
 // handle: generation (32) | index (27) | kind (4) | 1
@@ -129,6 +146,18 @@ std::uint32_t generation_of(std::uintptr_t handle) {
 HandleKind kind_of(std::uintptr_t handle) {
     return static_cast<HandleKind>((handle >> 1) & kind_mask);
 }
+
+}  // namespace
+
+HandleKind claimed_kind(const void *pointer) noexcept {
+    const auto handle = reinterpret_cast<std::uintptr_t>(pointer);
+    const HandleKind kind = kind_of(handle);
+    const bool is_known = (handle & 1) != 0 && kind >= HandleKind::runtime &&
+                          kind <= HandleKind::queue && generation_of(handle) >> 31 != 0;
+    return is_known ? kind : HandleKind{};
+}
+
+namespace {
 
 // Throws the Failure that explains why a handle is not valid.
 [[noreturn]] void reject(std::uintptr_t handle, HandleKind kind) {

@@ -39,6 +39,12 @@ namespace handles {
 // Returns the name for messages, such as "runtime".
 const char *kind_name(HandleKind kind) noexcept;
 
+// Returns the C function that ends the life of a handle of this kind, such as "dynamo_runtime_destroy()".
+const char *release_function(HandleKind kind) noexcept;
+
+// Returns the kind that a handle was created with, even if it is stale; HandleKind{} for any other pointer.
+HandleKind claimed_kind(const void *handle) noexcept;
+
 // An entry of the table.
 struct Slot {
     // High, so that neither a small number nor a memory address is ever a valid handle.

@@ -60,6 +60,12 @@ void dynamo_free(void *pointer) {
                                ? close_handle<Response>(static_cast<dynamo_response_t *>(pointer))
                                : capi::owned::free(pointer);
         if (!freed) {
+            const HandleKind kind = handles::claimed_kind(pointer);
+            if (kind != HandleKind{} && kind != HandleKind::response) {
+                throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
+                              std::string("dynamo_free() was given a ") + handles::kind_name(kind) +
+                                  "; call " + handles::release_function(kind) + " instead");
+            }
             throw Failure(DYNAMO_ERROR_INVALID_HANDLE,
                           "dynamo_free() was given a pointer that is not, or no longer, the "
                           "caller's: responses, strings and arrays that a function says the "

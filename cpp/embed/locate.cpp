@@ -147,10 +147,12 @@ Location check(const std::string &executable, const std::vector<fs::path> &own) 
         location.package_dir = interpreter.package_dir;
     }
     if (location.bridge.empty()) {
-        reject_python("is Python " + interpreter.version() +
-                      (packages.empty() ? " without the package dynamo_llm; run: " + executable +
-                                              " -m pip install dynamo-llm"
-                                        : ", but " + describe_versions(packages)));
+        reject_python(
+            "is Python " + interpreter.version() +
+            (packages.empty()
+                 ? " without the package dynamo_llm; run in a clone of dynamo-llm: " + executable +
+                       " -m pip install . (or give the path of its wheel in place of the dot)"
+                 : ", but " + describe_versions(packages)));
     }
     location.library = shared_library_of(interpreter);
     return location;

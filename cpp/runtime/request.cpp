@@ -136,7 +136,9 @@ void Request::expire(Deadlines::Kind kind, std::int64_t milliseconds) {
     if (to_first_token && stream_.has_pushed()) {
         return;
     }
-    end(make_error(DYNAMO_ERROR_DEADLINE_EXCEEDED, [&] {
+    std::string detail;
+    Error error = make_error(DYNAMO_ERROR_DEADLINE_EXCEEDED, [&] {
+        detail = "{\"timeout_ms\": " + std::to_string(milliseconds) + "}";
         if (body_.is_call()) {
             return "the call \"" + body_.call + "\" did not end within its timeout of " +
                    std::to_string(milliseconds) + " ms";
@@ -144,7 +146,9 @@ void Request::expire(Deadlines::Kind kind, std::int64_t milliseconds) {
         return std::string("the deadline ") +
                (to_first_token ? "to the first token" : "to the end") +
                " passed: " + std::to_string(milliseconds) + " ms after the request was sent";
-    }));
+    });
+    error.detail = std::move(detail);
+    end(error);
 }
 
 const std::string *Request::error() {

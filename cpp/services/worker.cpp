@@ -154,9 +154,12 @@ int32_t dynamo_worker_shutdown(dynamo_worker_t *worker, int64_t timeout_ms) {
         capi::timeout(timeout_ms);
         const Json answer = json::parse(held->call("shutdown", timeout_ms), "answer");
         if (const auto cancelled = answer.at("cancelled").get<std::uint64_t>(); cancelled > 0) {
-            throw Failure(DYNAMO_ERROR_DEADLINE_EXCEEDED,
-                          std::to_string(cancelled) + " request(s) had not ended after " +
-                              std::to_string(timeout_ms) + " ms and were cancelled");
+            const std::string waited = std::to_string(timeout_ms);
+            throw Failure({.status = DYNAMO_ERROR_DEADLINE_EXCEEDED,
+                           .message = std::to_string(cancelled) +
+                                      " request(s) had not ended after " + waited +
+                                      " ms and were cancelled",
+                           .detail = "{\"timeout_ms\": " + waited + "}"});
         }
         return DYNAMO_OK;
     });

@@ -7,7 +7,7 @@
  * blocks it stores and drops. A step of an engine may do so directly: no function here acquires Python's GIL or waits,
  * except those with a paragraph "Blocking". docs/kv-events.md explains more.
  *
- * The rules of dynamo_llm.h hold here, too. Python does the work, with the package dynamo-llm[dynamo].
+ * The rules of dynamo_llm.h hold here, too. Python does the work, with the extra `dynamo`.
  */
 #ifndef DYNAMO_LLM_KV_EVENTS_H
 #define DYNAMO_LLM_KV_EVENTS_H

@@ -6,7 +6,7 @@
  * A gateway selects a worker for a request, reserves it, and releases the reservation when the answer has ended, so
  * that the next selection takes the load of the workers into account. docs/router.md explains more.
  *
- * The rules of dynamo_llm.h hold here, too. Python does the work, with the package dynamo-llm[dynamo]. A function that
+ * The rules of dynamo_llm.h hold here, too. Python does the work, with the extra `dynamo`. A function that
  * waits for it does so without the GIL, usually for less than a millisecond. Many threads may use one router at the
  * same time.
  */

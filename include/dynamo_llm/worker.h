@@ -6,7 +6,7 @@
  * A worker serves any engine of the process, also one in C: as a model that clients and frontends find by its name, or
  * as an endpoint for raw requests. docs/worker.md explains more.
  *
- * The rules of dynamo_llm.h hold here, too. Python does the work, with the package dynamo-llm[dynamo]; a function that
+ * The rules of dynamo_llm.h hold here, too. Python does the work, with the extra `dynamo`; a function that
  * waits for it has a paragraph "Blocking".
  */
 #ifndef DYNAMO_LLM_WORKER_H

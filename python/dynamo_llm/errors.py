@@ -173,6 +173,10 @@ def error_of(status: int, message: str, details_json: str) -> DynamoError:
     :param details_json: JSON of the object that ``dynamo_last_error_json()`` describes.
     """
     details = json.loads(details_json)
+    milliseconds = details.get("timeout_ms")
+    if isinstance(milliseconds, int):  # the caller gave seconds
+        message = message.replace(f"{milliseconds} ms", f"{milliseconds / 1000:g} s")
+        details["message"] = message
     error = _classes().get(status, DynamoError)(message, details)
     error.status_name = details["name"]  # a later library may have statuses that this package does not know
     return error

@@ -15,7 +15,7 @@ import dynamo_llm
 import pytest
 
 if find_spec("torch") is None or find_spec("transformers") is None:
-    pytest.skip('agreement needs: python -m pip install "dynamo-llm[transformers]"', allow_module_level=True)
+    pytest.skip('agreement needs: python -m pip install ".[transformers]"', allow_module_level=True)
 
 from reference import Answer, Reference, epsilon, max_tokens
 

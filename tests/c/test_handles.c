@@ -217,11 +217,21 @@ static void freeing_twice_or_what_is_not_ours(void) {
     dynamo_request_t *request = sent(runtime, say("a"));
     dynamo_free(request);
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_CONTAINS(dynamo_last_error(), "was given a request; call dynamo_request_destroy()");
+    dynamo_free(runtime);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_CONTAINS(dynamo_last_error(), "was given a runtime; call dynamo_runtime_destroy()");
+    dynamo_queue_t *queue = dynamo_queue_create();
+    dynamo_free(queue);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
+    CHECK_CONTAINS(dynamo_last_error(), "was given a queue; call dynamo_queue_destroy()");
+    dynamo_queue_destroy(queue);
+    CHECK_STATUS(dynamo_last_status(), DYNAMO_OK);
     dynamo_free((void *)(uintptr_t)dynamo_request_id(request));
     CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_HANDLE);
     check_answer(request, "a", DYNAMO_END);
     dynamo_runtime_destroy(runtime);
-    RELIABILITY("a text is freed twice, or freed that is not the caller's", 5,
+    RELIABILITY("a text is freed twice, or freed that is not the caller's", 7,
                 "INVALID_HANDLE, and nothing was freed");
 }
 

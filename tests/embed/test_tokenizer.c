@@ -258,6 +258,10 @@ static void wrong_handles(void) {
     CHECK_TEXT(dynamo_last_error(), "not a valid detokenizer: it is a tokenizer");
     CHECK(dynamo_tokenizer_info((dynamo_tokenizer_t *)detokenizer) == NULL);
     CHECK_TEXT(dynamo_last_error(), "not a valid tokenizer: it is a detokenizer");
+    dynamo_free(tokenizer);
+    CHECK_CONTAINS(dynamo_last_error(), "a tokenizer; call dynamo_tokenizer_destroy() instead");
+    dynamo_free(detokenizer);
+    CHECK_CONTAINS(dynamo_last_error(), "a detokenizer; call dynamo_detokenizer_destroy() instead");
     /* The valid handles still work, and the child keeps its parent alive. */
     check_ids(tokenizer, question, strlen(question), question_ids, COUNT(question_ids));
     dynamo_tokenizer_destroy(tokenizer);

@@ -2,13 +2,15 @@
 """What the objects of the Python API have in common: a configuration, ``open()``, and ``with``."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from dynamo_llm import _core
 from dynamo_llm.api.interruptible import interruptible
 from dynamo_llm.api.json_text import json_text
-from dynamo_llm.errors import InvalidConfigError
+from dynamo_llm.errors import InvalidConfigError, InvalidJsonError
 from dynamo_llm.runtime.threads import in_thread
 
 Self = TypeVar("Self", bound="Handle")
@@ -47,7 +49,27 @@ def create(
     :raises InvalidConfigError: the configuration cannot be written as JSON.
     :raises DynamoError: the library refuses the configuration.
     """
-    return interruptible(partial(kind, config_text(config, keys)))
+    if hasattr(config, "__fspath__"):
+        raise InvalidConfigError(f"the configuration is a path{_model_hint(kind, config)}")
+    try:
+        return interruptible(partial(kind, config_text(config, keys)))
+    except InvalidJsonError as error:
+        # A text that does not even look like JSON: most likely the path or the name of a model.
+        if isinstance(config, str) and re.match(r"\s*[^\s{\[\"]", config):
+            error.message += _model_hint(kind, config)
+            error.details["message"] = error.message
+            error.args = (error.message,)
+        raise
+
+
+def _model_hint(kind: Callable[[str], Any], given: object) -> str:
+    """Returns how to give a model, if the object has one."""
+    if kind not in (_core.Runtime, _core.Tokenizer):
+        return ""
+    name = getattr(kind, "__name__", "Runtime")
+    return (
+        f'; the first argument is the configuration, and a model is given as {name}(model="{given!s:.200}")'
+    )
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,18 +62,20 @@ def number(value: float, name: str, least: float, most: float) -> float:
     return real
 
 
-def milliseconds(seconds: float | None, name: str) -> int:
+def milliseconds(seconds: float | None, name: str, is_deadline: bool = False) -> int:
     """Converts seconds to whole milliseconds, rounded up so that no wait is shorter than requested.
 
     :param seconds: at least 0; None or infinity for no limit.
     :param name: the argument's name, for the error.
+    :param is_deadline: whether 0 is an error: a deadline that has passed before the request is sent.
     :returns: milliseconds, or :data:`FOREVER`.
     :raises InvalidArgumentError: ``seconds`` is negative or not a number.
     """
     limit = math.inf if seconds is None else _float(seconds)
-    if not limit >= 0:
+    if not limit >= 0 or (is_deadline and limit == 0):
+        least = "more than 0" if is_deadline else "0 or more"
         raise InvalidArgumentError(
-            f"{name} must be None or a number of seconds, 0 or more, not {seconds!r:.100}"
+            f"{name} must be None or a number of seconds, {least}, not {seconds!r:.100}"
         )
     return FOREVER if limit > _longest else math.ceil(limit * 1000)
 

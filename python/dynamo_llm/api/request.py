@@ -45,8 +45,8 @@ class Request(Generic[Result]):
         self._result_of = result_of
         self._body = body
         self._whole: Result | None = None
-        first = milliseconds(first_token_timeout, "first_token_timeout")
-        total = milliseconds(timeout, "timeout")
+        first = milliseconds(first_token_timeout, "first_token_timeout", is_deadline=True)
+        total = milliseconds(timeout, "timeout", is_deadline=True)
         if (first, total) != (FOREVER, FOREVER):
             self._core.set_deadlines(first, total)
         self._waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}

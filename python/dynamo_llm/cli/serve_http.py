@@ -32,9 +32,11 @@ def serve_http(config: dict[str, Any], listen: str, settings: Settings, drain: f
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _packages:
             raise
+        from dynamo_llm.runtime import extras
+
         raise NotSupportedError(
             f"dynamo-llm serve --http needs the Python packages starlette and uvicorn ({error}); run: "
-            f"python -m pip install 'dynamo-llm[serve]'"
+            f"{extras.install_command('serve')}"
         ) from error
 
     # First, because a wrong address need not wait for the model.

@@ -2,7 +2,9 @@
 """Turns an exception of an engine into the error that the caller gets."""
 
 import json
+import os
 import traceback
+from pathlib import Path
 from typing import Any
 
 from dynamo_llm import _core
@@ -13,6 +15,24 @@ _ENGINE_FAILED = _core.STATUSES["DYNAMO_ERROR_ENGINE_FAILED"]
 #: Characters that are kept of each end of a long traceback.
 _most_of_traceback = 16384
 _OUT_OF_MEMORY = _core.STATUSES["DYNAMO_ERROR_OUT_OF_MEMORY"]
+
+_package = str(Path(__file__).resolve().parents[1]) + os.sep
+#: Statuses of mistakes of the caller. If this package finds one, its message says what to correct.
+_MISTAKES = frozenset(
+    _core.STATUSES[f"DYNAMO_ERROR_{name}"]
+    for name in (
+        "INVALID_ARGUMENT",
+        "INVALID_HANDLE",
+        "INVALID_STATE",
+        "INVALID_JSON",
+        "INVALID_CONFIG",
+        "INVALID_REQUEST",
+        "ENGINE_NOT_FOUND",
+        "MODEL_NOT_FOUND",
+        "CONTEXT_LENGTH",
+        "NOT_SUPPORTED",
+    )
+)
 
 #: Keys of error details that the library sets itself, anew in each process that the error passes through.
 OF_CORE = ("status", "name", "message", "layer", "engine", "request_id")
@@ -39,6 +59,14 @@ def traceback_of(error: BaseException) -> str:
     return as_text(redact(trace))
 
 
+def _is_own(error: BaseException) -> bool:
+    """Whether code of this package raised an exception, and not an engine of somebody else."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_code.co_filename.startswith(_package)
+
+
 def describe(error: BaseException) -> tuple[int, str, str]:
     """Returns status, message, and details (JSON) that the caller gets for an exception. Does not raise."""
     kind = type(error)
@@ -49,7 +77,10 @@ def describe(error: BaseException) -> tuple[int, str, str]:
     else:
         status = _OUT_OF_MEMORY if isinstance(error, MemoryError) else _ENGINE_FAILED
         text = f"{name}: {text}"
-    details: dict[str, Any] = {"python": {"type": name, "traceback": traceback_of(error)}}
+    python = {"type": name}
+    if not (status in _MISTAKES and _is_own(error)):
+        python["traceback"] = traceback_of(error)
+    details: dict[str, Any] = {"python": python}
     if isinstance(error, DynamoError):  # an engine may know these better than the status implies
         details |= {key: error.details[key] for key in ("retriable", "fatal") if key in error.details}
         if "child" in error.details:  # the error comes from another process, with details of its own

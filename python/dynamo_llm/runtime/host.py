@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_llm import _core, runtime
-from dynamo_llm.runtime import missing_packages
+from dynamo_llm.runtime import extras, missing_packages
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.instance import Instance
 from dynamo_llm.runtime.lingering_threads import LingeringThreads, do_not_join
@@ -62,7 +62,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError as error:
         raise ImportError(
             "the environment variable DYNAMO_LLM_LOOP selects uvloop, which is not installed; run: "
-            "python -m pip install 'dynamo-llm[uvloop]'"
+            f"{extras.install_command('uvloop')}"
         ) from error
     return uvloop.new_event_loop()
 

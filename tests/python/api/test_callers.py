@@ -50,12 +50,21 @@ def table_line(mistake: dict[str, Any]) -> str:
     return text.replace("ENGINES", str(engines_dir))
 
 
+def in_milliseconds(message: str, details: dict[str, Any]) -> str:
+    """Returns a message of Python, which has seconds, as the other callers get it."""
+    if "timeout_ms" not in details:
+        return message
+    seconds = f"{details['timeout_ms'] / 1000:g} s"
+    assert seconds in message
+    return message.replace(seconds, f"{details['timeout_ms']} ms")
+
+
 def normal(details: dict[str, Any]) -> dict[str, Any]:
     """Removes what legitimately differs: IDs, and the lines of a traceback."""
     if "request_id" in details:
         assert re.fullmatch("req-[0-9a-f]{16}", details["request_id"])
         details["request_id"] = "req-"
-    if "python" in details:
+    if "traceback" in details.get("python", {}):
         traceback = details["python"]["traceback"].splitlines()
         details["python"]["traceback"] = [traceback[0], traceback[-1]]
     return details
@@ -74,12 +83,17 @@ def told(programs: Path) -> dict[str, dict[str, Any]]:
         assert records.pop() == ""
         for record in records:
             name, step, status, status_name, message, details = [*record.split("\x1f"), *[""] * 4][:6]
+            parsed = json.loads(details or "{}")
+            if caller == "python":
+                message = in_milliseconds(message, parsed)
+                if "message" in parsed:
+                    parsed["message"] = in_milliseconds(parsed["message"], parsed)
             answers[caller][name] = {
                 "step": step,
                 "status": int(status or 0),
                 "name": status_name,
                 "message": message,
-                "details": normal(json.loads(details or "{}")),
+                "details": normal(parsed),
             }
         assert list(answers[caller]) == [mistake["name"] for mistake in mine]
     return answers

@@ -173,6 +173,45 @@ def test_engines_in_python() -> None:
             runtime.complete("context").result()
 
 
+def test_mistakes_have_no_traceback() -> None:
+    """A mistake that the library finds is explained by its message alone."""
+    for keys in ({"model": "/no/such/model"}, {"options": {"max_seqs": "many"}}):
+        with pytest.raises(dynamo_llm.DynamoError) as caught:
+            Runtime(**keys)  # type: ignore[arg-type]
+        assert caught.value.details["python"]["type"].startswith("dynamo_llm.errors.")
+        assert "traceback" not in caught.value.details["python"]
+
+
+@pytest.mark.parametrize("kind", [Runtime, dynamo_llm.Tokenizer])
+def test_model_in_place_of_the_configuration(kind: Any) -> None:
+    """The first argument is the configuration: the error says how to give a model."""
+    hint = rf'a model is given as {kind.__name__}\(model="/models/a"\)'
+    with pytest.raises(dynamo_llm.InvalidJsonError, match=f"line 1, column 1.*{hint}") as caught:
+        kind("/models/a")
+    assert caught.value.details["message"] == caught.value.message == str(caught.value)
+    with pytest.raises(dynamo_llm.InvalidConfigError, match=f"is a path; .*{hint}"):
+        kind(Path("/models/a"))
+    with pytest.raises(dynamo_llm.InvalidJsonError) as other:
+        kind('{"model": ')
+    assert "first argument" not in str(other.value)
+
+
+def test_seconds_in_messages() -> None:
+    """The unit of messages is that of Python's arguments."""
+    with scripted(*STALL) as runtime:
+        with pytest.raises(
+            dynamo_llm.DeadlineExceededError, match=r"to the end passed: 0\.02 s after"
+        ) as caught:
+            runtime.complete("x", timeout=0.02).result()
+        assert caught.value.details["timeout_ms"] == 20
+        assert "0.02 s after" in caught.value.details["message"]
+    for name in ("timeout", "first_token_timeout"):
+        with pytest.raises(
+            dynamo_llm.InvalidArgumentError, match=f"{name} must be None or a number of seconds, more than 0"
+        ):
+            scripted().complete("x", **{name: 0})
+
+
 def test_receive() -> None:
     """Waiting with a timeout, polling, the end, and receiving after the end."""
     with scripted(*STALL) as runtime:

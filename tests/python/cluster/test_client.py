@@ -33,7 +33,7 @@ from dynamo_llm import (
 from waiting import wait_until
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 _numbers = itertools.count()
 

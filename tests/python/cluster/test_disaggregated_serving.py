@@ -14,7 +14,7 @@ from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, Token
 from waiting import wait_until
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 name = Path(__file__).stem
 python_path = {"python": {"path": [str(Path(__file__).resolve().parent)]}}

@@ -9,7 +9,7 @@ import pytest
 from conftest import Completed, run, run_python
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 #: Dynamo's warning about the rule that silences it.
 banner = "DYNAMIC LOG FILTERS FORCE THE EnvFilter FALLBACK"

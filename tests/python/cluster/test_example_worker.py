@@ -23,7 +23,7 @@ from conftest import Completed, run, tests_dir
 from dynamo_llm import InvalidHandleError, Worker, paths
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 examples_dir = tests_dir.parent / "examples"
 question = {"messages": [{"role": "user", "content": "What is a KV cache?"}]}

@@ -10,7 +10,7 @@ from served import Served, read_until, serve
 from waiting import wait_until
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 pytest.importorskip("uvicorn", reason="needs the packages of the extra serve")
 
 

@@ -17,7 +17,7 @@ from dynamo_llm.runtime.engine import EngineConfig
 from dynamo_llm.runtime.engines import dynamo
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 connection: Any = SimpleNamespace(runtime="runtime", core="core", is_connected=True)
 

@@ -14,7 +14,7 @@ from dynamo_llm import (
     UnavailableError,
 )
 
-pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[openai]'")
+pytest.importorskip("httpx2", reason="needs the extra: pip install '.[openai]'")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cluster_rig import NewCluster
 from dynamo_llm import ContextLengthError, EngineFailedError, InvalidRequestError, OverloadedError, Runtime
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 #: For each service: a valid request, one for each way in which its engine rejects or fails, and those that
 #: the service itself rejects, with their error. (The raw service takes all that this library can send.)

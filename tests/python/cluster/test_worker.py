@@ -30,7 +30,7 @@ from dynamo_llm.runtime.cluster.worker.registration import Registration
 from waiting import patience
 
 if importlib.util.find_spec("dynamo") is None:
-    pytest.skip("needs the extra: pip install 'dynamo-llm[dynamo]'", allow_module_level=True)
+    pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 here = Path(__file__).resolve().parent
 python_path = {"python": {"path": [str(here)]}}

@@ -40,7 +40,7 @@ class Combination:
         )
         absent = [f"the program {program}" for program in programs if find_program(program) is None]
         if importlib.util.find_spec("dynamo") is None:
-            absent.append("the extra dynamo: pip install 'dynamo-llm[dynamo]'")
+            absent.append("the extra dynamo: pip install '.[dynamo]'")
         elif importlib.util.find_spec("dynamo.frontend") is None:
             absent.append("ai-dynamo: pip install --no-deps ai-dynamo==1.6.1")
         return absent

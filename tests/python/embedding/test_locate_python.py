@@ -272,7 +272,7 @@ def test_python_without_the_package(bare_ask: Ask, lonely_library: Path, tmp_pat
     status, message = bare_ask.error({}, env=env)
     assert status == unavailable
     assert f"{python} is Python {here} without the package dynamo_llm" in message
-    assert f"{python} -m pip install dynamo-llm" in message
+    assert f"run in a clone of dynamo-llm: {python} -m pip install ." in message
 
 
 def test_configuration_after_a_failure(ask: Ask) -> None:

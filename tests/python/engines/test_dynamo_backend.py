@@ -35,7 +35,7 @@ try:
     from dynamo.llm import exceptions
 except ImportError as missing:
     pytest.skip(
-        f"needs the extra: pip install 'dynamo-llm[dynamo]', and ai-dynamo ({missing})",
+        f"needs the extra: pip install '.[dynamo]', and ai-dynamo ({missing})",
         allow_module_level=True,
     )
 

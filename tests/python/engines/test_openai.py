@@ -29,7 +29,7 @@ from dynamo_llm.runtime.engine import EngineConfig
 from dynamo_llm.runtime.engines.openai import OpenAIEngine
 from wire import Call, Reply, Wire
 
-pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[openai]'")
+pytest.importorskip("httpx2", reason="needs the extra: pip install '.[openai]'")
 
 
 @pytest.fixture

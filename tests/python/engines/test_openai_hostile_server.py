@@ -19,7 +19,7 @@ from dynamo_llm.runtime.cluster.settings import Settings
 from reliability import reliability
 from wire import Call, Reply, Wire
 
-pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[openai]'")
+pytest.importorskip("httpx2", reason="needs the extra: pip install '.[openai]'")
 
 #: MiB that one hostile answer may cost, and seconds: far less than what the server would send, and far more
 #: than what is needed on a busy machine.

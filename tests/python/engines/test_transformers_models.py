@@ -19,7 +19,7 @@ from dynamo_llm.runtime.engines.transformers import TransformersEngine
 from safetensors.numpy import load_file, save_file
 
 if find_spec("torch") is None or find_spec("transformers") is None:
-    pytest.skip('needs: python -m pip install "dynamo-llm[transformers]"', allow_module_level=True)
+    pytest.skip('needs: python -m pip install ".[transformers]"', allow_module_level=True)
 
 Tensors = dict[str, Any]
 layer = "model.layers.0."

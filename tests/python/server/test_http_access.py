@@ -218,7 +218,7 @@ def test_missing_packages(tmp_path: Path) -> None:
         )
         result = attempt(PYTHONPATH=str(tmp_path))
         assert (result.returncode, result.stdout) == (1, "")
-        assert "python -m pip install 'dynamo-llm[serve]'" in result.stderr
+        assert "python -m pip install 'starlette<2,>=0.46' 'uvicorn<1,>=0.34'" in result.stderr
         shutil.rmtree(tmp_path / name)
 
 

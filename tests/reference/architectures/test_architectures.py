@@ -19,7 +19,7 @@ import pytest
 from compatibility import compatibility
 
 if find_spec("torch") is None or find_spec("transformers") is None:
-    pytest.skip('needs: python -m pip install "dynamo-llm[transformers]"', allow_module_level=True)
+    pytest.skip('needs: python -m pip install ".[transformers]"', allow_module_level=True)
 
 from architecture import Architecture, architectures, max_tokens, prompts
 from greedy import Answer, greedy

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from dynamo_llm.errors import EngineUnavailableError, UnavailableError
+from dynamo_llm.runtime import extras
 from dynamo_llm.runtime.cluster import dynamo_import, planes
 from dynamo_llm.runtime.cluster.backoff import Backoff
 from dynamo_llm.runtime.cluster.credentials import Variables
@@ -140,7 +141,7 @@ class Connection:
         except ImportError as error:
             raise EngineUnavailableError(
                 f"clusters need the Python package of NVIDIA Dynamo ({error}); run: "
-                f"python -m pip install 'dynamo-llm[dynamo]'"
+                f"{extras.install_command('dynamo')}"
             ) from error
         settings = self.settings
         etcd, nats = await wait_for_servers(settings, seconds)

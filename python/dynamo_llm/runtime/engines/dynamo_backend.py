@@ -28,7 +28,7 @@ from dynamo_llm.errors import (
     OverloadedError,
     UnavailableError,
 )
-from dynamo_llm.runtime import options
+from dynamo_llm.runtime import extras, options
 from dynamo_llm.runtime.cluster import dynamo_import
 from dynamo_llm.runtime.cluster.token_protocol import from_dynamo, to_dynamo
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
@@ -77,7 +77,7 @@ def _import_class(name: str | None) -> type[Any]:
     except ImportError as error:
         raise EngineUnavailableError(
             f'the engine "dynamo-backend" needs the Python packages of NVIDIA Dynamo ({error}); run: '
-            f"python -m pip install 'dynamo-llm[dynamo]' && python -m pip install --no-deps ai-dynamo==1.6.1"
+            f"{extras.install_command('dynamo')} && python -m pip install --no-deps ai-dynamo==1.6.1"
         ) from error
     try:
         module = importlib.import_module(module_name)

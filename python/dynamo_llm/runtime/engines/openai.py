@@ -21,7 +21,7 @@ from dynamo_llm.errors import (
     NotSupportedError,
     UnavailableError,
 )
-from dynamo_llm.runtime import embedding, options
+from dynamo_llm.runtime import embedding, extras, options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo
 from dynamo_llm.runtime.openai_chunks import OpenAIChunks, usage_of
 from dynamo_llm.runtime.openai_client import OpenAIClient, excerpt, listed
@@ -197,7 +197,7 @@ def _import_client() -> Any:
     except ImportError as error:
         raise EngineUnavailableError(
             f'the engine "openai" needs the Python package httpx2 ({error}); run: '
-            f"python -m pip install 'dynamo-llm[openai]'"
+            f"{extras.install_command('openai')}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from dynamo_llm.errors import (
     NotSupportedError,
 )
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime import embedding, model_files, options
+from dynamo_llm.runtime import embedding, extras, model_files, options
 from dynamo_llm.runtime.engine import EmbeddingRequest, EngineConfig, ModelInfo, TokenChunk, TokenRequest
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
@@ -118,7 +118,7 @@ class TransformersEngine:
         except ImportError as error:
             raise EngineUnavailableError(
                 f'the engine "transformers" needs PyTorch and transformers 5 ({error}); run: '
-                f'python -m pip install "dynamo-llm[transformers]"'
+                f"{extras.install_command('transformers')}"
             ) from error
         chosen = self._options
         size = sum(file.stat().st_size for file in files)

