@@ -2,7 +2,6 @@
 """``dynamo-llm doctor``: reports what works on this machine, and why the rest does not."""
 
 import ctypes
-import importlib.metadata
 import json
 import os
 import platform
@@ -46,16 +45,21 @@ print("\\n" + json.dumps({
 @output.json_option("Print the findings as JSON.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check the installation: library, Python, engines, and a test run on two engines.
+    """Check the installation: library, Python, engines, GPUs, and a test run on two engines.
 
     The exit code is 0 if the default engine, mistral.rs with the demo model, works.
     """
+    from dynamo_llm.cli import engine_devices, gpus
+
     with output.spinner("Trying the engines ..."):
+        found = gpus.find()
         findings = {
             "library": _library(),
             "python": _python(),
             "python_for_c": _python_for_c(),
             "engines": _engines(),
+            "gpus": found.report(),
+            "devices": {name: device.report() for name, device in engine_devices.find(found).items()},
             "runs": {"echo": _run('{"engine": "echo"}'), "default": _run("{}")},
         }
     if as_json:
@@ -135,45 +139,45 @@ def _python_for_c() -> dict[str, Any]:
 
 
 def _engines() -> dict[str, Any]:
-    from dynamo_llm.runtime import registry
+    from dynamo_llm.runtime import extras, registry
 
     engines: dict[str, Any] = {}
     for name in registry.names():
-        packages, has_extra = _packages_of(name, registry.extra(name))
+        extra = registry.extra(name)
+        of_extra = [_name_of(one) for one in extras.requirements(extra)]
+        # The default engine is not an extra, but always required.
+        required = of_extra or [one for one in map(_name_of, extras.requirements(None)) if one == name]
+        packages = {one: _version(one) for one in required}
         missing = sorted(package for package, version in packages.items() if version is None)
         problem = None
         architectures: list[str] = []
         if missing:
-            what = f"'dynamo-llm[{registry.extra(name)}]'" if has_extra else " ".join(missing)
-            problem = f"{', '.join(missing)} not installed; run: python -m pip install {what}"
+            command = extras.install_command(extra) if of_extra else f"python -m pip install {name}"
+            problem = f"{', '.join(missing)} not installed; run: {command}"
         elif name not in ("echo", "scripted"):  # these are built into the library and have no class
             try:
                 architectures = list(getattr(registry.find(name), "architectures", ()))
             except DynamoError as error:
                 problem = str(error)
-        engines[name] = {"packages": packages, "problem": problem}
+        engines[name] = {"packages": packages, "problem": problem, "installed": not missing}
+        engines[name]["optional"] = bool(of_extra)
         if architectures:  # only of engines that support a fixed list
             engines[name]["architectures"] = architectures
     return engines
 
 
-def _packages_of(engine: str, extra: str) -> tuple[dict[str, str | None], bool]:
-    """The packages that an engine needs, with their versions, and whether an extra of this package installs
-    them. The default engine is a plain dependency.
-    """
-    required = importlib.metadata.requires("dynamo-llm") or []
-    of_extra = [one for one in required if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", one)]
-    plain = [one for one in required if "extra ==" not in one]
-    names = [re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in of_extra or plain]
-    if not of_extra:
-        names = [name for name in names if name == engine]
-    versions: dict[str, str | None] = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions, bool(of_extra)
+def _name_of(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def _version(package: str) -> str | None:
+    from dynamo_llm.runtime import extras
+
+    found = extras.provider_of(package)
+    if found is None:
+        return None
+    name, version = found
+    return version if name == package else f"{version} ({name})"
 
 
 def _run(config: str) -> dict[str, Any]:
@@ -208,21 +212,35 @@ def _run(config: str) -> dict[str, Any]:
     return {"works": False, "problem": problem}
 
 
-def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, bool, str]]:
+#: Columns of a terminal from which the texts stand beside their names, not below them.
+_wide = 100
+#: Styles of the states. A row whose state is dim is dim as a whole.
+_styles = {"ok": "green", "FAILS": "red", "not used": "yellow", "not installed": "dim", "none": "dim"}
+
+
+def _state(good: bool) -> str:
+    return "ok" if good else "FAILS"
+
+
+def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yields what is shown: a name, a state of :data:`_styles`, and a text."""
     library, python, for_c = (findings[key] for key in ("library", "python", "python_for_c"))
     told = library.get("problem") or f"{library['version']}, ABI {library['abi']}, {library['path']}"
-    yield "library", "problem" not in library, told
-    yield "python", True, f"{python['version']}, {python['executable']}, prefix {python['prefix']}"
+    yield "library", _state("problem" not in library), told
+    yield "python", "ok", f"{python['version']}, {python['executable']}, prefix {python['prefix']}"
     for key in ("DYNAMO_LLM_PYTHON", "VIRTUAL_ENV"):
         if python[key]:
-            yield key, True, python[key]
+            yield key, "ok", python[key]
     told = for_c.get("problem") or f"{for_c['executable']} with {for_c['libpython']}: {for_c['because']}"
-    yield "python for C programs", "problem" not in for_c, told
+    yield "python for C programs", _state("problem" not in for_c), told
     for name, engine in findings["engines"].items():
         told = ", ".join(f"{package} {version}" for package, version in engine["packages"].items())
         if "architectures" in engine:
             told += f"; architectures: {', '.join(engine['architectures'])}"
-        yield f"engine {name}", engine["problem"] is None, engine["problem"] or told or "available"
+        is_left_out = engine["optional"] and not engine["installed"]
+        state = "not installed" if is_left_out else _state(engine["problem"] is None)
+        yield f"engine {name}", state, engine["problem"] or told or "available"
+    yield from _device_rows(findings["gpus"], findings["devices"])
     for name, run in findings["runs"].items():
         told = (
             f"loaded in {run['load_seconds']:.2f} s, first response after {run['first_response_ms']:.1f} ms, "
@@ -230,23 +248,49 @@ def _rows(findings: dict[str, Any]) -> Iterator[tuple[str, bool, str]]:
             if run["works"]
             else run["problem"]
         )
-        yield f"run on {name}", run["works"], told
+        yield f"run on {name}", _state(run["works"]), told
+
+
+def _device_rows(found: dict[str, Any], devices: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    problem = found["problem"]
+    if found["names"]:
+        told = f"{found['api']}: {'; '.join(found['names'])} (by {found['source']})"
+        yield "gpu", _state(problem is None), told if problem is None else f"{told}; {problem}"
+    else:
+        yield "gpu", "none", problem or f"no GPU was found: {found['source']}"
+    for engine, device in devices.items():
+        is_installed = device["reason"] != "not installed"
+        how = f"; for {found['api']}: {device['gpu_build']}" if device["gpu_build"] else ""
+        if device["uses"] not in (None, "CPU"):
+            yield f"device of {engine}", "ok", f"{device['uses']}: {device['reason']}"
+        elif device["uses"] == "CPU":
+            yield f"device of {engine}", "not used" if how else "ok", f"CPU: {device['reason']}{how}"
+        elif is_installed:
+            yield f"device of {engine}", "FAILS", device["reason"] + how
+        elif how:
+            yield f"device of {engine}", "not installed", how.removeprefix("; ")
 
 
 def _show(findings: dict[str, Any]) -> None:
-    rows = [
-        (printable(name), "ok" if good else "FAILS", printable(told)) for name, good, told in _rows(findings)
-    ]
+    rows = [(printable(name), state, printable(told)) for name, state, told in _rows(findings)]
     if not sys.stdout.isatty():
         for name, state, told in rows:
-            output.write_line(f"{name:22} {state:6} {told}")
+            output.write_line(f"{name:22} {state:13} {told}")
         return
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
+    console = output.console()
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, state, told in rows:
-        table.add_row(
-            Text(name), Text(state, "green" if state == "ok" else "red"), Text(told, overflow="fold")
-        )
-    output.console().print(table)
+        style = _styles[state]
+        rest = "dim" if style == "dim" else ""
+        parts = Text(name, rest), Text(state, style), Text(told, rest, overflow="fold")
+        if console.width >= _wide:
+            table.add_row(*parts)
+            continue
+        console.print(Text("  ").join(parts[:2]))
+        console.print(Padding(parts[2], (0, 0, 0, 4)))
+    if table.row_count:
+        console.print(table)
