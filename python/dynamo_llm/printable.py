@@ -30,6 +30,11 @@ def one_line(text: str) -> str:
     return _in_line.sub(_escape, text)
 
 
+def without_controls(text: str) -> str:
+    """Replaces the same characters, except newlines, by one sign each, which keeps the width of a layout."""
+    return _in_text.sub("\ufffd", text)
+
+
 def dump_json(value: Any, indent: int | None = None) -> str:
     """Serializes to JSON that cannot control a terminal and that can be encoded as UTF-8."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)

@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from dynamo_llm import Runtime
-from dynamo_llm.cli import output, runtime_options
-from dynamo_llm.cli.print_answer import print_answer
+from dynamo_llm.cli import output, prompt_text, runtime_options
+from dynamo_llm.cli.print_answer import answer, load, sampling
 
 
 @click.command()
@@ -19,6 +18,12 @@ from dynamo_llm.cli.print_answer import print_answer
 )
 @click.option(
     "--temperature", type=click.FloatRange(min=0), metavar="X", help="Sampling temperature; 0 is greedy."
+)
+@click.option(
+    "--plain", is_flag=True, help="Print answers as they are; on a terminal they are rendered as Markdown."
+)
+@click.option(
+    "--no-history", is_flag=True, help="Do not keep what is typed in a conversation for later runs."
 )
 @output.json_option("With a PROMPT: print each response as one line of JSON, an OpenAI chunk.")
 @click.argument("prompt", required=False)
@@ -31,6 +36,8 @@ def chat(
     system: str | None,
     max_tokens: int | None,
     temperature: float | None,
+    plain: bool,
+    no_history: bool,
     as_json: bool,
     prompt: str | None,
 ) -> None:
@@ -39,40 +46,21 @@ def chat(
     The prompt is read from standard input if PROMPT is "-", or if PROMPT is missing and standard input is not
     a terminal.
     """
-    sampling = {"max_tokens": max_tokens, "temperature": temperature}
+    settings = sampling(max_tokens, temperature)
     messages = [{"role": "system", "content": runtime_options.utf8(system, "--system")}] if system else []
     if prompt is None and sys.stdin.isatty():
         if as_json or not sys.stdout.isatty():
             raise click.UsageError(
                 "a conversation needs a terminal, and cannot be printed as JSON; give a PROMPT", context
             )
+        from dynamo_llm.cli import terminal_input
         from dynamo_llm.cli.conversation import Conversation
 
-        with _load(config, engine, model) as runtime:
-            Conversation(runtime, messages, sampling).run()
+        with terminal_input.held():
+            runtime = load(config, engine, model)
+        with runtime:
+            Conversation(runtime, messages, settings, plain, not no_history).run()
         return
-    text = _read_stdin() if prompt in (None, "-") else runtime_options.utf8(prompt or "", "PROMPT")
-    if not text.strip():
-        raise click.UsageError("the prompt is empty", context)
-    messages.append({"role": "user", "content": text})
-    with _load(config, engine, model) as runtime:
-        if as_json:
-            for response in runtime.chat(messages, **sampling):
-                output.write_json(response.json())
-            return
-        timing = print_answer(runtime, messages, sampling)
-        if sys.stdout.isatty() and sys.stderr.isatty():
-            output.console(stderr=True).print(timing.summary(), style="dim")
-
-
-def _load(config: dict[str, Any], engine: runtime_options.Engine | None, model: str | None) -> Runtime:
-    with output.spinner("Loading the model ...") as show:
-        return Runtime(config, engine=engine, model=model, progress=show)
-
-
-def _read_stdin() -> str:
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"the prompt on standard input is not UTF-8 at byte {error.start}") from None
+    messages.append({"role": "user", "content": prompt_text.read(prompt, "PROMPT", context)})
+    with load(config, engine, model) as runtime:
+        answer(runtime, {"messages": messages, **settings}, as_json, plain)

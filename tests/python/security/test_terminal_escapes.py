@@ -101,6 +101,31 @@ def test_commands(command: list[str], as_json: list[str]) -> None:
     reliability(f"control characters in what dynamo-llm {command[0][:5]} prints", 2, "escaped")
 
 
+#: Markdown's character references for a bidirectional control, a line separator, and the escape character.
+_references = "&#x202e;a &rlm;b &#8232;c &#27;[31md &#x9b;31me `&#x202e;` [f&#x202e;](http://g&#x202e;h)"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        evil.replace("\x00", ""),
+        f"# {evil[:-2]}\n\n- {evil[:-2]}\n\n```{evil[:-4]}\n{evil[:-2]}\n```\n\n[a{evil[:-2]}](http://b{evil[:-2]})",
+        _references,
+        f"# {_references}\n\n- {_references}\n\n|{_references}|b|\n|-|-|\n|{_references}|c|\n",
+        f"```{_references}\n{_references}\n```\n\n![{_references}](<http://{_references}> '{_references}')",
+        "x" * 20000 + evil[:-2],
+    ],
+)
+def test_markdown(answer: str) -> None:
+    """An answer that is rendered on a terminal; also text that is a control character only then."""
+    parts = [{"text": answer[at : at + 7]} for at in range(0, len(answer), 7)]
+    config = json.dumps({"engine": "scripted", "options": {"script": parts}})
+    text = on_terminal("chat", "--config", config, "hi", env={"TERM": "xterm"})
+    assert "tokens" in text, text
+    check(text)
+    reliability("control characters in an answer that is rendered as Markdown", 1, "escaped, or replaced")
+
+
 def test_models(tmp_path: Path) -> None:
     """Names of folders, and the content of their files."""
     folder = tmp_path / ("m" + evil.replace("\x00", "").replace("/", "") + "\nn")
