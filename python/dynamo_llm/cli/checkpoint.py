@@ -27,6 +27,8 @@ class Checkpoint:
     """In tokens."""
     bytes: int = 0
     """Size of the weights."""
+    is_embedding: bool = False
+    """Whether it is an embedding model, which answers no chats."""
     problem: str | None = None
     """Why it cannot be used; None if it can."""
 
@@ -79,6 +81,7 @@ def _inspect_folder(found: Checkpoint) -> None:
     folder = found.path
     if not model_files.exists(folder / "config.json"):
         raise UnusableModelError("it has no config.json and no .gguf file")
+    found.is_embedding = model_files.exists(folder / "modules.json")  # of sentence-transformers
     config = model_files.read_json(folder / "config.json")
     text_config = config.get("text_config")  # the language model within a multimodal one
     for part in (config, text_config if isinstance(text_config, dict) else {}):

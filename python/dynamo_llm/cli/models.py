@@ -65,14 +65,16 @@ def _use(checkpoint: Checkpoint) -> str | None:
         return None
     if checkpoint.path == paths.demo_model_dir():
         return "dynamo-llm chat"
+    command = "embed" if checkpoint.is_embedding else "chat"
     model = hub_cache.name_of(checkpoint.path) or str(checkpoint.path.absolute())
-    return f"dynamo-llm chat --model {shlex.quote(model)}"
+    return f"dynamo-llm {command} --model {shlex.quote(model)}"
 
 
 def _text(checkpoint: Checkpoint) -> str:
     facts = [
         checkpoint.format,
         checkpoint.architecture,
+        checkpoint.is_embedding and "embedding model",
         checkpoint.context_length and f"context of {checkpoint.context_length} tokens",
         checkpoint.bytes and _size(checkpoint.bytes),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 from conftest import Completed, compile_c, dynamo_config, engines_dir, patience, run
 
 COMMAND = [sys.executable, "-m", "dynamo_llm"]
@@ -63,6 +64,64 @@ def test_wrong_engine_library(library: Path, tmp_path: Path) -> None:
         assert message in " ".join(result.stderr.split())
     refusing = cli("chat", "--engine", library, "x", env={"DYNAMO_TEST_ENTRY": "newer"})
     assert "was built with dynamo-llm 999.0.0" in " ".join(refusing.stderr.split())
+
+
+def test_complete() -> None:
+    """A text is continued as it is, without a chat template; --stop ends it."""
+    for words, more in ((["a b"], {}), (["-"], {"input": "a b"}), ([], {"input": "a b"})):
+        result = cli("complete", "--engine", "echo", *words, **more)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "a b\n", "")
+    chunk = json.loads(cli("complete", "--engine", "echo", "--json", "a").stdout.splitlines()[0])
+    assert (chunk["object"], chunk["choices"][0]["text"]) == ("text_completion", "a")
+    whole = cli("complete", "A KV cache", "--max-tokens", "12", "--temperature", "0").stdout.strip()
+    word = whole.split()[2]
+    cut = cli("complete", "A KV cache", "--max-tokens", "12", "--temperature", "0", "--stop", word).stdout
+    assert whole.partition(word)[0].strip() == cut.strip()
+    assert cli("complete", "--engine", "echo", " ").returncode == 2
+
+
+def test_embed(tmp_path: Path) -> None:
+    """One vector a line, of arguments or of the lines of standard input, as numbers or as JSON."""
+    model = tiny_models.embedder(tmp_path / "embedder")
+    result = cli("embed", "--model", model, "one text", "another")
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    vectors = [[float(number) for number in line.split()] for line in result.stdout.splitlines()]
+    assert [len(vector) for vector in vectors] == [32, 32] and vectors[0] != vectors[1]
+    lines = "one text\n\nanother\n" * 40  # more than one request
+    entries = [
+        json.loads(line) for line in cli("embed", "--model", model, "--json", input=lines).stdout.splitlines()
+    ]
+    assert [entry["index"] for entry in entries] == list(range(80))
+    assert entries[-2]["embedding"] == pytest.approx(vectors[0], abs=1e-5)
+    short = cli("embed", "--model", model, "--dimensions", "8", "one text").stdout
+    assert len(short.split()) == 8
+    refused = cli("embed", "--engine", "echo", "a")
+    assert (refused.returncode, refused.stdout) == (1, "") and "embeddings" in refused.stderr
+    assert cli("embed", "--engine", "echo", input="\n").returncode == 2
+    listed = json.loads(cli("models", "--json", model, env={"HF_HOME": "/no"}).stdout)
+    assert listed[1]["use"] == f"dynamo-llm embed --model {model}"
+
+
+def test_tokenize() -> None:
+    """Ids with their pieces, and ids back to text."""
+    text = "A KV cache, größe €😀"
+    told = json.loads(cli("tokenize", "--json", text).stdout)
+    assert len(told["ids"]) == len(told["pieces"]) > 5
+    assert "".join(told["pieces"]).endswith(text)
+    lines = cli("tokenize", "-", input=text).stdout.splitlines()
+    assert [int(line.split()[0]) for line in lines] == told["ids"]
+    assert [json.loads(line.split(None, 1)[1]) for line in lines] == told["pieces"]
+    plain = json.loads(cli("tokenize", "--no-special", "--json", text).stdout)["ids"]
+    for words, more in (
+        ([*map(str, plain)], {}),
+        ([], {"input": json.dumps(plain)}),
+        (["-"], {"input": "\n".join(map(str, plain))}),
+    ):
+        assert cli("tokenize", "--ids", "--no-special", *words, **more).stdout == text + "\n"
+    wrong = cli("tokenize", "--ids", "12", "x1")
+    assert wrong.returncode == 2 and '"x1" is not a token id' in wrong.stderr
+    assert "99999999 is" in cli("tokenize", "--ids", "99999999").stderr.replace("ids[0] ", "99999999 ")
+    assert cli("tokenize", "two", "texts").returncode == 2
 
 
 def test_prompt_on_stdin() -> None:

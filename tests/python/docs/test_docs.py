@@ -120,6 +120,8 @@ def test_shell(name: str, tmp_path: Path) -> None:
         result = shell(strict((snippets / name).read_text()), tmp_path, environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout
+    if (snippets / name).with_suffix(".out").exists():
+        check_output(snippets / name, result)
 
 
 # ------------------------------------------------------------------------------------------- pages
