@@ -41,8 +41,18 @@ class CommandGroup(click.Group):
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Parses the options before the command."""
-        with _safe_usage():
-            return super().make_context(*args, **more)
+        try:
+            with _safe_usage():
+                return super().make_context(*args, **more)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands, with whole sentences; click's list cuts them at the width of the terminal."""
+        commands = ((name, self.get_command(context, name)) for name in self.list_commands(context))
+        rows = [(name, one.get_short_help_str(limit=10_000)) for name, one in commands if one is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""

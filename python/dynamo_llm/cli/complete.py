@@ -26,7 +26,7 @@ from dynamo_llm.cli.print_answer import answer, load, sampling
 def complete(
     context: click.Context,
     config: dict[str, Any],
-    engine: str | None,
+    engine: runtime_options.Engine | None,
     model: str | None,
     max_tokens: int | None,
     temperature: float | None,

@@ -27,7 +27,7 @@ _batch = 64
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 def embed(
     config: dict[str, Any],
-    engine: str | None,
+    engine: runtime_options.Engine | None,
     model: str | None,
     dimensions: int | None,
     as_json: bool,

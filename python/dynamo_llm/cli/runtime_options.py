@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 #: The value of "engine" in a configuration: a name, or an object with a path.
 Engine = str | dict[str, str]
@@ -47,6 +48,18 @@ def engine(_context: click.Context, _parameter: click.Parameter, value: str | No
     return value
 
 
+def _engine_names(_context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
+    """Completes the name of an engine in a shell."""
+    from dynamo_llm.runtime import registry
+
+    return [name for name in registry.names() if name.startswith(start)]
+
+
+def _paths(_context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
+    """Lets the shell complete the name of a file or folder."""
+    return [CompletionItem(start, type="file")]
+
+
 def options(command: Command) -> Command:
     """The options ``--config``, ``--engine``, ``--model``, and ``--offline``, which the command gets as
     ``config``, ``engine``, and ``model``.
@@ -73,6 +86,7 @@ def options(command: Command) -> Command:
         click.option(
             "--model",
             metavar="MODEL",
+            shell_complete=_paths,
             help="Folder or .gguf file of the model, or its name on the Hugging Face Hub: org/name, "
             "org/name:Q4_K_M, org/name@revision; overrides --config.",
         ),
@@ -80,12 +94,14 @@ def options(command: Command) -> Command:
             "--engine",
             metavar="NAME_OR_FILE",
             callback=engine,
+            shell_complete=_engine_names,
             help="Engine, such as mistralrs or echo, or the path of a shared library with an engine in C, "
             "such as ./libmine.so; overrides --config.",
         ),
         click.option(
             "--config",
             metavar="JSON_OR_FILE",
+            shell_complete=_paths,
             callback=json_object,
             default="{}",
             help='Configuration: a JSON object, or a file with one. Default: "{}", the demo model.',
