@@ -290,13 +290,15 @@ def test_pipelining(served: Served) -> None:
     assert received.index("one") < received.index("two")
 
 
-def test_prompts_of_a_completion(served: Served) -> None:
-    """One prompt, as a text or as token ids; several are refused."""
-    words = json.dumps([{"text": "x"}])
-    assert served.ask("POST", "/v1/completions", {"prompt": words}).json()["choices"][0]["text"] == "x"
-    reply = served.ask("POST", "/v1/completions", {"prompt": [words, words]})
-    assert (reply.status, reply.error()["type"]) == (501, "invalid_request_error")
-    assert '"prompt"' in reply.error()["message"]
+def test_prompts_of_a_completion(demo: Served) -> None:
+    """Several prompts are answered with as many choices."""
+    prompts = ["A KV cache", "Prefill"]
+    body = {"prompt": prompts, "max_tokens": 3}
+    choices = demo.ask("POST", "/v1/completions", body).json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1]
+    for prompt, choice in zip(prompts, choices, strict=True):
+        alone = demo.ask("POST", "/v1/completions", {**body, "prompt": prompt}).json()
+        assert alone["choices"][0]["text"] == choice["text"]
 
 
 def test_many_values() -> None:
