@@ -65,7 +65,10 @@ static void a_library_is_refused_with_the_reason(void) {
     check_refused(the_folder, DYNAMO_ERROR_ENGINE_UNAVAILABLE, "is a folder; give the path");
     CHECK(mkfifo(path_of("libfifo.so"), 0600) == 0);
     check_refused(path_of("libfifo.so"), DYNAMO_ERROR_ENGINE_UNAVAILABLE, "is not a regular file");
-    check_refused(__FILE__, DYNAMO_ERROR_ENGINE_UNAVAILABLE, "is not a shared library (ELF)");
+    FILE *const text = fopen(path_of("libtext.so"), "w");
+    CHECK(text != NULL && fputs("This is not a shared library.", text) >= 0 && fclose(text) == 0);
+    check_refused(path_of("libtext.so"), DYNAMO_ERROR_ENGINE_UNAVAILABLE,
+                  "is not a shared library (ELF)");
     check_refused(damaged("libempty.so", 0, -1, 0), DYNAMO_ERROR_ENGINE_UNAVAILABLE,
                   "is not a shared library (ELF)");
     check_refused(damaged("libshort.so", 200, -1, 0), DYNAMO_ERROR_ENGINE_UNAVAILABLE,

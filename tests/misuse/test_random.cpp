@@ -573,6 +573,8 @@ const Operation operations[] = {
          expect(dynamo_engine_unregister(names[chance.below(4)]),
                 {argument, state, DYNAMO_ERROR_ENGINE_NOT_FOUND});
      }},
+    {"dynamo_engine_progress", 1,
+     [](Chance &) { expect(dynamo_engine_progress(nullptr), {state}); }},
     {"dynamo_engine_error", 1,
      [](Chance &) { CHECK(dynamo_engine_error(DYNAMO_ERROR_ENGINE_FAILED, "no", "{") < 0); }},
     {"dynamo_stream_push", 12,
