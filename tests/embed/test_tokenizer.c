@@ -218,7 +218,7 @@ static void wrong_configurations(void) {
         {"{", DYNAMO_ERROR_INVALID_JSON, "line 1"},
         {"[]", DYNAMO_ERROR_INVALID_CONFIG, "not an array"},
         {"{'modle': 'x'}", DYNAMO_ERROR_INVALID_CONFIG, "did you mean \"model\"?"},
-        {"{'engine': 'echo'}", DYNAMO_ERROR_INVALID_CONFIG, "known keys: model, python"},
+        {"{'engine': 'echo'}", DYNAMO_ERROR_INVALID_CONFIG, "known keys: model, offline, python"},
         {"{'python': {'paht': []}}", DYNAMO_ERROR_INVALID_CONFIG, "did you mean \"python.path\"?"},
         {"{'model': 3}", DYNAMO_ERROR_INVALID_CONFIG, "must be a string, not 3"},
         {"{'model': '/no/such'}", DYNAMO_ERROR_MODEL_NOT_FOUND, "\"/no/such\" does not exist"},
