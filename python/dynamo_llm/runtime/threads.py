@@ -148,19 +148,24 @@ async def in_pool(
     return await asyncio.get_running_loop().run_in_executor(pool or _pool, partial(function, *arguments))
 
 
-async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Calls a function that may block for long, in a thread of its own, so that it never waits for
-    another one.
-
-    If the coroutine is cancelled, the function continues in the background and its result is dropped.
-    """
+def _start_in_thread(function: Callable[..., Result], *arguments: Any) -> "asyncio.Future[Result]":
+    # Not a task, which would raise SystemExit and KeyboardInterrupt of the function in the event loop.
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
     job: Future[Result] = Future()
     job.add_done_callback(partial(_hand_over, loop, future))
     call = partial(contextvars.copy_context().run, function, *arguments)
     threading.Thread(target=settle, args=(job, call), name="dynamo-blocking", daemon=True).start()
-    del job
+    return future
+
+
+async def in_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Calls a function that may block for long, in a thread of its own, so that it never waits for
+    another one.
+
+    If the coroutine is cancelled, the function continues in the background and its result is dropped.
+    """
+    future = _start_in_thread(function, *arguments)
     try:
         return await future
     finally:
@@ -177,14 +182,16 @@ async def in_thread_to_its_end(
 
     :param undo: called if the function did not raise.
     """
-    job = asyncio.ensure_future(in_thread(function))
+    job = _start_in_thread(function)
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         await asyncio.wait([job])
-        if not job.cancelled() and job.exception() is None:
+        if job.exception() is None:
             await undo()
         raise
+    finally:
+        del job
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", job: Future[Any]) -> None:
