@@ -235,7 +235,9 @@ typedef struct dynamo_engine_library_t {
     void *user;
 } dynamo_engine_library_t;
 
-#if defined(_WIN32)
+#if defined(SWIG) /* it cannot read attributes */
+#define DYNAMO_ENGINE_EXPORT
+#elif defined(_WIN32)
 #define DYNAMO_ENGINE_EXPORT __declspec(dllexport)
 #else
 #define DYNAMO_ENGINE_EXPORT __attribute__((visibility("default")))

@@ -5,9 +5,9 @@
 import dynamo_llm
 
 
-def show(phase: str, count: int, total: int) -> None:
-    if count and count == total:
-        print(f"{phase}: {total / 1e6:.1f} MB")
+def show(progress: dynamo_llm.Progress) -> None:
+    if progress.fraction == 1:
+        print(f"{progress.phase}: {progress.bytes_total / 1e6:.1f} MB")
 
 
 dynamo_llm.pull("org/demo", progress=show)

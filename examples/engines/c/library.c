@@ -1,6 +1,6 @@
 /* The engine of engine.c as a shared library, which any program loads by its path.
  *
- *     gcc -shared -fPIC -o libbabble.so library.c engine.c ../babble.c ../json.c $(dynamo-llm config --cflags --libs)
+ *     gcc -shared -fPIC -o libbabble.so library.c engine.c ../babble.c $(dynamo-llm config --cflags --libs)
  *     dynamo-llm chat --engine ./libbabble.so "What is a KV cache?"
  *
  * In a configuration: {"engine": {"library": "./libbabble.so"}}. */

@@ -141,6 +141,7 @@ def test_config_forms(tmp_path: Path) -> None:
     assert set(dynamo_llm.config_schema()["properties"]) == {
         "engine",
         "model",
+        "offline",
         "options",
         "pipeline",
         "name",

@@ -80,6 +80,7 @@ def test_schema() -> None:
     assert set(schema["properties"]) == {
         "engine",
         "model",
+        "offline",
         "options",
         "pipeline",
         "name",

@@ -168,7 +168,7 @@ def test_paths_do_not_use_the_network(hub: Hub, here: Use) -> None:
 
 def test_a_third_party_engine(hub: Hub, here: Use, tmp_path: Path) -> None:
     """An engine declares what it loads, and gets a path."""
-    (tmp_path / "loading.py").write_text(
+    (tmp_path / "fetching.py").write_text(
         "class Loading:\n"
         "    model_formats = ('safetensors',)\n"
         "    def __init__(self, config):\n"
@@ -178,7 +178,7 @@ def test_a_third_party_engine(hub: Hub, here: Use, tmp_path: Path) -> None:
         "    def generate(self, request):\n"
         "        yield {'text': self.path, 'finish_reason': 'stop'}\n"
     )
-    config = {"engine": "loading:Loading", "model": "hf:org/demo", "python": {"path": [str(tmp_path)]}}
+    config = {"engine": "fetching:Loading", "model": "hf:org/demo", "python": {"path": [str(tmp_path)]}}
     with Runtime(config) as runtime:
         assert runtime.chat("a").result().text == str(snapshot(tmp_path / "home"))
 
@@ -419,16 +419,18 @@ def test_changed_file(hub: Hub, here: Use) -> None:
 def test_progress(hub: Hub, here: Use) -> None:
     """Phases come in order, and bytes reach the total; an exception ends the download."""
     hub.cuts["model.safetensors"] = [2_000_000]
-    calls: list[tuple[str, int, int]] = []
-    dynamo_llm.pull("org/demo", progress=lambda *call: calls.append(call))
+    reports: list[dynamo_llm.Progress] = []
+    dynamo_llm.pull("org/demo", progress=reports.append)
+    calls = [(report.phase, report.bytes_done, report.bytes_total) for report in reports]
     assert calls[0] == ("resolve", 0, 0)
+    assert (reports[0].fraction, reports[-1].fraction) == (None, 1)
     assert [phase for phase, _, _ in calls] == sorted((phase for phase, _, _ in calls), reverse=True)
     total = sum(len(hub.repositories["org/demo"].files[name]) for name in needed)
     assert calls[-1] == ("download", total, total)
     assert all(0 <= count <= size == total for phase, count, size in calls if phase == "download")
 
-    def fail(phase: str, count: int, total: int) -> None:
-        raise KeyError(phase)
+    def fail(progress: dynamo_llm.Progress) -> None:
+        raise KeyError(progress.phase)
 
     with pytest.raises(KeyError, match="resolve"):
         dynamo_llm.pull("org/quants:Q8_0", progress=fail)

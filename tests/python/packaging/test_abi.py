@@ -113,8 +113,10 @@ def test_every_struct_that_grows_has_its_first_size() -> None:
     text = (tests_dir.parent / "cpp" / "base" / "structs.hpp").read_text()
     sizes = dict(re.findall(r"^DYNAMO_FIRST_RELEASED\((\w+), (\w+)\);", text, re.M))
     arrays = {"dynamo_push_t", "dynamo_kv_event_t"}  # functions get the size of their elements
+    filled = {"dynamo_creation_event_t"}  # by the library, whole
     structs = structs_of(include)
-    assert sizes.keys() == {name for name, members in structs.items() if "struct_size;" in members} | arrays
+    grow = {name for name, members in structs.items() if "struct_size;" in members}
+    assert sizes.keys() == (grow | arrays) - filled
     first = structs_of(abi_dir / "first")
     for name, last in sizes.items():
         assert name not in first or re.search(rf"\b{last}\b", first[name]), (name, last)

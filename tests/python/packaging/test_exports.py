@@ -34,7 +34,8 @@ def prototypes() -> dict[str, str]:
         for before, name, parameters in re.findall(
             r"^(\w[^;{}()]*?)(dynamo_\w+)\(([^;]*)\);", text, re.MULTILINE
         ):
-            found[name] = f"{before}({parameters}"
+            if not before.startswith("DYNAMO_ENGINE_EXPORT "):  # defined by an engine's library
+                found[name] = f"{before}({parameters}"
     return found
 
 
