@@ -19,19 +19,15 @@ namespace {
 using json::Json;
 using json::OrderedJson;
 
-[[noreturn]] void reject(const std::string &message) {
-    throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, message);
-}
-
 // Returns an argument that must be a text.
 std::string text_of(const char *text, const char *name) {
     if (text == nullptr) {
-        reject(std::string(name) + " is NULL");
+        reject_argument(std::string(name) + " is NULL");
     }
     const std::string_view view = text;
     if (const std::size_t at = invalid_utf8_at(view); at != view.npos) {
-        reject(std::string(name) + " is not UTF-8: the byte at position " + std::to_string(at) +
-               " is not valid; convert the text to UTF-8 first");
+        reject_argument(std::string(name) + " is not UTF-8: the byte at position " +
+                        std::to_string(at) + " is not valid; convert the text to UTF-8 first");
     }
     return std::string(view);
 }
@@ -39,7 +35,7 @@ std::string text_of(const char *text, const char *name) {
 std::string name_of(const char *text, const char *name) {
     std::string result = text_of(text, name);
     if (result.empty()) {
-        reject(std::string(name) + " is empty");
+        reject_argument(std::string(name) + " is empty");
     }
     return result;
 }
@@ -55,7 +51,8 @@ std::string checked_object(const char *text, const char *name) {
     Json value;
     std::string result = checked_json(text, name, value);
     if (!value.is_object()) {
-        reject(std::string(name) + " must be a JSON object, not " + json::type_name(value));
+        reject_argument(std::string(name) + " must be a JSON object, not " +
+                        json::type_name(value));
     }
     return result;
 }
@@ -96,8 +93,8 @@ void check_list(const std::string &key, const Json &value) {
         value.is_array() &&
         std::all_of(value.begin(), value.end(), [](const Json &one) { return one.is_object(); });
     if (!has_objects) {
-        reject("\"" + key + "\" must be an array of objects, not " +
-               (value.is_array() ? "an array with other values" : json::type_name(value)));
+        reject_argument("\"" + key + "\" must be an array of objects, not " +
+                        (value.is_array() ? "an array with other values" : json::type_name(value)));
     }
 }
 
@@ -178,7 +175,7 @@ void Chat::add_message_json(const char *message_json) {
 
 void Chat::add_answer(const Response &response) {
     if (response.head->kind != BodyKind::chat) {
-        reject(
+        reject_argument(
             "the response is not an answer to a chat; add a text with dynamo_chat_add_message()");
     }
     if (!response.has_choice) {
@@ -236,8 +233,8 @@ void Chat::add_tool(const char *name, const char *description, const char *param
     const std::lock_guard lock(mutex_);
     for (const Tool &other : state_->tools) {
         if (other.has_name(tool.names[0])) {
-            reject("the chat already has a tool \"" + tool.names[0] +
-                   "\"; each needs its own name");
+            reject_argument("the chat already has a tool \"" + tool.names[0] +
+                            "\"; each needs its own name");
         }
     }
     state_->tools.push_back(std::move(tool));
@@ -250,8 +247,9 @@ void Chat::add_parameter(const char *tool, const char *name, const char *type,
     const std::string its_name = name_of(name, "name");
     const std::string its_type = text_of(type, "type");
     if (std::find(types.begin(), types.end(), its_type) == types.end()) {
-        reject("type must be \"string\", \"integer\", \"number\" or \"boolean\", not \"" +
-               its_type + "\"; for other types pass a JSON Schema to dynamo_chat_add_tool()");
+        reject_argument("type must be \"string\", \"integer\", \"number\" or \"boolean\", not \"" +
+                        its_type +
+                        "\"; for other types pass a JSON Schema to dynamo_chat_add_tool()");
     }
     OrderedJson schema = {{"type", its_type}};
     if (description != nullptr) {
@@ -261,16 +259,17 @@ void Chat::add_parameter(const char *tool, const char *name, const char *type,
     const auto found = std::find_if(state_->tools.begin(), state_->tools.end(),
                                     [&](const Tool &one) { return one.has_name(its_tool); });
     if (found == state_->tools.end()) {
-        reject("the chat has no tool \"" + its_tool +
-               "\"; add it with dynamo_chat_add_tool() first");
+        reject_argument("the chat has no tool \"" + its_tool +
+                        "\"; add it with dynamo_chat_add_tool() first");
     }
     if (!found->text.empty()) {
-        reject("the tool \"" + its_tool + "\" was added with a JSON Schema; put \"" + its_name +
-               "\" into that schema");
+        reject_argument("the tool \"" + its_tool + "\" was added with a JSON Schema; put \"" +
+                        its_name + "\" into that schema");
     }
     OrderedJson parameters = found->object["function"]["parameters"];
     if (parameters["properties"].contains(its_name)) {
-        reject("the tool \"" + its_tool + "\" already has a parameter \"" + its_name + "\"");
+        reject_argument("the tool \"" + its_tool + "\" already has a parameter \"" + its_name +
+                        "\"");
     }
     parameters["properties"][its_name] = std::move(schema);
     if (is_required) {
@@ -285,7 +284,8 @@ void Chat::add_parameter(const char *tool, const char *name, const char *type,
 void Chat::set(const char *key, std::string value) {
     const std::string its_key = name_of(key, "key");
     if (its_key == "messages" || its_key == "tools") {
-        reject("\"" + its_key + "\" must be an array of objects; use dynamo_chat_set_json()");
+        reject_argument("\"" + its_key +
+                        "\" must be an array of objects; use dynamo_chat_set_json()");
     }
     const std::lock_guard lock(mutex_);
     state_->keys[its_key] = std::move(value);
@@ -297,8 +297,8 @@ void Chat::set_string(const char *key, const char *value) {
 
 void Chat::set_number(const char *key, double value) {
     if (!std::isfinite(value)) {
-        reject(std::string("value must be a finite number, not ") +
-               (std::isnan(value) ? "NaN" : "an infinity"));
+        reject_argument(std::string("value must be a finite number, not ") +
+                        (std::isnan(value) ? "NaN" : "an infinity"));
     }
     set(key, json::dump(Json(value)));
 }

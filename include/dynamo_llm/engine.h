@@ -235,14 +235,13 @@ typedef struct dynamo_engine_library_t {
     void *user;
 } dynamo_engine_library_t;
 
-#if defined(SWIG) /* it cannot read attributes */
-#define DYNAMO_ENGINE_EXPORT
-#elif defined(_WIN32)
+#if defined(_WIN32)
 #define DYNAMO_ENGINE_EXPORT __declspec(dllexport)
 #else
 #define DYNAMO_ENGINE_EXPORT __attribute__((visibility("default")))
 #endif
 
+#if !defined(SWIG) /* which would call it, but libdynamo_llm_capi does not define it */
 /**
  * Describes the engine of a shared library. Defined by the library, not by libdynamo_llm_capi: write it with C linkage
  * and DYNAMO_ENGINE_EXPORT, as declared here.
@@ -261,6 +260,7 @@ typedef struct dynamo_engine_library_t {
  */
 DYNAMO_ENGINE_EXPORT int32_t dynamo_engine_entry(uint32_t host_abi,
                                                  dynamo_engine_library_t *library);
+#endif
 
 /** The type of dynamo_engine_entry(). */
 typedef int32_t (*dynamo_engine_entry_t)(uint32_t host_abi, dynamo_engine_library_t *library);

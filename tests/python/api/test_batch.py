@@ -259,7 +259,7 @@ def test_pipe(echo: Runtime, tmp_path: Path) -> None:
         with pipe.open("wb", buffering=0) as writer:
             for number in range(5):
                 writer.write(json.dumps(completion(str(number))).encode() + b"\n")
-                wait_until(lambda count=number: len(results(target)) > count)  # type: ignore[misc]
+                wait_until(lambda count=number: target.exists() and len(results(target)) > count)  # type: ignore[misc]
 
     thread = threading.Thread(target=feed)
     thread.start()
