@@ -11,55 +11,48 @@ The package also contains the C library and its headers: see :mod:`dynamo_llm.pa
 ``dynamo-llm config``.
 """
 
-import sys
+from dynamo_llm import quiet_start  # noqa: F401  # first: Ctrl-C while the command imports the others
 
-try:
-    from dynamo_llm._core import VERSION as __version__
-    from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
-    from dynamo_llm.api.batch import Batch, BatchReport
-    from dynamo_llm.api.creation import Progress
-    from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
-    from dynamo_llm.api.pull import pull
-    from dynamo_llm.api.request import Request
-    from dynamo_llm.api.result import Choice, Completion, Embeddings, Logprob, ToolCall
-    from dynamo_llm.api.router import Router
-    from dynamo_llm.api.runtime import Runtime, config_schema
-    from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
-    from dynamo_llm.api.worker import Worker
-    from dynamo_llm.errors import (
-        CancelledError,
-        ClosedError,
-        ContextLengthError,
-        DeadlineExceededError,
-        DynamoError,
-        EngineFailedError,
-        EngineNotFoundError,
-        EngineUnavailableError,
-        ForkedError,
-        InternalError,
-        InvalidArgumentError,
-        InvalidConfigError,
-        InvalidHandleError,
-        InvalidJsonError,
-        InvalidRequestError,
-        InvalidStateError,
-        ModelNotFoundError,
-        NotSupportedError,
-        OutOfMemoryError,
-        OverloadedError,
-        PythonUnavailableError,
-        SlowConsumerError,
-        SystemFailedError,
-        UnavailableError,
-        VersionMismatchError,
-    )
-except KeyboardInterrupt:
-    # Ctrl-C while the command dynamo-llm starts: it ends quietly, as it does later. Other programs get the
-    # exception.
-    _words = [*getattr(sys, "orig_argv", ())[1:3], *getattr(sys, "argv", ())[:1]]
-    if _words[:2] == ["-m", "dynamo_llm"] or any(word.endswith("dynamo-llm") for word in _words):
-        raise SystemExit(130) from None
-    raise
+# isort: split
+from dynamo_llm._core import VERSION as __version__
+from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
+from dynamo_llm.api.batch import Batch, BatchReport
+from dynamo_llm.api.creation import Progress
+from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
+from dynamo_llm.api.pull import pull
+from dynamo_llm.api.request import Request
+from dynamo_llm.api.result import Choice, Completion, Embeddings, Logprob, ToolCall
+from dynamo_llm.api.router import Router
+from dynamo_llm.api.runtime import Runtime, config_schema
+from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
+from dynamo_llm.api.worker import Worker
+from dynamo_llm.errors import (
+    CancelledError,
+    ClosedError,
+    ContextLengthError,
+    DeadlineExceededError,
+    DynamoError,
+    EngineFailedError,
+    EngineNotFoundError,
+    EngineUnavailableError,
+    ForkedError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidConfigError,
+    InvalidHandleError,
+    InvalidJsonError,
+    InvalidRequestError,
+    InvalidStateError,
+    ModelNotFoundError,
+    NotSupportedError,
+    OutOfMemoryError,
+    OverloadedError,
+    PythonUnavailableError,
+    SlowConsumerError,
+    SystemFailedError,
+    UnavailableError,
+    VersionMismatchError,
+)
 
 __all__ = [
     "Batch",

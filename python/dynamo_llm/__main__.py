@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m dynamo_llm``: the command ``dynamo-llm``, with the options that build systems expect."""
 
-try:
-    from collections.abc import Callable
-    from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path
 
-    import click
+import click
 
-    from dynamo_llm import paths
-    from dynamo_llm.cli import main
-except KeyboardInterrupt:
-    raise SystemExit(130) from None  # Ctrl-C while the command starts
+from dynamo_llm import paths
+from dynamo_llm.cli import main
 
 
 def _folder_option(name: str, folder: Callable[[], Path], what: str) -> click.Option:

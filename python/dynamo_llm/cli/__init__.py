@@ -5,25 +5,22 @@ At the top, modules of commands import only the standard library, click, and wha
 are inside the commands, so that ``dynamo-llm config`` in a makefile starts fast.
 """
 
-try:
-    import click
+import click
 
-    from dynamo_llm import __version__
-    from dynamo_llm.cli.batch import batch
-    from dynamo_llm.cli.bench import bench
-    from dynamo_llm.cli.bundle import bundle
-    from dynamo_llm.cli.chat import chat
-    from dynamo_llm.cli.command_group import CommandGroup
-    from dynamo_llm.cli.complete import complete
-    from dynamo_llm.cli.config import config
-    from dynamo_llm.cli.doctor import doctor
-    from dynamo_llm.cli.embed import embed
-    from dynamo_llm.cli.models import models
-    from dynamo_llm.cli.pull import pull
-    from dynamo_llm.cli.serve import serve
-    from dynamo_llm.cli.tokenize import tokenize
-except KeyboardInterrupt:
-    raise SystemExit(130) from None  # Ctrl-C while the command starts
+from dynamo_llm import __version__
+from dynamo_llm.cli.batch import batch
+from dynamo_llm.cli.bench import bench
+from dynamo_llm.cli.bundle import bundle
+from dynamo_llm.cli.chat import chat
+from dynamo_llm.cli.command_group import CommandGroup
+from dynamo_llm.cli.complete import complete
+from dynamo_llm.cli.config import config
+from dynamo_llm.cli.doctor import doctor
+from dynamo_llm.cli.embed import embed
+from dynamo_llm.cli.models import models
+from dynamo_llm.cli.pull import pull
+from dynamo_llm.cli.serve import serve
+from dynamo_llm.cli.tokenize import tokenize
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

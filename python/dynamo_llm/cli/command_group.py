@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from dynamo_llm import quiet_start
 from dynamo_llm.cli import output
 from dynamo_llm.errors import DynamoError
 from dynamo_llm.printable import printable
@@ -41,11 +42,8 @@ class CommandGroup(click.Group):
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Parses the options before the command."""
-        try:
-            with _safe_usage():
-                return super().make_context(*args, **more)
-        except KeyboardInterrupt:
-            raise click.exceptions.Exit(INTERRUPTED) from None
+        with _safe_usage():
+            return super().make_context(*args, **more)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands, with whole sentences; click's list cuts them at the width of the terminal."""
@@ -57,6 +55,7 @@ class CommandGroup(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
         try:
+            quiet_start.end()
             with _safe_usage():
                 result = super().invoke(context)
             sys.stdout.flush()

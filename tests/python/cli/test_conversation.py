@@ -22,18 +22,20 @@ from wire import Call, Wire
 slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
 #: Sent when a line can be typed: enables bracketed paste.
 PROMPT = b"\x1b[?2004h"
-#: Shown after an answer.
-ANSWERED = b"s total"
+#: Shown after an answer; a narrow terminal breaks the line before it.
+ANSWERED = b"total"
 
 
 class Terminal:
     """The command behind a terminal: sends keys, and waits for output."""
 
-    def __init__(self, *words: str, state: Path, size: tuple[int, int] = (24, 80)) -> None:
+    def __init__(self, *words: str, state: Path, size: tuple[int, int] = (24, 200)) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             # This terminal does not report its cursor position.
             os.environ.update(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1", XDG_STATE_HOME=str(state))
+            for name in ("COLUMNS", "LINES"):  # of pytest's own terminal; they would override the size
+                os.environ.pop(name, None)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
             os.execv(sys.executable, [sys.executable, "-m", "dynamo_llm", "chat", *words])
         self.shown = b""

@@ -12,11 +12,11 @@ from conftest import patience, run
 
 #: Interrupts the import of one module, as Ctrl-C does.
 _interrupting = """
-import sys
+import os, signal, sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
 """
 
