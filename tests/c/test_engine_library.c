@@ -173,8 +173,8 @@ int main(void) {
     RUN(wrong_configurations_are_refused);
     RUN(runtimes_share_a_library);
     RUN(threads_may_load_a_library_at_once);
-    static const char *const files[] = {"libfifo.so", "libempty.so", "libshort.so",
-                                        "libfar.so",  "libdata.so",  "liblinked.so"};
+    static const char *const files[] = {"libfifo.so", "libempty.so",  "libshort.so", "libfar.so",
+                                        "libdata.so", "liblinked.so", "libtext.so"};
     for (size_t i = 0; i < sizeof files / sizeof *files; ++i) {
         unlink(path_of(files[i]));
     }

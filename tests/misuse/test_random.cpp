@@ -22,7 +22,7 @@ extern "C" {
 
 namespace {
 
-Pool runtimes, requests, responses, streams, queues, chats, texts;
+Pool runtimes, requests, responses, streams, queues, chats, texts, creations;
 std::atomic<long> callbacks_set{0};
 std::atomic<long> callbacks_released{0};
 std::atomic<long> calls_made{0};
@@ -72,8 +72,8 @@ Handle *of(void *handle) {
 // Returns a handle, usually of the right type, occasionally of another.
 void *some(Chance &chance, const Pool &right) {
     const Pool *const pools[] = {&runtimes, &requests, &responses, &streams,
-                                 &queues,   &chats,    &texts};
-    return (chance.one_in(12) ? *pools[chance.below(7)] : right).any(chance);
+                                 &queues,   &chats,    &texts,     &creations};
+    return (chance.one_in(12) ? *pools[chance.below(8)] : right).any(chance);
 }
 
 // ------------------------------------------------------------------------- an engine in C
@@ -146,6 +146,10 @@ void on_event(void *, dynamo_request_t *request, dynamo_response_t *response, st
     CHECK(response != nullptr || status == DYNAMO_END || status < 0);
 }
 
+void on_creation(void *, const dynamo_creation_event_t *event) {
+    dynamo_runtime_destroy(event->runtime);
+}
+
 void on_release(void *) {
     ++callbacks_released;
 }
@@ -208,6 +212,23 @@ const Operation operations[] = {
                      DYNAMO_ERROR_INVALID_JSON, DYNAMO_ERROR_PYTHON_UNAVAILABLE});
          }
          dynamo_runtime_destroy(of<dynamo_runtime_t>(runtimes.exchange(chance, made)));
+     }},
+    {"dynamo_runtime_create_async", 2,
+     [](Chance &chance) {
+         const bool has_callback = !chance.one_in(10);
+         if (has_callback) {
+             ++callbacks_set;
+         }
+         dynamo_creation_t *const made = dynamo_runtime_create_async(
+             config(chance), has_callback ? on_creation : nullptr, nullptr, on_release);
+         if (made == nullptr) {
+             if (has_callback) {
+                 --callbacks_set;
+             }
+             expect(dynamo_last_status(),
+                    {DYNAMO_ERROR_INVALID_CONFIG, argument, DYNAMO_ERROR_INVALID_JSON});
+         }
+         dynamo_creation_destroy(of<dynamo_creation_t>(creations.exchange(chance, made)));
      }},
     {"dynamo_runtime_destroy", 1,
      [](Chance &chance) {
@@ -651,7 +672,8 @@ void with_a_wrong_handle(Chance &chance) {
     current = one.name;
     void *const handle = requests.any(chance);
     // A NULL of these kinds repeats the error of a create function that this thread drew.
-    if (handle == nullptr && (one.null_is_fine || one.kind == CHAT || one.kind == JSON)) {
+    if (handle == nullptr &&
+        (one.null_is_fine || one.kind == CHAT || one.kind == JSON || one.kind == CREATION)) {
         return;
     }
     CHECK_STATUS(one.call(handle), DYNAMO_ERROR_INVALID_HANDLE);
@@ -743,6 +765,7 @@ int main(int count, char **words) {
     requests.each([](void *handle) { dynamo_request_destroy(of<dynamo_request_t>(handle)); });
     responses.each([](void *handle) { dynamo_free(handle); });
     queues.each([](void *handle) { dynamo_queue_destroy(of<dynamo_queue_t>(handle)); });
+    creations.each([](void *handle) { dynamo_creation_destroy(of<dynamo_creation_t>(handle)); });
     chats.each([](void *handle) { dynamo_chat_destroy(of<dynamo_chat_t>(handle)); });
     texts.each([](void *handle) { dynamo_json_destroy(of<dynamo_json_t>(handle)); });
     streams.each(
