@@ -65,7 +65,7 @@ copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 # References that cannot be resolved are warnings. These names are other projects'.
 nitpick_ignore_regex = [
     (r"c:identifier", r"u?int(8|32|64)_t|size_t"),
-    (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_[a-z_]+|DYNAMO_[A-Z_]+|Handle"),
+    (r"cpp:identifier", r"std(::.*)?|u?int(8|32|64)_t|size_t|dynamo_[a-z_]+|DYNAMO_[A-Z_]+|Handle|Number"),
     (r"py:class", r"(collections|pathlib|typing|asyncio|types|os)\..*"),
     # Imported for type checkers only.
     (r"py:class", r"Sink"),

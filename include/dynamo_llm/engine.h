@@ -238,6 +238,7 @@ typedef struct dynamo_engine_library_t {
 #if defined(_WIN32)
 #define DYNAMO_ENGINE_EXPORT __declspec(dllexport)
 #else
+/** Makes a shared library export its dynamo_engine_entry(). */
 #define DYNAMO_ENGINE_EXPORT __attribute__((visibility("default")))
 #endif
 

@@ -10,7 +10,7 @@ class Config {
   public:
     /** Sets the engine: "mistralrs", "echo", "scripted", "module:Class", ... */
     Config &engine(std::string_view name) { return set("engine", name); }
-    /** Sets the engine to that of a shared library, see dynamo_llm/engine.h. */
+    /** Sets the engine to that of a shared library (docs/write-an-engine-c.md). */
     Config &engine_library(std::string_view path) {
         return set("engine", Json::object({{"library", path}}));
     }

@@ -27,6 +27,7 @@ struct Progress {
  */
 class Creation : public Owner<dynamo_creation_t, dynamo_creation_destroy> {
   public:
+    /** Makes an empty object, to be assigned to later. */
     explicit Creation(std::nullptr_t) noexcept : Owner(nullptr) {}
 
     /** Waits for the end of the creation. Returns whether it has ended. */

@@ -9,6 +9,7 @@ DYNAMO_LLM_BEGIN
 template <class Number>
 class Numbers {
   public:
+    /** Makes an empty view. */
     Numbers() = default;
     /** Does not own the numbers. */
     Numbers(const Number *data, std::size_t size) noexcept : data_(data), size_(size) {}
