@@ -91,7 +91,13 @@ class Hub:
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """Returns the environment of a program that uses this server and a cache of its own."""
-        return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **more}
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",  # the machine, or another test, may have set it
+            **more,
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):
