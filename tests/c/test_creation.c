@@ -323,8 +323,7 @@ static void a_callback_may_cancel_and_destroy(void) {
     forget(me);
 
     for (int round = 0; round < 20; ++round) { /* in the final event, and the runtime stays */
-        me = create("{'engine': 'echo'}", 2, 2);
-        me->cancels_at = 0;
+        me = create("{'engine': 'echo'}", 2, 0);
         check_end(me, DYNAMO_OK);
         check_answer(sent(me->runtime, say("a")), "a", DYNAMO_END);
         dynamo_runtime_destroy(me->runtime);
