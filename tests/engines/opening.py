@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that creates runtimes in its coroutines, and says what came of it."""
+"""An engine that creates runtimes in its coroutines and reports the result."""
 
 from typing import Any
 
