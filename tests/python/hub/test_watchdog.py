@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes of a download are counted, also as the Xet storage reports them, which the tests' server lacks."""
 
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,7 +38,7 @@ def test_xet(tmp_path: Path) -> None:
     watchdog.add(0)
     watchdog.finish()
     assert watchdog._bytes == 100
-    assert calls[0] == ("download", 0, 100) and calls[-1] == ("download", 100, 100)
+    assert calls[1] == ("download", 0, 100) and calls[-1] == ("download", 100, 100)
 
 
 def test_too_many_bytes(tmp_path: Path) -> None:
@@ -45,3 +47,22 @@ def test_too_many_bytes(tmp_path: Path) -> None:
     with pytest.raises(AnswerError, match="more than the 100 bytes"):
         for _ in range(100):
             watchdog.add(1 << 20)
+
+
+def test_order(tmp_path: Path) -> None:
+    """The first report is that of the search, and none of it comes after the download began."""
+    phases: list[str] = []
+    is_reporting = threading.Event()
+
+    def report(phase: str, done: int, total: int) -> None:
+        if threading.current_thread().name == "watchdog" and not is_reporting.is_set():
+            is_reporting.set()
+            time.sleep(0.1)  # the main thread begins the download now
+        phases.append(phase)
+
+    watchdog = Watchdog(report, lambda reason: None, 10)
+    assert phases == ["resolve"]
+    assert is_reporting.wait(10)
+    watchdog.download(100, 0, tmp_path)
+    watchdog.finish()
+    assert phases[:3] == ["resolve", "resolve", "download"] and phases[-1] == "download"

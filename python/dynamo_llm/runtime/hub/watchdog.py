@@ -41,11 +41,13 @@ class Watchdog:
         self._fail = fail
         self.limit = seconds * _patience
         self._lock = threading.Lock()
+        self._reporting = threading.Lock()  # held while a report is made, so that reports are in order
         self._phase = "resolve"
         self._bytes = self._received = self._total = 0
         self._folder: Path | None = None
         self._since = time.monotonic()
         self._memory = _memory()
+        self._report_state()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def download(self, total: int, present: int, folder: Path) -> None:
@@ -59,7 +61,7 @@ class Watchdog:
             self._phase, self._total, self._bytes, self._folder = "download", total, present, folder
             self._received = 0
             self._since = time.monotonic()
-        self._report("download", present, total)
+        self._report_state()
 
     def add(self, count: int) -> None:
         """Counts bytes of a file; negative if they have to be downloaded again.
@@ -79,7 +81,15 @@ class Watchdog:
 
     def finish(self) -> None:
         """Reports the end of the download."""
-        self._report("download", self._total, self._total)
+        with self._lock:
+            self._bytes = self._total
+        self._report_state()
+
+    def _report_state(self) -> None:
+        with self._reporting:
+            with self._lock:
+                state = self._phase, self._bytes, self._total
+            self._report(*state)
 
     def _activity(self) -> int:
         """A number that grows while this or another process downloads into the folder."""
@@ -96,9 +106,9 @@ class Watchdog:
         mark, since = 0, self._since
         while True:
             time.sleep(_interval)
+            self._report_state()
             with self._lock:
-                phase, count, total, start = self._phase, self._bytes, self._total, self._since
-            self._report(phase, count, total)
+                phase, start = self._phase, self._since
             now = time.monotonic()
             activity = self._activity()
             if start != since:
