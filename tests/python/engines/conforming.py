@@ -50,9 +50,9 @@ in_child = [
 ]
 
 
-#: Engines for which the quick tests run the suite: one in Python, one token-level engine, one with a model,
-#: and one in a child process. CTest runs it on native engines.
-quick = {"python-async", "python-tokens", "mistralrs", "python-async-isolated"}
+#: Engines for which the quick tests run the suite: one in Python, one token-level engine, and one in a child
+#: process. CTest runs it on native engines.
+quick = {"python-async", "python-tokens", "python-async-isolated"}
 
 
 def parameters(names: Iterable[str]) -> list[Any]:

@@ -51,6 +51,7 @@ def growth(total: int, words: int, threads: int) -> int:
     return after - before
 
 
+@pytest.mark.slow
 @pytest.mark.many(3)
 @pytest.mark.parametrize(("total", "words", "threads"), [(600, 10, 2), (2000, 3, 4), (600, 60, 1)])
 def test_distinct_prompts(total: int, words: int, threads: int) -> None:

@@ -315,6 +315,7 @@ def test_failed_update(hub: Hub, here: Use) -> None:
     assert dynamo_llm.pull("org/demo", offline=True) == path
 
 
+@pytest.mark.slow
 def test_slow_servers(hub: Hub, here: Use) -> None:
     """A download has a time limit for progress, whatever the server sends or does not send."""
     here(HF_HUB_DOWNLOAD_TIMEOUT="1")

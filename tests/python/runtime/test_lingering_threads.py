@@ -47,7 +47,14 @@ def test_in_a_thread(name: str, in_c: bool) -> None:
 
 
 @pytest.mark.many(3)
-@pytest.mark.parametrize("ending", ["runtime.close()", "del runtime", "runtime.complete('x')"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param("runtime.close()", marks=pytest.mark.slow),  # it waits for the engine, 10 s at most
+        "del runtime",
+        "runtime.complete('x')",
+    ],
+)
 def test_in_its_stop(ending: str) -> None:
     """However the runtime is released."""
     ends(f"runtime = start('InStop'); runtime.complete('x').result(); {ending}; print('at the end')")
