@@ -207,12 +207,12 @@ Json parse_object(std::string_view text, const char *what, std::int32_t wrong_ty
     return value;
 }
 
-const Json *given(const Json &object, const char *key) {
+const Json *given(const Json &object, std::string_view key) {
     const auto found = object.find(key);
     return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-std::string_view string_at(const Json &object, const char *key) {
+std::string_view string_at(const Json &object, std::string_view key) {
     const Json *const value = given(object, key);
     const auto *const text = value == nullptr ? nullptr : value->get_ptr<const std::string *>();
     return text == nullptr ? std::string_view() : *text;

@@ -70,10 +70,10 @@ Json parse_object(std::string_view text, const char *what, std::int32_t wrong_ty
 std::string_view without_bom(std::string_view text);
 
 // Returns the value of a key; nullptr if it is absent or null.
-const Json *given(const Json &object, const char *key);
+const Json *given(const Json &object, std::string_view key);
 
 // Returns the string of a key, which the object owns; "" if it is absent or not a string.
-std::string_view string_at(const Json &object, const char *key);
+std::string_view string_at(const Json &object, std::string_view key);
 
 // Whether a value is this string. (nlohmann's == constructs a value first, which allocates and may throw.)
 bool is_text(const Json &value, std::string_view text) noexcept;

@@ -99,10 +99,10 @@ std::string format_range(const Key &key) {
 
 void check_value(const Json &value, const Key &key, std::int32_t status, const char *what,
                  const std::string &path) {
-    const std::string subject = std::string("\"") + path + "\" of the " + what + " must be ";
+    const auto subject = [&] { return "\"" + path + "\" of the " + what + " must be "; };
     if (!row_of(key.type).matches(value)) {
         throw Failure(status,
-                      subject + row_of(key.type).expected + ", not " + json::type_name(value));
+                      subject() + row_of(key.type).expected + ", not " + json::type_name(value));
     }
     if (value.is_number()) {
         const double number = value.get<double>();
@@ -110,7 +110,7 @@ void check_value(const Json &value, const Key &key, std::int32_t status, const c
                                  ? is_within(value, key.minimum, key.maximum)
                                  : number >= key.minimum && number <= key.maximum;
         if (!is_good) {
-            throw Failure(status, subject + format_range(key) + ", not " + value.dump());
+            throw Failure(status, subject() + format_range(key) + ", not " + value.dump());
         }
     }
     // Names and paths of a configuration reach C functions, which would truncate them at a NUL.
@@ -123,7 +123,7 @@ void check_value(const Json &value, const Key &key, std::int32_t status, const c
         const auto choices = split_choices(key.choices);
         const auto &given = value.get_ref<const std::string &>();
         if (std::find(choices.begin(), choices.end(), given) == choices.end()) {
-            throw Failure(status, subject + "one of " + join(choices) + ", not " +
+            throw Failure(status, subject() + "one of " + join(choices) + ", not " +
                                       (status == DYNAMO_ERROR_INVALID_REQUEST
                                            ? json::dump(value)
                                            : "\"" + redacted(given) + "\""));
@@ -237,7 +237,7 @@ OrderedJson to_schema(std::span<const Key> keys) {
         if (key.choices != nullptr) {
             property["enum"] = split_choices(key.choices);
         }
-        properties[key.name] = std::move(property);
+        properties[std::string(key.name)] = std::move(property);
     }
     return {
         {"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", false}};

@@ -29,7 +29,7 @@ enum class Type {
 };
 
 struct Key {
-    const char *name;
+    std::string_view name;
     Type type;
     const char *description;
     // Inclusive bounds of numbers. A maximum of 2^63 stands for the largest std::int64_t.

@@ -141,8 +141,8 @@ bool is_key_of_any_kind(std::string_view name) {
 
 // Whether a message of an assistant has something instead of a content, which is then null or absent.
 bool may_lack_content(const Json &message) {
-    for (const char *key : {"tool_calls", "function_call", "refusal", "audio", "reasoning_content",
-                            "reasoning", "thinking"}) {
+    for (const std::string_view key : {"tool_calls", "function_call", "refusal", "audio",
+                                       "reasoning_content", "reasoning", "thinking"}) {
         const Json *const found = given(message, key);
         if (found != nullptr && !(found->is_array() && found->empty())) {
             return true;
@@ -332,7 +332,7 @@ void check_bias(const Json &bias) {
 
 // Reads a value if it is given.
 template <class Value>
-void read(const Json &object, const char *key, Value &value) {
+void read(const Json &object, std::string_view key, Value &value) {
     if (const Json *const found = given(object, key)) {
         found->get_to(value);
     }
@@ -430,7 +430,7 @@ Body Body::parse(std::string_view text) {
         read_nvext(*nvext, body);
     }
     read(object, "priority", body.priority);
-    for (const char *key : {"messages", "prompt", "input"}) {
+    for (const std::string_view key : {"messages", "prompt", "input"}) {
         if (const Json *const prompt = given(object, key)) {
             body.prompt_tokens = estimate_tokens(*prompt);
             if (body.kind == BodyKind::chat) {
@@ -441,7 +441,7 @@ Body Body::parse(std::string_view text) {
         }
     }
     body.may_truncate = given(object, "truncate_prompt_tokens") != nullptr;
-    for (const char *key : {"max_completion_tokens", "max_tokens"}) {
+    for (const std::string_view key : {"max_completion_tokens", "max_tokens"}) {
         if (const Json *const most = given(object, key); most != nullptr && !body.max_tokens) {
             body.max_tokens = most->get<std::uint64_t>();
         }

@@ -2,6 +2,7 @@
 #include "runtime/budget.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -124,9 +125,9 @@ constinit const std::array<Key, expense_count> budget_keys = [] {
     return keys;
 }();
 
-void Cost::add(Expense expense, std::uint64_t amount, std::string where) {
+void Cost::add(Expense expense, std::uint64_t amount, std::string_view where) {
     if (amount > 0) {
-        entries_.push_back({expense, amount, std::move(where)});
+        entries_.push_back({expense, amount, std::string(where)});
     }
 }
 
@@ -165,16 +166,32 @@ void Cost::add_messages(const Json &messages) {
 
 // Adds the strings that are not part of the prompt and have no limit of their own.
 void Cost::add_strings(const Json &object) {
-    for (const char *key :
-         {"model", "user", "request_id", "traceparent", "tracestate", "adapter", "cache_salt",
-          "reasoning_effort", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-          "safety_identifier", "verbosity", "tool_choice", "function_call", "encoding_format"}) {
-        add(Expense::string_bytes, json::string_at(object, key).size(), key);
+    static constexpr std::string_view keys[] = {"model",
+                                                "user",
+                                                "request_id",
+                                                "traceparent",
+                                                "tracestate",
+                                                "adapter",
+                                                "cache_salt",
+                                                "reasoning_effort",
+                                                "service_tier",
+                                                "prompt_cache_key",
+                                                "prompt_cache_retention",
+                                                "safety_identifier",
+                                                "verbosity",
+                                                "tool_choice",
+                                                "function_call",
+                                                "encoding_format"};
+    for (const auto &[key, value] : object.get_ref<const Json::object_t &>()) {
+        const auto *const text = value.get_ptr<const std::string *>();
+        if (text != nullptr && std::ranges::find(keys, key) != std::end(keys)) {
+            add(Expense::string_bytes, text->size(), key);
+        }
     }
 }
 
 void Cost::add_lists(const Json &object, std::uint32_t choices) {
-    for (const char *key : {"stop", "bad_words", "stop_token_ids"}) {
+    for (const std::string_view key : {"stop", "bad_words", "stop_token_ids"}) {
         if (const Json *const value = given(object, key)) {
             const auto *const text = value->get_ptr<const std::string *>();
             add(Expense::stop_strings, text != nullptr ? 1 : value->size(), key);
@@ -184,7 +201,7 @@ void Cost::add_lists(const Json &object, std::uint32_t choices) {
     if (const Json *const bias = given(object, "logit_bias")) {
         add(Expense::logit_bias, bias->size(), "logit_bias");
     }
-    for (const char *key : {"prompt", "input"}) {
+    for (const std::string_view key : {"prompt", "input"}) {
         if (const Json *const value = given(object, key);
             value != nullptr && value->is_array() && !value->empty() && !(*value)[0].is_number()) {
             add(Expense::inputs, value->size(), key);
@@ -195,7 +212,7 @@ void Cost::add_lists(const Json &object, std::uint32_t choices) {
     }
 }
 
-void Cost::add_measured(const GrammarCost &cost, const std::string &where, std::uint32_t n) {
+void Cost::add_measured(const GrammarCost &cost, std::string_view where, std::uint32_t n) {
     // A schema is compiled once per choice; the time for eight of them is acceptable.
     add(Expense::grammar_bytes, std::max(cost.bytes, scaled(cost.bytes, n) / 8), where);
     add(Expense::grammar_repetitions, scaled(cost.repetitions, n), where);
@@ -205,7 +222,7 @@ void Cost::add_measured(const GrammarCost &cost, const std::string &where, std::
 }
 
 void Cost::add_tools(const Json &object, std::uint32_t n) {
-    for (const char *key : {"tools", "functions"}) {
+    for (const std::string_view key : {"tools", "functions"}) {
         const Json *const tools = given(object, key);
         if (tools == nullptr) {
             continue;
@@ -229,10 +246,11 @@ void Cost::add_tools(const Json &object, std::uint32_t n) {
 }
 
 void Cost::add_grammars(const Json &object, std::uint32_t n) {
-    for (const char *key : {"guided_json", "guided_regex", "guided_grammar", "guided_choice"}) {
+    for (const std::string_view key :
+         {"guided_json", "guided_regex", "guided_grammar", "guided_choice"}) {
         add_grammar(object, key, key, n);
     }
-    for (const char *key : {"response_format", "structured_outputs"}) {
+    for (const std::string_view key : {"response_format", "structured_outputs"}) {
         const Json *const format = given(object, key);
         if (format == nullptr) {
             continue;
@@ -240,9 +258,9 @@ void Cost::add_grammars(const Json &object, std::uint32_t n) {
         // Its members "schema" and "json_schema" may be strings of JSON.
         add_measured(GrammarCost::of_schema(*format), key, n);
         const std::string before = std::string(key) + ".";
-        for (const char *member : {"json", "regex", "grammar", "choice", "schema", "json_schema",
-                                   "structural_tag", "pattern"}) {
-            add_grammar(*format, member, before + member, n);
+        for (const std::string_view member : {"json", "regex", "grammar", "choice", "schema",
+                                              "json_schema", "structural_tag", "pattern"}) {
+            add_grammar(*format, member, before + std::string(member), n);
         }
         if (const Json *const inner = given(*format, "json_schema");
             inner != nullptr && inner->is_object()) {
@@ -251,7 +269,7 @@ void Cost::add_grammars(const Json &object, std::uint32_t n) {
     }
 }
 
-void Cost::add_grammar(const Json &object, const char *key, const std::string &where,
+void Cost::add_grammar(const Json &object, std::string_view key, std::string_view where,
                        std::uint32_t n) {
     const Json *const value = given(object, key);
     if (value == nullptr) {

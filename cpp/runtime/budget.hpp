@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.hpp"
@@ -58,15 +59,15 @@ class Cost {
     const std::vector<Entry> &entries() const { return entries_; }
 
   private:
-    void add(Expense expense, std::uint64_t amount, std::string where);
+    void add(Expense expense, std::uint64_t amount, std::string_view where);
     void add_messages(const json::Json &messages);
     void add_strings(const json::Json &object);
     void add_lists(const json::Json &object, std::uint32_t choices);
     void add_tools(const json::Json &object, std::uint32_t n);
     void add_grammars(const json::Json &object, std::uint32_t n);
-    void add_grammar(const json::Json &object, const char *key, const std::string &where,
+    void add_grammar(const json::Json &object, std::string_view key, std::string_view where,
                      std::uint32_t n);
-    void add_measured(const GrammarCost &cost, const std::string &where, std::uint32_t n);
+    void add_measured(const GrammarCost &cost, std::string_view where, std::uint32_t n);
 
     std::vector<Entry> entries_;  // without amounts of 0
 };

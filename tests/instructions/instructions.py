@@ -21,7 +21,13 @@ released = here / "counts.json"
 tolerance = 0.05
 _calls = 1000
 #: And how often the program calls each, in thousands.
-functions = {"dynamo_request_send": 1, "dynamo_stream_push": 3, "dynamo_request_next": 1, "dynamo_free": 1}
+functions = {
+    "dynamo_request_create": 1,
+    "dynamo_request_send": 1,
+    "dynamo_stream_push": 3,
+    "dynamo_request_next": 1,
+    "dynamo_free": 1,
+}
 
 
 def compiler() -> str:
