@@ -31,11 +31,10 @@ from dynamo_llm.runtime.engines.mistralrs import (
     error_mapping,
     gguf_metadata,
     model,
-    multimodal,
     options,
     request,
 )
-from dynamo_llm.runtime.engines.mistralrs.architectures import known
+from dynamo_llm.runtime.engines.mistralrs.architectures import images, known
 from dynamo_llm.runtime.engines.mistralrs.slots import Slots
 from dynamo_llm.runtime.media.media_part import has_parts, require_text
 from dynamo_llm.runtime.media.media_reader import Image, MediaReader
@@ -127,7 +126,7 @@ def _described_adapter(info: Any) -> dict[str, Any]:
 class MistralRsEngine:
     """Runs models with mistral.rs. See :class:`Options` for its options."""
 
-    architectures = (*known, *multimodal.known)
+    architectures = (*known, *images)
     """Architectures of model folders that it generates text with, by their names in config.json."""
     model_formats = ("safetensors", "gguf")
     """What the engine loads of a repository of the Hugging Face Hub."""

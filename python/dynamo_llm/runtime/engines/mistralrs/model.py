@@ -93,7 +93,7 @@ def find(model: str | None, options: Options) -> Model:
             raise InvalidConfigError('"options.adapters": mistral.rs has no adapters for embedding models')
     given = model_files.read_json(path / "config.json")
     names = given.get("architectures")
-    if not is_embedding and isinstance(names, list) and len(names) == 1 and names[0] in multimodal.known:
+    if not is_embedding and isinstance(names, list) and len(names) == 1 and names[0] in architectures.images:
         return _read_multimodal(path, options, given)
     config, files = _read_folder(path, options, is_embedding)
     return Model(path, "embedding" if is_embedding else "folder", files, config)

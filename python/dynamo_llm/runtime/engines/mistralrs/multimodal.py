@@ -16,11 +16,8 @@ from typing import Any
 from dynamo_llm.errors import ModelNotFoundError, NotSupportedError
 from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.engines.mistralrs import config_sizes, weights
-from dynamo_llm.runtime.engines.mistralrs.architectures import Architecture, embedding
+from dynamo_llm.runtime.engines.mistralrs.architectures import Architecture, embedding, images
 from dynamo_llm.runtime.safetensors_file import Tensor
-
-#: Names of the architectures in "architectures" of config.json.
-known = ("Gemma3ForConditionalGeneration",)
 
 _language, _vision = "language_model.", "vision_tower.vision_model."
 _projector = (
@@ -126,7 +123,7 @@ def normalized(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in _required.items():
         if text.get(key, value) != value:
             raise NotSupportedError(
-                f'"text_config.{key}" of config.json is {text[key]!r}; mistral.rs computes {known[0]} '
+                f'"text_config.{key}" of config.json is {text[key]!r}; mistral.rs computes {images[0]} '
                 "without it"
             )
     for key in _ids:
@@ -173,7 +170,7 @@ def _set_rope(text: dict[str, Any]) -> None:
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind not in ("default", "linear"):
         raise NotSupportedError(
-            f'config.json sets the RoPE scaling "{kind}", which mistral.rs does not compute for {known[0]}; '
+            f'config.json sets the RoPE scaling "{kind}", which mistral.rs does not compute for {images[0]}; '
             'supported: "linear"'
         )
     text["rope_scaling"] = (
