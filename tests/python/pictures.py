@@ -4,6 +4,7 @@
 import base64
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,14 @@ def png(pixels: Any) -> bytes:
 def noise(seed: int, width: int = 16, height: int = 16) -> bytes:
     """Returns a PNG file with random pixels."""
     return png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def files(folder: Path) -> list[Path]:
+    """Writes two images into a folder."""
+    paths = [folder / "one.png", folder / "other.png"]
+    for seed, path in enumerate(paths, 1):
+        path.write_bytes(noise(seed))
+    return paths
 
 
 def data_url(data: bytes, kind: str = "image/png") -> str:
