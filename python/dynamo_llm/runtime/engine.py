@@ -77,8 +77,8 @@ class ModelInfo(TypedDict, total=False):
     """Maximum number of bytes of text that one token stands for. With it and ``context_length``, the library
     refuses texts that cannot fit at once; for token-level engines the pipeline checks that."""
     capabilities: list[str]
-    """What requests may use: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
-    ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    """What requests may use: ``chat``, ``completion``, ``embedding``, ``images``, ``logprobs``, ``seed``,
+    ``tools``, ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
     models: list[str] | list[dict[str, Any]]
     """For an engine with several models: the names that a request may give as ``model``; or a dictionary per
     model, with ``id`` and the keys of this class, which :meth:`~dynamo_llm.Runtime.models` lists."""
