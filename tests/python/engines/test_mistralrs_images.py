@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dynamo_llm
+import numpy as np
 import pytest
 import tiny_models
 from conftest import patience
@@ -21,7 +22,7 @@ from dynamo_llm import (
     NotSupportedError,
     Runtime,
 )
-from pictures import audio_part, image_part, message, noise
+from pictures import audio_part, image_part, message, noise, png
 from PIL import Image
 
 red, blue = noise(1), noise(2)
@@ -329,12 +330,14 @@ def test_files_that_mistralrs_would_misread(
         Runtime(model=folder)
 
 
-def test_missing_files(tmp_path: Path) -> None:
-    """Without the preprocessing there is no way to know what images look like; adapters are for texts."""
+def test_missing_files_and_options(tmp_path: Path) -> None:
+    """Without preprocessor_config.json images cannot be prepared; some options are for texts only."""
     folder = tiny_models.gemma3(tmp_path / "model")
     adapter = tiny_models.adapter(tmp_path / "adapter", 1)
     with pytest.raises(InvalidConfigError, match="no adapters for models that read images"):
         Runtime(model=folder, options={"adapters": {"mine": str(adapter)}})
+    with pytest.raises(InvalidConfigError, match=r"prefix_cache_n.*fails for several images"):
+        Runtime(model=folder, options={"prefix_cache_n": 1})
     settings = (folder / "preprocessor_config.json").read_text()
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ModelNotFoundError, match="has no preprocessor_config"):
@@ -343,3 +346,22 @@ def test_missing_files(tmp_path: Path) -> None:
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": json.loads(settings)}))
     with Runtime(model=folder) as runtime:
         ask(runtime, message(image_part(noise(3, 3, 3))))
+
+
+def test_turns_of_chats_share_images(model: Runtime) -> None:
+    """A later turn has the images of earlier ones and more: none is taken for another, in any order."""
+    first, second = message(image_part(red), "what is it?"), message(image_part(blue), "and this?")
+    answer = {"role": "assistant", "content": "a dot of a kind"}
+    expected = logprobs(ask(model, first, answer, second))
+    for turns in ([first], [second], [second, answer, first], [first, answer, first]):
+        ask(model, *turns)
+        assert logprobs(ask(model, first, answer, second)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_images_with_the_same_bytes(model: Runtime) -> None:
+    """Encoded images are found by their pixels and their size."""
+    pixels = np.random.default_rng(3).integers(0, 256, 8 * 32 * 3, dtype=np.uint8)
+    wide, high = png(pixels.reshape(8, 32, 3)), png(pixels.reshape(32, 8, 3))
+    one, other, again = (logprobs(ask(model, message(image_part(image)))) for image in (wide, high, wide))
+    assert one == pytest.approx(again, abs=1e-4)
+    assert one != pytest.approx(other, abs=1e-3)

@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 
 #: Number of requests whose prompts are prepared at once, and whose images are read or downloaded.
 _most_preparing, _most_reading = 8, 16
+#: Bytes of encoded images that are kept for requests with the same images, such as further turns of a chat.
+_encoder_cache = 256 << 20
 #: An image of one pixel.
 _pixel = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSu"
@@ -202,9 +204,10 @@ class MistralRsEngine:
 
     def _load(self) -> None:
         chosen = self._options
+        kept = 0 if self._model.kind == "images" else 16  # see model.py
         common = {
             "max_seqs": chosen.max_seqs,
-            "prefix_cache_n": 16 if chosen.prefix_cache_n is None else chosen.prefix_cache_n,
+            "prefix_cache_n": kept if chosen.prefix_cache_n is None else chosen.prefix_cache_n,
             "token_source": "none",
             "in_situ_quant": chosen.isq,
             "seed": chosen.seed,
@@ -311,7 +314,9 @@ class MistralRsEngine:
         if self._model.kind == "embedding":
             return which.Embedding(model_id=str(folder), **common)
         if self._model.kind == "images":
-            return which.MultimodalPlain(model_id=str(folder), **common)
+            return which.MultimodalPlain(
+                model_id=str(folder), encoder_cache_memory_bytes=_encoder_cache, **common
+            )
         return (which.Lora if adapters else which.Plain)(model_id=str(folder), **common, **adapters)
 
     def _adapter(self, name: str, folder: Path) -> Any:

@@ -103,6 +103,11 @@ def _read_multimodal(path: Path, options: Options, given: dict[str, Any]) -> Mod
     """Returns a model that reads images."""
     if options.adapters:
         raise InvalidConfigError('"options.adapters": mistral.rs has no adapters for models that read images')
+    if options.prefix_cache_n:
+        raise InvalidConfigError(
+            '"options.prefix_cache_n": mistral.rs 0.9.5 fails for several images if it keeps the KV cache of '
+            "prompts; leave it out, or set it to 0"
+        )
     _check_tokenizer(path, options)
     files = weights.files(path)
     config = multimodal.normalized(given)
