@@ -999,12 +999,27 @@ DYNAMO_LLM_API int32_t dynamo_chat_add_message(dynamo_chat_t *chat, const char *
                                                const char *content);
 
 /**
- * Adds a message as a JSON object, such as one with images.
+ * Adds a message as a JSON object, such as one with URLs of images.
  *
  * @param message_json  an object with "role" and "content"
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (not an object), INVALID_JSON, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_chat_add_message_json(dynamo_chat_t *chat, const char *message_json);
+
+/**
+ * Adds an image or audio to the last message, which was added with dynamo_chat_add_message(). It becomes a part of that
+ * message before its text, and behind what was added before. Which kinds a model takes is checked by its engine.
+ *
+ * @param type  "image/png", "image/jpeg", "image/gif", "image/webp", "audio/wav", "audio/mp3", or another type of an
+ *              image or of audio
+ * @param data  content of the file
+ * @param size  its bytes; at least 1
+ * Ownership: the data is copied, as base64.
+ * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL, no data, or another type), INVALID_STATE (the last message
+ *         was not added with dynamo_chat_add_message()), OUT_OF_MEMORY
+ */
+DYNAMO_LLM_API int32_t dynamo_chat_add_media(dynamo_chat_t *chat, const char *type,
+                                             const void *data, size_t size);
 
 /**
  * Adds the model's answer as a message, with its tool calls, so that the chat can continue. Reasoning is included if

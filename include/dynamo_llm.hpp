@@ -50,6 +50,7 @@
 #include "dynamo_llm/cpp/parsed_json.hpp"
 #include "dynamo_llm/cpp/config.hpp"
 #include "dynamo_llm/cpp/response.hpp"
+#include "dynamo_llm/cpp/media.hpp"
 #include "dynamo_llm/cpp/body.hpp"
 #include "dynamo_llm/cpp/queue.hpp"
 #include "dynamo_llm/cpp/request.hpp"

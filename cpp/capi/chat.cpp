@@ -93,6 +93,11 @@ int32_t dynamo_chat_add_message_json(dynamo_chat_t *chat, const char *message_js
     return change(chat, [&](Chat &held) { held.add_message_json(message_json); });
 }
 
+int32_t dynamo_chat_add_media(dynamo_chat_t *chat, const char *type, const void *data,
+                              size_t size) {
+    return change(chat, [&](Chat &to) { to.add_media(type, data, size); });
+}
+
 int32_t dynamo_chat_add_answer(dynamo_chat_t *chat, const dynamo_response_t *response) {
     return change(chat, [&](Chat &held) { held.add_answer(*HandleRef<Response>(response)); });
 }

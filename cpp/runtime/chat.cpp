@@ -57,10 +57,52 @@ std::string checked_object(const char *text, const char *name) {
     return result;
 }
 
+// Encodes bytes as base64.
+std::string base64(std::string_view bytes) {
+    constexpr std::string_view digits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    text.reserve((bytes.size() + 2) / 3 * 4);
+    for (std::size_t at = 0; at < bytes.size(); at += 3) {
+        std::uint32_t group = 0;
+        for (std::size_t i = 0; i < 3; ++i) {
+            group <<= 8;
+            group |= at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0U;
+        }
+        for (std::size_t i = 0; i < 4; ++i) {
+            text += at + i <= bytes.size() ? digits[(group >> (18 - 6 * i)) & 63U] : '=';
+        }
+    }
+    return text;
+}
+
+// Returns the part of a message with an image or audio.
+OrderedJson media_part(const std::string &type, std::string_view data) {
+    const std::size_t slash = type.find('/');
+    const std::string kind = type.substr(0, slash);
+    const std::string format = slash == type.npos ? "" : type.substr(slash + 1);
+    const bool is_name =
+        !format.empty() &&
+        format.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.+-") == format.npos;
+    if (!is_name || (kind != "image" && kind != "audio")) {
+        reject_argument(
+            "type must be that of an image or of audio, such as \"image/png\" or "
+            "\"audio/wav\", not \"" +
+            type + "\"");
+    }
+    if (kind == "audio") {
+        return {{"type", "input_audio"},
+                {"input_audio", {{"data", base64(data)}, {"format", format}}}};
+    }
+    return {{"type", "image_url"},
+            {"image_url", {{"url", "data:" + type + ";base64," + base64(data)}}}};
+}
+
 // A message: an object, or JSON text of one or several messages.
 struct Message {
     OrderedJson object;
     std::string text;
+    bool takes_media = false;
 };
 
 struct Tool {
@@ -162,8 +204,32 @@ void Chat::add_message(const char *role, const char *content) {
     OrderedJson message = {{"role", name_of(role, "role")},
                            {"content", text_of(content, "content")}};
     const std::lock_guard lock(mutex_);
-    state_->messages.push_back({std::move(message), {}});
+    state_->messages.push_back({std::move(message), {}, true});
     open_answer_.reset();
+}
+
+void Chat::add_media(const char *type, const void *data, std::size_t size) {
+    const std::string its_type = text_of(type, "type");
+    if (data == nullptr || size == 0) {
+        reject_argument(data == nullptr ? "data is NULL" : "size is 0");
+    }
+    OrderedJson part = media_part(its_type, {static_cast<const char *>(data), size});
+    const std::lock_guard lock(mutex_);
+    if (state_->messages.empty() || !state_->messages.back().takes_media) {
+        throw Failure(DYNAMO_ERROR_INVALID_STATE,
+                      "the last message of the chat does not take images and audio; add one with "
+                      "dynamo_chat_add_message() first");
+    }
+    OrderedJson &content = state_->messages.back().object["content"];
+    if (content.is_string()) {
+        OrderedJson text = {{"type", "text"}, {"text", content}};
+        OrderedJson parts = OrderedJson::array();
+        parts.push_back(std::move(part));
+        parts.push_back(std::move(text));
+        content = std::move(parts);
+    } else {
+        content.insert(content.end() - 1, std::move(part));
+    }
 }
 
 void Chat::add_message_json(const char *message_json) {

@@ -2,6 +2,7 @@
 // A chat: builds the body of a request, and keeps its messages from turn to turn.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -22,6 +23,7 @@ class Chat {
 
     void add_message(const char *role, const char *content);
     void add_message_json(const char *message_json);
+    void add_media(const char *type, const void *data, std::size_t size);
     void add_answer(const Response &response);
     void add_tool_result(const char *tool_call_id, const char *content);
     // description, parameters_json: may be nullptr.

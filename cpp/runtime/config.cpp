@@ -81,6 +81,25 @@ constexpr std::array template_keys = {
         16, 1 << 20},
 };
 
+constexpr std::array media_keys = {
+    Key{"allow_files", Type::array,
+        "Folders, as strings with absolute paths, whose files requests may name as file: URLs. "
+        "Symbolic links below them are not followed. Default: none."},
+    Key{"allow_network", Type::boolean,
+        "Whether requests may name http: and https: URLs, if all addresses of their host are "
+        "public. Default false."},
+    Key{"allow_hosts", Type::array,
+        "Hosts, as strings, whose http: and https: URLs requests may name, also without "
+        "allow_network, and even if their addresses are not public. Default: none."},
+    Key{"max_bytes", Type::integer,
+        "Maximum size of an image or audio, in bytes, decoded from base64. Default 41943040.", 1,
+        1 << 30},
+    Key{"max_parts", Type::integer,
+        "Maximum number of images and audio in one request. Default 64.", 0, 10000},
+    Key{"timeout_ms", Type::integer,
+        "Maximum time for the download of one URL, in milliseconds. Default 30000.", 1, 3600000},
+};
+
 constexpr std::array cluster_keys = {
     Key{"namespace", Type::string,
         "Namespace of the models and workers in Dynamo. Default \"dynamo\"."},
@@ -192,6 +211,12 @@ constexpr std::array model_keys = {
         "that the library runs. Default false: such a request is refused, but it may name a "
         "template of the model."},
     with_members(template_keys, {"templates", Type::object, "Limits for running chat templates."}),
+    with_members(media_keys,
+                 {"media", Type::object,
+                  "What images and audio in requests may be: parts \"image_url\" and "
+                  "\"input_audio\" of messages (docs/recipe-images.md). Data URLs are always "
+                  "allowed. Requests that exceed this are refused with "
+                  "DYNAMO_ERROR_INVALID_REQUEST."}),
     one_of("none|process",
            {"isolation", Type::string,
             "Where the engine runs: \"none\" (default) in this process; \"process\" in a child "
@@ -224,19 +249,27 @@ constexpr auto config_keys = join_keys(
         with_members(python_keys, {"python", Type::object, "The Python that runs Python engines."}),
     });
 
-void check_folders(const json::Json &folders) {
-    for (const json::Json &folder : folders) {
-        if (!folder.is_string()) {
-            reject_config(
-                std::string("\"python.path\" of the configuration must be an array of strings, "
-                            "but has ") +
-                json::type_name(folder));
+// `noun`: what each string of the array is.
+void check_strings(const json::Json &strings, const std::string &key, const char *noun) {
+    for (const json::Json &one : strings) {
+        if (!one.is_string()) {
+            reject_config("\"" + key +
+                          "\" of the configuration must be an array of strings, but has " +
+                          json::type_name(one));
         }
-        if (folder.get_ref<const std::string &>().find('\0') != std::string::npos) {
-            reject_config(
-                "\"python.path\" of the configuration has a folder with a NUL character: " +
-                json::dump(folder));
+        if (one.get_ref<const std::string &>().find('\0') != std::string::npos) {
+            reject_config("\"" + key + "\" of the configuration has a " + noun +
+                          " with a NUL character: " + json::dump(one));
         }
+    }
+}
+
+void check_media(const json::Json &object) {
+    if (const auto media = object.find("media"); media != object.end()) {
+        check_strings(media->value("allow_files", json::Json::array()), "media.allow_files",
+                      "folder");
+        check_strings(media->value("allow_hosts", json::Json::array()), "media.allow_hosts",
+                      "host");
     }
 }
 
@@ -260,6 +293,7 @@ std::string name_of_library(const std::string &path) {
 }
 
 void read_engine(const json::Json &object, ModelConfig &config) {
+    check_media(object);
     for (const char *key : {"engine", "name"}) {
         if (const auto found = object.find(key);
             found != object.end() && json::is_text(*found, "")) {
@@ -319,7 +353,7 @@ std::vector<ModelConfig> read_models(const json::Json &object,
         ModelConfig model;
         json::Json whole = given;
         for (const char *key : {"cluster", "isolation", "isolation_options", "offline",
-                                "trust_request_chat_template", "templates"}) {
+                                "trust_request_chat_template", "templates", "media"}) {
             if (const auto found = object.find(key); found != object.end()) {
                 whole.emplace(key, *found);  // unless the model has its own
             }
@@ -364,7 +398,7 @@ RuntimeConfig RuntimeConfig::parse(std::string_view text) {
     }
     if (const auto python = object.find("python"); python != object.end()) {
         model.python_executable = python->value("executable", "");
-        check_folders(python->value("path", json::Json::array()));
+        check_strings(python->value("path", json::Json::array()), "python.path", "folder");
     }
     config.has_model_list = object.contains("models");
     if (config.has_model_list) {

@@ -189,6 +189,9 @@ static int32_t chat_add_message(void *h) {
 static int32_t chat_add_message_json(void *h) {
     return dynamo_chat_add_message_json(h, "{}");
 }
+static int32_t chat_add_media(void *h) {
+    return dynamo_chat_add_media(h, "image/png", "x", 1);
+}
 static int32_t chat_add_answer(void *h) {
     return dynamo_chat_add_answer(h, NULL);
 }
@@ -463,6 +466,7 @@ const struct call calls[] = {
     {"dynamo_runtime_complete", RUNTIME, 0, runtime_complete},
     {"dynamo_chat_add_message", CHAT, 0, chat_add_message},
     {"dynamo_chat_add_message_json", CHAT, 0, chat_add_message_json},
+    {"dynamo_chat_add_media", CHAT, 0, chat_add_media},
     {"dynamo_chat_add_answer", CHAT, 0, chat_add_answer},
     {"dynamo_chat_add_tool_result", CHAT, 0, chat_add_tool_result},
     {"dynamo_chat_add_tool", CHAT, 0, chat_add_tool},

@@ -58,6 +58,40 @@ static void a_body_is_built(void) {
     dynamo_chat_destroy(chat);
 }
 
+static void media_is_added(void) {
+    dynamo_chat_t *const chat = new_chat();
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/png", "x", 1), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_CONTAINS(dynamo_last_error(), "add one with dynamo_chat_add_message() first");
+    CHECK_STATUS(dynamo_chat_add_message(chat, "user", "What is it?"), DYNAMO_OK);
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/png", "\0\377\020", 3), DYNAMO_OK);
+    CHECK_STATUS(dynamo_chat_add_media(chat, "audio/wav", "ab", 2), DYNAMO_OK);
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/svg+xml", "a", 1), DYNAMO_OK);
+    check_body(chat,
+               "{'messages': [{'role':'user','content':["
+               "{'type':'image_url','image_url':{'url':'data:image/png;base64,AP8Q'}},"
+               "{'type':'input_audio','input_audio':{'data':'YWI=','format':'wav'}},"
+               "{'type':'image_url','image_url':{'url':'data:image/svg+xml;base64,YQ=='}},"
+               "{'type':'text','text':'What is it?'}]}]}");
+    const char *const types[] = {"text/plain", "image/",    "image",    "",
+                                 "/png",       "image/p g", "image/\"", "image/png;charset=x"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; ++i) {
+        CHECK_STATUS(dynamo_chat_add_media(chat, types[i], "x", 1), DYNAMO_ERROR_INVALID_ARGUMENT);
+        CHECK_CONTAINS(dynamo_last_error(), "such as \"image/png\" or \"audio/wav\"");
+    }
+    CHECK_STATUS(dynamo_chat_add_media(chat, NULL, "x", 1), DYNAMO_ERROR_INVALID_ARGUMENT);
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/png", NULL, 1), DYNAMO_ERROR_INVALID_ARGUMENT);
+    CHECK_CONTAINS(dynamo_last_error(), "data is NULL");
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/png", "x", 0), DYNAMO_ERROR_INVALID_ARGUMENT);
+    CHECK_CONTAINS(dynamo_last_error(), "size is 0");
+    CHECK_STATUS(dynamo_chat_add_message_json(chat, "{\"role\": \"user\", \"content\": []}"),
+                 DYNAMO_OK);
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/png", "x", 1), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_STATUS(dynamo_chat_set_json(chat, "messages", "null"), DYNAMO_OK);
+    CHECK_STATUS(dynamo_chat_add_tool_result(chat, "id", "x"), DYNAMO_OK);
+    CHECK_STATUS(dynamo_chat_add_media(chat, "image/png", "x", 1), DYNAMO_ERROR_INVALID_STATE);
+    dynamo_chat_destroy(chat);
+}
+
 static void tools_are_built(void) {
     dynamo_chat_t *const chat = new_chat();
     CHECK_STATUS(dynamo_chat_add_tool(chat, "now", NULL, NULL), DYNAMO_OK);
@@ -715,6 +749,7 @@ static void threads_share_a_chat(void) {
 int main(void) {
     BEGIN();
     RUN(a_body_is_built);
+    RUN(media_is_added);
     RUN(tools_are_built);
     RUN(texts_are_quoted);
     RUN(what_is_wrong_is_an_error);

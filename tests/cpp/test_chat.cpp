@@ -39,6 +39,21 @@ static void tools_are_built() {
     check_body(chat, "{\"messages\": []}");
 }
 
+static void media_is_added() {
+    const std::string bytes("\0\377\020", 3);
+    check_body(Chat().user("What is it?",
+                           {{"image/png", bytes}, {"audio/wav", "ab"}, {"image/svg+xml", "a"}}),
+               "{\"messages\": [{\"role\": \"user\", \"content\": ["
+               "{\"type\": \"image_url\", "
+               "\"image_url\": {\"url\": \"data:image/png;base64,AP8Q\"}}, "
+               "{\"type\": \"input_audio\", "
+               "\"input_audio\": {\"data\": \"YWI=\", \"format\": \"wav\"}}, "
+               "{\"type\": \"image_url\", "
+               "\"image_url\": {\"url\": \"data:image/svg+xml;base64,YQ==\"}}, "
+               "{\"type\": \"text\", \"text\": \"What is it?\"}]}]}");
+    (void)MUST(Request::create(Chat().user("", {{"image/png", bytes}})));  // a valid body
+}
+
 static const char *const calls_script = R"([
     {"delta": {"reasoning_content": "Hm."}},
     {"delta": {"tool_calls": [{"index": 0, "id": "call-1", "type": "function",
@@ -172,6 +187,7 @@ static void parsed_json() {
 
 int main() {
     BEGIN();
+    RUN(media_is_added);
     RUN(tools_are_built);
     RUN(an_answer_continues_the_chat);
     RUN(an_answer_without_calls_is_a_text);

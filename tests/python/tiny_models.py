@@ -283,3 +283,118 @@ def _write_gguf(path: Path, values: dict[str, Any], tensors: dict[str, Any]) -> 
     start = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values)) + header
     path.write_bytes(start + b"\0" * (-len(start) % 32) + body)
     return path
+
+
+#: Sizes of :func:`gemma3`: pixels at each side of an image and of a patch, tokens of an image.
+IMAGE_SIZE, _PATCH, IMAGE_TOKENS = 16, 4, 4
+_IMAGE_WORDS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
+#: Writes roles, texts, and a marker for each image.
+IMAGE_TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}>"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<start_of_image>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
+
+
+def _vision_weights(seed: int) -> dict[str, Any]:
+    """Returns the tensors of an image encoder with one layer, and of its projection."""
+    random = np.random.default_rng(seed)
+    start, layer = "vision_tower.vision_model.", "vision_tower.vision_model.encoder.layers.0."
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{start}embeddings.patch_embedding.weight": (WIDTH, 3, _PATCH, _PATCH),
+        f"{start}embeddings.patch_embedding.bias": (WIDTH,),
+        f"{start}embeddings.position_embedding.weight": ((IMAGE_SIZE // _PATCH) ** 2, WIDTH),
+        "multi_modal_projector.mm_input_projection_weight": (WIDTH, WIDTH),
+    }
+    for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"):
+        shapes |= {f"{layer}{name}.weight": (WIDTH, WIDTH), f"{layer}{name}.bias": (WIDTH,)}
+    shapes |= {f"{layer}mlp.fc1.weight": (64, WIDTH), f"{layer}mlp.fc1.bias": (64,)}
+    shapes |= {f"{layer}mlp.fc2.weight": (WIDTH, 64), f"{layer}mlp.fc2.bias": (WIDTH,)}
+    tensors = {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in (f"{layer}layer_norm1", f"{layer}layer_norm2", f"{start}post_layernorm"):
+        tensors |= {f"{name}.weight": np.ones(WIDTH, np.float32), f"{name}.bias": np.zeros(WIDTH, np.float32)}
+    return tensors | {"multi_modal_projector.mm_soft_emb_norm.weight": np.zeros(WIDTH, np.float32)}
+
+
+def gemma3(folder: Path, template: str = IMAGE_TEMPLATE, context: int = 512, seed: int = 0) -> Path:
+    """Creates a model for chats with images."""
+    _write(folder, {}, {}, template)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    words = {word: _VOCABULARY + at for at, word in enumerate(_IMAGE_WORDS)}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    tokenizer["added_tokens"] += [
+        {"id": id, "content": word, "special": True, **flags} for word, id in words.items()
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    size = _VOCABULARY + 8
+    text = {
+        "model_type": "gemma3_text",
+        "vocab_size": size,
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": context,
+        "rms_norm_eps": 1e-6,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 64,
+        "sliding_window_pattern": 2,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0,
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_channels": 3,
+        "image_size": IMAGE_SIZE,
+        "patch_size": _PATCH,
+        "vision_use_head": False,
+    }
+    config = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": text,
+        "vision_config": vision,
+        "mm_tokens_per_image": IMAGE_TOKENS,
+        "boi_token_index": words["<start_of_image>"],
+        "image_token_index": words["<image_soft_token>"],
+        "eoi_token_index": words["<end_of_image>"],
+        "eos_token_id": 0,
+        "torch_dtype": "float32",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+    layer_shapes = {
+        "self_attn.q_proj": (32, WIDTH),
+        "self_attn.k_proj": (16, WIDTH),
+        "self_attn.v_proj": (16, WIDTH),
+        "self_attn.o_proj": (WIDTH, 32),
+        "mlp.gate_proj": (64, WIDTH),
+        "mlp.up_proj": (64, WIDTH),
+        "mlp.down_proj": (WIDTH, 64),
+    }
+    tensors = {"embed_tokens": random.normal(0, 0.3, (size, WIDTH)), "norm": np.zeros(WIDTH)}
+    for layer in range(2):
+        for name, shape in layer_shapes.items():
+            tensors[f"layers.{layer}.{name}"] = random.normal(0, 0.3, shape)
+        norms = [f"{place}_layernorm" for place in ("input", "post_attention")]
+        norms += [f"{place}_feedforward_layernorm" for place in ("pre", "post")]
+        for name in norms:  # Gemma adds 1 to the weights of its norms
+            tensors[f"layers.{layer}.{name}"] = np.zeros(WIDTH)
+        for name in ("q_norm", "k_norm"):
+            tensors[f"layers.{layer}.self_attn.{name}"] = np.zeros(16)
+    of_text = {f"language_model.model.{name}.weight": one.astype(np.float32) for name, one in tensors.items()}
+    save_file(of_text | _vision_weights(seed + 1), folder / "model.safetensors")
+    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    preprocessing = {"do_resize": True, "size": side, "resample": 2, "do_rescale": True, "do_normalize": True}
+    preprocessing |= {"rescale_factor": 1 / 255, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    preprocessing |= {"image_processor_type": "Gemma3ImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder

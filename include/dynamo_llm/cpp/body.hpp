@@ -2,6 +2,7 @@
 #pragma once
 
 #include "json.hpp"
+#include "media.hpp"
 #include "response.hpp"
 
 DYNAMO_LLM_BEGIN
@@ -62,6 +63,14 @@ class Chat : public RequestBody<Chat> {
     Chat &system(std::string_view content) { return message("system", content); }
     /** Adds a message of the user. */
     Chat &user(std::string_view content) { return message("user", content); }
+    /** Adds a message of the user with images or audio, which come before the text. */
+    Chat &user(std::string_view content, const std::vector<Media> &media) {
+        Json parts = Json::raw("[]");
+        for (const Media &one : media) {
+            parts.push(one.part());
+        }
+        return message("user", parts.push(Json::object({{"type", "text"}, {"text", content}})));
+    }
     /** Adds a message of the model, from earlier in the chat. */
     Chat &assistant(std::string_view content) { return message("assistant", content); }
     /** Adds a message of the model with tool calls, such as those of the last response of a stream. */

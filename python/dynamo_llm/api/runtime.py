@@ -66,6 +66,8 @@ class Runtime(Handle):
         program that the library runs; default: False.
     :param templates: ``{"run": "process" or "host", "timeout_ms": milliseconds, "memory_mb": MiB}``: where
         chat templates run, and the limits for one request.
+    :param media: ``{"allow_files": [folders], "allow_network": bool, "allow_hosts": [hosts], "max_bytes":
+        bytes, "max_parts": count, "timeout_ms": milliseconds}``: what images and audio in requests may be.
     :param progress: called with a :class:`~dynamo_llm.Progress` while the model loads, in the thread that
         calls the constructor. If it raises, the creation is cancelled. Ctrl-C in the main thread cancels it,
         too. Not for code that runs in a callback of the C library.
@@ -93,6 +95,7 @@ class Runtime(Handle):
         python: Mapping[str, Any] | None = None,
         trust_request_chat_template: bool | None = None,
         templates: Mapping[str, Any] | None = None,
+        media: Mapping[str, Any] | None = None,
         progress: Callable[[Progress], object] | None = None,
     ) -> None:
         keys = {
@@ -111,6 +114,7 @@ class Runtime(Handle):
             "python": python,
             "trust_request_chat_template": trust_request_chat_template,
             "templates": templates,
+            "media": media,
         }
         if is_watched(progress):
             self._core = create_runtime(config_text(config, keys), progress)

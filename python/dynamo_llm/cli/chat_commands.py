@@ -30,7 +30,8 @@ _not_settable = {
     "n": "a conversation has one answer to each message",
 }
 
-#: Engines that refuse messages with images. Others pass messages on unchanged.
+#: Engines that refuse messages with images, unless their models declare the capability "images". Others pass
+#: messages on unchanged.
 _text_only = ("dynamo-backend", "echo", "mistralrs", "scripted", "transformers", "vllm")
 
 #: Bytes of an image. As base64 it still fits into the largest body of a request.
@@ -44,15 +45,22 @@ class ChatCommands:
 
     :param settings: keys of the requests' bodies, which ``/set`` changes.
     :param engine: name of the engine.
+    :param takes_images: whether the model declares that it takes images.
     :param note: shows a text to the user.
     """
 
     def __init__(
-        self, transcript: Transcript, settings: dict[str, Any], engine: str, note: Callable[[str], None]
+        self,
+        transcript: Transcript,
+        settings: dict[str, Any],
+        engine: str,
+        takes_images: bool,
+        note: Callable[[str], None],
     ) -> None:
         self._transcript = transcript
         self._settings = settings
         self._engine = engine
+        self._takes_images = takes_images
         self._note = note
         self._images: list[str] = []  # data URLs that go into the next message
 
@@ -131,10 +139,12 @@ class ChatCommands:
         self._note(f"Loaded {_count(len(self._transcript.all()))} from {path}.{more}")
 
     def _image(self, argument: str) -> None:
-        if self._engine in _text_only:
+        if self._engine in _text_only and not self._takes_images:
+            refused = f'the engine "{self._engine}" takes no images;'
+            if self._engine == "mistralrs":
+                refused = "this model takes no images; models of Gemma 3 do, and"
             raise RefusedError(
-                f'the engine "{self._engine}" takes no images; the engines "openai" and "dynamo" pass them '
-                "on to the model of a server or worker"
+                f'{refused} the engines "openai" and "dynamo" pass them on to the model of a server or worker'
             )
         path = _path(argument)
         if not path.is_file():

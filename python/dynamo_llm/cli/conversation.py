@@ -39,7 +39,9 @@ class Conversation:
         self._console = output.console()
         self._transcript = Transcript(system)
         self._engine = runtime.statistics()["engine"]
-        self._commands = ChatCommands(self._transcript, settings, self._engine, self._note)
+        models = runtime.models()
+        takes_images = bool(models) and "images" in models[0].get("capabilities", ())
+        self._commands = ChatCommands(self._transcript, settings, self._engine, takes_images, self._note)
         self._history = self._open_history() if keeps_history else InMemoryHistory()
         self._editor = LineEditor(self._history)
 

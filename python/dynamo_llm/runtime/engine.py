@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
+from dynamo_llm.runtime.media.media_settings import MediaSettings
+
 
 class Usage(TypedDict, total=False):
     """Token counts of a whole request."""
@@ -75,8 +77,8 @@ class ModelInfo(TypedDict, total=False):
     """Maximum number of bytes of text that one token stands for. With it and ``context_length``, the library
     refuses texts that cannot fit at once; for token-level engines the pipeline checks that."""
     capabilities: list[str]
-    """What requests may use: ``chat``, ``completion``, ``embedding``, ``logprobs``, ``seed``, ``tools``,
-    ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    """What requests may use: ``chat``, ``completion``, ``embedding``, ``images``, ``logprobs``, ``seed``,
+    ``tools``, ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
     models: list[str] | list[dict[str, Any]]
     """For an engine with several models: the names that a request may give as ``model``; or a dictionary per
     model, with ``id`` and the keys of this class, which :meth:`~dynamo_llm.Runtime.models` lists."""
@@ -163,6 +165,8 @@ class EngineConfig:
     templates: TemplateSettings = field(default_factory=TemplateSettings)
     """The configuration's ``trust_request_chat_template`` and ``templates``, for engines that render chats
     themselves."""
+    media: MediaSettings = field(default_factory=MediaSettings)
+    """The configuration's ``media``, for engines that take images or audio."""
     changed: Callable[[], None] = field(default=lambda: None, compare=False)
     """The engine calls this, on the event loop, when the result of ``describe()`` has changed."""
     progress: ReportProgress = field(default=_drop_progress, compare=False, repr=False)

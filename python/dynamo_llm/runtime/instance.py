@@ -19,6 +19,7 @@ from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, Te
 from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
+from dynamo_llm.runtime.media.media_settings import MediaSettings
 from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.request_task import Opened, RequestTask
 from dynamo_llm.runtime.sink import Sink
@@ -71,6 +72,7 @@ class Instance:
             name=config.get("name"),
             cluster=config.get("cluster", {}),
             templates=TemplateSettings.of(config),
+            media=MediaSettings.of(config),
             changed=self._changed,
             progress=self._progress,
         )

@@ -150,6 +150,7 @@ def test_config_forms(tmp_path: Path) -> None:
         "limits",
         "stream",
         "python",
+        "media",
         "templates",
         "trust_request_chat_template",
         "isolation",

@@ -89,6 +89,7 @@ def test_schema() -> None:
         "limits",
         "stream",
         "python",
+        "media",
         "templates",
         "trust_request_chat_template",
         "isolation",

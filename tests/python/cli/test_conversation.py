@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 from conftest import engine, patience
+from pictures import image_part, message, noise
 from wire import Call, Wire
 
 slow = '{"engine": "echo", "options": {"repeat": 1000000, "tokens_per_second": 20}}'
@@ -268,6 +270,27 @@ def test_image(echo: Terminal, open_terminal: Open, tmp_path: Path) -> None:
     picture, text = wire.calls[0].body["messages"][0]["content"]
     assert picture["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
     assert text == {"type": "text", "text": "what is it?"}
+
+
+def test_image_with_mistralrs(open_terminal: Open, tmp_path: Path) -> None:
+    """A model that reads images gets them, and the conversation keeps them; the demo model takes none."""
+    demo = open_terminal()
+    demo.expect(PROMPT)
+    demo.type(b"/image x.png\r")
+    demo.expect(b"this model takes no images; models of Gemma 3 do")
+    leave(demo)
+    (tmp_path / "red.png").write_bytes(noise(1))
+    model = tiny_models.gemma3(tmp_path / "model")
+    terminal = open_terminal("--model", str(model), "--max-tokens", "4")
+    terminal.expect(PROMPT)
+    terminal.type(f"/image {tmp_path}/red.png\r".encode())
+    terminal.expect(b"goes with the next message")
+    terminal.expect(PROMPT)
+    terminal.type(b"what is it?\r")
+    terminal.expect(ANSWERED)
+    first = save(terminal, tmp_path / "saved.json")[0]
+    assert first == message(image_part(noise(1)), "what is it?")
+    leave(terminal)
 
 
 def test_history_of_earlier_runs(open_terminal: Open, tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from types import ModuleType
 
 import dynamo_llm
 import hub_server
+import pictures
 import pytest
 import tiny_models
 from conftest import Completed, run, tests_dir
+from dynamo_llm.runtime.media.media_part import parts_of
 
 root = tests_dir.parent
 docs = root / "docs"
@@ -79,7 +81,14 @@ engines = {
 
 
 #: Programs that need a model folder, and the function that creates it.
-models = {"python/embeddings.py": tiny_models.embedder}
+models: dict[str, Callable[[Path], Path]] = {
+    "python/embeddings.py": tiny_models.embedder,
+    "python/images.py": tiny_models.gemma3,
+}
+
+
+#: Programs that also need files: the test writes them into a folder.
+files: dict[str, Callable[[Path], list[Path]]] = {"python/images.py": pictures.files}
 
 
 #: Programs that download a model, from a server that the test runs.
@@ -103,6 +112,7 @@ def test_python(name: str, tmp_path: Path) -> None:
     """A Python program prints the content of the file beside it."""
     source = snippets / name
     arguments = [models[name](tmp_path / "model")] if name in models else []
+    arguments += files[name](tmp_path) if name in files else []
     with environment_of(name, tmp_path) as environment:
         check_output(source, run([sys.executable, "-W", "error", source, *arguments], environment))
 
@@ -199,11 +209,13 @@ def configurations() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "text"), configurations())
 def test_configuration(page: str, text: str) -> None:
-    """Inline JSON is a configuration, part of one, an entry of a script, or a key of a request."""
+    """Inline JSON is a configuration, part of one, an entry of a script, a key of a request, or an image."""
     text = text if text.startswith("{") else "{" + text + "}"
     value = json.loads(text.replace("{...}", "{}").replace("[...]", "[]"))
     if (value.keys() <= {"stream"} and value.get("stream") in (True, False)) or value.keys() <= {"nvext"}:
         dynamo_llm.Runtime(engine="echo").request({"prompt": "", **value}).result()
+    elif "type" in value:
+        assert list(parts_of([{"role": "user", "content": [value]}]))
     elif value.keys() <= {"when_full", "capacity"}:
         dynamo_llm.Runtime(engine="echo", stream=value)
     elif not value.keys() <= dynamo_llm.config_schema()["properties"].keys():

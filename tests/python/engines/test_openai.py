@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from dynamo_llm import (
 )
 from dynamo_llm.runtime.engine import EngineConfig
 from dynamo_llm.runtime.engines.openai import OpenAIEngine
+from pictures import audio_part, data_url, image_part, message, noise
 from wire import Call, Reply, Wire
 
 pytest.importorskip("httpx2", reason="needs the extra: pip install '.[openai]'")
@@ -825,3 +827,73 @@ def test_keys_of_clients_reach_the_server(wire: Wire) -> None:
     with runtime(wire) as engine:
         engine.chat("x", **keys, user=None).result()
     assert {key: wire.calls[-1].body[key] for key in keys} == keys and "user" not in wire.calls[-1].body
+
+
+red = noise(1)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        image_part(red),
+        image_part(red, detail="high"),
+        image_part(data_url(b"<svg/>", "image/svg+xml")),  # what only the server knows
+        audio_part(b"RIFF\0\0\0\0WAVEfmt "),
+        audio_part(b"fLaC", "flac"),
+        {"type": "file", "file": {"file_id": "x"}},
+    ],
+    ids=str,
+)
+def test_media_is_passed_on(wire: Wire, part: dict[str, Any]) -> None:
+    """Images and audio reach the server as they are."""
+    wire.replies = [stream(delta(content="a"), delta(reason="stop"), "[DONE]")]
+    messages = [message("what is it?", part), message("and?")]
+    with runtime(wire, model="m", check_server=False) as one:
+        assert one.request({"messages": messages}).result().text == "a"
+    assert wire.calls[0].body["messages"] == messages
+
+
+def test_urls_of_media(wire: Wire, tmp_path: Path) -> None:
+    """Allowed files are sent as data: a server would read its own. The server downloads allowed URLs."""
+    (tmp_path / "red.png").write_bytes(red)
+    wire.replies = [stream(delta(content="a"), delta(reason="stop"), "[DONE]")]
+    media = {"allow_files": [str(tmp_path)], "allow_hosts": ["example.com"]}
+    options = {"base_url": wire.url, "check_server": False}
+    parts = [
+        image_part((tmp_path / "red.png").as_uri(), detail="low"),
+        image_part("https://example.com/x.png?y=1"),
+    ]
+    with Runtime(engine="openai", model="m", options=options, media=media) as one:
+        one.request({"messages": [message(*parts)]}).result()
+        with pytest.raises(InvalidRequestError, match=r"a file URL of a folder that is not allowed"):
+            one.request({"messages": [message(image_part("file:///etc/passwd"))]}).result()
+    sent = wire.calls[0].body["messages"][0]["content"]
+    assert sent == [image_part(red, detail="low"), parts[1]]
+
+
+@pytest.mark.parametrize(
+    ("part", "match"),
+    [
+        (image_part("https://example.com/x.png"), '"example.com", from which nothing .*"media.allow_hosts"'),
+        (image_part("file:///etc/passwd"), r'allowed are none \("media.allow_files"'),
+        (image_part("data:image/png;base64,QQ"), r"content\[0\].image_url.url.* base64: Incorrect padding"),
+        (image_part("data:image/png;base64,@@@@"), "not valid base64"),
+        (image_part("data:text/html;base64,QUJD"), '"text/html"; it must be an image'),
+        (image_part("ftp://example.com/x"), "has the scheme 'ftp'"),
+        (image_part(bytes(101)), 'has 101 bytes; at most 100 are allowed .*"media.max_bytes"'),
+        (audio_part("QUJ"), r"content\[0\].input_audio.data.* base64"),
+        (audio_part(b"fLaC"), 'is not a WAV file, which "format" declares'),
+        (audio_part(b"x", ""), r'input_audio.format" of the request must be a non-empty string'),
+        ({"type": "image_url", "image_url": "x"}, "must be an object, as in"),
+    ],
+    ids=str,
+)
+def test_media_that_is_refused(wire: Wire, part: dict[str, Any], match: str) -> None:
+    """The configuration's limits hold for what a server would read, too; nothing is sent."""
+    options = {"base_url": wire.url, "check_server": False}
+    with (
+        Runtime(engine="openai", model="m", options=options, media={"max_bytes": 100}) as one,
+        pytest.raises(InvalidRequestError, match=match),
+    ):
+        one.request({"messages": [message(part)]}).result()
+    assert wire.calls == []

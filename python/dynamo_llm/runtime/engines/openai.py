@@ -23,6 +23,8 @@ from dynamo_llm.errors import (
 )
 from dynamo_llm.runtime import embedding, extras, options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo
+from dynamo_llm.runtime.media.media_part import has_parts
+from dynamo_llm.runtime.media.media_reader import MediaReader
 from dynamo_llm.runtime.openai_chunks import OpenAIChunks, usage_of
 from dynamo_llm.runtime.openai_client import OpenAIClient, excerpt, listed
 from dynamo_llm.runtime.pipeline import structured_output
@@ -222,6 +224,7 @@ class OpenAIEngine:
         self._url = _check(self._options)
         self._model = config.model
         self._name = config.name
+        self._media = MediaReader(config.media, 'the engine "openai"', frozenset({"image", "audio"}))
         self._info: ModelInfo = {}
         self._knows_structured_outputs = True
         self._client: OpenAIClient | None = None
@@ -305,6 +308,9 @@ class OpenAIEngine:
         """Answers a chat, a completion, or an embedding request, with one chunk per event of the server."""
         assert self._client is not None
         body = request.body
+        if has_parts(body.get("messages")):
+            messages = await in_thread(self._media.passed_on, body["messages"], request.is_cancelled)
+            body = {**body, "messages": messages}
         headers = {name: body[name] for name in ("traceparent", "tracestate") if body.get(name)}
         payload = structured_output.for_server(
             {key: value for key, value in body.items() if key not in _own_keys and value is not None},

@@ -16,7 +16,7 @@ _text_keys = {"text": "text", "input_text": "text", "output_text": "text", "refu
 
 
 class Parts(list[dict[str, Any]]):
-    """The content of a message as a list of parts, for templates that read parts.
+    """The content of a message as a list of parts, texts and images, for templates that read parts.
 
     If such a template uses another message's content as a string (for example, that of the system message),
     this list acts as its text. Python's notation of a list never gets into a prompt.
@@ -24,13 +24,13 @@ class Parts(list[dict[str, Any]]):
 
     @property
     def _text(self) -> str:
-        return "\n".join(part["text"] for part in self)
+        return "\n".join(part["text"] for part in self if "text" in part)
 
     def __str__(self) -> str:
         return self._text
 
     def __bool__(self) -> bool:
-        return any(part["text"] for part in self)
+        return any(part.get("text", True) for part in self)
 
     def __eq__(self, other: object) -> bool:
         return self._text == other if isinstance(other, str) else super().__eq__(other)
@@ -70,7 +70,7 @@ class Arguments(dict[str, Any]):
         return other + self._text if isinstance(other, str) else NotImplemented
 
 
-def prepared(messages: list[Message], traits: Traits) -> list[Message]:
+def prepared(messages: list[Message], traits: Traits, takes_images: bool = False) -> list[Message]:
     """Converts messages to the form that a template reads.
 
     - Null keys are removed. A content that is null or absent becomes null if the template compares contents
@@ -81,17 +81,20 @@ def prepared(messages: list[Message], traits: Traits) -> list[Message]:
     - ``developer`` becomes ``system``, ``function`` becomes ``tool``, and ``function_call`` becomes a tool
       call, unless the template names them.
 
+    :param takes_images: whether parts may be ``{"type": "image"}``, which stay as they are.
     :raises InvalidRequestError: a role, a part, or arguments do not have the form that OpenAI or the template
         requires.
-    :raises NotSupportedError: a part is an image, audio, or a file.
+    :raises NotSupportedError: a part is audio, a file, or an image that is not taken; or a message has an
+        image, and the template reads no parts.
     """
-    reader = _Reader(traits)
+    reader = _Reader(traits, takes_images)
     return [reader.message(message, f"messages[{number}]") for number, message in enumerate(messages)]
 
 
 class _Reader:
-    def __init__(self, traits: Traits) -> None:
+    def __init__(self, traits: Traits, takes_images: bool) -> None:
         self._traits = traits
+        self._takes_images = takes_images
         self._calls = 0
         """Number of calls in OpenAI's old form so far."""
 
@@ -141,8 +144,18 @@ class _Reader:
         if isinstance(content, str):
             return Parts([{"type": "text", "text": content}]) if needs_parts else content
         if isinstance(content, list):
-            parts = Parts(_part(part, f"{where}.content[{number}]") for number, part in enumerate(content))
-            return parts if self._traits.reads_parts else str(parts)
+            parts = Parts(
+                self._part(part, f"{where}.content[{number}]") for number, part in enumerate(content)
+            )
+            if self._traits.reads_parts:
+                return parts
+            for number, part in enumerate(parts):
+                if "text" not in part:
+                    raise NotSupportedError(
+                        f'"{where}.content[{number}]" of the request is an image, but the chat template '
+                        "reads texts only; give one that writes images"
+                    )
+            return str(parts)
         if content is not None:
             raise InvalidRequestError(
                 f'"{where}.content" of the request must be a string, an array of parts, or null'
@@ -152,6 +165,11 @@ class _Reader:
         if self._traits.tests_null:
             return None
         return Parts([{"type": "text", "text": ""}]) if needs_parts else ""
+
+    def _part(self, part: Any, where: str) -> dict[str, Any]:
+        if self._takes_images and part == {"type": "image"}:
+            return {"type": "image"}
+        return _text_part(part, where)
 
     # --------------------------------------------------------------------------------- tool calls
 
@@ -207,7 +225,7 @@ class _Reader:
 _absent = object()
 
 
-def _part(part: Any, where: str) -> dict[str, Any]:
+def _text_part(part: Any, where: str) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind is None:
         raise InvalidRequestError(
@@ -226,13 +244,15 @@ def texts(message: Message) -> list[str]:
     """Returns the texts of a prepared message: its content, or the texts of its parts."""
     content = message.get("content")
     if isinstance(content, Parts):
-        return [part["text"] for part in content]
+        return [part["text"] for part in content if "text" in part]
     return [content] if isinstance(content, str) else []
 
 
 def with_text(message: Message, text: str) -> Message:
-    """Returns a prepared message with another text; if it has parts, the last part's text is replaced."""
+    """Returns a prepared message with another text; if it has parts, the last text among them is replaced."""
     content = message.get("content")
     if isinstance(content, Parts):
-        return {**message, "content": Parts([*content[:-1], {"type": "text", "text": text}])}
+        last = max((at for at, part in enumerate(content) if "text" in part), default=len(content))
+        parts = [*content[:last], {"type": "text", "text": text}, *content[last + 1 :]]
+        return {**message, "content": Parts(parts)}
     return {**message, "content": text}

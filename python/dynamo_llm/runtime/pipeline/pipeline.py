@@ -16,6 +16,7 @@ from dynamo_llm.runtime.engine import (
     TokenEngine,
     TokenRequest,
 )
+from dynamo_llm.runtime.media.media_part import require_text
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
@@ -86,6 +87,7 @@ class Pipeline:
             return [self._embed(request)]
         if self._only_embeds:
             raise NotSupportedError('the model only makes embeddings; send an "input" instead')
+        require_text(request.body.get("messages"), f'this model of the engine "{self._name}"')
         settings = self._reader.read(request.body)
         # A prompt that will be truncated may have any length.
         prompts = await self._prompts.each(

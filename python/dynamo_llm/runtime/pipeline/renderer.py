@@ -32,6 +32,7 @@ class Renderer:
     :param special_tokens: variables passed to every template: ``bos_token``, and so on.
     :param is_prepared: whether to start a worker that compiles the standard template in advance; otherwise
         the first chat starts it.
+    :param takes_images: whether messages may have parts ``{"type": "image"}``.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class Renderer:
         special_tokens: Mapping[str, Any],
         settings: TemplateSettings,
         is_prepared: bool = True,
+        takes_images: bool = False,
     ) -> None:
         self._sources = sources
         self._settings = settings
         self._limits = Limits(settings.timeout_ms / 1000, settings.memory_mb << 20)
         self._warned: set[str] = set()
-        self._set = TemplateSet(sources, special_tokens)
+        self._set = TemplateSet(sources, special_tokens, takes_images)
         self._is_used = False
         self._lock = threading.Lock()
         if is_prepared and sources and settings.run == "process":
@@ -88,8 +90,8 @@ class Renderer:
         # Imported only here: workers have Jinja, but this process may run without it.
         from dynamo_llm.runtime.pipeline.template import ChatTemplates
 
-        sources, special_tokens = self._set.content
-        return ChatTemplates(sources, special_tokens, self._warn).render(body)
+        sources, special_tokens, takes_images = self._set.content
+        return ChatTemplates(sources, special_tokens, self._warn, takes_images).render(body)
 
     async def render_in_thread(self, body: Mapping[str, Any]) -> str:
         """Like :meth:`render`, for coroutines. Cancelling the coroutine stops a slow template."""

@@ -71,9 +71,11 @@ class Limits(NamedTuple):
 class TemplateSet:
     """The templates of a model, as they are sent to the workers."""
 
-    def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, Any]) -> None:
+    def __init__(
+        self, sources: Mapping[str, str], special_tokens: Mapping[str, Any], takes_images: bool = False
+    ) -> None:
         self.number = next(_numbers)
-        self.content = [dict(sources), dict(special_tokens)]
+        self.content: list[Any] = [dict(sources), dict(special_tokens), takes_images]
 
 
 class _EndedError(Exception):

@@ -87,8 +87,9 @@ class _Worker:
         for number in header["drop"]:
             self._templates.pop(number, None)
         if content["set"] is not None:
-            sources, special_tokens = content["set"]
-            self._templates[header["id"]] = ChatTemplates(sources, special_tokens, self._warnings.append)
+            sources, special_tokens, takes_images = content["set"]
+            warn = self._warnings.append
+            self._templates[header["id"]] = ChatTemplates(sources, special_tokens, warn, takes_images)
         templates = self._templates[header["id"]]
         if content["body"] is None:
             templates.prepare()

@@ -293,6 +293,9 @@ known: Mapping[str, Architecture] = MappingProxyType(
     }
 )
 
+#: Architectures of models that also read images; see :mod:`.multimodal`.
+images = ("Gemma3ForConditionalGeneration",)
+
 #: Architectures that mistral.rs computes embeddings with.
 embedding: Mapping[str, Architecture] = MappingProxyType(
     {

@@ -7,11 +7,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynamo_llm.errors import (
+    CancelledError,
     ContextLengthError,
     DynamoError,
     EngineFailedError,
@@ -31,8 +34,10 @@ from dynamo_llm.runtime.engines.mistralrs import (
     options,
     request,
 )
-from dynamo_llm.runtime.engines.mistralrs.architectures import known
+from dynamo_llm.runtime.engines.mistralrs.architectures import images, known
 from dynamo_llm.runtime.engines.mistralrs.slots import Slots
+from dynamo_llm.runtime.media.media_part import has_parts, require_text
+from dynamo_llm.runtime.media.media_reader import Image, MediaReader
 from dynamo_llm.runtime.pipeline.request_body import BodyReader
 from dynamo_llm.runtime.rust_panic import is_rust_panic
 from dynamo_llm.runtime.threads import DaemonThreads, in_pool
@@ -45,8 +50,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Number of requests whose prompts are prepared at once.
-_most_preparing = 8
+#: Number of requests whose prompts are prepared at once, and whose images are read or downloaded.
+_most_preparing, _most_reading = 8, 16
+#: Bytes of encoded images that are kept for requests with the same images, such as further turns of a chat.
+_encoder_cache = 256 << 20
+#: An image of one pixel.
+_pixel = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSu"
+    "QmCC"
+)
 
 
 def _import(name: str) -> Any:
@@ -116,7 +128,7 @@ def _described_adapter(info: Any) -> dict[str, Any]:
 class MistralRsEngine:
     """Runs models with mistral.rs. See :class:`Options` for its options."""
 
-    architectures = tuple(known)
+    architectures = (*known, *images)
     """Architectures of model folders that it generates text with, by their names in config.json."""
     model_formats = ("safetensors", "gguf")
     """What the engine loads of a repository of the Hugging Face Hub."""
@@ -132,6 +144,9 @@ class MistralRsEngine:
         self._slots = Slots(self._options.max_seqs)
         # Own threads: this model's texts may keep all of them busy without blocking other engines.
         self._preparing = DaemonThreads(_most_preparing, "dynamo-llm-prepare")
+        # A server that answers slowly must not block requests without images.
+        self._reading = DaemonThreads(_most_reading, "dynamo-llm-media")
+        self._media = MediaReader(config.media, "this model", frozenset({"image"}))
         self._normalises = False
         self._context: int | None = None
         self._short_context: int | None = None  # set for LongRoPE until an answer crosses it
@@ -142,6 +157,7 @@ class MistralRsEngine:
         # The wheel's functions borrow the runner; two calls at once raise "Already borrowed". Iterating needs
         # no lock.
         self._lock = threading.Lock()
+        self._computing_images = threading.Lock()
 
     def start(self) -> None:
         """Loads the model. Blocks."""
@@ -153,8 +169,9 @@ class MistralRsEngine:
         with _explained(partial(error_mapping.of_load, self._model.path)):
             self._load()
             self._context = self._runner.max_sequence_length()
-        if (self._model.config.get("rope_scaling") or {}).get("type") == "longrope":
-            self._short_context = self._model.config["original_max_position_embeddings"]
+        language_config = self._model.language_config
+        if (language_config.get("rope_scaling") or {}).get("type") == "longrope":
+            self._short_context = language_config["original_max_position_embeddings"]
         self._reader = BodyReader("mistralrs", self.describe(), self._vocab_size(), hints=request.hints)
         if self._model.kind != "embedding":
             self._config.progress("warmup")
@@ -164,27 +181,33 @@ class MistralRsEngine:
         """Returns the exclusive upper limit of the model's token ids."""
         if self._model.kind == "gguf":
             return len(gguf_file.read(self._model.path).metadata.get("tokenizer.ggml.tokens") or ()) or None
-        size = self._model.config.get("vocab_size")
+        size = self._model.language_config.get("vocab_size")
         known = self._tokenizer.vocab_size if self._tokenizer is not None else 0
         return max(size if isinstance(size, int) else 0, known) or None
 
     def _try(self) -> None:
         """Computes two tokens, one of them from the cache: some models load, but fail on every request."""
-        chat = self._mistralrs.ChatCompletionRequest(
-            messages=[{"role": "user", "content": "\x01a"}],
-            model="default",
-            max_tokens=2,
-            temperature=0.0,
-            ignore_eos=True,
-        )
-        with _explained(partial(error_mapping.of_trial, self._model.path)):
-            self._runner.send_chat_completion_request(chat)
+        tokens = self._model.image_tokens
+        trials = [request.messages("\x01a")]
+        if tokens is not None:
+            trials.append(request.messages(f"\x01a{tokens.marker}", [_pixel]))
+        for messages in trials:
+            chat = self._mistralrs.ChatCompletionRequest(
+                messages=messages,
+                model="default",
+                max_tokens=2,
+                temperature=0.0,
+                ignore_eos=True,
+            )
+            with _explained(partial(error_mapping.of_trial, self._model.path)):
+                self._runner.send_chat_completion_request(chat)
 
     def _load(self) -> None:
         chosen = self._options
+        kept = 0 if self._model.kind == "images" else 16  # see model.py
         common = {
             "max_seqs": chosen.max_seqs,
-            "prefix_cache_n": 16 if chosen.prefix_cache_n is None else chosen.prefix_cache_n,
+            "prefix_cache_n": kept if chosen.prefix_cache_n is None else chosen.prefix_cache_n,
             "token_source": "none",
             "in_situ_quant": chosen.isq,
             "seed": chosen.seed,
@@ -290,6 +313,10 @@ class MistralRsEngine:
             return which.GGUF(quantized_model_id=str(folder), quantized_filename=files, **common, **adapters)
         if self._model.kind == "embedding":
             return which.Embedding(model_id=str(folder), **common)
+        if self._model.kind == "images":
+            return which.MultimodalPlain(
+                model_id=str(folder), encoder_cache_memory_bytes=_encoder_cache, **common
+            )
         return (which.Lora if adapters else which.Plain)(model_id=str(folder), **common, **adapters)
 
     def _adapter(self, name: str, folder: Path) -> Any:
@@ -312,6 +339,8 @@ class MistralRsEngine:
             capabilities = ["completion", "logprobs", "json_schema", "regex", "grammar", "choice"]
             if self._text is not None and self._text.templates:
                 capabilities = ["chat", *capabilities, "tools"]
+            if self._model.kind == "images":
+                capabilities.append("images")
             if self._options.adapters:
                 capabilities.append("lora")
             info["capabilities"] = capabilities
@@ -366,16 +395,29 @@ class MistralRsEngine:
         """Frees the model."""
         self._runner = None
         self._preparing.shutdown(wait=False)
+        self._reading.shutdown(wait=False)
 
     async def generate(self, request: EngineRequest) -> Iterator[Chunk]:
         """Checks a chat, completion, or embedding request, and answers it with one chunk per token.
 
         Requests that cannot be answered are rejected at once, without waiting for earlier requests.
         """
-        prepare = self._inputs if "input" in request.body else self._prepare
+        images: list[Image] = []
         with self._explained_request():
+            if has_parts(request.body.get("messages")):
+                request, images = await in_pool(self._read_media, request, pool=self._reading)
+            prepare = self._inputs if "input" in request.body else partial(self._prepare, images=images)
             prepared: Any = await in_pool(prepare, request, pool=self._preparing)
         return self._chunks(request, prepared)
+
+    def _read_media(self, asked: EngineRequest) -> tuple[EngineRequest, list[Image]]:
+        """Reads the images of a request. Blocks while files are read and URLs are downloaded."""
+        messages = asked.body["messages"]
+        if self._model.kind != "images":
+            require_text(messages, f'the model "{self._model.path}"')
+            return asked, []
+        messages, images = self._media.images(messages, asked.is_cancelled)
+        return replace(asked, body={**asked.body, "messages": messages}), images
 
     def _explained_request(self) -> AbstractContextManager[None]:
         return _explained(lambda error: error_mapping.of_request(error, self._context), ValueError)
@@ -393,9 +435,11 @@ class MistralRsEngine:
                     if not has_slots:
                         return
                     request.set_queued(False)
-                    yield from self._answer(some, answers)
+                    yield from self._answer(some, answers, request.is_cancelled)
 
-    def _prepare(self, asked: EngineRequest) -> "tuple[list[tuple[request.Request, Prompt]], frozenset[int]]":
+    def _prepare(
+        self, asked: EngineRequest, images: list[Image]
+    ) -> "tuple[list[tuple[request.Request, Prompt]], frozenset[int]]":
         """Converts a chat or a completion. Also returns the ids of its end tokens."""
         if self._text is None:
             raise NotSupportedError(
@@ -403,13 +447,14 @@ class MistralRsEngine:
             )
         body = asked.body
         settings = self._reader.read(body)
-        prompts = self._text.prompts.of(body, asked.is_cancelled, self._context)
+        urls = [image.url for image in images]
+        prompts = self._text.prompts.of(body, asked.is_cancelled, self._context, urls)
         ends = self._text.ends(settings)
         ready = request.of_body(body, settings, "", ends.texts)
         for number, prompt in enumerate(prompts):
             name = "the prompt" if len(prompts) == 1 else f'"prompt[{number}]"'
             self._check_count(len(prompt.ids), ready.arguments.get("max_tokens") or 0, name)
-        return [(ready.with_prompt(prompt.text), prompt) for prompt in prompts], ends.ids
+        return [(ready.with_prompt(prompt.text, prompt.images), prompt) for prompt in prompts], ends.ids
 
     def _portions(
         self, asked: "list[tuple[request.Request, Prompt]]", ends: frozenset[int]
@@ -418,7 +463,9 @@ class MistralRsEngine:
         for start in range(0, len(asked), at_once):
             yield Portion(asked[start : start + at_once], ends, start + at_once >= len(asked))
 
-    def _answer(self, portion: Portion, answers: "list[Answer]") -> Iterator[Chunk]:
+    def _answer(
+        self, portion: Portion, answers: "list[Answer]", is_cancelled: Callable[[], bool]
+    ) -> Iterator[Chunk]:
         """Answers some of the prompts.
 
         :param answers: the choices of earlier prompts; those of these prompts are appended.
@@ -429,7 +476,9 @@ class MistralRsEngine:
         streams: dict[int, Iterator[Any]] = {}
         for ready, prompt in portion.asked:
             for answer in self._text.answers(ready, prompt, portion.ends, len(answers)):
-                streams[len(answers)] = self._send(ready)
+                streams[len(answers)] = (
+                    self._send_images(ready, is_cancelled) if prompt.images else self._send(ready)
+                )
                 answers.append(answer)
         while streams:
             for index, stream in list(streams.items()):
@@ -446,6 +495,22 @@ class MistralRsEngine:
                         if not streams and portion.is_last:
                             last["usage"] = self._text.usage(answers, portion.n)
                     yield from (*first, last)
+
+    def _send_images(self, ready: request.Request, is_cancelled: Callable[[], bool]) -> Iterator[Any]:
+        """Sends a prompt with images, and waits until it was computed.
+
+        mistral.rs 0.9.5 fails if it computes several such prompts of the same length together.
+        """
+        while not self._computing_images.acquire(timeout=0.05):
+            if is_cancelled():
+                raise CancelledError("the request was cancelled")
+        try:
+            with _explained(error_mapping.of_images, ValueError):  # decodes the images in this thread
+                stream = self._send(ready)
+            first = next(stream, None)
+        finally:
+            self._computing_images.release()
+        return iter(()) if first is None else chain((first,), stream)
 
     def _send(self, ready: request.Request) -> Iterator[Any]:
         choices = self._mistralrs.ToolChoice

@@ -46,7 +46,7 @@ def of(model: Model, is_token: Callable[[int], bool] | None = None) -> Iterator[
 
 def _texts(model: Model, is_token: Callable[[int], bool] | None) -> dict[str, Any]:
     """Returns the contents of the JSON files that mistral.rs reads in addition to the weights, by name."""
-    size = model.config.get("vocab_size", 0)
+    size = model.language_config.get("vocab_size", 0) if model.config else 0
     is_id = is_token or (lambda id: id < size)
     texts: dict[str, Any] = {"config.json": _with_ids(model.config, is_id)}
     names = ["tokenizer_config.json", "generation_config.json"]
@@ -58,6 +58,9 @@ def _texts(model: Model, is_token: Callable[[int], bool] | None) -> dict[str, An
         path = model.path / name
         if model_files.exists(path):
             texts[name] = model_files.read_json(path, list if name in _lists else dict)
+    if (tokens := model.image_tokens) is not None:
+        texts["preprocessor_config.json"] = model.preprocessing
+        texts["processor_config.json"] = {"image_seq_len": tokens.count}
     if "generation_config.json" in texts:
         texts["generation_config.json"] = _with_ids(texts["generation_config.json"], is_id)
     if "tokenizer.json" in texts:  # both are only for batches in training

@@ -62,6 +62,14 @@ def of_trial(path: object, error: BaseException) -> DynamoError:
     return NotSupportedError(f'mistral.rs loads "{path}", but cannot compute it: {_message(error)}')
 
 
+def of_images(error: BaseException) -> DynamoError:
+    """Returns the error for images that mistral.rs cannot decode."""
+    return InvalidRequestError(
+        f"mistral.rs cannot decode an image of the request: {_message(error)}; the file is damaged, or "
+        "is of a variant of its format that is not supported"
+    )
+
+
 def of_request(error: BaseException, context: int | None) -> DynamoError:
     """Returns the error for a request: it is the engine's own, unless the request is known to be the cause.
 

@@ -17,6 +17,7 @@ from dynamo_llm.runtime.engines.mistralrs import (
     architectures,
     config_sizes,
     gguf_metadata,
+    multimodal,
     normalized_config,
     weights,
 )
@@ -36,12 +37,25 @@ class Model:
 
     path: Path
     """The folder, or the GGUF file; for several files, the first."""
-    kind: Literal["folder", "gguf", "embedding"]
+    kind: Literal["folder", "gguf", "embedding", "images"]
     """How mistral.rs loads the model."""
     files: tuple[Path, ...] = ()
     """The weight files."""
     config: dict[str, Any] = field(default_factory=dict)
     """Only for a folder: config.json, normalized."""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    """Only for a model that reads images: preprocessor_config.json, normalized."""
+
+    @property
+    def language_config(self) -> dict[str, Any]:
+        """The part of config.json that describes the language model."""
+        config: dict[str, Any] = self.config["text_config"] if self.kind == "images" else self.config
+        return config
+
+    @property
+    def image_tokens(self) -> "multimodal.ImageTokens | None":
+        """The tokens for an image; None if the model reads none."""
+        return multimodal.tokens_of(self.config) if self.kind == "images" else None
 
     def tokenizer_folder(self, options: Options) -> "ModelFolder":
         """Returns the tokenizer's folder: the model's own, or if that has none, the one in the options."""
@@ -77,8 +91,28 @@ def find(model: str | None, options: Options) -> Model:
         _check_modules(path)
         if options.adapters:
             raise InvalidConfigError('"options.adapters": mistral.rs has no adapters for embedding models')
+    given = model_files.read_json(path / "config.json")
+    names = given.get("architectures")
+    if not is_embedding and isinstance(names, list) and len(names) == 1 and names[0] in architectures.images:
+        return _read_multimodal(path, options, given)
     config, files = _read_folder(path, options, is_embedding)
     return Model(path, "embedding" if is_embedding else "folder", files, config)
+
+
+def _read_multimodal(path: Path, options: Options, given: dict[str, Any]) -> Model:
+    """Returns a model that reads images."""
+    if options.adapters:
+        raise InvalidConfigError('"options.adapters": mistral.rs has no adapters for models that read images')
+    if options.prefix_cache_n:
+        raise InvalidConfigError(
+            '"options.prefix_cache_n": mistral.rs 0.9.5 fails for several images if it keeps the KV cache of '
+            "prompts; leave it out, or set it to 0"
+        )
+    _check_tokenizer(path, options)
+    files = weights.files(path)
+    config = multimodal.normalized(given)
+    multimodal.check(path, config, safetensors_file.all_tensors(files))
+    return Model(path, "images", tuple(files), config, multimodal.preprocessing(path, config))
 
 
 def _find(model: str | None) -> tuple[Path, bool]:

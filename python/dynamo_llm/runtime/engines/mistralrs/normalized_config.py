@@ -13,7 +13,7 @@ from typing import Any
 
 from dynamo_llm.errors import ModelNotFoundError, NotSupportedError
 from dynamo_llm.runtime.engines.mistralrs import config_sizes
-from dynamo_llm.runtime.engines.mistralrs.architectures import Architecture, known
+from dynamo_llm.runtime.engines.mistralrs.architectures import Architecture, images, known
 
 #: Keys whose null has a meaning; for others it means the default.
 _nullable = {
@@ -41,7 +41,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     given = names[0] if len(names) == 1 else names
     raise NotSupportedError(
         f'mistral.rs does not support the architecture "{given}" ("architectures" of config.json); '
-        f"supported are {', '.join(known)}"
+        f"supported are {', '.join((*known, *images))}"
     )
 
 

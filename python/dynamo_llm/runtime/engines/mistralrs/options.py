@@ -21,7 +21,8 @@ class Options:
     """Requests that are decoded together; further ones are queued."""
     prefix_cache_n: int | None = None
     """Sequences whose KV cache is kept for requests with the same prefix; 0 for none. Default: 16 with
-    PagedAttention, which bounds their memory; otherwise 0, since on a CPU mistral.rs never frees them."""
+    PagedAttention, which bounds their memory; otherwise 0, since on a CPU mistral.rs never frees them. Must
+    be 0 for a model that reads images."""
     isq: str | None = None
     """In-situ quantization while loading, such as ``Q4K`` or ``Q8_0``."""
     seed: int | None = None

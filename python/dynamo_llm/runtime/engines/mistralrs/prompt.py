@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Produces a prompt: its token ids, and a text that mistral.rs encodes as exactly those ids."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
@@ -17,6 +17,8 @@ class Prompt(NamedTuple):
     """The text for mistral.rs. Its tokenizer adds nothing to it."""
     ids: list[int]
     """The token ids that the model reads."""
+    images: tuple[str, ...] = ()
+    """Images, as data URLs. The text has a marker for each; the ids have what mistral.rs replaces it by."""
 
 
 class Prompts:
@@ -32,18 +34,22 @@ class Prompts:
         self._templates = templates
 
     def of(
-        self, body: Mapping[str, Any], is_cancelled: Callable[[], bool], context_length: int | None
+        self,
+        body: Mapping[str, Any],
+        is_cancelled: Callable[[], bool],
+        context_length: int | None,
+        images: Sequence[str] = (),
     ) -> list[Prompt]:
         """Returns the prompts of a body: of a chat one, of a completion one or several.
 
+        :param images: images of the chat, as data URLs; the chat has ``{"type": "image"}`` for each.
         :param context_length: a text with many more tokens is rejected without encoding all of it.
         :raises ContextLengthError: a prompt is such a text.
         :raises InvalidRequestError: a prompt has no tokens, or the template rejects it.
         :raises NotSupportedError: token ids that mistral.rs encodes from no text.
         """
         if "messages" in body:
-            text = self._templates.render(body, is_cancelled)
-            prompts = [Prompt(text, self._tokenizer.encode_now(text, False, context_length))]
+            prompts = [self._chat(self._templates.render(body, is_cancelled), context_length, tuple(images))]
         else:
             prompts = self._completions(body["prompt"], is_cancelled, context_length)
         for number, prompt in enumerate(prompts):
@@ -51,6 +57,28 @@ class Prompts:
                 name = "the request's prompt" if len(prompts) == 1 else f'"prompt[{number}]" of the request'
                 raise InvalidRequestError(f"{name} has no tokens; it needs at least one")
         return prompts
+
+    def _chat(self, text: str, context_length: int | None, images: tuple[str, ...]) -> Prompt:
+        ids = self._tokenizer.encode_now(text, False, context_length)
+        tokens = self._templates.image_tokens
+        if not images or tokens is None:
+            return Prompt(text, ids)
+        # mistral.rs replaces the markers, and computes something else if there are more or less of them.
+        count = text.count(tokens.marker)
+        if count != len(images) or tokens.placeholder in text:
+            raise InvalidRequestError(
+                f'the prompt has "{tokens.marker}" {count} times for {len(images)} images, or has '
+                f'"{tokens.placeholder}"; leave both out of texts, and use a chat template that writes the '
+                "first one for each image"
+            )
+        # It does so in the text that it decodes from the prompt's tokens.
+        if self._tokenizer.decode(ids, skip_special_tokens=False) != text:
+            raise NotSupportedError(
+                'the model\'s tokenizer does not decode the prompt as it was, so the engine "mistralrs" '
+                "cannot put images into it"
+            )
+        expanded = text.replace(tokens.marker, tokens.expanded)
+        return Prompt(text, self._tokenizer.encode_now(expanded, False, context_length), images)
 
     def _completions(
         self, given: str | list[Any], is_cancelled: Callable[[], bool], context_length: int | None

@@ -29,13 +29,20 @@ class Request:
     may_call_several: bool
     """Whether the answer may have several tool calls; otherwise only the first one is kept."""
 
-    def with_prompt(self, prompt: str) -> "Request":
-        """Returns the same request for another prompt."""
-        return replace(self, arguments={**self.arguments, "messages": _messages(prompt)})
+    def with_prompt(self, prompt: str, images: Sequence[str] = ()) -> "Request":
+        """Returns the same request for another prompt, and images as data URLs."""
+        return replace(self, arguments={**self.arguments, "messages": messages(prompt, images)})
 
 
-def _messages(prompt: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}]  # the template for mistral.rs passes it on unchanged
+def messages(prompt: str, images: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Returns the messages for a prompt, which the template for mistral.rs passes on unchanged.
+
+    :param images: data URLs.
+    """
+    if not images:
+        return [{"role": "user", "content": prompt}]
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": prompt}]}]
 
 
 def of_body(
@@ -67,7 +74,7 @@ def of_body(
     may_call = tools.schemas is not None and not tools.is_forced and not tools.are_off
     is_exact = not settings.is_chat or (form is not None and not may_call)
     arguments: dict[str, Any] = {
-        "messages": _messages(prompt),
+        "messages": messages(prompt),
         "model": "default",
         "stream": True,
         "max_tokens": settings.max_tokens,

@@ -25,8 +25,14 @@ from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 _hands_on = Path(__file__).with_name("hands_on.jinja")
 #: Markers of reasoning that mistral.rs looks for in a template: all those in one of the groups.
 _marks = (("<think>", "</think>"), ("<|channel",), ("<start_of_turn>", "thought"))
-#: The same template, with markers that make mistral.rs report every token, and hold back a "<".
-_hands_on_marked = "{# <think></think> #}{{ messages[0].content }}"
+#: The same template, as text, for models of texts and for models that also get images, before the prompt.
+_text_alone = "{{ messages[0].content }}"
+_text_at_end = (
+    "{% if messages[0].content is string %}{{ messages[0].content }}"
+    "{% else %}{{ (messages[0].content | last).text }}{% endif %}"
+)
+#: Markers that make mistral.rs report every token, and hold back a "<".
+_every_token = "{# <think></think> #}"
 _file_name = "chat_template.jinja"
 
 
@@ -48,7 +54,9 @@ class Templates:
             tokens = folder.special_tokens
         if options.chat_template is not None:
             self._sources = {"default": _read(options.chat_template)}
-        self._renderer = Renderer(self._sources, tokens, settings)
+        self.image_tokens = model.image_tokens
+        """The tokens for an image; None if the model reads none."""
+        self._renderer = Renderer(self._sources, tokens, settings, takes_images=self.image_tokens is not None)
 
     def __bool__(self) -> bool:
         return bool(self._sources)
@@ -62,9 +70,16 @@ class Templates:
         comment. None if the model's has no markers, so that :data:`_hands_on` is sufficient.
         """
         source = "\n".join(self._sources.values())
-        if not any(all(mark in source for mark in marks) for marks in _marks):
-            return None
-        return f"{{# {source.replace('#}', '# }')} #}}{{{{ messages[0].content }}}}"
+        writes = _text_alone if self.image_tokens is None else _text_at_end
+        if not self.thinks:
+            return None if self.image_tokens is None else writes
+        return f"{{# {source.replace('#}', '# }')} #}}{writes}"
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model's template has markers of reasoning."""
+        source = "\n".join(self._sources.values())
+        return any(all(mark in source for mark in marks) for marks in _marks)
 
 
 def _read(file: str) -> str:
@@ -87,7 +102,9 @@ def _has_hidden_text(tokenizer: Tokenizer) -> bool:
 @contextmanager
 def file_for_engine(templates: Templates, tokenizer: Tokenizer) -> Iterator[str]:
     """Provides a file with the template while mistral.rs loads, which does not accept it as text."""
-    text = templates.for_engine() or (_hands_on_marked if _has_hidden_text(tokenizer) else None)
+    text = templates.for_engine()
+    if not templates.thinks and _has_hidden_text(tokenizer):
+        text = _every_token + (text or _text_alone)
     if text is None:
         yield str(_hands_on)
         return

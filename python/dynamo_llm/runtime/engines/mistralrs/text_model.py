@@ -44,7 +44,7 @@ class TextModel:
         self._tokenizer = tokenizer
         self._declared_ends = frozenset(declared_ends)
         self._vocabulary = Vocabulary(tokenizer)
-        self._thinks = templates.for_engine() is not None
+        self._thinks = templates.thinks
 
     def ends(self, settings: RequestSettings) -> EndTokens:
         """Returns the tokens that end an answer: the model's, unless they are ignored, and the request's."""
