@@ -152,6 +152,8 @@ def test_config_forms(tmp_path: Path) -> None:
         "python",
         "templates",
         "trust_request_chat_template",
+        "tool_call_parser",
+        "reasoning_parser",
         "isolation",
         "isolation_options",
     }

@@ -91,6 +91,8 @@ def test_schema() -> None:
         "python",
         "templates",
         "trust_request_chat_template",
+        "tool_call_parser",
+        "reasoning_parser",
         "isolation",
         "isolation_options",
     }

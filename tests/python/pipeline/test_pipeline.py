@@ -460,7 +460,7 @@ wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
     ({**user, "tool_choice": "required"}, NotSupportedError, '"tool_choice" that forces a call'),
     ({**user, "tool_choice": "maybe"}, InvalidRequestError, '"tool_choice" .* not "maybe"'),
     ({**user, "tools": [{}], "parallel_tool_calls": False}, NotSupportedError, "parallel_tool_calls"),
-    ({**user, "tools": [{}]}, NotSupportedError, 'template does not use "tools"'),
+    ({**user, "documents": [{}]}, NotSupportedError, 'template does not use "documents"'),
     ({**user, "chat_template": "{{ raise_exception('so it says') }}"}, InvalidRequestError, "so it says"),
     ({"input": "x"}, NotSupportedError, "embeddings"),
 ]
