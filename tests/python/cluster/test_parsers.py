@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """NVIDIA Dynamo's parsers of tool calls and reasoning, in front of token-level engines."""
 
+import ctypes
 import importlib.util
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import engine, engines_dir
+from cluster_rig import NewCluster
+from cluster_worker import Worker
+from conftest import compile_c, dynamo_config, engine, engines_dir, patience, run, tests_dir
 from dynamo_llm import Completion, Runtime
 from dynamo_llm.errors import InvalidConfigError, InvalidRequestError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from served import serve
+from waiting import wait_until
 
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
@@ -332,3 +338,87 @@ def test_cancel() -> None:
         next(iter(request))
         request.cancel()
         assert runtime.chat("?", tools=tools, max_tokens=2).result().text
+
+
+# ----------------------------------------------------------------------------------------- callers
+
+
+def uttering(text: str) -> dict[str, Any]:
+    """Returns the configuration of an engine that gives the text, with parsers."""
+    say = tokenizer.core.encode(text, add_special_tokens=False).ids
+    config = engine("tokens:Async", options={"say": say})
+    return {**config, "tool_call_parser": "hermes", "reasoning_parser": "qwen3"}
+
+
+whole = f"<think>Hm.</think>{calling}"
+
+
+def test_caller_in_c(tmp_path: Path) -> None:
+    """The accessors of responses return what was found."""
+    flags = dynamo_config("--cflags", "--libs").split()
+    program = compile_c(Path(__file__).with_name("tool_calls.c"), tmp_path / "tool_calls", *flags)
+    done = run([program, json.dumps(uttering(whole))], {"HOME": str(tmp_path)})
+    expected = 'tool_calls|Let me look.\n|Hm.\ntemperature({"city": "Oslo", "days": 3})\n'
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+def test_engine_in_c(tmp_path: Path) -> None:
+    """The pipeline parses the tokens of an engine in C, which repeats its prompt."""
+    flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC"]
+    file = compile_c(tests_dir / "engines" / "tokens.c", tmp_path / "libparsertokens.so", *flags)
+    library = ctypes.CDLL(str(file))
+    info = {"path": str(demo_model_dir()), "context_length": 1024}
+    assert library.register_tokens(b"parser-ctokens", json.dumps(info).encode()) == 0
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools and '' }}"
+    with Runtime(
+        engine="parser-ctokens", tool_call_parser="hermes", trust_request_chat_template=True
+    ) as runtime:
+        answer = runtime.chat(call("noise"), tools=tools, chat_template=template).result()
+        assert (calls_of(answer), answer.finish_reason) == ([("noise", {})], "tool_calls")
+
+
+def test_isolated_engine() -> None:
+    """The parsers run in the child process."""
+    with Runtime({**uttering(whole), "isolation": "process"}) as runtime:
+        answer = runtime.chat("?", tools=tools).result()
+        assert (answer.text, answer.reasoning_content) == ("Let me look.\n", "Hm.")
+        assert (calls_of(answer), answer.finish_reason) == ([oslo], "tool_calls")
+
+
+def test_openai_client(tmp_path: Path) -> None:
+    """Over HTTP, streamed and whole, as OpenAI's own client reads it."""
+    openai = pytest.importorskip("openai", reason="needs the package openai")
+    pytest.importorskip("uvicorn", reason="needs the packages of the extra serve")
+    body = {"model": "m", "messages": [{"role": "user", "content": "?"}], "tools": tools}
+    with serve(uttering(whole), HOME=str(tmp_path)) as served:
+        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", timeout=patience)
+        answer = client.chat.completions.create(**body)
+        with client.chat.completions.stream(**body) as stream:
+            streamed = stream.get_final_completion()
+    for completion in (answer, streamed):
+        (choice,) = completion.choices
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me look.\n")
+        assert choice.message.reasoning_content == "Hm."
+        (found,) = choice.message.tool_calls
+        assert (found.function.name, json.loads(found.function.arguments)) == oslo
+
+
+def test_card_of_a_cluster(new_cluster: NewCluster) -> None:
+    """The engine dynamo parses with the parsers that the model's card names, unless they are off."""
+    cluster = new_cluster("file-tcp-zmq")
+    runtime = {key: value for key, value in uttering(whole).items() if not key.endswith("parser")}
+    model = {"name": "caller", "tool_call_parser": "hermes", "reasoning_parser": "qwen3"}
+    client: dict[str, Any] = {"engine": "dynamo", "cluster": cluster.settings}
+    with Worker(cluster, runtime, model=model):
+        with Runtime(client) as parsing:
+            wait_until(parsing.models)
+            for stream in (True, False):
+                answer = parsing.chat("?", tools=tools, stream=stream).result()
+                assert (answer.text, answer.reasoning_content) == ("Let me look.\n", "Hm.")
+                assert (calls_of(answer), answer.finish_reason) == ([oslo], "tool_calls")
+        with Runtime(client, tool_call_parser="off", reasoning_parser="off") as plain:
+            wait_until(plain.models)
+            answer = plain.chat("?", tools=tools).result()
+            assert (answer.text, answer.tool_calls) == (whole, [])
+        with pytest.raises(InvalidConfigError, match='did you mean "hermes"'):
+            Runtime(client, tool_call_parser="hermess")
