@@ -30,6 +30,8 @@ class ForcedCall:
             self._held = self._held[head.end() :]
             call = {"id": f"call-{uuid.uuid4()}", "type": "function"}
             deltas.append(_delta({**call, "function": {"name": json.loads(head[1]), "arguments": ""}}))
+        if not self._arguments:
+            self._held = self._held.lstrip()
         # The last brace closes the call, not its arguments, so a final one is held back for now.
         ready = len(self._held) - self._held.endswith("}")
         deltas += self._more(ready)
