@@ -94,6 +94,13 @@ class Instance:
 
     async def start(self) -> None:
         """Loads the engine; raises what the engine raises."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._parsers.close()
+            raise
+
+    async def _start(self) -> None:
         kind = await in_thread(registry.find, self._config.engine)
         engine = self._engine = kind(await in_thread(self._with_path, kind))
         self._kind = getattr(engine, "kind", "text")

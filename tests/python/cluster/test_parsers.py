@@ -162,6 +162,16 @@ def test_other_notations(parser: str, text: str) -> None:
         assert (answer.text, calls_of(answer), answer.finish_reason) == ("", [oslo], "tool_calls")
 
 
+def test_many_at_once() -> None:
+    """Answers that are parsed at the same time do not mix."""
+    with opened("Async", f"<think>Hm.</think>{calling}") as runtime:
+        requests = [runtime.chat(f"Question {number}", tools=tools) for number in range(24)]
+        for request in requests:
+            answer = request.result()
+            assert (answer.text, answer.reasoning_content) == ("Let me look.\n", "Hm.")
+            assert calls_of(answer) == [oslo]
+
+
 # ------------------------------------------------------------------------------- what is left as text
 
 malformed = [
@@ -331,9 +341,10 @@ def test_description_names_parsers(caplog: pytest.LogCaptureFixture) -> None:
         assert runtime.chat("?", tools=tools).result().text == calling
 
 
-def test_cancel() -> None:
+@both
+def test_cancel(kind: str) -> None:
     """Leaving an answer early frees its parser."""
-    with opened("Async", "word " * 2000) as runtime:
+    with opened(kind, "word " * 2000) as runtime:
         request = runtime.chat("?", tools=tools)
         next(iter(request))
         request.cancel()
