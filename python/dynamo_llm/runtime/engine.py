@@ -93,7 +93,7 @@ class ModelInfo(TypedDict, total=False):
     """Names of the engine's control calls. The library sets it, from ``calls`` of the engine."""
     tool_call_parser: str
     """For a token-level engine: name of the parser that finds tool calls in the model's answers, unless the
-    configuration names one; see :doc:`/recipe-tools`."""
+    configuration names one; one of NVIDIA Dynamo's."""
     reasoning_parser: str
     """Likewise, of the parser that finds reasoning."""
     request_keys: list[str]

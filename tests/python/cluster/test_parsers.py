@@ -374,18 +374,19 @@ def test_caller_in_c(tmp_path: Path) -> None:
 
 
 def test_engine_in_c(tmp_path: Path) -> None:
-    """The pipeline parses the tokens of an engine in C, which repeats its prompt."""
+    """The pipeline parses the tokens of an engine in C, which repeats its prompt and names a parser."""
     flags = [*dynamo_config("--cflags", "--libs").split(), "-shared", "-fPIC"]
     file = compile_c(tests_dir / "engines" / "tokens.c", tmp_path / "libparsertokens.so", *flags)
     library = ctypes.CDLL(str(file))
-    info = {"path": str(demo_model_dir()), "context_length": 1024}
+    info = {"path": str(demo_model_dir()), "context_length": 1024, "tool_call_parser": "hermes"}
     assert library.register_tokens(b"parser-ctokens", json.dumps(info).encode()) == 0
     template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools and '' }}"
-    with Runtime(
-        engine="parser-ctokens", tool_call_parser="hermes", trust_request_chat_template=True
-    ) as runtime:
-        answer = runtime.chat(call("noise"), tools=tools, chat_template=template).result()
-        assert (calls_of(answer), answer.finish_reason) == ([("noise", {})], "tool_calls")
+    for name, calls in ((None, [("noise", {})]), ("hermes", [("noise", {})]), ("off", [])):
+        keys = {"tool_call_parser": name, "trust_request_chat_template": True}
+        with Runtime(engine="parser-ctokens", **keys) as runtime:
+            answer = runtime.chat(call("noise"), tools=tools, chat_template=template).result()
+            assert calls_of(answer) == calls
+            assert answer.finish_reason == ("tool_calls" if calls else "stop")
 
 
 def test_isolated_engine() -> None:

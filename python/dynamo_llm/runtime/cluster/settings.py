@@ -133,7 +133,7 @@ class Settings:
     @classmethod
     def within_process(cls, namespace: str, planes: Planes) -> "Settings":
         """Returns settings with which only this process finds its own endpoints."""
-        found = cls.read({"namespace": namespace, "discovery": "file"})
+        found = cls.read({"namespace": namespace, "discovery": "file", "path": os.sep})
         return replace(found, discovery="mem", path="", planes=planes)
 
     def full_path(self, endpoint: str) -> str:
