@@ -206,6 +206,14 @@ constexpr std::array model_keys = {
             "Processing for token-level engines: \"auto\" (default) adds chat template, tokenizer, "
             "detokenizer and stop strings, which run in Python; with \"off\", callers send "
             "completion bodies whose \"prompt\" is an array of token ids, and receive token ids."}),
+    Key{"tool_call_parser", Type::string,
+        "For token-level engines: the parser of NVIDIA Dynamo that finds tool calls in the text of "
+        "an answer, such as \"hermes\" (docs/recipe-tools.md). Default: none, for the engine "
+        "\"dynamo\" that of the model's card; \"off\": none."},
+    Key{"reasoning_parser", Type::string,
+        "For token-level engines: the parser of NVIDIA Dynamo that finds reasoning in the text of "
+        "an answer, such as \"deepseek_r1\". Default: none, for the engine \"dynamo\" that of "
+        "the model's card; \"off\": none."},
     Key{"trust_request_chat_template", Type::boolean,
         "Whether a request may contain a chat template as \"chat_template\", which is a program "
         "that the library runs. Default false: such a request is refused, but it may name a "
@@ -320,6 +328,11 @@ void read_engine(const json::Json &object, ModelConfig &config) {
     config.name = object.value("name", "");
     config.has_pipeline = object.value("pipeline", "auto") == "auto";
     config.is_isolated = object.value("isolation", "none") == "process";
+    for (const char *key : {"tool_call_parser", "reasoning_parser"}) {
+        if (object.value(key, "off") != "off") {
+            config.parser_key = key;
+        }
+    }
 }
 
 void read_limits(const json::Json &object, Limits &limits) {

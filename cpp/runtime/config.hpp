@@ -34,6 +34,7 @@ struct ModelConfig {
     std::string model;              // "": the engine's default
     std::string python_executable;  // "": to be found
     std::string name;               // that requests give as "model"; "" if any name will do
+    std::string parser_key;         // a key that names a parser of answers; "": none does
 };
 
 struct RuntimeConfig {

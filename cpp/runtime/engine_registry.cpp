@@ -77,7 +77,8 @@ ModelConfig with_pipeline(const ModelConfig &config) {
     set_library(inner, config);
     json::OrderedJson outer = {{"engine", "dynamo_llm.runtime.engines.native:NativeTokens"},
                                {"options", {{"config", inner}, {"name", config.engine}}}};
-    for (const char *key : {"model", "python", "trust_request_chat_template", "templates"}) {
+    for (const char *key : {"model", "python", "trust_request_chat_template", "templates",
+                            "tool_call_parser", "reasoning_parser"}) {
         if (inner.contains(key)) {
             outer[key] = inner[key];
         }
@@ -207,6 +208,11 @@ Resolved resolve(const ModelConfig &config) {
     if (resolved.type->functions.kind == DYNAMO_ENGINE_TOKENS && config.has_pipeline) {
         const ModelConfig outer = with_pipeline(config);
         resolved = {find_or_load(outer), outer.text};
+    } else if (!config.parser_key.empty() && !resolved.type->is_hosted) {
+        reject_config("\"" + config.parser_key +
+                      "\" of the configuration needs a token-level engine with its pipeline, "
+                      "which the engine \"" +
+                      config.engine + "\" is not");
     }
     return resolved;
 }

@@ -128,6 +128,9 @@ typedef struct dynamo_engine_t {
      *                           knows. Only a declared key reaches generate(), in the body; all others remain
      *                           DYNAMO_ERROR_INVALID_REQUEST. For a token-level engine also "extra", and the keys that
      *                           its pipeline leaves to it, such as "bad_words" (see docs/requests.md);
+     *         "tool_call_parser", "reasoning_parser"
+     *                           for a token-level engine: names of the parsers of NVIDIA Dynamo that find tool calls and
+     *                           reasoning in the model's answers, unless the configuration names others;
      *         "calls"           names of the control calls that call() accepts: letters, digits, and '_';
      *         "models"          for engines with several models: names that a request may give as its "model", or
      *                           objects with "id" and keys as these, each of which dynamo_runtime_models() lists;

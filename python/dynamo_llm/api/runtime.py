@@ -53,6 +53,9 @@ class Runtime(Handle):
     :param cluster: ``{"discovery": "etcd", "etcd": [URLs], ...}``: the cluster that the engine ``dynamo``
         sends its requests to.
     :param pipeline: ``off``: requests go to a token-level engine without chat template and tokenizer.
+    :param tool_call_parser: name of the parser of NVIDIA Dynamo, such as ``hermes``, that finds tool calls in
+        the answers of a token-level engine; ``off``: none, also for a cluster's model that names one.
+    :param reasoning_parser: likewise, of the parser that finds reasoning, such as ``deepseek_r1``.
     :param name: the name that requests give as ``model``.
     :param isolation: ``process``: runs the engine in a child process, so that a crash ends only the child.
     :param isolation_options: ``{"heartbeat_timeout_ms": milliseconds, "engine_library": path, ...}``.
@@ -86,6 +89,8 @@ class Runtime(Handle):
         options: Mapping[str, Any] | None = None,
         cluster: Mapping[str, Any] | None = None,
         pipeline: str | None = None,
+        tool_call_parser: str | None = None,
+        reasoning_parser: str | None = None,
         name: str | None = None,
         isolation: str | None = None,
         isolation_options: Mapping[str, Any] | None = None,
@@ -105,6 +110,8 @@ class Runtime(Handle):
             "options": options,
             "cluster": cluster,
             "pipeline": pipeline,
+            "tool_call_parser": tool_call_parser,
+            "reasoning_parser": reasoning_parser,
             "name": name,
             "isolation": isolation,
             "isolation_options": isolation_options,

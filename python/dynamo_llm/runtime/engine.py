@@ -93,6 +93,11 @@ class ModelInfo(TypedDict, total=False):
     """Tokens that end an answer, in addition to those in the tokenizer's files."""
     calls: list[str]
     """Names of the engine's control calls. The library sets it, from ``calls`` of the engine."""
+    tool_call_parser: str
+    """For a token-level engine: name of the parser that finds tool calls in the model's answers, unless the
+    configuration names one; one of NVIDIA Dynamo's."""
+    reasoning_parser: str
+    """Likewise, of the parser that finds reasoning."""
     request_keys: list[str]
     """Keys of request bodies that the engine takes in addition to those that every engine takes: keys of its
     own, which other engines refuse, and, for a token-level engine, keys that the pipeline passes on:

@@ -20,6 +20,8 @@ from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
 from dynamo_llm.runtime.media.media_settings import MediaSettings
+from dynamo_llm.runtime.model_parsers import ModelParsers
+from dynamo_llm.runtime.parser_names import ParserNames
 from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.request_task import Opened, RequestTask
 from dynamo_llm.runtime.sink import Sink
@@ -27,6 +29,7 @@ from dynamo_llm.runtime.span import Span, start_span
 from dynamo_llm.runtime.threads import DaemonThreads, in_thread, in_thread_to_its_end
 
 if TYPE_CHECKING:
+    from dynamo_llm.runtime.cluster.parsers.dynamo_parsers import DynamoParsers
     from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
@@ -84,6 +87,8 @@ class Instance:
         self._pipeline: Pipeline | None = None
         self._calls: ControlCalls | None = None  # None for an isolated engine, whose child has them
         self._has_text = config.get("pipeline", "auto") != "off"
+        self._parser_names = ParserNames.of(config)
+        self._parsers = ModelParsers(self._parser_names)
         self._threads: DaemonThreads | None = None
         self._runs: dict[int, RequestTask | Sink | Relay] = {}
         # Several chunks at once would overflow a small stream.
@@ -91,8 +96,20 @@ class Instance:
 
     async def start(self) -> None:
         """Loads the engine; raises what the engine raises."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._parsers.close()
+            raise
+
+    async def _start(self) -> None:
         kind = await in_thread(registry.find, self._config.engine)
         engine = self._engine = kind(await in_thread(self._with_path, kind))
+        self._kind = getattr(engine, "kind", "text")
+        if self._kind != "relay":
+            self._parser_names.check_engine(self._config.engine, self._kind, self._has_text)
+        if self._kind == "tokens":
+            await self._parsers.open_configured()
         threads = getattr(engine, "max_threads", _default_threads)
         self._threads = DaemonThreads(threads, "dynamo-engine")
         if inspect.iscoroutinefunction(engine.start):
@@ -104,13 +121,15 @@ class Instance:
         try:
             if hasattr(engine, "describe"):
                 self.info = engine.describe()
-            self._kind = getattr(engine, "kind", "text")
             if self._kind == "relay":
                 self._engine.report_metrics = self._report_metrics
             if self._kind == "tokens":
                 self._progress("tokenizer")
-                self._pipeline = await in_thread(self._open_pipeline, engine, self.info)
+                parsers = await self._parsers.of(self._config.engine, self.info) if self._has_text else None
+                self._pipeline = await in_thread(self._open_pipeline, engine, self.info, parsers)
                 self.info = self._pipeline.info
+            if self._kind == "models":  # only now: the engine's settings for sockets apply to the process
+                await self._parsers.open_configured()
             if self._kind != "relay":
                 self._calls = ControlCalls(engine, self._config.engine)
                 self._add_calls()
@@ -133,14 +152,14 @@ class Instance:
         path = lookup.find(config.model, formats, offline=self._is_offline, progress=report)
         return dataclasses.replace(config, model=str(path))
 
-    def _open_pipeline(self, engine: Any, info: ModelInfo) -> "Pipeline":
+    def _open_pipeline(self, engine: Any, info: ModelInfo, parsers: "DynamoParsers | None") -> "Pipeline":
         """Blocks while libraries and the tokenizer are loaded."""
         # Not at the top: only token-level engines need these libraries.
         from dynamo_llm.runtime.engines.native import NativeTokens
         from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
         name = engine.name if isinstance(engine, NativeTokens) else self._config.engine
-        return Pipeline(engine, info, self._has_text, name, self._config.templates)
+        return Pipeline(engine, info, self._has_text, name, self._config.templates, parsers)
 
     async def _pipeline_of(self, model: Any) -> "Pipeline":
         """Returns the pipeline around a model of a :class:`ModelsEngine`; its first request creates it."""
@@ -151,7 +170,10 @@ class Instance:
             loop = asyncio.get_running_loop()
 
             async def open_it() -> "Pipeline":
-                return await in_thread(self._open_pipeline, model, model.describe())
+                info = model.describe()
+                name = info.get("path") or self._config.engine
+                parsers = await self._parsers.of(name, info) if self._has_text else None
+                return await in_thread(self._open_pipeline, model, info, parsers)
 
             opening = pipelines[self] = loop.create_task(open_it())
         return await asyncio.shield(opening)
@@ -218,6 +240,7 @@ class Instance:
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await self._call(engine.stop, may_use_threads)
+        await self._parsers.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False)
 

@@ -153,6 +153,8 @@ def test_config_forms(tmp_path: Path) -> None:
         "media",
         "templates",
         "trust_request_chat_template",
+        "tool_call_parser",
+        "reasoning_parser",
         "isolation",
         "isolation_options",
     }

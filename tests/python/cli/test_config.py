@@ -92,6 +92,8 @@ def test_schema() -> None:
         "media",
         "templates",
         "trust_request_chat_template",
+        "tool_call_parser",
+        "reasoning_parser",
         "isolation",
         "isolation_options",
     }

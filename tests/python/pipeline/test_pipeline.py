@@ -52,6 +52,30 @@ def test_chats_and_completions(kind: str, step: int) -> None:
             assert tokens.Base.requests[-1].token_ids == ids_of("hello")
 
 
+def test_tools_of_the_demo_model() -> None:
+    """Its template shows tools, calls, and results in the notation of Hermes."""
+    tool = {"type": "function", "function": {"name": "temperature", "parameters": {"type": "object"}}}
+    function = {"name": "temperature", "arguments": '{"city": "Oslo"}'}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "How cold?"},
+        {
+            "role": "assistant",
+            "content": "Let me look.",
+            "tool_calls": [{"id": "1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "4 °C"},
+    ]
+    with open_engine("Async", say=[410]) as runtime:
+        runtime.chat(messages, tools=[tool]).result()
+    assert tokenizer.decode(tokens.Base.requests[-1].token_ids, False) == (
+        f"<|begin|><|system|>Functions:\n{json.dumps(tool)}\n"
+        'To call one, answer <tool_call>{"name": "...", "arguments": {...}}</tool_call><|end|>'
+        "<|user|>How cold?<|end|>"
+        '<|assistant|>Let me look.\n<tool_call>{"name": "temperature", "arguments": {"city": "Oslo"}}'
+        "</tool_call><|end|><|user|><tool_response>4 °C</tool_response><|end|><|assistant|>"
+    )
+
+
 def test_long_texts() -> None:
     """A text that is encoded in a thread has the same tokens."""
     text = "What is a KV cache? 😀 " * 400
@@ -460,7 +484,7 @@ wrong: list[tuple[dict[str, Any], type[DynamoError], str]] = [
     ({**user, "tool_choice": "required"}, NotSupportedError, '"tool_choice" that forces a call'),
     ({**user, "tool_choice": "maybe"}, InvalidRequestError, '"tool_choice" .* not "maybe"'),
     ({**user, "tools": [{}], "parallel_tool_calls": False}, NotSupportedError, "parallel_tool_calls"),
-    ({**user, "tools": [{}]}, NotSupportedError, 'template does not use "tools"'),
+    ({**user, "documents": [{}]}, NotSupportedError, 'template does not use "documents"'),
     ({**user, "chat_template": "{{ raise_exception('so it says') }}"}, InvalidRequestError, "so it says"),
     ({"input": "x"}, NotSupportedError, "embeddings"),
 ]

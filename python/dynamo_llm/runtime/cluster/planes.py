@@ -129,6 +129,12 @@ _claimed: Planes | None = None
 _lock = threading.Lock()
 
 
+def claimed() -> Planes:
+    """Returns what applies to the next runtime of this process that does not need other values."""
+    with _lock:
+        return _claimed or Planes()
+
+
 def claim(planes: Planes) -> None:
     """Sets the variables of Dynamo's own sockets, before the process's first Dynamo runtime is created.
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,8 +63,8 @@ class Settings:
 
     namespace: str
     """Dynamo namespace of the visible models, and of endpoints that specify none."""
-    discovery: Discovery
-    """How processes find each other."""
+    discovery: Discovery | Literal["mem"]
+    """How processes find each other; ``mem``: not at all, see :meth:`within_process`."""
     etcd: tuple[str, ...]
     """URLs of etcd servers; some members of an etcd cluster are enough."""
     path: str
@@ -130,6 +130,12 @@ class Settings:
             lease_ttl_s=keys.lease_ttl_s or None,
         )
 
+    @classmethod
+    def within_process(cls, namespace: str, planes: Planes) -> "Settings":
+        """Returns settings with which only this process finds its own endpoints."""
+        found = cls.read({"namespace": namespace, "discovery": "file", "path": os.sep})
+        return replace(found, discovery="mem", path="", planes=planes)
+
     def full_path(self, endpoint: str) -> str:
         """Returns ``namespace.component.endpoint`` for the path of an endpoint with or without the namespace.
 
@@ -162,6 +168,8 @@ class Settings:
         """Address of the discovery, for messages."""
         if self.discovery == "etcd":
             return "etcd at " + ", ".join(shown_url(url) for url in self.etcd)
+        if self.discovery == "mem":
+            return "this process"
         return f"the folder {self.path}" if self.discovery == "file" else "Kubernetes"
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts the tokens of one choice of an answer to chunks."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 
 from dynamo_llm.runtime.engine import Chunk, TokenChunk, TokenRequest, Usage
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
@@ -131,7 +131,7 @@ class Choice:
         self._end(result, "stop")
         return result
 
-    async def chunks_async(self, answer: AsyncIterator[TokenChunk]) -> AsyncIterator[Chunk]:
+    async def chunks_async(self, answer: AsyncIterator[TokenChunk]) -> AsyncGenerator[Chunk, None]:
         """Converts an engine's answer. Closes the engine's generator as soon as the choice ends."""
         try:
             async for chunk in answer:
@@ -143,7 +143,7 @@ class Choice:
             if close := getattr(answer, "aclose", None):
                 await close()
 
-    def chunks(self, answer: Iterator[TokenChunk]) -> Iterator[Chunk]:
+    def chunks(self, answer: Iterator[TokenChunk]) -> Generator[Chunk, None, None]:
         """Converts the answer of a synchronous generator, as :meth:`chunks_async` does. Runs in a thread."""
         try:
             for chunk in answer:

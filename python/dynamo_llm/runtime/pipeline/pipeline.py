@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connects a token-level engine with chat template, tokenizer, detokenizer, and stop strings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from dynamo_llm.errors import ContextLengthError, DynamoError, EngineFailedError, NotSupportedError
+from dynamo_llm.errors import (
+    ContextLengthError,
+    DynamoError,
+    EngineFailedError,
+    InvalidRequestError,
+    NotSupportedError,
+)
 from dynamo_llm.runtime import embedding
 from dynamo_llm.runtime.engine import (
     Chunk,
@@ -17,20 +24,31 @@ from dynamo_llm.runtime.engine import (
     TokenRequest,
 )
 from dynamo_llm.runtime.media.media_part import require_text
+from dynamo_llm.runtime.pipeline.answer_parser import AnswerParser, AnswerParsers
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
+from dynamo_llm.runtime.pipeline.forced_call import ForcedCallParser
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
+from dynamo_llm.runtime.pipeline.parsed_choice import ParsedChoice
 from dynamo_llm.runtime.pipeline.prompt import Prompts
 from dynamo_llm.runtime.pipeline.request_body import BodyReader, RequestSettings
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+from dynamo_llm.runtime.pipeline.tools import Tools
 from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.stop_strings import StopStrings
 
 Logprobs = ChatLogprobs | CompletionLogprobs | RawLogprobs
+#: Creates the parser of a choice; gets the token ids of the prompt.
+Begin = Callable[[list[int]], Coroutine[Any, Any, AnswerParser]]
 
 #: Optional keys of a body that the pipeline handles for every engine.
 _keys = ("cache_salt", "min_tokens", "skip_special_tokens", "stop_token_ids", "truncate_prompt_tokens")
+#: Those that it handles if it has a parser of tool calls.
+_tool_keys = ("parallel_tool_calls", "tool_choice")
+
+#: Last tokens of a prompt that show whether it ends with the beginning of reasoning.
+_prompt_end = 16
 
 
 class Pipeline:
@@ -39,14 +57,22 @@ class Pipeline:
     :param engine: the engine, already started.
     :param has_text: False for callers that send and receive token ids: ``"pipeline": "off"``.
     :param name: name of the engine, for errors.
+    :param parsers: find reasoning and tool calls in the answers to chats; None: they stay text.
     :raises DynamoError: the description is incomplete.
     :raises ModelNotFoundError: the folder in the description has no tokenizer.
     """
 
     def __init__(
-        self, engine: TokenEngine, info: ModelInfo, has_text: bool, name: str, settings: TemplateSettings
+        self,
+        engine: TokenEngine,
+        info: ModelInfo,
+        has_text: bool,
+        name: str,
+        settings: TemplateSettings,
+        parsers: AnswerParsers | None = None,
     ) -> None:
         self._engine = engine
+        self._parsers = parsers
         self._prompts = Prompts(None, None, None)
         folder: ModelFolder | None = None
         if has_text:
@@ -64,11 +90,12 @@ class Pipeline:
         self._name = name
         self._embeds = "embedding" in info.get("capabilities", ()) and hasattr(engine, "embed")
         self._only_embeds = self._embeds and list(info["capabilities"]) == ["embedding"]
-        self._reader = BodyReader(name, info, self._prompts.vocab_size, _keys)
+        keys = (*_keys, *_tool_keys) if parsers is not None and parsers.finds_calls else _keys
+        self._reader = BodyReader(name, info, self._prompts.vocab_size, keys)
         makes = [] if self._only_embeds else ["completion"]
         if makes and folder is not None and folder.chat_templates:
             makes.insert(0, "chat")
-        self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, makes)
+        self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, makes, keys)
         """The engine's description, with the pipeline's additions."""
 
     def describe_again(self, info: ModelInfo) -> None:
@@ -89,6 +116,9 @@ class Pipeline:
             raise NotSupportedError('the model only makes embeddings; send an "input" instead')
         require_text(request.body.get("messages"), f'this model of the engine "{self._name}"')
         settings = self._reader.read(request.body)
+        begin: Begin | None = None
+        if settings.is_chat and self._parsers is not None:
+            settings, begin = self._parsed(request.body, settings, self._parsers)
         # A prompt that will be truncated may have any length.
         prompts = await self._prompts.each(
             request.body, self._context_length if settings.truncate is None else None
@@ -104,8 +134,41 @@ class Pipeline:
             for number in range(settings.n):
                 index = len(answers)
                 own = one if is_one and settings.n == 1 else _of_choice(one, index, number)
-                answers.append(self._start(self._choice(index, own, settings)))
+                choice = self._choice(index, own, settings)
+                if begin is None:
+                    answers.append(self._start(choice))
+                else:
+                    several = request.body.get("parallel_tool_calls") is not False
+                    parsed = ParsedChoice(choice, partial(begin, own.token_ids), several)
+                    answers.append(self._start(parsed))
         return answers
+
+    def _parsed(
+        self, body: dict[str, Any], settings: RequestSettings, parsers: AnswerParsers
+    ) -> tuple[RequestSettings, "Begin | None"]:
+        """Returns the settings of a chat whose answer is parsed, and the function that creates its parsers;
+        None if there is nothing to find in it.
+        """
+        tools = Tools(body if parsers.finds_calls else {}, self._name)
+        if tools.is_forced:
+            if settings.guided is not None:
+                raise InvalidRequestError(
+                    '"tool_choice" of the request forces a tool call, so the request cannot demand '
+                    "structured output"
+                )
+            self._reader.require("json_schema", '"tool_choice"')
+            return replace(settings, guided={"json": tools.forced_schema()}), _begin_forced
+        callable_tools = [] if tools.are_off else tools.all
+        if not callable_tools and not parsers.finds_reasoning:
+            return settings, None
+
+        async def begin(prompt: list[int]) -> AnswerParser:
+            assert self._tokenizer is not None
+            end = self._tokenizer.decode(prompt[-_prompt_end:], False)
+            return await parsers.begin(callable_tools, end)
+
+        # The markers that a parser looks for may be special tokens.
+        return replace(settings, skips_special=False), begin
 
     async def _embed(self, request: EngineRequest) -> AsyncIterator[Chunk]:
         body, limit = request.body, self._context_length
@@ -202,9 +265,13 @@ class Pipeline:
             shown,
         )
 
-    def _start(self, choice: Choice) -> Answer:
+    def _start(self, choice: Choice | ParsedChoice) -> Answer:
         answer: Any = require_generator(self._engine.generate(choice.request), type(self._engine))
         return choice.chunks_async(answer) if hasattr(answer, "__aiter__") else choice.chunks(answer)
+
+
+async def _begin_forced(prompt: list[int]) -> AnswerParser:
+    return ForcedCallParser()
 
 
 def _incomplete(engine: TokenEngine, what: str) -> DynamoError:
@@ -212,10 +279,16 @@ def _incomplete(engine: TokenEngine, what: str) -> DynamoError:
 
 
 def _described(
-    info: ModelInfo, context_length: int, tokenizer: Tokenizer | None, own: list[str]
+    info: ModelInfo,
+    context_length: int,
+    tokenizer: Tokenizer | None,
+    own: list[str],
+    own_keys: Sequence[str],
 ) -> ModelInfo:
+    if "tool_choice" in own_keys:
+        own = [*own, "tools"]
     capabilities = list(dict.fromkeys([*own, *info.get("capabilities", ())]))
-    keys = list(dict.fromkeys([*info.get("request_keys", ()), *_keys]))
+    keys = list(dict.fromkeys([*info.get("request_keys", ()), *own_keys]))
     described: ModelInfo = {**info, "capabilities": capabilities, "request_keys": keys}
     described["context_length"] = context_length
     if tokenizer is not None and tokenizer.longest_token is not None:

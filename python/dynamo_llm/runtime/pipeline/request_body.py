@@ -158,7 +158,12 @@ class BodyReader:
             keys=self._own_keys(given) or None,
         )
 
-    def _need(self, capability: str, what: str) -> None:
+    def require(self, capability: str, what: str) -> None:
+        """Checks that the engine has a capability.
+
+        :param what: what needs it, for the error.
+        :raises NotSupportedError: the engine does not have it.
+        """
         if capability not in self._capabilities:
             has = ", ".join(sorted(self._capabilities)) or "none"
             raise NotSupportedError(
@@ -232,7 +237,7 @@ class BodyReader:
         values = {key: given[key] for key in request_keys.sampling if key in given}
         if "seed" in given:
             if given.get("temperature", 0) > 0:  # greedy decoding does not depend on the seed
-                self._need("seed", '"seed"')
+                self.require("seed", '"seed"')
             if "seed" not in self._capabilities:
                 del values["seed"]
         if values.get("top_p", 1) < _strict or values.get("min_p", 0) > 1 - _strict:
@@ -261,7 +266,7 @@ class BodyReader:
             if given.get("top_logprobs") and not asked:
                 raise InvalidRequestError('"top_logprobs" of the request needs "logprobs": true')
         if count is not None:
-            self._need("logprobs", '"logprobs"')
+            self.require("logprobs", '"logprobs"')
         return count
 
     def _guided(self, given: dict[str, Any]) -> dict[str, Any] | None:
@@ -269,10 +274,10 @@ class BodyReader:
         if form is None:
             return None
         if form.kind == "choice" and "choice" not in self._capabilities:
-            self._need("regex", f'"{form.name}"')
+            self.require("regex", f'"{form.name}"')
             escaped = ["".join("\\" + c if c in _special else c for c in text) for text in form.value]
             return {"regex": "(" + "|".join(escaped) + ")"}
-        self._need(_capability_of[form.kind], f'"{form.name}"')
+        self.require(_capability_of[form.kind], f'"{form.name}"')
         return {form.kind: form.value}
 
     def _adapter(self, given: dict[str, Any]) -> str | None:
@@ -292,7 +297,7 @@ class BodyReader:
         extension = given.get("nvext", {})
         found = {key: extension[key] for key in _disaggregated if extension.get(key) is not None}
         for key, value in found.items():
-            self._need("disaggregation", f'"nvext.{key}"')
+            self.require("disaggregation", f'"nvext.{key}"')
             if not isinstance(value, dict):
                 raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
         return found or None
@@ -307,7 +312,7 @@ class BodyReader:
                 continue
             if key not in (*_routing, "routing_constraints"):
                 self._refuse(f"nvext.{key}", True)
-            self._need("routing", f'"nvext.{key}"')
+            self.require("routing", f'"nvext.{key}"')
             routing[key] = value
             if key in _routing:
                 bits = 32 if key.endswith("dp_rank") else 64

@@ -80,7 +80,7 @@ class Frontend:
 
     async def _start(self, router: Any) -> None:
         core, loop = self._core, asyncio.get_running_loop()
-        path, port = "/" + secrets.token_hex(16), _free_port()
+        path, port = "/" + secrets.token_hex(16), free_port()
         arguments = core.EntrypointArgs(
             core.EngineType.Dynamic,
             http_host="127.0.0.1",
@@ -162,7 +162,8 @@ async def _request(url: str, path: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port of the loopback interface that no process has bound; another one may bind it at once."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return int(unused.getsockname()[1])

@@ -11,6 +11,7 @@ from dynamo_llm.runtime.cluster.backoff import Backoff
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
 from dynamo_llm.runtime.cluster.token_protocol import from_dynamo, to_dynamo
 from dynamo_llm.runtime.engine import ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime.parser_names import ParserNames
 
 #: Seconds that a request waits while Dynamo excludes all workers. It excludes a worker for 5 seconds after an
 #: error that looks like a shutdown.
@@ -80,4 +81,9 @@ def _info(card: dict[str, Any], folder: str) -> ModelInfo:
     length = (card.get("runtime_config") or {}).get("context_length") or card.get("context_length")
     if length:
         info["context_length"] = length
+    parsers = ParserNames.of(card.get("runtime_config") or {})
+    if parsers.tool_call:
+        info["tool_call_parser"] = parsers.tool_call
+    if parsers.reasoning:
+        info["reasoning_parser"] = parsers.reasoning
     return info

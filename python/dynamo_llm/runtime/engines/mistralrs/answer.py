@@ -2,13 +2,14 @@
 """Converts the chunks of mistral.rs for one choice of an answer to the library's chunks."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from dynamo_llm.runtime.engine import Chunk, TokenLogprob, Usage
-from dynamo_llm.runtime.engines.mistralrs import tools
 from dynamo_llm.runtime.engines.mistralrs.request import Request
 from dynamo_llm.runtime.engines.mistralrs.vocabulary import Vocabulary
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
+from dynamo_llm.runtime.pipeline.forced_call import ForcedCall
 from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stop_strings import StopStrings
@@ -52,7 +53,7 @@ class Answer:
         self._ends = ends
         self._is_parsed = is_parsed
         self._stops = StopStrings(request.settings.stops, request.settings.includes_stop)
-        self._forced = tools.ForcedCall() if request.tools.is_forced else None
+        self._forced = ForcedCall() if request.tools.is_forced else None
         self._count = 0
         self._last_id = -1
         self._shown = True
@@ -167,7 +168,7 @@ class Answer:
         """Returns the reasoning and the tool calls that mistral.rs found."""
         delta: dict[str, Any] = {}
         if its_calls := message.tool_calls:
-            found = tools.of_answer(its_calls)
+            found = _of_calls(its_calls)
             delta["tool_calls"] = found if self._request.may_call_several else found[:1]
         if thought := (message.reasoning_content or "") + (lost if self._is_thinking else ""):
             self._beginning = None
@@ -192,3 +193,12 @@ def usage_of(given: Any) -> Usage:
     if details is not None:
         counts["cached_tokens"] = details.cached_tokens
     return counts
+
+
+def _of_calls(calls: Sequence[Any]) -> list[dict[str, Any]]:
+    """Converts tool calls that mistral.rs found in an answer to OpenAI's form."""
+    functions = [{"name": call.function.name, "arguments": call.function.arguments} for call in calls]
+    return [
+        {"index": call.index, "id": call.id, "type": "function", "function": function}
+        for call, function in zip(calls, functions, strict=True)
+    ]

@@ -516,7 +516,7 @@ class MistralRsEngine:
         choices = self._mistralrs.ToolChoice
         # If a tool call is forced, the library parses its text, and mistral.rs must not.
         is_off = ready.tools.are_off or ready.tools.is_forced
-        tool_choice = None if ready.tools.schemas is None else (choices.NoTools if is_off else choices.Auto)
+        tool_choice = (choices.NoTools if is_off else choices.Auto) if ready.tools.all else None
         chat = self._mistralrs.ChatCompletionRequest(**ready.arguments, tool_choice=tool_choice)
         with self._lock:
             return iter(self._runner.send_chat_completion_request(chat))

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts a body to the arguments of ChatCompletionRequest of mistral.rs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
 from dynamo_llm.runtime.engines.mistralrs import dry, grammar
-from dynamo_llm.runtime.engines.mistralrs.tools import Tools
 from dynamo_llm.runtime.pipeline.request_body import RequestSettings
+from dynamo_llm.runtime.pipeline.tools import Tools
 
 #: Optional keys of a body that the engine accepts: ``request_keys`` of ``describe()``.
 keys = (*dry.keys, "parallel_tool_calls", "stop_token_ids", "tool_choice")
@@ -60,7 +61,7 @@ def of_body(
             'the engine "mistralrs" cannot include stop tokens in the answer: "include_stop_str_in_output" '
             'and "stop_token_ids" of the request exclude each other'
         )
-    tools = Tools(body)
+    tools = Tools(body, "mistralrs")
     form = grammar.of_guided(settings.guided)
     if tools.is_forced:
         if form is not None:
@@ -68,10 +69,10 @@ def of_body(
                 '"tool_choice" of the request forces a tool call, so the request cannot demand '
                 "structured output"
             )
-        form = tools.forced()
+        form = grammar.of_schema(tools.forced_schema())
     # mistral.rs strips white space from the beginning of an answer, and parses reasoning in it. The answer to
     # a completion, and structured output, must stay exactly as the model wrote it.
-    may_call = tools.schemas is not None and not tools.is_forced and not tools.are_off
+    may_call = bool(tools.all) and not tools.is_forced and not tools.are_off
     is_exact = not settings.is_chat or (form is not None and not may_call)
     arguments: dict[str, Any] = {
         "messages": messages(prompt),
@@ -84,7 +85,7 @@ def of_body(
         "ignore_eos": settings.ignore_eos,
         "logprobs": True,  # needed to identify the tokens of the answer
         "top_logprobs": max(1, settings.logprobs or 0),
-        "tool_schemas": tools.schemas,
+        "tool_schemas": [json.dumps(tool) for tool in tools.all] or None,
         "adapter": settings.adapter,
         **_sampling(settings),
         **dry.of_body(body),

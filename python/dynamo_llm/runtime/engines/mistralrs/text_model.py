@@ -65,7 +65,7 @@ class TextModel:
 
         :param first: index of the first choice.
         """
-        may_call = request.tools.schemas is not None and not request.tools.are_off
+        may_call = bool(request.tools.all) and not request.tools.are_off
         is_parsed = not request.is_exact and (self._thinks or may_call)
         return [
             Answer(first + number, request, prompt.ids, self._tokenizer, self._vocabulary, ends, is_parsed)

@@ -1,29 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the tools of a request, and parses forced tool calls."""
+"""Reads the tools of a request, and its ``tool_choice``."""
 
 import json
-import re
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
-from dynamo_llm.runtime.engines.mistralrs import grammar
-from dynamo_llm.runtime.engines.mistralrs.grammar import Grammar
 
 
 class Tools:
     """The tools of a request, and its ``tool_choice``.
 
+    :param engine: name of the engine, for errors.
     :raises InvalidRequestError: a tool has no name, or ``tool_choice`` names an unknown tool.
     :raises NotSupportedError: a tool is not a function.
     """
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self._functions = [_function(tool) for tool in body.get("tools") or []]
+    def __init__(self, body: Mapping[str, Any], engine: str) -> None:
+        self._engine = engine
+        self._functions = [self._function(tool) for tool in body.get("tools") or []]
         choice = body.get("tool_choice")
-        self.schemas = [json.dumps({"type": "function", "function": one}) for one in self._functions] or None
-        """The argument ``tool_schemas`` of mistral.rs."""
+        self.all = [{"type": "function", "function": one} for one in self._functions]
+        """The tools, in OpenAI's form."""
         self.are_off = choice == "none"
         """Whether the model must not call any tool."""
         self._forced = self._choose(choice)
@@ -47,8 +45,8 @@ class Tools:
         if isinstance(choice, Mapping) and choice.get("type", "function") != "function":
             kind = json.dumps(choice["type"])
             raise NotSupportedError(
-                f'the engine "mistralrs" does not support the type {kind} in "tool_choice" of the request; '
-                f'it takes "function" and "allowed_tools"'
+                f'the engine "{self._engine}" does not support the type {kind} in "tool_choice" of the '
+                f'request; it takes "function" and "allowed_tools"'
             )
         function = choice.get("function") if isinstance(choice, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
@@ -79,8 +77,8 @@ class Tools:
             return [self._functions[index] for index in chosen]
         if len(chosen) < len(self._functions):
             raise NotSupportedError(
-                'the engine "mistralrs" cannot allow only some tools: leave the others out of "tools" of the '
-                'request, or set "mode": "required" in "tool_choice.allowed_tools"'
+                f'the engine "{self._engine}" cannot allow only some tools: leave the others out of "tools" '
+                'of the request, or set "mode": "required" in "tool_choice.allowed_tools"'
             )
         return []
 
@@ -89,8 +87,10 @@ class Tools:
         """Whether the answer must be a tool call."""
         return bool(self._forced)
 
-    def forced(self) -> Grammar:
-        """Returns the grammar of a forced tool call, which :class:`ForcedCall` parses."""
+    def forced_schema(self) -> dict[str, Any]:
+        """Returns the JSON Schema of a forced tool call, which
+        :class:`~dynamo_llm.runtime.pipeline.forced_call.ForcedCall` parses.
+        """
         calls = []
         for index, function in enumerate(self._forced):
             parameters = function.get("parameters") or {"type": "object", "properties": {}}
@@ -98,23 +98,28 @@ class Tools:
             members = {"name": {"const": function["name"]}, "arguments": _moved(parameters, place)}
             call = {"type": "object", "properties": members, "required": ["name", "arguments"]}
             calls.append({**call, "additionalProperties": False})
-        return grammar.of_schema({"anyOf": calls})
+        return {"anyOf": calls}
 
-
-def _function(tool: Any) -> dict[str, Any]:
-    if not isinstance(tool, dict) or tool.get("type", "function") != "function":
-        raise NotSupportedError('the engine "mistralrs" only supports "tools" of the type "function"')
-    function = tool.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise InvalidRequestError(
-            'each of "tools" of the request must be {"type": "function", "function": {"name": "...", '
-            '"parameters": {...}}}'
-        )
-    if not isinstance(function.get("parameters") or {}, dict):
-        raise InvalidRequestError(
-            f'"parameters" of the tool "{function["name"]}" must be a JSON Schema, an object'
-        )
-    return function
+    def _function(self, tool: Any) -> dict[str, Any]:
+        if not isinstance(tool, dict) or tool.get("type", "function") != "function":
+            raise NotSupportedError(
+                f'the engine "{self._engine}" only supports "tools" of the type "function"'
+            )
+        function = tool.get("function")
+        if (
+            not isinstance(function, dict)
+            or not isinstance(function.get("name"), str)
+            or not function["name"]
+        ):
+            raise InvalidRequestError(
+                'each of "tools" of the request must be {"type": "function", "function": {"name": "...", '
+                '"parameters": {...}}}'
+            )
+        if not isinstance(function.get("parameters") or {}, dict):
+            raise InvalidRequestError(
+                f'"parameters" of the tool "{function["name"]}" must be a JSON Schema, an object'
+            )
+        return function
 
 
 def _moved(schema: Any, place: str) -> Any:
@@ -129,59 +134,3 @@ def _moved(schema: Any, place: str) -> Any:
         else _moved(value, place)
         for key, value in schema.items()
     }
-
-
-_head = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*')
-
-
-class ForcedCall:
-    """Converts the text of a forced tool call to OpenAI's deltas."""
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._arguments: str | None = None
-
-    def feed(self, text: str) -> list[dict[str, Any]]:
-        """Converts more text to deltas: first one with the name, then the arguments piece by piece."""
-        self._held += text
-        deltas = []
-        if self._arguments is None:
-            head = _head.match(self._held)
-            if head is None:
-                return []
-            self._arguments = ""
-            self._held = self._held[head.end() :]
-            call = {"id": f"call-{uuid.uuid4()}", "type": "function"}
-            deltas.append(_delta({**call, "function": {"name": json.loads(head[1]), "arguments": ""}}))
-        # The last brace closes the call, not its arguments, so a final one is held back for now.
-        ready = len(self._held) - self._held.endswith("}")
-        deltas += self._more(ready)
-        return deltas
-
-    def finish(self) -> list[dict[str, Any]]:
-        """Returns the remaining deltas when the answer has ended, maybe in the middle of the call."""
-        if self._arguments is None:
-            return []
-        try:
-            json.loads(self._arguments)
-        except ValueError:
-            return self._more(len(self._held))
-        return []
-
-    def _more(self, count: int) -> list[dict[str, Any]]:
-        more, self._held = self._held[:count], self._held[count:]
-        self._arguments = (self._arguments or "") + more
-        return [_delta({"function": {"arguments": more}})] if more else []
-
-
-def _delta(call: dict[str, Any]) -> dict[str, Any]:
-    return {"tool_calls": [{"index": 0, **call}]}
-
-
-def of_answer(calls: Sequence[Any]) -> list[dict[str, Any]]:
-    """Converts tool calls that mistral.rs found in an answer to OpenAI's form."""
-    functions = [{"name": call.function.name, "arguments": call.function.arguments} for call in calls]
-    return [
-        {"index": call.index, "id": call.id, "type": "function", "function": function}
-        for call, function in zip(calls, functions, strict=True)
-    ]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs NVIDIA Dynamo's parsers of tool calls and reasoning."""

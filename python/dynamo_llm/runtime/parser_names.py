@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names of the parsers of one model: ``tool_call_parser`` and ``reasoning_parser``."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dynamo_llm.errors import InvalidConfigError
+
+_keys = ("tool_call_parser", "reasoning_parser")
+#: Turns off a parser that a model's description names.
+_off = "off"
+
+
+class ParserNames(NamedTuple):
+    """The names; None: no parser."""
+
+    tool_call: str | None = None
+    reasoning: str | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "ParserNames":
+        """Reads them from a configuration, or from an engine's description."""
+        return cls(*(given.get(key) for key in _keys))
+
+    def over(self, other: "ParserNames") -> "ParserNames":
+        """Returns these names, and the other ones in place of missing ones; "off" becomes None."""
+        merged = (mine if mine is not None else theirs for mine, theirs in zip(self, other, strict=True))
+        return ParserNames(*(None if name == _off else name for name in merged))
+
+    def check_engine(self, engine: str, kind: str, has_text: bool) -> None:
+        """Checks that the engine's answers can be parsed.
+
+        :param kind: of the engine.
+        :param has_text: whether the engine has a pipeline.
+        :raises InvalidConfigError: its answers cannot be parsed, but a name is set.
+        """
+        for key, name in zip(_keys, self, strict=True):
+            if name in (None, _off):
+                continue
+            if kind not in ("tokens", "models"):
+                raise InvalidConfigError(
+                    f'"{key}" of the configuration needs a token-level engine, but the engine "{engine}" '
+                    f"answers with text, in which it finds tool calls and reasoning itself"
+                )
+            if not has_text:
+                raise InvalidConfigError(
+                    f'"{key}" of the configuration needs the pipeline, which is "off" in the configuration'
+                )
