@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dynamo_llm import _core
 from dynamo_llm._core import Response
 from dynamo_llm.api.creation import Opening, Progress, create_runtime, is_watched
-from dynamo_llm.api.handle import Handle, config_text, create, without_none
+from dynamo_llm.api.handle import Handle, create, without_none
 from dynamo_llm.api.interruptible import interruptible
 from dynamo_llm.api.json_text import json_text
 from dynamo_llm.api.numbers import milliseconds
@@ -68,7 +68,7 @@ class Runtime(Handle):
         chat templates run, and the limits for one request.
     :param progress: called with a :class:`~dynamo_llm.Progress` while the model loads, in the thread that
         calls the constructor. If it raises, the creation is cancelled. Ctrl-C in the main thread cancels it,
-        too. Not for code that runs in a callback of the C library.
+        too. In a callback of the C library it raises :class:`~dynamo_llm.InvalidStateError`.
     :raises DynamoError: the errors of ``dynamo_runtime_create()``: :class:`~dynamo_llm.InvalidJsonError`,
         :class:`~dynamo_llm.InvalidConfigError`, :class:`~dynamo_llm.EngineNotFoundError`,
         :class:`~dynamo_llm.EngineUnavailableError`, :class:`~dynamo_llm.ModelNotFoundError`, ...
@@ -112,10 +112,8 @@ class Runtime(Handle):
             "trust_request_chat_template": trust_request_chat_template,
             "templates": templates,
         }
-        if is_watched(progress):
-            self._core = create_runtime(config_text(config, keys), progress)
-        else:
-            self._core = create(_core.Runtime, config, keys)
+        construct = partial(create_runtime, progress=progress) if is_watched(progress) else None
+        self._core = create(_core.Runtime, config, keys, construct)
 
     @classmethod
     async def open(
