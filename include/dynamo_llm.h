@@ -385,6 +385,7 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  *     {"object": "list", "data": [
  *       {"id": the value of "model" in requests, "object": "model", "created": seconds since 1970,
  *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
+ *        "device": where the engine computes, such as "cuda:1",
  *        "kind": "tokens" or "data" if requests carry token ids or payloads instead of OpenAI bodies,
  *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names],
  *        "request_keys": [keys], "calls": [names for dynamo_runtime_call()]}]}

@@ -49,6 +49,8 @@ class Runtime(Handle):
         the Hugging Face cache has it; default: the engine's.
     :param offline: whether such a model must be in the cache; default: False, unless the environment variable
         ``HF_HUB_OFFLINE`` is set.
+    :param device: where the engine computes: ``auto`` (default: the engine's choice), ``cpu``, ``cuda``,
+        ``cuda:1``, ``metal``.
     :param options: the engine's own settings.
     :param cluster: ``{"discovery": "etcd", "etcd": [URLs], ...}``: the cluster that the engine ``dynamo``
         sends its requests to.
@@ -81,6 +83,7 @@ class Runtime(Handle):
         engine: str | Mapping[str, Any] | None = None,
         model: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
+        device: str | None = None,
         options: Mapping[str, Any] | None = None,
         cluster: Mapping[str, Any] | None = None,
         pipeline: str | None = None,
@@ -99,6 +102,7 @@ class Runtime(Handle):
             "engine": engine,
             "model": model,
             "offline": offline,
+            "device": device,
             "options": options,
             "cluster": cluster,
             "pipeline": pipeline,

@@ -70,6 +70,7 @@ class Instance:
             python=config.get("python", {}),
             name=config.get("name"),
             cluster=config.get("cluster", {}),
+            device=config.get("device", "auto"),
             templates=TemplateSettings.of(config),
             changed=self._changed,
             progress=self._progress,
