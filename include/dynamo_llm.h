@@ -385,6 +385,7 @@ DYNAMO_LLM_API char *dynamo_runtime_statistics(dynamo_runtime_t *runtime);
  *     {"object": "list", "data": [
  *       {"id": the value of "model" in requests, "object": "model", "created": seconds since 1970,
  *        "owned_by": "dynamo-llm", "engine": its name, "path": folder or file,
+ *        "device": where the engine computes, such as "cuda:1",
  *        "kind": "tokens" or "data" if requests carry token ids or payloads instead of OpenAI bodies,
  *        "context_length": tokens, "capabilities": ["chat", "completion", ...], "adapters": [names],
  *        "request_keys": [keys], "calls": [names for dynamo_runtime_call()]}]}
@@ -514,6 +515,20 @@ DYNAMO_LLM_API dynamo_creation_t *dynamo_runtime_create_async(const char *config
  * @return DYNAMO_OK or INVALID_HANDLE
  */
 DYNAMO_LLM_API int32_t dynamo_creation_cancel(dynamo_creation_t *creation);
+
+/**
+ * Waits until no more events follow: the callback has returned from the final event, or the creation was destroyed by
+ * another thread, and the release callback has returned. Several threads may wait. Whether there is a runtime is in
+ * the final event.
+ *
+ * Blocking: until then, at most timeout_ms.
+ *
+ * @param timeout_ms  how long to wait, in milliseconds; 0 does not wait, -1 waits without a limit
+ * @return DYNAMO_OK; DYNAMO_PENDING (the timeout passed); INVALID_STATE (it would wait for the calling thread: in a
+ *         callback of the library, in the start function of the engine that is being started, on the library's
+ *         event loop, or with Python's GIL held), INVALID_ARGUMENT (the timeout), INVALID_HANDLE
+ */
+DYNAMO_LLM_API int32_t dynamo_creation_wait(dynamo_creation_t *creation, int64_t timeout_ms);
 
 /** Cancels and releases a creation; no more events follow. A runtime that was not delivered yet is destroyed; one that
  * was delivered is not affected. */

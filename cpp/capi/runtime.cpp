@@ -60,6 +60,13 @@ int32_t dynamo_creation_cancel(dynamo_creation_t *creation) {
     });
 }
 
+int32_t dynamo_creation_wait(dynamo_creation_t *creation, int64_t timeout_ms) {
+    return status_of([&] {
+        const HandleRef<Creation> held(creation);
+        return held->wait(capi::timeout(timeout_ms)) ? DYNAMO_OK : DYNAMO_PENDING;
+    });
+}
+
 void dynamo_creation_destroy(dynamo_creation_t *creation) {
     status_of([&] {
         if (creation == nullptr) {

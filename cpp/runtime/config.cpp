@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/config.hpp"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -197,6 +198,12 @@ constexpr std::array model_keys = {
         "Whether a model \"hf:...\" must be in the Hugging Face cache: nothing is downloaded. "
         "Default "
         "false, unless the environment variable HF_HUB_OFFLINE is set."},
+    Key{"device", Type::string,
+        "Where the engine computes: \"auto\" (default) is the engine's choice, a GPU if its build "
+        "has "
+        "one; \"cpu\", \"cuda\", \"cuda:1\" (the second GPU), \"metal\", or another device that "
+        "the "
+        "engine knows. An engine without a choice refuses it (docs/gpu.md)."},
     Key{"options", Type::object, "Settings of the engine; each engine documents its keys."},
     with_members(cluster_keys,
                  {"cluster", Type::object,
@@ -300,6 +307,27 @@ std::string name_of_library(const std::string &path) {
     return name.size() > 3 && name.rfind("lib", 0) == 0 ? name.substr(3) : name;
 }
 
+// Returns the device that the engine is to compute on; "" if that is the engine's choice.
+std::string read_device(const json::Json &object) {
+    std::string device = object.value("device", "auto");
+    const std::size_t colon = device.find(':');
+    const std::string kind = device.substr(0, colon);
+    const bool has_kind = !kind.empty() && std::all_of(kind.begin(), kind.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || c == '_';
+    });
+    const std::string index = colon == std::string::npos ? "0" : device.substr(colon + 1);
+    const bool has_index =
+        !index.empty() && index.size() <= 4 &&
+        std::all_of(index.begin(), index.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (!has_kind || !has_index || (kind == "auto" && colon != std::string::npos)) {
+        reject_config(
+            "\"device\" of the configuration must be the name of a device, such as auto, cpu, "
+            "cuda, cuda:1, or metal, not \"" +
+            redacted(device) + "\"");
+    }
+    return device == "auto" ? "" : device;
+}
+
 void read_engine(const json::Json &object, ModelConfig &config) {
     check_media(object);
     for (const char *key : {"engine", "name"}) {
@@ -325,6 +353,7 @@ void read_engine(const json::Json &object, ModelConfig &config) {
         }
     }
     config.model = object.value("model", "");
+    config.device = read_device(object);
     config.name = object.value("name", "");
     config.has_pipeline = object.value("pipeline", "auto") == "auto";
     config.is_isolated = object.value("isolation", "none") == "process";
@@ -365,8 +394,8 @@ std::vector<ModelConfig> read_models(const json::Json &object,
             "\"models[" + std::to_string(result.size()) + "]\" of the configuration ";
         ModelConfig model;
         json::Json whole = given;
-        for (const char *key : {"cluster", "isolation", "isolation_options", "offline",
-                                "trust_request_chat_template", "templates", "media"}) {
+        for (const char *key : {"cluster", "device", "isolation", "isolation_options", "media",
+                                "offline", "templates", "trust_request_chat_template"}) {
             if (const auto found = object.find(key); found != object.end()) {
                 whole.emplace(key, *found);  // unless the model has its own
             }

@@ -32,6 +32,7 @@ struct ModelConfig {
     bool has_pipeline = true;       // false: callers of token-level engines send token ids
     bool is_isolated = false;       // the engine runs in a child process
     std::string model;              // "": the engine's default
+    std::string device;             // "": the engine's choice
     std::string python_executable;  // "": to be found
     std::string name;               // that requests give as "model"; "" if any name will do
     std::string parser_key;         // a key that names a parser of answers; "": none does

@@ -6,6 +6,7 @@
 
 #include "base/callback.hpp"
 #include "base/platform.hpp"
+#include "base/wait_check.hpp"
 #include "runtime/runtime.hpp"
 
 namespace dynamo {
@@ -105,6 +106,34 @@ void Creation::abandon() noexcept {
     dispatcher::post(shared_from_this());
 }
 
+bool Creation::wait(std::optional<Clock::time_point> until) {
+    std::unique_lock lock(mutex_);
+    if (!is_over_ && (!until || *until > Clock::now())) {
+        lock.unlock();
+        require_may_wait();
+        lock.lock();
+    }
+    return wait_until(over_, lock, until, [this] { return is_over_; });
+}
+
+void Creation::require_may_wait() const {
+    constexpr const char *call = "dynamo_creation_wait()";
+    wait_check::require_allowed(call, true);
+    if (dispatcher::is_this_thread()) {
+        throw Failure(DYNAMO_ERROR_INVALID_STATE,
+                      std::string(call) +
+                          " was called in a callback of the library, whose thread delivers the "
+                          "events of the creation; call it in another thread, or take the runtime "
+                          "from the final event");
+    }
+    if (start_progress::is_receiver(*this)) {
+        throw Failure(DYNAMO_ERROR_INVALID_STATE,
+                      std::string(call) +
+                          " was called in the start function of the engine that is being started, "
+                          "for whose return it would wait; call it in another thread");
+    }
+}
+
 bool Creation::is_cancelled() const {
     const std::lock_guard lock(mutex_);
     return has_ended_;
@@ -197,6 +226,16 @@ void Creation::deliver_end(handles::Reservation &reservation) {
 }
 
 bool Creation::release() {
+    // Ends the waits even if the release callback ends this thread.
+    struct Over {
+        Creation &creation;
+        ~Over() {
+            const std::lock_guard lock(creation.mutex_);
+            creation.is_over_ = true;
+            creation.over_.notify_all();
+        }
+    };
+    const Over over{*this};
     std::shared_ptr<Runtime> unwanted;
     {
         const std::lock_guard lock(mutex_);

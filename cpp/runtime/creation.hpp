@@ -5,10 +5,12 @@
 // thread's ends when the engine's start function returns; a runtime that nobody wants any more is then destroyed.
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "base/error.hpp"
@@ -16,6 +18,7 @@
 #include "runtime/config.hpp"
 #include "runtime/start_progress.hpp"
 #include "stream/dispatcher.hpp"
+#include "stream/timing.hpp"
 
 namespace dynamo {
 
@@ -35,6 +38,9 @@ class Creation final : public Deliverable,
     void cancel() noexcept;
     // The caller destroyed the handle: there are no more events.
     void abandon() noexcept;
+    // Waits until no more events follow. Returns false at the timeout. Throws Failure with INVALID_STATE if it would
+    // wait for the calling thread.
+    bool wait(std::optional<Clock::time_point> until);
 
     // --- the thread's side ---
     bool on_progress(Progress progress) override;
@@ -49,6 +55,7 @@ class Creation final : public Deliverable,
     bool end(const std::shared_ptr<Runtime> &runtime, Error error) noexcept;
     void deliver_progress(const Progress &progress);
     void deliver_end(handles::Reservation &reservation);
+    void require_may_wait() const;
     bool release();
     bool invoke(const dynamo_creation_event_t &event);
 
@@ -68,6 +75,8 @@ class Creation final : public Deliverable,
     bool is_abandoned_ = false;
     bool end_was_called_ = false;
     bool is_released_ = false;
+    bool is_over_ = false;  // the release callback has returned
+    std::condition_variable over_;
 };
 
 template <>

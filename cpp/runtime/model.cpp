@@ -65,6 +65,17 @@ std::vector<std::string> described_calls(const json::OrderedJson &description) {
     return names;
 }
 
+// An engine that lets the configuration choose its device describes it. Throws Failure with INVALID_CONFIG.
+void check_device(const std::string &device, const json::OrderedJson &description,
+                  const std::string &engine) {
+    if (!device.empty() && !description.contains("device")) {
+        reject_config(
+            "\"device\" of the configuration is \"" + device + "\", but the engine \"" + engine +
+            "\" has no choice of devices; leave it out, or give an engine that computes in "
+            "this process (docs/gpu.md)");
+    }
+}
+
 }  // namespace
 
 Model::Model(const ModelConfig &config)
@@ -84,6 +95,7 @@ Model::Model(const ModelConfig &config)
                 *member = found->get<std::uint64_t>();
             }
         }
+        check_device(config.device, description, engine_->name());
         adapters_ = described_adapters(description);
         request_keys_ = request_keys::declared_by(description);
         request_keys::declare(request_keys_);

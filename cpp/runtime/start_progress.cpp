@@ -52,6 +52,10 @@ Scope::~Scope() {
     current_model = nullptr;
 }
 
+bool is_receiver(const ProgressReceiver &receiver) noexcept {
+    return current == &receiver;
+}
+
 void begin_model(const std::string &name) {
     if (current == nullptr) {
         return;

@@ -39,6 +39,9 @@ class Scope {
     Scope(const Scope &) = delete;
 };
 
+// Whether this thread starts engines for a receiver.
+bool is_receiver(const ProgressReceiver &receiver) noexcept;
+
 // The model with this name comes next. Throws Failure with CANCELLED if the creation was cancelled.
 void begin_model(const std::string &name);
 

@@ -118,6 +118,9 @@ typedef struct dynamo_engine_t {
      * @return a JSON object, owned by the engine and valid until the next call in the same thread, or stop(). NULL stands
      *         for an empty object. All keys are optional:
      *         "path"            folder or file of the model;
+     *         "device"          where it computes, such as "cuda:1". An engine that reads "device" of its configuration
+     *                           returns it, and refuses a device that it does not have. For all others a configuration
+     *                           that chooses a device is DYNAMO_ERROR_INVALID_CONFIG;
      *         "context_length"  in tokens;
      *         "capabilities"    array of "chat", "completion", "embedding", "logprobs", "seed", "tools",
      *                           "json_schema", "regex", "grammar", "lora", "priority";

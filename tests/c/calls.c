@@ -82,6 +82,9 @@ static int32_t queue_destroy(void *h) {
 static int32_t creation_cancel(void *h) {
     return dynamo_creation_cancel(h);
 }
+static int32_t creation_wait(void *h) {
+    return dynamo_creation_wait(h, 0);
+}
 static int32_t creation_destroy(void *h) {
     return dynamo_creation_destroy(h), after(1);
 }
@@ -424,6 +427,7 @@ const struct call calls[] = {
     {"dynamo_runtime_call", RUNTIME, 0, runtime_call},
     {"dynamo_runtime_destroy", RUNTIME, 1, runtime_destroy},
     {"dynamo_creation_cancel", CREATION, 0, creation_cancel},
+    {"dynamo_creation_wait", CREATION, 0, creation_wait},
     {"dynamo_creation_destroy", CREATION, 1, creation_destroy},
     {"dynamo_request_send", RUNTIME, 0, request_send},
     {"dynamo_request_set_deadlines", REQUEST, 0, request_set_deadlines},

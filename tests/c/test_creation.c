@@ -333,6 +333,60 @@ static void a_callback_may_cancel_and_destroy(void) {
     EVENTUALLY(get(&slow.noticed) == get(&slow.starting));
 }
 
+static void *wait_for_the_end(void *argument) {
+    seen *me = argument;
+    CHECK_STATUS(dynamo_creation_wait(me->creation, -1), DYNAMO_OK);
+    CHECK(get(&me->releases) == 1);
+    return NULL;
+}
+
+static void threads_wait_for_the_end(void) {
+    reset_slow(0, 0);
+    seen *me = create("{'engine': 'slow'}", 0, 0);
+    CHECK_STATUS(dynamo_creation_wait(me->creation, 0), DYNAMO_PENDING);
+    CHECK_STATUS(dynamo_creation_wait(me->creation, 5), DYNAMO_PENDING);
+    CHECK_STATUS(dynamo_creation_wait(me->creation, -2), DYNAMO_ERROR_INVALID_ARGUMENT);
+    CHECK_CONTAINS(dynamo_last_error(), "timeout_ms must be -1");
+    const pthread_t first = spawn(wait_for_the_end, me);
+    const pthread_t second = spawn(wait_for_the_end, me);
+    EVENTUALLY(get(&slow.starting) == 1);
+    add(&slow.may_end, 1);
+    join(first);
+    join(second);
+    CHECK(get(&me->ends) == 1 && me->status == DYNAMO_OK);
+    CHECK_STATUS(dynamo_creation_wait(me->creation, 0), DYNAMO_OK);
+    dynamo_runtime_destroy(me->runtime);
+    forget(me);
+
+    me = create("{'engine': 'echo', 'options': {'no_such_key': 1}}", 0, 0);
+    wait_for_the_end(me);
+    CHECK(get(&me->ends) == 1);
+    CHECK_STATUS(me->status, DYNAMO_ERROR_INVALID_CONFIG);
+    forget(me);
+}
+
+static void *wait_for_any_end(void *argument) {
+    seen *me = argument;
+    const int32_t status = dynamo_creation_wait(me->creation, -1);
+    CHECK(status == DYNAMO_OK || status == DYNAMO_ERROR_INVALID_HANDLE); /* it may come too late */
+    return NULL;
+}
+
+static void a_destroy_ends_the_wait(void) {
+    reset_slow(0, 0);
+    seen *me = create("{'engine': 'slow'}", 0, 0);
+    EVENTUALLY(get(&slow.starting) == 1);
+    const pthread_t thread = spawn(wait_for_any_end, me);
+    usleep(2000);
+    dynamo_creation_destroy(me->creation);
+    join(thread);
+    EVENTUALLY(get(&me->releases) == 1);
+    CHECK(get(&me->ends) == 0);
+    EVENTUALLY(get(&slow.noticed) == 1);
+    me->creation = NULL;
+    forget(me);
+}
+
 static void *cancel_soon(void *argument) {
     seen *me = argument;
     dynamo_creation_cancel(me->creation);
@@ -500,6 +554,8 @@ int main(void) {
     RUN(a_cancel_ends_it_at_once);
     RUN(nothing_follows_a_destroy);
     RUN(a_callback_may_cancel_and_destroy);
+    RUN(threads_wait_for_the_end);
+    RUN(a_destroy_ends_the_wait);
     RUN(either_the_runtime_or_the_cancel);
     RUN(many_at_once);
     RUN(a_cancel_stops_the_models_before);

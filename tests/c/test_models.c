@@ -102,6 +102,39 @@ static void requests_choose_their_model(void) {
     CHECK(get(&left.stops) + get(&right.stops) == stops + 2);
 }
 
+static void a_device_is_described_or_refused(void) {
+    static named choosing = {"choosing", "{\"device\": \"cuda:1\"}", {0}};
+    CHECK_STATUS(dynamo_engine_register("choosing", &named_engine, &choosing, NULL), DYNAMO_OK);
+    dynamo_runtime_t *runtime = start("{'engine': 'choosing', 'device': 'cuda:1'}");
+    char *text = dynamo_runtime_models(runtime);
+    CHECK_CONTAINS(text, "\"device\":\"cuda:1\"");
+    dynamo_free(text);
+    dynamo_runtime_destroy(runtime);
+    CHECK(get(&choosing.stops) == 1);
+    CHECK_STATUS(dynamo_engine_unregister("choosing"), DYNAMO_OK);
+
+    const long stops = get(&left.stops);
+    static const char *const refused[][2] = {
+        {"{\"engine\": \"left\", \"device\": \"cuda\"}",
+         "\"device\" of the configuration is \"cuda\", but the engine \"left\" has no choice"},
+        {"{\"device\": \"cuda\", \"models\": [{\"name\": \"a\", \"engine\": \"left\"}]}",
+         "model \"a\": \"device\" of the configuration is \"cuda\""},
+        {"{\"engine\": \"left\", \"device\": \"CUDA\"}",
+         "such as auto, cpu, cuda, cuda:1, or metal"},
+        {"{\"engine\": \"left\", \"device\": \"cuda:\"}", "must be the name of a device"},
+        {"{\"engine\": \"left\", \"device\": \"cuda:12345\"}", "must be the name of a device"},
+        {"{\"engine\": \"left\", \"device\": \"auto:1\"}", "must be the name of a device"},
+        {"{\"engine\": \"left\", \"device\": \"\"}", "must be the name of a device"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; ++i) {
+        CHECK(dynamo_runtime_create(refused[i][0]) == NULL);
+        CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_CONFIG);
+        CHECK_CONTAINS(dynamo_last_error(), refused[i][1]);
+    }
+    CHECK(get(&left.stops) == stops + 2); /* the others were refused before the start */
+    dynamo_runtime_destroy(start("{'engine': 'left', 'device': 'auto'}"));
+}
+
 static void models_are_listed(void) {
     dynamo_runtime_t *runtime = start(TWO);
     char *text = dynamo_runtime_models(runtime);
@@ -257,6 +290,7 @@ int main(void) {
     CHECK_STATUS(dynamo_engine_register("broken", &named_engine, &broken, NULL), DYNAMO_OK);
     RUN(requests_choose_their_model);
     RUN(models_are_listed);
+    RUN(a_device_is_described_or_refused);
     RUN(one_model_with_a_name_answers_to_it_only);
     RUN(wrong_models_are_refused);
     RUN(metrics_count);

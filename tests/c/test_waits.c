@@ -195,10 +195,96 @@ static void waiting_for_callbacks_in_a_callback(void) {
                 "INVALID_STATE at once");
 }
 
+/* --- waiting for a creation --- */
+
+typedef struct eager {
+    dynamo_creation_t *creation;
+    dynamo_runtime_t *runtime;
+    counter is_known; /* the callbacks may use the creation */
+    counter may_start;
+    counter refused;
+    counter releases;
+} eager;
+
+static void wait_in_vain(eager *here, const char *where) {
+    while (get(&here->is_known) == 0) {
+        usleep(100);
+    }
+    CHECK_STATUS(dynamo_creation_wait(here->creation, 0), DYNAMO_PENDING);
+    CHECK_STATUS(dynamo_creation_wait(here->creation, 1), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_STATUS(dynamo_creation_wait(here->creation, -1), DYNAMO_ERROR_INVALID_STATE);
+    CHECK_CONTAINS(dynamo_last_error(), where);
+    add(&here->refused, 1);
+}
+
+static void wait_in_event(void *user, const dynamo_creation_event_t *event) {
+    eager *here = user;
+    wait_in_vain(here, "in a callback of the library");
+    here->runtime = event->runtime;
+}
+
+static void wait_in_release(void *user) {
+    wait_in_vain(user, "in a callback of the library");
+    add(&((eager *)user)->releases, 1);
+}
+
+static void wait_in_response(void *user, dynamo_request_t *request, dynamo_response_t *response,
+                             int32_t status) {
+    (void)request, (void)status;
+    dynamo_free(response);
+    wait_in_vain(user, "in a callback of the library");
+}
+
+static int32_t wait_in_start(void *user, const char *config, void **instance) {
+    eager *here = user;
+    (void)config;
+    wait_in_vain(here, "in the start function of the engine");
+    while (get(&here->may_start) == 0) {
+        usleep(100);
+    }
+    *instance = here;
+    return DYNAMO_OK;
+}
+
+static void ignore_stop(void *instance) {
+    (void)instance;
+}
+
+static void waiting_for_a_creation(void) {
+    eager here;
+    memset(&here, 0, sizeof here);
+    dynamo_engine_t engine = lab_engine;
+    engine.start = wait_in_start;
+    engine.stop = ignore_stop;
+    CHECK_STATUS(dynamo_engine_register("eager", &engine, &here, NULL), DYNAMO_OK);
+    here.creation = dynamo_runtime_create_async("{\"engine\": \"eager\"}", wait_in_event, &here,
+                                                wait_in_release);
+    CHECK(here.creation != NULL);
+    add(&here.is_known, 1);
+    EVENTUALLY(get(&here.refused) == 2); /* the progress "engine", and the start function */
+    dynamo_runtime_t *echo = start_echo();
+    dynamo_request_t *request = say("a");
+    CHECK_STATUS(dynamo_request_set_callback(request, wait_in_response, &here, NULL), DYNAMO_OK);
+    sent(echo, request);
+    EVENTUALLY(get(&here.refused) >= 4); /* its responses and its end */
+    CHECK_STATUS(dynamo_creation_wait(here.creation, 5), DYNAMO_PENDING);
+    add(&here.may_start, 1);
+    CHECK_STATUS(dynamo_creation_wait(here.creation, -1), DYNAMO_OK);
+    CHECK(get(&here.releases) == 1 && here.runtime != NULL);
+    CHECK_STATUS(dynamo_engine_unregister("eager"), DYNAMO_OK);
+    dynamo_runtime_destroy(here.runtime);
+    dynamo_creation_destroy(here.creation);
+    dynamo_request_destroy(request);
+    dynamo_runtime_destroy(echo);
+    RELIABILITY("a callback, or an engine's start function, waits for a creation that it delays", 4,
+                "INVALID_STATE at once");
+}
+
 int main(void) {
     BEGIN();
     RUN(a_runtime_destroyed_in_a_callback);
     RUN(shut_down_in_callbacks_of_its_engine);
     RUN(waiting_for_callbacks_in_a_callback);
+    RUN(waiting_for_a_creation);
     return 0;
 }

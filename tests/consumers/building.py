@@ -10,14 +10,22 @@ from pathlib import Path
 source_dir = Path(__file__).resolve().parent.parent.parent
 consumers_dir = source_dir / "tests" / "consumers"
 echo = '{"engine": "echo"}'
+#: Seconds for a build of the whole library without a compiler cache.
+long_build = 800
 
 Completed = subprocess.CompletedProcess[str]
 
 
 def run(
-    command: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 500,
 ) -> Completed:
-    """Run a program; the tools of this interpreter's environment come first on its PATH."""
+    """Run a program; the tools of this interpreter's environment come first on its PATH.
+
+    :param timeout: seconds.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [str(word) for word in command],
@@ -25,7 +33,7 @@ def run(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=timeout,
         check=False,
     )
 

@@ -66,9 +66,9 @@ void a_thread_waits_for_the_runtime() {
     const Creation creation = MUST(Runtime::create_async(slow, on_progress));
     CHECK(creation && creation.get() != nullptr);
     EVENTUALLY(starting == 1);
-    CHECK(!creation.wait_for(milliseconds(5)));
+    CHECK(!MUST(creation.wait_for(milliseconds(5))));
     may_end = true;
-    CHECK(creation.wait_for(dynamo_llm::forever));
+    CHECK(MUST(creation.wait_for(dynamo_llm::forever)));
     const Runtime runtime = MUST(creation.wait());
     CHECK(runtime);
     CHECK(seen.size() == 2 && seen[0].phase == "engine" && !seen[0].fraction);
@@ -92,7 +92,7 @@ void errors_are_those_of_create() {
     CHECK_CONTAINS(later.what(), "echo");
     CHECK_CONTAINS(later.json().c_str(), later.status_name());
     const Creation none(nullptr);
-    CHECK(!none && none.wait_for(milliseconds(0)));
+    CHECK(!none && MUST(none.wait_for(milliseconds(0))));
     none.cancel();
     CHECK_STATUS(error_of([&] { return none.wait(); }).status(), DYNAMO_ERROR_INVALID_STATE);
 }
@@ -112,13 +112,37 @@ void it_is_cancelled() {
     CHECK(stopped == 0);
 }
 
+void a_callback_does_not_wait_for_it() {
+    reset();
+    std::atomic<const Creation *> known{nullptr};
+    std::atomic<int> refused{0};
+    const auto on_progress = [&](const Progress &) {
+        while (known == nullptr) {
+            std::this_thread::sleep_for(milliseconds(1));
+        }
+        const Creation &creation = *known;
+        CHECK(!MUST(creation.wait_for(milliseconds(0))));
+        const Error limited = error_of([&] { return creation.wait_for(milliseconds(100000)); });
+        CHECK_STATUS(limited.status(), DYNAMO_ERROR_INVALID_STATE);
+        const Error unlimited = error_of([&] { return creation.wait(); });
+        CHECK_STATUS(unlimited.status(), DYNAMO_ERROR_INVALID_STATE);
+        CHECK_CONTAINS(unlimited.what(), "in a callback of the library");
+        ++refused;
+    };
+    const Creation creation = MUST(Runtime::create_async(slow, on_progress));
+    known = &creation;
+    EVENTUALLY(refused > 0);
+    may_end = true;
+    CHECK(MUST(creation.wait()));
+}
+
 // Nobody takes the runtime.
 void it_is_dropped() {
     reset();
     may_end = true;
     {
         const Creation creation = MUST(Runtime::create_async(slow));
-        CHECK(creation.wait_for(dynamo_llm::forever));
+        CHECK(MUST(creation.wait_for(dynamo_llm::forever)));
     }
     EVENTUALLY(stopped == 1);
 }
@@ -211,7 +235,7 @@ void a_coroutine_whose_creation_ends() {
     creation = Runtime::create_async(slow);
     open(creation, never).handle.destroy();  // nothing resumes it
     may_end = true;
-    CHECK(creation.wait_for(dynamo_llm::forever));
+    CHECK(MUST(creation.wait_for(dynamo_llm::forever)));
     CHECK(never.ends == 0);
     CHECK(creation.wait());  // and the runtime is not lost
 }
@@ -225,6 +249,7 @@ int main() {
     RUN(a_thread_waits_for_the_runtime);
     RUN(errors_are_those_of_create);
     RUN(it_is_cancelled);
+    RUN(a_callback_does_not_wait_for_it);
     RUN(it_is_dropped);
 #if !defined(DYNAMO_LLM_NO_EXCEPTIONS)
     RUN(a_function_that_throws_cancels_it);

@@ -138,6 +138,7 @@ static void the_last_value_wins() {
 
 static void bodies() {
     CHECK_TEXT(Config().json().c_str(), "{}");
+    CHECK_TEXT(Config().device("cuda:1").json().c_str(), "{\"device\": \"cuda:1\"}");
     CHECK_TEXT(Config().engine("e").model("m").stream(8, true).json().c_str(),
                "{\"engine\": \"e\", \"model\": \"m\", "
                "\"stream\": {\"capacity\": 8, \"when_full\": \"fail\"}}");

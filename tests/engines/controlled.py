@@ -4,6 +4,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from dynamo_llm.errors import OverloadedError
@@ -21,6 +22,7 @@ class Controlled:
             "set": lambda: {1, 2},
             "fail": self.fail,
             "busy": self.busy,
+            "explain": self.explain,
             "block": lambda seconds=0.1: time.sleep(seconds),
             "stall": self.stall,
             "was_cancelled": lambda: self.is_cancelled,
@@ -44,7 +46,17 @@ class Controlled:
         raise ValueError("it is broken")
 
     async def busy(self) -> None:
-        raise OverloadedError("requests are running")
+        raise OverloadedError("requests are running", {"running": 7, "fatal": False})
+
+    def explain(self, kind: str) -> None:
+        endless: dict[str, Any] = {}
+        endless["endless"] = endless
+        details: dict[str, dict[str, Any]] = {
+            "object": {"path": Path("/models"), "halves": ["\udc80"], "engine": "other", "python": "other"},
+            "endless": endless,
+            "number": {"load": float("nan")},
+        }
+        raise OverloadedError("see the details", details[kind])
 
     async def stall(self) -> None:
         try:

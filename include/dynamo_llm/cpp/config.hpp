@@ -16,6 +16,8 @@ class Config {
     }
     /** Sets the folder or file of the model, or its name on the Hugging Face Hub: "hf:org/name". */
     Config &model(std::string_view path) { return set("model", path); }
+    /** Sets where the engine computes: "auto", "cpu", "cuda", "cuda:1", "metal" (docs/gpu.md). */
+    Config &device(std::string_view name) { return set("device", name); }
     /** Sets one of the engine's own options. */
     Config &option(std::string_view key, const Json &value) {
         options_.add(key, value);

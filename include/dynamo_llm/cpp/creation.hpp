@@ -22,34 +22,30 @@ struct Progress {
 /**
  * A runtime that is being created, by Runtime::create_async(). Destroying it cancels the creation.
  *
- * A thread waits for it with wait() or wait_for(), a coroutine with `co_await creation.resume_on(executor)`. Do not
- * wait in a callback of the library: its callback thread brings the result.
+ * A thread waits for it with wait() or wait_for(), a coroutine with `co_await creation.resume_on(executor)`.
  */
 class Creation : public Owner<dynamo_creation_t, dynamo_creation_destroy> {
   public:
     /** Makes an empty object, to be assigned to later. */
     explicit Creation(std::nullptr_t) noexcept : Owner(nullptr) {}
 
-    /** Waits for the end of the creation. Returns whether it has ended. */
+    /** Waits for the end of the creation. Returns whether it has ended. Errors: INVALID_STATE (it would wait for the
+     * calling thread; see dynamo_creation_wait()). */
     template <class Rep, class Period>
-    bool wait_for(std::chrono::duration<Rep, Period> timeout) const {
-        if (state_ == nullptr) {
-            return true;
+    Returned<bool> wait_for(std::chrono::duration<Rep, Period> timeout) const {
+        const std::int32_t status = wait_ms(detail::milliseconds(timeout));
+        if (status < 0) {
+            return detail::failed<bool>(Error::last());
         }
-        std::unique_lock<std::recursive_mutex> lock(state_->mutex);
-        const auto has_ended = [this] { return state_->has_ended; };
-        const std::int64_t limit = detail::milliseconds(timeout);
-        if (limit < 0) {
-            state_->ended.wait(lock, has_ended);
-            return true;
-        }
-        return state_->ended.wait_for(lock, std::chrono::milliseconds(limit), has_ended);
+        return status == DYNAMO_OK;
     }
 
     /** Waits for the end, and returns the runtime, once. Errors: those of dynamo_runtime_create(), CANCELLED,
-     * INVALID_STATE (it was returned before). */
+     * INVALID_STATE (it was returned before, or it would wait for the calling thread). */
     [[nodiscard]] Returned<Runtime> wait() const {
-        wait_for(forever);
+        if (wait_ms(detail::milliseconds(forever)) < 0) {
+            return detail::failed<Runtime>(Error::last());
+        }
         return take(state_);
     }
 
@@ -76,7 +72,6 @@ class Creation : public Owner<dynamo_creation_t, dynamo_creation_destroy> {
         // Recursive, for executors that resume at once. Held while the executor is called, so that after a coroutine
         // was destroyed it is not resumed.
         std::recursive_mutex mutex;
-        std::condition_variable_any ended;
         bool has_ended = false;
         Runtime runtime{nullptr};
         std::optional<Error> error;
@@ -85,7 +80,6 @@ class Creation : public Owner<dynamo_creation_t, dynamo_creation_destroy> {
         void end() {
             const std::lock_guard<std::recursive_mutex> lock(mutex);
             has_ended = true;
-            ended.notify_all();
             if (const std::function<void()> waiting = std::exchange(resume, nullptr)) {
                 waiting();
             }
@@ -134,6 +128,19 @@ class Creation : public Owner<dynamo_creation_t, dynamo_creation_destroy> {
             state.end();
         }
     };
+
+    std::int32_t wait_ms(std::int64_t timeout_ms) const {
+        if (state_ == nullptr) {
+            return DYNAMO_OK;
+        }
+        {
+            const std::lock_guard<std::recursive_mutex> lock(state_->mutex);
+            if (state_->has_ended) {
+                return DYNAMO_OK;
+            }
+        }
+        return dynamo_creation_wait(get(), timeout_ms);
+    }
 
     Creation(dynamo_creation_t *handle, std::shared_ptr<State> state) noexcept
         : Owner(handle), state_(std::move(state)) {}

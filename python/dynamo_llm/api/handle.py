@@ -39,20 +39,25 @@ class Handle:
 
 
 def create(
-    kind: Callable[[str], Core], config: Mapping[str, Any] | str | None, keys: Mapping[str, Any]
+    kind: Callable[[str], Core],
+    config: Mapping[str, Any] | str | None,
+    keys: Mapping[str, Any],
+    construct: Callable[[str], Core] | None = None,
 ) -> Core:
     """Creates an object of the C library. Blocks without holding the GIL; Ctrl-C interrupts it.
 
     :param kind: its class in ``dynamo_llm._core``, which takes the configuration as JSON.
     :param config: the configuration, a dictionary or its JSON.
     :param keys: keys that override those of the configuration; None means absent.
+    :param construct: creates the object from the JSON, and handles Ctrl-C itself; default: the class.
     :raises InvalidConfigError: the configuration cannot be written as JSON.
     :raises DynamoError: the library refuses the configuration.
     """
     if hasattr(config, "__fspath__"):
         raise InvalidConfigError(f"the configuration is a path{_model_hint(kind, config)}")
+    text = config_text(config, keys)
     try:
-        return interruptible(partial(kind, config_text(config, keys)))
+        return construct(text) if construct is not None else interruptible(partial(kind, text))
     except InvalidJsonError as error:
         # A text that does not even look like JSON: most likely the path or the name of a model.
         if isinstance(config, str) and re.match(r"\s*[^\s{\[\"]", config):

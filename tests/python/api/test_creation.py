@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import dynamo_llm
@@ -172,6 +173,19 @@ def test_errors() -> None:
         assert watched.value.status == plain.value.status
     with pytest.raises(TypeError, match="unknown"):
         run(Runtime.open(unknown=1))
+
+
+@pytest.mark.parametrize("config", ["/models/qwen", Path("/models/qwen")])
+def test_a_path_in_place_of_the_configuration(config: Any) -> None:
+    """The hint is the same with and without progress."""
+    for keys in ({}, {"progress": lambda report: None}):
+        with pytest.raises(
+            dynamo_llm.DynamoError, match=r'given as Runtime\(model="/models/qwen"\)'
+        ) as error:
+            Runtime(config, **keys)
+        assert error.value.status_name in ("DYNAMO_ERROR_INVALID_JSON", "DYNAMO_ERROR_INVALID_CONFIG")
+    with pytest.raises(dynamo_llm.DynamoError, match=r'given as Runtime\(model="/models/qwen"\)'):
+        run(Runtime.open(config))
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_config_forms(tmp_path: Path) -> None:
         "engine",
         "model",
         "offline",
+        "device",
         "options",
         "pipeline",
         "name",

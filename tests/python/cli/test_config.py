@@ -81,6 +81,7 @@ def test_schema() -> None:
         "engine",
         "model",
         "offline",
+        "device",
         "options",
         "pipeline",
         "name",

@@ -12,6 +12,7 @@ import pytest
 from conftest import run
 from dynamo_llm.cli import engine_devices, gpus
 from dynamo_llm.cli.doctor import _rows
+from dynamo_llm.runtime.gpu_builds import gpu_build
 from test_commands import COMMAND
 
 Write = Callable[[str, str], Path]
@@ -159,15 +160,13 @@ print("noise")
 
 def test_how_to_get_a_build() -> None:
     """Commands name packages that the engines' authors publish, and the versions that the library accepts."""
-    assert "pip install 'mistralrs-cuda<0.10,>=0.9.5'" in engine_devices.gpu_build("mistralrs", "CUDA", True)
-    assert "maturin develop --release --features metal" in engine_devices.gpu_build(
-        "mistralrs", "Metal", True
-    )
-    assert "'torch<3,>=2.8'" in engine_devices.gpu_build("transformers", "CUDA", True)
-    assert "'vllm<0.33,>=0.32'" in engine_devices.gpu_build("vllm", "CUDA", True)
-    assert "uninstall torch" in engine_devices.gpu_build("transformers", "CUDA", True)
-    assert "uninstall" not in engine_devices.gpu_build("transformers", "CUDA", False)
-    assert "no build for Metal" in engine_devices.gpu_build("vllm", "Metal", True)
+    assert "pip install 'mistralrs-cuda<0.10,>=0.9.5'" in gpu_build("mistralrs", "CUDA", True)
+    assert "maturin develop --release --features metal" in gpu_build("mistralrs", "Metal", True)
+    assert "'torch<3,>=2.8'" in gpu_build("transformers", "CUDA", True)
+    assert "'vllm<0.33,>=0.32'" in gpu_build("vllm", "CUDA", True)
+    assert "uninstall torch" in gpu_build("transformers", "CUDA", True)
+    assert "uninstall" not in gpu_build("transformers", "CUDA", False)
+    assert "no build for Metal" in gpu_build("vllm", "Metal", True)
 
 
 def findings(**more: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import compile_c, dynamo_config, engine, engines_dir, run, tests_dir
-from dynamo_llm import Runtime
+from dynamo_llm import DynamoError, Runtime
 from hosting import Library
 from reliability import reliability
 from waiting import patience, wait_until
@@ -280,6 +280,75 @@ def test_tokenizer_with_the_gil(held: Library) -> None:
     c.dynamo_detokenizer_destroy(detokenizer)
     c.dynamo_tokenizer_destroy(tokenizer)
     assert time.monotonic() - start < 5
+
+
+class CreationEvent(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("status", ctypes.c_int32),
+        ("progress", ctypes.c_void_p),
+        ("runtime", ctypes.c_void_p),
+        ("error", ctypes.c_char_p),
+        ("error_json", ctypes.c_char_p),
+    ]
+
+
+on_creation_event = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(CreationEvent))
+
+
+def create_async(library: Library, config: Any, callback: Any) -> int:
+    """Creates a runtime without waiting. The callback must live until the end."""
+    creation = library.c.dynamo_runtime_create_async(json.dumps(config).encode(), callback, None, None)
+    assert creation, library.error()
+    return creation
+
+
+def test_waiting_for_a_creation_with_the_gil(held: Library) -> None:
+    """It is rejected before the creation has ended; a poll is not."""
+    released = Library()
+    runtimes: list[int] = []
+
+    @on_creation_event
+    def on_event(_user: Any, event: Any) -> None:
+        if event.contents.status == 0:
+            runtimes.append(event.contents.runtime)
+
+    slow = engine("loading:Threaded", options={"seconds": 0.5})
+    released.finish(released.engine("echoes:Async"))  # the host of Python engines runs
+    creation = create_async(released, slow, on_event)
+    for timeout in (-1, 100_000):
+        status = held.c.dynamo_creation_wait(creation, timeout)
+        assert held.status(status) == "ERROR_INVALID_STATE" and refused(held)
+    assert held.status(held.c.dynamo_creation_wait(creation, 0)) == "PENDING"
+    assert released.c.dynamo_creation_wait(creation, 60_000) == 0, released.error()
+    released.finish(runtimes.pop())
+    released.c.dynamo_creation_destroy(creation)
+
+
+def test_creating_a_runtime_with_progress_in_a_callback() -> None:
+    """The callback thread, which would deliver the progress, cannot wait for it."""
+    library = Library()
+    found: list[str] = []
+
+    def attempt(**keys: Any) -> str:
+        try:
+            Runtime(engine="echo", **keys).close()
+        except DynamoError as error:
+            return f"{type(error).__name__}: {error}"
+        return "created"
+
+    @on_creation_event
+    def on_event(_user: Any, _event: Any) -> None:
+        if not found:
+            found.extend([attempt(progress=lambda report: None), attempt()])
+
+    creation = create_async(library, {"engine": "no-such-engine"}, on_event)
+    assert library.c.dynamo_creation_wait(creation, 60_000) == 0, library.error()
+    library.c.dynamo_creation_destroy(creation)
+    refusal, without = found
+    assert refusal.startswith("InvalidStateError: ") and "in a callback of the library" in refusal
+    assert without == "created"
+    reliability("Runtime(progress=...) in a callback of the C library", 1, "INVALID_STATE at once")
 
 
 def test_another_thread_sends_meanwhile(held: Library) -> None:

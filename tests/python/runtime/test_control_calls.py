@@ -22,6 +22,7 @@ names = sorted(
         "set",
         "fail",
         "busy",
+        "explain",
         "block",
         "stall",
         "was_cancelled",
@@ -80,10 +81,28 @@ def test_errors_keep_their_details(runtime: Runtime) -> None:
     with pytest.raises(dynamo_llm.EngineFailedError, match="it is broken") as failed:
         runtime.call("fail")
     assert failed.value.details["python"]["type"] == "ValueError"
-    with pytest.raises(dynamo_llm.OverloadedError, match="requests are running"):
+    with pytest.raises(dynamo_llm.OverloadedError, match="requests are running") as busy:
         runtime.call("busy")
+    assert busy.value.details["running"] == 7
+    assert busy.value.details["fatal"] is False and busy.value.details["retriable"] is True
     with pytest.raises(dynamo_llm.EngineFailedError, match=r'the call "set".* did not return a JSON value'):
         runtime.call("set")
+
+
+def test_details_that_an_engine_gives(runtime: Runtime) -> None:
+    """They reach the caller as JSON values, beside those of the library, which they do not replace."""
+    with pytest.raises(dynamo_llm.OverloadedError, match="see the details") as error:
+        runtime.call("explain", kind="object")
+    details = error.value.details
+    assert (details["path"], details["halves"]) == ("/models", ["\\udc80"])
+    assert details["engine"] == "controlled:Controlled" and details["python"]["type"].endswith(
+        "OverloadedError"
+    )
+    for kind in ("endless", "number"):
+        with pytest.raises(dynamo_llm.OverloadedError, match="see the details") as error:
+            runtime.call("explain", kind=kind)
+        assert "are not JSON values" in error.value.details["details_problem"]
+        assert "traceback" in error.value.details["python"]
 
 
 def test_an_unknown_call_is_refused_by_name(runtime: Runtime) -> None:

@@ -13,7 +13,7 @@ from dynamo_llm.runtime import options
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
 from dynamo_llm.runtime.threads import in_thread
 
-_keys = ("engine", "model", "options", "pipeline", "python")
+_keys = ("engine", "model", "device", "options", "pipeline", "python")
 
 #: The phase that the library itself reports, also for the outer runtime.
 _own_phase = "engine"

@@ -20,6 +20,7 @@ from dynamo_llm.errors import (
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import embedding, extras, model_files, options
 from dynamo_llm.runtime.engine import EmbeddingRequest, EngineConfig, ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime.gpu_builds import gpu_build
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.stepping.sentence_modules import SentenceModules, is_embedding_model
@@ -33,7 +34,8 @@ class Options:
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type that weights are computed in; ``auto`` is the type that they are stored in."""
     device: str = "auto"
-    """PyTorch's name of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is a GPU if available."""
+    """PyTorch's name of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. ``auto`` is a GPU if available. The
+    configuration's ``device`` does the same for every engine, with ``metal`` for ``mps``."""
     attn_implementation: str | None = None
     """Implementation of attention: ``eager``, ``sdpa``, ``flash_attention_2``, ...; default: the model's."""
     max_batch: int = 32
@@ -121,13 +123,14 @@ class TransformersEngine:
                 f"{extras.install_command('transformers')}"
             ) from error
         chosen = self._options
+        device = _find_device(torch, self._config.device, chosen.device)
         size = sum(file.stat().st_size for file in files)
         self._config.progress("weights", bytes_total=size)
         modules = SentenceModules.of(self._path) if is_embedding_model(self._path) else None
         model = self._stepping["loader"].load(
             self._path,
             files,
-            _find_device(torch, chosen.device),
+            device,
             is_causal=modules is None,
             dtype=chosen.dtype,
             attn_implementation=chosen.attn_implementation,
@@ -233,19 +236,50 @@ def _weight_files(path: Path) -> list[Path]:
     )
 
 
-def _find_device(torch: Any, wanted: str) -> Any:
-    if wanted == "auto":
+def _find_device(torch: Any, common: str, own: str) -> Any:
+    """Returns the device to compute on.
+
+    :param common: ``device`` of the configuration.
+    :param own: ``options.device``.
+    """
+    if common != "auto" and own != "auto":
+        raise InvalidConfigError(
+            f'"device" of the configuration is "{common}", and "options.device" is "{own}"; leave one out'
+        )
+    if common == own == "auto":
         found = torch.accelerator.current_accelerator(check_available=True)
         return torch.device("cpu") if found is None else found
+    key, wanted = ("device", common) if own == "auto" else ("options.device", own)
+    kind, colon, index = wanted.partition(":")
+    if key == "device" and kind == "metal":
+        wanted = f"mps{colon}{index}"
+    given = f'"{key}" of the configuration is "{common if own == "auto" else own}", '
     try:
         device = torch.device(wanted)
         torch.empty(0, device=device)
     except Exception as error:
+        api = {"cuda": "CUDA", "mps": "Metal"}.get(wanted.partition(":")[0])
+        if key == "device" and api is not None and not _is_built_for(torch, api):
+            raise EngineUnavailableError(
+                f"{given}but torch {torch.__version__} is not built for {api}; for {api}: "
+                f"{gpu_build('transformers', api, True)}"
+            ) from error
         raise InvalidConfigError(
-            f'"options.device" of the configuration is "{wanted}", which is not available ({error}); "auto" '
-            f"selects an available device"
+            f'{given}which is not available ({error}); "auto" selects an available device'
         ) from error
     return device
+
+
+def _is_built_for(torch: Any, api: str) -> bool:
+    if api == "Metal":
+        return bool(torch.backends.mps.is_built())
+    return torch.version.cuda is not None or getattr(torch.version, "hip", None) is not None
+
+
+def _device_name(model: Any) -> str:
+    """Returns the name of a model's device as the configuration has it."""
+    device = str(model.device)
+    return "metal" if device.startswith("mps") else device
 
 
 #: Keys of config.json for the context length.
@@ -266,6 +300,7 @@ def _describe_embedder(model: Any, path: Path, chosen: Options, modules: Sentenc
     lengths = [length for length in (_longest(model), modules.max_tokens) if length is not None]
     return {
         "path": str(path),
+        "device": _device_name(model),
         "context_length": _context_length(min(lengths, default=None), path, chosen),
         "capabilities": ["embedding"],
     }
@@ -274,6 +309,7 @@ def _describe_embedder(model: Any, path: Path, chosen: Options, modules: Sentenc
 def _describe(model: Any, path: Path, chosen: Options) -> ModelInfo:
     return {
         "path": str(path),
+        "device": _device_name(model),
         "context_length": _context_length(_longest(model), path, chosen),
         "capabilities": ["chat", "completion", "logprobs", "seed", "priority"],
         "eos_token_ids": _ends(model, path),

