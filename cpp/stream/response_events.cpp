@@ -213,11 +213,14 @@ class ResponseEvents::State {
         }
         if (response.usage != nullptr) {
             const Usage &usage = *response.usage;
-            answer["usage"] = {{"input_tokens", usage.prompt_tokens},
-                               {"input_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
-                               {"output_tokens", usage.completion_tokens},
-                               {"output_tokens_details", {{"reasoning_tokens", 0}}},
-                               {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+            // OpenAI's clients need the counts that engines do not report, too.
+            answer["usage"] = {
+                {"input_tokens", usage.prompt_tokens},
+                {"input_tokens_details",
+                 {{"cached_tokens", usage.cached_tokens}, {"cache_write_tokens", 0}}},
+                {"output_tokens", usage.completion_tokens},
+                {"output_tokens_details", {{"reasoning_tokens", 0}}},
+                {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
         }
         emit(is_cut ? "response.incomplete" : "response.completed",
              {{"response", std::move(answer)}});
