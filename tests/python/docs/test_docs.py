@@ -79,7 +79,7 @@ engines = {
 
 
 #: Programs that need a model folder, and the function that creates it.
-models = {"python/embeddings.py": tiny_models.embedder}
+models = {"python/embeddings.py": tiny_models.embedder, "python/rerank.py": tiny_models.embedder}
 
 
 #: Programs that download a model, from a server that the test runs.
