@@ -547,7 +547,7 @@ typedef struct dynamo_request_t dynamo_request_t;
 typedef struct dynamo_response_t dynamo_response_t;
 
 /**
- * Creates a request from an OpenAI body.
+ * Creates a request from an OpenAI body, or one that ranks or classifies texts; docs/requests.md lists all kinds.
  *
  * @param request_json  a JSON object: a chat body ("messages"), a completion body ("prompt"), or an embedding body
  *                      ("input"). Unlike OpenAI's, a body without "stream" streams. With "stream": false the whole
@@ -851,9 +851,9 @@ DYNAMO_LLM_API int32_t dynamo_response_timing(const dynamo_response_t *response,
                                               dynamo_timing_t *timing);
 
 /**
- * Returns the response as OpenAI's JSON: a chat.completion.chunk or text_completion; with "stream": false a
- * chat.completion or text_completion with all choices; for embeddings a list; for raw requests {"items": [...]}, with
- * bytes as {"base64": "..."}. It is built at the first call.
+ * Returns the response as OpenAI's JSON: a chat.completion.chunk, text_completion, or {"events": [...]}; with "stream":
+ * false a chat.completion or text_completion with all choices, or a response; for embeddings and scores a
+ * list; for raw requests {"items": [...]}, with bytes as {"base64": "..."}. It is built at the first call.
  *
  * "usage" is in the last chunk of a stream; with {"include_usage": true} in a chunk of its own with "choices": [], and
  * null in the others; with {"include_usage": false} nowhere. If the body's "nvext" has {"extra_fields": ["timing"]},

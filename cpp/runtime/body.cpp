@@ -12,12 +12,14 @@
 #include "base/schema.hpp"
 #include "base/utf8.hpp"
 #include "runtime/request_keys.hpp"
+#include "runtime/responses_body.hpp"
 
 namespace dynamo {
 namespace {
 
 using json::given;
 using json::Json;
+using json::OrderedJson;
 using json::string_at;
 
 // The keys of OpenAI's API reference, followed by the extensions that vLLM, SGLang and Dynamo share. Ranges are
@@ -50,23 +52,25 @@ constexpr Key number(const char *name, double least, double most) {
     return or_null({name, Type::number, "", least, most});
 }
 
+#define DYNAMO_CHOICE_KEYS count("max_tokens", 0), count("n", 1, 128), object("response_format")
+
 #define DYNAMO_SAMPLING_KEYS                                                                       \
     text("model"), number("frequency_penalty", -2, 2), number("presence_penalty", -2, 2),          \
-        object("logit_bias"), count("max_tokens", 0), count("n", 1, 128), integer("seed"),         \
-        or_null({"stop", Type::string_or_array, ""}), boolean("stream"), object("stream_options"), \
-        number("temperature", 0, 2), number("top_p", 0, 1), text("user"), count("top_k", -1),      \
-        number("min_p", 0, 1), number("repetition_penalty", 0, 100), count("min_tokens", 0),       \
-        boolean("ignore_eos"), array("stop_token_ids"), boolean("skip_special_tokens"),            \
+        object("logit_bias"), integer("seed"), or_null({"stop", Type::string_or_array, ""}),       \
+        boolean("stream"), object("stream_options"), number("temperature", 0, 2),                  \
+        number("top_p", 0, 1), text("user"), count("top_k", -1), number("min_p", 0, 1),            \
+        number("repetition_penalty", 0, 100), count("min_tokens", 0), boolean("ignore_eos"),       \
+        array("stop_token_ids"), boolean("skip_special_tokens"),                                   \
         boolean("include_stop_str_in_output"), priority_key, object("nvext"), text("adapter"),     \
-        text("traceparent"), text("tracestate"), object("response_format"),                        \
-        object("structured_outputs"), any("guided_json"), text("guided_regex"),                    \
-        text("guided_grammar"), array("guided_choice"), array("bad_words"),                        \
+        text("traceparent"), text("tracestate"), object("structured_outputs"), any("guided_json"), \
+        text("guided_regex"), text("guided_grammar"), array("guided_choice"), array("bad_words"),  \
         array("allowed_token_ids"), number("length_penalty", -100, 100),                           \
         count("truncate_prompt_tokens", -1), boolean("return_token_ids"), text("request_id"),      \
         text("cache_salt"), object("extra")
 
 constexpr std::array chat_keys = {
     DYNAMO_SAMPLING_KEYS,
+    DYNAMO_CHOICE_KEYS,
     Key{"messages", Type::array, ""},
     boolean("logprobs"),
     count("top_logprobs", 0, 20),
@@ -98,26 +102,74 @@ constexpr std::array chat_keys = {
 };
 
 constexpr std::array completion_keys = {
-    DYNAMO_SAMPLING_KEYS,     Key{"prompt", Type::string_or_array, ""},
-    count("logprobs", 0, 20), count("best_of", 1, 128),
-    boolean("echo"),          text("suffix"),
+    DYNAMO_SAMPLING_KEYS,     DYNAMO_CHOICE_KEYS,       Key{"prompt", Type::string_or_array, ""},
+    count("logprobs", 0, 20), count("best_of", 1, 128), boolean("echo"),
+    text("suffix"),
 };
 
+#define DYNAMO_POOLING_KEYS                                                                \
+    text("model"), text("user"), object("nvext"), text("traceparent"), text("tracestate"), \
+        text("request_id"), object("extra")
+
+// What an "input" is for; without it, the input is embedded.
+constexpr const char *tasks = "embed|classify|respond";
+constexpr Key task_key = or_null(one_of(tasks, {"task", Type::string, ""}));
+
 constexpr std::array embedding_keys = {
+    DYNAMO_POOLING_KEYS,
     Key{"input", Type::string_or_array, ""},
-    text("model"),
+    task_key,
     or_null(one_of("float|base64", {"encoding_format", Type::string, ""})),
     count("dimensions", 1),
-    text("user"),
-    object("nvext"),
-    text("traceparent"),
-    text("tracestate"),
-    text("request_id"),
-    object("extra"),
 };
+
+// The following are those of vLLM's server; those of a rerank are Jina's and Cohere's, too.
+constexpr std::array rerank_keys = {
+    DYNAMO_POOLING_KEYS, Key{"query", Type::string, ""}, Key{"documents", Type::array, ""},
+    count("top_n", 0),   boolean("return_documents"),    boolean("use_activation"),
+};
+
+constexpr std::array score_keys = {
+    DYNAMO_POOLING_KEYS,
+    Key{"text_1", Type::string_or_array, ""},
+    Key{"text_2", Type::string_or_array, ""},
+    Key{"queries", Type::string_or_array, ""},
+    Key{"documents", Type::string_or_array, ""},
+    Key{"items", Type::string_or_array, ""},
+    Key{"data_1", Type::string_or_array, ""},
+    Key{"data_2", Type::string_or_array, ""},
+    boolean("use_activation"),
+};
+
+constexpr std::array classification_keys = {
+    DYNAMO_POOLING_KEYS,
+    Key{"input", Type::string_or_array, ""},
+    task_key,
+    boolean("use_activation"),
+};
+
+constexpr std::array sampling_keys = {DYNAMO_SAMPLING_KEYS};
+
+std::span<const Key> responses_keys() {
+    static const std::vector<Key> *const keys = [] {
+        auto *const all = new std::vector<Key>(sampling_keys.begin(), sampling_keys.end());
+        const std::span<const Key> own = responses_body::own_keys();
+        all->insert(all->end(), own.begin(), own.end());
+        return all;
+    }();
+    return *keys;
+}
 
 std::span<const Key> keys_of(BodyKind kind) {
     switch (kind) {
+        case BodyKind::rerank:
+            return rerank_keys;
+        case BodyKind::score:
+            return score_keys;
+        case BodyKind::classification:
+            return classification_keys;
+        case BodyKind::responses:
+            return responses_keys();
         case BodyKind::completion:
             return completion_keys;
         case BodyKind::embedding:
@@ -132,7 +184,8 @@ bool is_key_of_any_kind(std::string_view name) {
         return std::any_of(keys.begin(), keys.end(),
                            [&](const Key &key) { return name == key.name; });
     };
-    return has(chat_keys) || has(completion_keys) || has(embedding_keys);
+    return has(chat_keys) || has(completion_keys) || has(embedding_keys) || has(rerank_keys) ||
+           has(score_keys) || has(classification_keys) || has(responses_keys());
 }
 
 [[noreturn]] void reject(const std::string &message) {
@@ -375,14 +428,36 @@ void read_nvext(const Json &nvext, Body &body) {
     }
 }
 
-}  // namespace
+// Whether bodies of a kind are answered with text, which may be streamed.
+bool has_choices(BodyKind kind) {
+    return is_chat(kind) || kind == BodyKind::completion;
+}
 
-Body Body::parse(std::string_view text) {
-    text = json::without_bom(text);
-    const Json object = json::parse_object(text, "request", DYNAMO_ERROR_INVALID_REQUEST);
+// Finds the kind of a body by the key that it has; for an "input" also by its "task".
+BodyKind kind_of(const Json &object) {
+    if (object.contains("input") && given(object, "task") != nullptr) {
+        check(Json{{"task", object["task"]}}, {&task_key, 1}, DYNAMO_ERROR_INVALID_REQUEST,
+              "request");
+        if (json::is_text(object["task"], "respond")) {
+            return BodyKind::responses;
+        }
+        if (json::is_text(object["task"], "classify")) {
+            return BodyKind::classification;
+        }
+    }
     const int kinds = static_cast<int>(object.contains("messages")) +
                       static_cast<int>(object.contains("prompt")) +
                       static_cast<int>(object.contains("input"));
+    if (kinds == 0) {
+        if (object.contains("query")) {
+            return BodyKind::rerank;
+        }
+        for (const char *key : {"text_1", "queries", "data_1"}) {
+            if (object.contains(key)) {
+                return BodyKind::score;
+            }
+        }
+    }
     if (kinds != 1) {
         std::vector<std::string> names = {"messages", "prompt", "input"};
         std::string hint;
@@ -395,15 +470,42 @@ Body Body::parse(std::string_view text) {
         reject(std::string("the request needs ") + (kinds == 0 ? "one of " : "only one of ") +
                "\"messages\" (chat), \"prompt\" (completion) and \"input\" (embedding)" + hint);
     }
+    return object.contains("messages") ? BodyKind::chat
+           : object.contains("prompt") ? BodyKind::completion
+                                       : BodyKind::embedding;
+}
+
+}  // namespace
+
+Body Body::parse(std::string_view text) {
+    text = json::without_bom(text);
+    const Json object = json::parse_object(text, "request", DYNAMO_ERROR_INVALID_REQUEST);
+    const BodyKind kind = kind_of(object);
+    if (kind != BodyKind::responses) {
+        return parse_as(kind, object, text);
+    }
+    std::vector<std::string> unknown;
+    check(object, responses_keys(), DYNAMO_ERROR_INVALID_REQUEST, "request", "", &unknown);
+    keys_for_engine(unknown, object, kind);
+    const OrderedJson ordered = json::parse_ordered(text, "request");
+    const std::string chat = json::dump(responses_body::to_chat(ordered));
+    Body body =
+        parse_as(kind, json::parse_object(chat, "request", DYNAMO_ERROR_INVALID_REQUEST), chat);
+    body.include_usage.reset();  // the last event has it
+    body.settings = std::make_shared<const OrderedJson>(responses_body::settings_of(ordered));
+    return body;
+}
+
+// The object may be a chat that stands for a body of the kind `responses`.
+Body Body::parse_as(BodyKind kind, const Json &object, std::string_view text) {
     Body body;
     body.text = text;
-    body.kind = object.contains("messages") ? BodyKind::chat
-                : object.contains("prompt") ? BodyKind::completion
-                                            : BodyKind::embedding;
+    body.kind = kind;
+    const BodyKind form = kind == BodyKind::responses ? BodyKind::chat : kind;
     std::vector<std::string> unknown;
-    check(object, keys_of(body.kind), DYNAMO_ERROR_INVALID_REQUEST, "request", "", &unknown);
-    body.engine_keys = keys_for_engine(unknown, object, body.kind);
-    if (body.kind == BodyKind::chat) {
+    check(object, keys_of(form), DYNAMO_ERROR_INVALID_REQUEST, "request", "", &unknown);
+    body.engine_keys = keys_for_engine(unknown, object, form);
+    if (form == BodyKind::chat) {
         check_messages(object["messages"]);
     }
     const auto check_each = [&](std::initializer_list<const char *> keys, auto check) {
@@ -430,12 +532,14 @@ Body Body::parse(std::string_view text) {
         read_nvext(*nvext, body);
     }
     read(object, "priority", body.priority);
-    for (const std::string_view key : {"messages", "prompt", "input"}) {
-        if (const Json *const prompt = given(object, key)) {
-            body.prompt_tokens = estimate_tokens(*prompt);
-            if (body.kind == BodyKind::chat) {
-                body.longest_text = user_text_bytes(*prompt);
-            } else {
+    if (form == BodyKind::chat) {
+        body.prompt_tokens = estimate_tokens(object["messages"]);
+        body.longest_text = user_text_bytes(object["messages"]);
+    } else {
+        for (const std::string_view key : {"query", "prompt", "input", "text_1", "text_2",
+                                           "queries", "documents", "items", "data_1", "data_2"}) {
+            if (const Json *const prompt = given(object, key)) {
+                body.prompt_tokens += estimate_tokens(*prompt);
                 measure_prompt(*prompt, body);
             }
         }
@@ -449,7 +553,7 @@ Body Body::parse(std::string_view text) {
     if (body.kind == BodyKind::completion) {
         body.prompts = count_prompts(object["prompt"]);
     }
-    if (body.kind == BodyKind::embedding) {
+    if (!has_choices(kind)) {
         body.stream = false;
         body.max_tokens = 0;
     }
@@ -458,11 +562,13 @@ Body Body::parse(std::string_view text) {
 }
 
 Body Body::parse_whole(std::string_view text) {
-    Json object =
-        json::parse_object(json::without_bom(text), "request", DYNAMO_ERROR_INVALID_REQUEST);
-    if (!object.contains("input")) {  // embedding bodies have no such key
-        object["stream"] = false;
+    text = json::without_bom(text);
+    if (!has_choices(kind_of(json::parse_object(text, "request", DYNAMO_ERROR_INVALID_REQUEST)))) {
+        return parse(text);  // it has no such key
     }
+    // Engines read schemas and tools in the order of their keys.
+    OrderedJson object = json::parse_ordered(text, "request");
+    object["stream"] = false;
     return parse(json::dump(object));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,6 +36,8 @@ struct Body {
     Cost cost;
     bool wants_timing = false;      // in the JSON of the last response
     std::int32_t payload_kind = 0;  // a dynamo_data_kind_t, for a raw request
+    // Of the kind `responses`, whose text is a chat: what the answer repeats of the body.
+    std::shared_ptr<const json::OrderedJson> settings;
     std::string call;  // name of a control call, whose arguments are the text; "": a request
 
     // The choices of all prompts: those of prompt p have the numbers from p * n on.
@@ -53,6 +56,9 @@ struct Body {
     // Failure with INVALID_ARGUMENT or INVALID_JSON.
     static Body control(const char *name, std::string_view arguments);
     bool is_call() const { return !call.empty(); }
+
+  private:
+    static Body parse_as(BodyKind kind, const json::Json &object, std::string_view text);
 };
 
 }  // namespace dynamo

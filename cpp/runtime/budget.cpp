@@ -201,9 +201,11 @@ void Cost::add_lists(const Json &object, std::uint32_t choices) {
     if (const Json *const bias = given(object, "logit_bias")) {
         add(Expense::logit_bias, bias->size(), "logit_bias");
     }
-    for (const std::string_view key : {"prompt", "input"}) {
+    for (const std::string_view key : {"prompt", "input", "text_1", "text_2", "queries",
+                                       "documents", "items", "data_1", "data_2"}) {
         if (const Json *const value = given(object, key);
-            value != nullptr && value->is_array() && !value->empty() && !(*value)[0].is_number()) {
+            value != nullptr && !object.contains("messages") && value->is_array() &&
+            !value->empty() && !(*value)[0].is_number()) {
             add(Expense::inputs, value->size(), key);
             if (choices > value->size()) {
                 add(Expense::inputs, choices, "prompt\" times \"n");

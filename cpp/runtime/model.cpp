@@ -142,6 +142,24 @@ void Model::check_keys(const Body &body) const {
                            engine_->name());
 }
 
+void Model::check_kind(BodyKind kind) const {
+    const char *const name = kind == BodyKind::rerank           ? "rerank"
+                             : kind == BodyKind::score          ? "score"
+                             : kind == BodyKind::classification ? "classify"
+                                                                : nullptr;
+    if (name == nullptr || engine_->is_hosted()) {
+        return;
+    }
+    const json::OrderedJson own = description();
+    const auto found = own.find("capabilities");
+    if (found == own.end() || !found->is_array() ||
+        std::find(found->begin(), found->end(), name) == found->end()) {
+        throw Failure(DYNAMO_ERROR_NOT_SUPPORTED,
+                      "the engine \"" + engine_->name() + "\" does not support \"" + name +
+                          "\" requests; its description does not have this capability");
+    }
+}
+
 void Model::check_call(const std::string &name) const {
     const std::vector<std::string> known = described_calls(description());
     if (std::find(known.begin(), known.end(), name) != known.end()) {

@@ -38,6 +38,10 @@ class Model {
     // Throws Failure with INVALID_REQUEST for a key that neither the library nor the engine knows.
     void check_keys(const Body &body) const;
 
+    // Throws Failure with NOT_SUPPORTED for a body that ranks or classifies texts, unless the engine declares that it
+    // takes it. What runs engines in Python answers for them, because it can compute some scores itself.
+    void check_kind(BodyKind kind) const;
+
     // Throws Failure with NOT_SUPPORTED for a control call that the engine does not have.
     void check_call(const std::string &name) const;
 

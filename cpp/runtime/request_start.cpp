@@ -38,6 +38,7 @@ ResponseHeadPtr Request::make_head(const Model &model) const {
     }
     head->model = body_.model.empty() ? model.name() : body_.model;
     head->kind = body_.kind;
+    head->settings = body_.settings;
     head->stream = body_.stream;
     head->choices = body_.choices();
     head->include_usage = body_.include_usage;
@@ -62,6 +63,7 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
             model.check_call(body_.call);
         }
         model.check_keys(body_);
+        model.check_kind(body_.kind);
         runtime->limits().request.check(body_.cost);
         model.check_length(body_);
     });

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "stream/response_events.hpp"
+
 namespace dynamo {
 namespace {
 
@@ -100,7 +102,7 @@ const ResponseValues &Response::values() const {
 }
 
 std::string_view Response::reasoning() const {
-    const bool has_delta = head->kind == BodyKind::chat && delta != nullptr;
+    const bool has_delta = is_chat(head->kind) && delta != nullptr;
     const std::string_view text =
         has_delta ? json::string_at(*delta, "reasoning_content") : std::string_view();
     return text.empty() ? std::string_view("") : text;
@@ -122,12 +124,23 @@ OrderedJson Response::build() const {
 }
 
 OrderedJson Response::build_answer() const {
-    if (head->kind == BodyKind::raw) {
-        return build_payloads();
+    switch (head->kind) {
+        case BodyKind::raw:
+            return build_payloads();
+        case BodyKind::embedding:
+        case BodyKind::rerank:
+        case BodyKind::score:
+        case BodyKind::classification:
+            return build_list();
+        case BodyKind::responses:
+            return build_responses();
+        default:
+            return build_choices();
     }
-    if (head->kind == BodyKind::embedding) {
-        return build_embedding();
-    }
+}
+
+// Builds the object of a chat or a completion.
+OrderedJson Response::build_choices() const {
     const bool is_chat = head->kind == BodyKind::chat;
     OrderedJson choices = OrderedJson::array();
     if (has_choice) {
@@ -208,8 +221,20 @@ OrderedJson Response::build_message() const {
     return message;
 }
 
-OrderedJson Response::build_embedding() const {
-    OrderedJson object = {{"object", "list"}, {"model", head->model}};
+// Builds what the engine sent as a whole: embeddings, or the scores of texts in the form of vLLM's server.
+OrderedJson Response::build_list() const {
+    OrderedJson object = OrderedJson::object();
+    if (head->kind == BodyKind::rerank) {
+        object = {{"id", "rerank-" + head->id}, {"model", head->model}};
+    } else if (head->kind == BodyKind::embedding) {
+        object = {{"object", "list"}, {"model", head->model}};
+    } else {
+        const char *const prefix = head->kind == BodyKind::score ? "score-" : "classify-";
+        object = {{"id", prefix + head->id},
+                  {"object", "list"},
+                  {"created", head->created},
+                  {"model", head->model}};
+    }
     if (delta != nullptr) {
         object.update(OrderedJson(*delta));
     }
@@ -218,6 +243,15 @@ OrderedJson Response::build_embedding() const {
                            {"total_tokens", usage->prompt_tokens}};
     }
     return object;
+}
+
+// Builds the events of a part of a stream, or the whole answer, which is in the last event.
+OrderedJson Response::build_responses() const {
+    if (head->stream) {
+        return {{"events", events != nullptr ? *events : OrderedJson::array()}};
+    }
+    OrderedJson all = ResponseEvents(*head).of(*this);
+    return std::move(all.back()["response"]);
 }
 
 OrderedJson Response::build_usage() const {

@@ -22,8 +22,23 @@
 
 namespace dynamo {
 
-// The kind of a request, which also determines the JSON of its responses.
-enum class BodyKind { chat, completion, embedding, raw };
+// The kind of a request, which also determines the JSON of its responses. An engine gets the body of `responses`
+// (OpenAI's Responses API) as a chat.
+enum class BodyKind {
+    chat,
+    completion,
+    embedding,
+    rerank,
+    score,
+    classification,
+    responses,
+    raw,
+};
+
+// Whether the engine answers with the text, the tool calls, and the reasoning of a message.
+constexpr bool is_chat(BodyKind kind) {
+    return kind == BodyKind::chat || kind == BodyKind::responses;
+}
 
 // What all responses of a request have in common. Lives until the stream and all responses have released it.
 struct ResponseHead {
@@ -40,6 +55,8 @@ struct ResponseHead {
     std::int64_t created = 0;  // seconds since 1970
     std::string id;
     std::string model;
+    // Of a body of the kind `responses`: what its answer repeats of it.
+    std::shared_ptr<const json::OrderedJson> settings;
 
     void retain() const noexcept { references.fetch_add(1, std::memory_order_relaxed); }
     void release() const noexcept {
@@ -91,6 +108,7 @@ class Response {
     std::unique_ptr<json::Json> logprobs;
     std::unique_ptr<const std::vector<delta::ToolCall>> tool_calls;  // in the last of its choice
     std::unique_ptr<std::vector<Payload>> payloads;
+    std::unique_ptr<json::OrderedJson> events;  // of a streamed answer of the kind `responses`
     // The other choices of a whole answer, by index. `tokens` includes theirs.
     std::unique_ptr<std::vector<std::shared_ptr<Response>>> more_choices;
 
@@ -115,9 +133,11 @@ class Response {
   private:
     json::OrderedJson build() const;
     json::OrderedJson build_answer() const;
+    json::OrderedJson build_choices() const;
     json::OrderedJson build_choice() const;
     json::OrderedJson build_message() const;
-    json::OrderedJson build_embedding() const;
+    json::OrderedJson build_list() const;
+    json::OrderedJson build_responses() const;
     json::OrderedJson build_usage() const;
     json::OrderedJson build_payloads() const;
 

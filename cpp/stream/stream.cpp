@@ -25,6 +25,9 @@ void Stream::prepare(const StreamLimits &limits, ResponseHeadPtr head, std::uint
     choice_count_ = choices;
     notify_ = Notify::never;  // until the engine has accepted the request
     is_hosted_ = is_hosted;
+    if (is_streaming_ && head_->kind == BodyKind::responses) {
+        events_ = std::make_unique<ResponseEvents>(*head_);
+    }
     meter_.on_sent(counters);
 }
 
@@ -61,6 +64,7 @@ void Stream::reset(bool reopens) {
     responses_.clear();
     queued_tokens_ = 0;
     was_full_ = false;
+    events_ = nullptr;
     engine_ = nullptr;
     wake_writers();
     meter_.reset(reopens);

@@ -24,6 +24,7 @@
 #include "stream/delta.hpp"
 #include "stream/request_meter.hpp"
 #include "stream/response.hpp"
+#include "stream/response_events.hpp"
 #include "stream/timed_poll.hpp"
 
 namespace dynamo {
@@ -149,6 +150,7 @@ class Stream {
                              std::optional<Clock::time_point> until);
     void wake_writers() noexcept;
     bool update_writable() noexcept;
+    std::shared_ptr<Response> pop_response();
     void publish(std::unique_lock<std::mutex> &lock);
     void notify(std::unique_lock<std::mutex> &lock);
     void notify_listeners(std::unique_lock<std::mutex> &lock);
@@ -202,6 +204,7 @@ class Stream {
 
     std::vector<Choice> more_choices_;
     std::vector<delta::ToolCalls> tool_calls_;  // by choice; empty before the first one
+    std::unique_ptr<ResponseEvents> events_;    // of a streamed answer of the kind `responses`
     std::int32_t end_status_ = DYNAMO_END;      // once the end is published
     std::unique_ptr<const Error> error_;  // nullptr without an error, or without memory for it
     // Created by the first thread that waits: readers of a queue, or with a callback, never do.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The caller's side of a stream: taking responses, and waiting for them.
+#include <nlohmann/json.hpp>
+
 #include "base/wait_check.hpp"
 #include "stream/stream.hpp"
 
@@ -50,6 +52,15 @@ bool Stream::update_writable() noexcept {
     return false;
 }
 
+// Requires the lock, and a response. Events are numbered in the order in which responses are taken.
+std::shared_ptr<Response> Stream::pop_response() {
+    if (events_ != nullptr) {
+        Response &first = *responses_.first();
+        first.events = std::make_unique<json::OrderedJson>(events_->of(first));
+    }
+    return responses_.pop();
+}
+
 std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {
     std::unique_lock lock(mutex_);
     if (!is_readable() && !wait_until_readable(lock, until)) {
@@ -58,7 +69,7 @@ std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_pt
     if (responses_.is_empty()) {
         return end_status_;
     }
-    out = responses_.pop();
+    out = pop_response();
     queued_tokens_ -= out->tokens;
     if (notifier_ != nullptr && !is_readable()) {
         notifier_->clear();
@@ -85,7 +96,7 @@ std::int32_t Stream::take_next(std::shared_ptr<Response> &out, bool &has_more) {
         has_more = false;  // owner_notified_ stays set: after the end there is nothing to notify of
         return end_status_;
     }
-    out = responses_.pop();
+    out = pop_response();
     queued_tokens_ -= out->tokens;
     owner_notified_ = has_more = is_readable();
     const bool becomes_writable = update_writable();

@@ -113,7 +113,7 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (state.has_finished) {
         return push_after_finish(chunk, objects);
     }
-    if (objects != nullptr && objects->delta && head_->kind == BodyKind::chat) {
+    if (objects != nullptr && objects->delta && is_chat(head_->kind)) {
         delta::normalize(*objects->delta, tool_calls(chunk.index));
         if (objects->delta->empty()) {
             objects->delta.reset();

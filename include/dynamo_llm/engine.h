@@ -123,7 +123,7 @@ typedef struct dynamo_engine_t {
      *                           that chooses a device is DYNAMO_ERROR_INVALID_CONFIG;
      *         "context_length"  in tokens;
      *         "capabilities"    array of "chat", "completion", "embedding", "logprobs", "seed", "tools",
-     *                           "json_schema", "regex", "grammar", "lora", "priority";
+     *                           "json_schema", "regex", "grammar", "lora", "priority", "rerank", "score", "classify";
      *         "adapters"        names of LoRA adapters, which a request may give as its "model";
      *         "tokenizer"       folder with tokenizer.json, if it is not "path";
      *         "eos_token_ids"   token ids that end an answer, in addition to those of the tokenizer's files;

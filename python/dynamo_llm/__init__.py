@@ -19,11 +19,13 @@ from dynamo_llm._core import ChosenWorker, Response, Selection, Timing, Usage
 from dynamo_llm.api.batch import Batch, BatchReport
 from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.kv_publisher import KvCleared, KvPublisher, KvRemoved, KvStored
+from dynamo_llm.api.model_response import ModelResponse
 from dynamo_llm.api.pull import pull
 from dynamo_llm.api.request import Request
 from dynamo_llm.api.result import Choice, Completion, Embeddings, Logprob, ToolCall
 from dynamo_llm.api.router import Router
 from dynamo_llm.api.runtime import Runtime, config_schema
+from dynamo_llm.api.scores import Classification, RankedDocument, Ranking, Scores, TextClass
 from dynamo_llm.api.tokenizer import Detokenizer, Tokenizer
 from dynamo_llm.api.worker import Worker
 from dynamo_llm.errors import (
@@ -60,6 +62,7 @@ __all__ = [
     "CancelledError",
     "Choice",
     "ChosenWorker",
+    "Classification",
     "ClosedError",
     "Completion",
     "ContextLengthError",
@@ -84,18 +87,23 @@ __all__ = [
     "KvStored",
     "Logprob",
     "ModelNotFoundError",
+    "ModelResponse",
     "NotSupportedError",
     "OutOfMemoryError",
     "OverloadedError",
     "Progress",
     "PythonUnavailableError",
+    "RankedDocument",
+    "Ranking",
     "Request",
     "Response",
     "Router",
     "Runtime",
+    "Scores",
     "Selection",
     "SlowConsumerError",
     "SystemFailedError",
+    "TextClass",
     "Timing",
     "Tokenizer",
     "ToolCall",

@@ -62,9 +62,9 @@ class BatchReport:
 
 class Batch:
     """A file of requests, each a line of OpenAI's batch format: ``{"custom_id": ..., "method": "POST", "url":
-    "/v1/chat/completions", "body": {...}}``, likewise for ``/v1/completions`` and ``/v1/embeddings``. The
-    output has a line for each, in the order of completion: ``{"id", "custom_id", "response": {"status_code",
-    "request_id", "body"}, "error"}``.
+    "/v1/chat/completions", "body": {...}}``, likewise for the other paths of
+    :mod:`dynamo_llm.api.endpoints`. The output has a line for each, in the order of completion: ``{"id",
+    "custom_id", "response": {"status_code", "request_id", "body"}, "error"}``.
 
     A request that fails has the status of an OpenAI server, and OpenAI's error object as its body. A line
     that is not a request has an ``error`` with ``code`` and ``message`` instead.
@@ -270,7 +270,7 @@ class Batch:
     def _answer(self, runtime: Runtime, line: BatchLine) -> None:
         request: Request[Any] | None = None
         try:
-            request = runtime.request(_whole(line.body))
+            request = runtime.request(_whole(line))
             self._in_flight.add(request)
             if self._is_cancelled:
                 request.cancel()
@@ -319,11 +319,11 @@ class Batch:
                 self._on_line(size, self._report)
 
 
-def _whole(body: dict[str, Any]) -> dict[str, Any]:
+def _whole(line: BatchLine) -> dict[str, Any]:
     """Returns a body whose answer comes as a whole."""
-    if body.get("stream"):
+    if line.body.get("stream"):
         raise InvalidRequestError('"stream" of the request must be false in a batch')
-    return body if "input" in body else {**body, "stream": False}
+    return {**line.body, "stream": False} if line.streams else line.body
 
 
 def _result(

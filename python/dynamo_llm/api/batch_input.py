@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynamo_llm.errors import InvalidArgumentError
+from dynamo_llm.api.endpoints import ENDPOINTS
+from dynamo_llm.errors import InvalidArgumentError, InvalidRequestError
 
 #: Bytes of a line: as many as the library reads of one body.
 _longest = 64 << 20
-
-#: For each URL, the key that its bodies have.
-_keys = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
 
 #: What a text editor on Windows writes at the beginning.
 _byte_order_mark = b"\xef\xbb\xbf"
@@ -45,6 +43,8 @@ class BatchLine:
     custom_id: str
     body: dict[str, Any]
     """The OpenAI body."""
+    streams: bool
+    """Whether the answer could be streamed."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,22 @@ class RawLine:
                 "invalid_method", f'"method" must be "POST", not {_shown(entry.get("method"))}', custom_id
             )
         url, body = entry.get("url"), entry.get("body")
-        key = _keys.get(url) if isinstance(url, str) else None
-        if key is None:
+        endpoint = ENDPOINTS.get(url) if isinstance(url, str) else None
+        if endpoint is None:
             raise self._bad(
-                "invalid_url", f'"url" must be one of {", ".join(_keys)}, not {_shown(url)}', custom_id
+                "invalid_url", f'"url" must be one of {", ".join(ENDPOINTS)}, not {_shown(url)}', custom_id
             )
         if not isinstance(body, dict):
             raise self._bad("invalid_body", f'"body" must be an object, not {_shown(body)}', custom_id)
-        if key not in body:
-            raise self._bad("invalid_body", f'"body" needs "{key}", because "url" is {url}', custom_id)
-        return BatchLine(self.number, self.size, custom_id, body)
+        if not any(key in body for key in endpoint.keys):
+            raise self._bad(
+                "invalid_body", f'"body" needs "{endpoint.key}", because "url" is {url}', custom_id
+            )
+        try:
+            body = endpoint.body_of(body)
+        except InvalidRequestError as error:
+            raise self._bad("invalid_body", error.message, custom_id) from None
+        return BatchLine(self.number, self.size, custom_id, body, endpoint.streams)
 
     def _object(self) -> dict[str, Any]:
         if self.content is None:

@@ -242,8 +242,8 @@ def _whole_message(merged: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-class Embeddings:
-    """The answer to an embedding request.
+class ListAnswer:
+    """The answer to a request whose answer is a list, with an entry for each text.
 
     :param responses: all responses of the request, in order.
     """
@@ -258,15 +258,19 @@ class Embeddings:
             _merge(self._json, response.json())
             self.usage = response.usage or self.usage
 
+    def json(self) -> dict[str, Any]:
+        """Returns the whole answer, in the form of OpenAI's or vLLM's server."""
+        return self._json
+
+
+class Embeddings(ListAnswer):
+    """The answer to an embedding request."""
+
     @property
     def vectors(self) -> list[list[float]]:
         """One vector per input, in the order of the inputs."""
         data = sorted(self._json.get("data", ()), key=lambda entry: entry.get("index", 0))
         return [_floats(entry["embedding"]) for entry in data]
-
-    def json(self) -> dict[str, Any]:
-        """Returns OpenAI's object, a ``list`` of ``embedding``."""
-        return self._json
 
     def __repr__(self) -> str:
         vectors = self.vectors

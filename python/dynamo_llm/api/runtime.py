@@ -16,9 +16,11 @@ from dynamo_llm.api.creation import Opening, Progress, create_runtime, is_watche
 from dynamo_llm.api.handle import Handle, create, without_none
 from dynamo_llm.api.interruptible import interruptible
 from dynamo_llm.api.json_text import json_text
+from dynamo_llm.api.model_response import ModelResponse
 from dynamo_llm.api.numbers import milliseconds
 from dynamo_llm.api.request import DataRequest, Request
 from dynamo_llm.api.result import Completion, Embeddings
+from dynamo_llm.api.scores import Classification, Ranking, Scores, answer_class
 from dynamo_llm.errors import CancelledError, DeadlineExceededError, InvalidArgumentError
 from dynamo_llm.runtime.threads import in_thread
 
@@ -217,6 +219,73 @@ class Runtime(Handle):
         body = {"input": input if isinstance(input, str) else list(input), **body}
         return self._send(Request(without_none(body), Embeddings, timeout))
 
+    def rerank(
+        self, query: str, documents: Sequence[str], *, timeout: float | None = None, **body: Any
+    ) -> Request[Ranking]:
+        """Ranks documents by their relevance to a query. ``timeout`` is as for :meth:`chat`.
+
+        A model for sequence classification (a cross-encoder) reads the query with each document; with a model
+        that makes embeddings, the relevance is the cosine of the angle between theirs.
+
+        :param body: more keys: ``model``, ``top_n`` (how many documents to return), ``return_documents``.
+        """
+        body = {"query": query, "documents": list(documents), **body}
+        return self._send(Request(without_none(body), Ranking, timeout))
+
+    def score(
+        self,
+        text_1: str | Sequence[str],
+        text_2: str | Sequence[str],
+        *,
+        timeout: float | None = None,
+        **body: Any,
+    ) -> Request[Scores]:
+        """Computes how similar pairs of texts are, as :meth:`rerank` does.
+
+        :param text_1: one text, which is compared with each of ``text_2``; or as many as those.
+        """
+        sides = {"text_1": text_1, "text_2": text_2}
+        lists = {key: side if isinstance(side, str) else list(side) for key, side in sides.items()}
+        return self._send(Request(without_none({**lists, **body}), Scores, timeout))
+
+    def classify(
+        self,
+        input: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
+        *,
+        timeout: float | None = None,
+        **body: Any,
+    ) -> Request[Classification]:
+        """Classifies one or several texts, with a model for sequence classification. ``timeout`` is as for
+        :meth:`chat`.
+
+        :param input: as for :meth:`embed`.
+        :param body: more keys: ``model``, ``use_activation`` (False: the model's raw numbers, in place of
+            probabilities).
+        """
+        given = input if isinstance(input, str) else list(input)
+        body = {"input": given, "task": "classify", **body}
+        return self._send(Request(without_none(body), Classification, timeout))
+
+    def respond(
+        self,
+        input: str | Sequence[Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+        first_token_timeout: float | None = None,
+        **body: Any,
+    ) -> Request[ModelResponse]:
+        """Sends a body of OpenAI's Responses API, which the engine answers as a chat. The other parameters
+        are those of :meth:`chat`.
+
+        :param input: a text of the user, or items: messages, ``function_call``, ``function_call_output``.
+        :param body: more keys of OpenAI's body: ``model``, ``instructions``, ``tools``, ``text``,
+            ``max_output_tokens``, ... In a stream, ``json()["events"]`` of a response has the events of
+            OpenAI's stream.
+        """
+        given = input if isinstance(input, str) else list(input)
+        body = {"input": given, "task": "respond", **body}
+        return self._send(Request(without_none(body), ModelResponse, timeout, first_token_timeout))
+
     def request(
         self,
         body: Mapping[str, Any],
@@ -224,12 +293,17 @@ class Runtime(Handle):
         timeout: float | None = None,
         first_token_timeout: float | None = None,
     ) -> Request[Any]:
-        """Sends an OpenAI body as it is: a chat, a completion, or an embedding request.
+        """Sends a body as it is: of a chat, a completion, an embedding request, or one of the other kinds.
 
         :meth:`~dynamo_llm.Request.result` of the request is a :class:`Completion`, or :class:`Embeddings` for
-        a body with ``input``.
+        a body with ``input``, whose ``task`` may be ``classify`` (:class:`Classification`) or ``respond``
+        (:class:`ModelResponse`); for a body with ``query`` it is a :class:`Ranking`, and for two lists of
+        texts :class:`Scores`.
         """
-        result: Any = Embeddings if "input" in body else Completion
+        result: Any = answer_class(body)
+        if result is None:
+            is_responses = "input" in body and body.get("task") == "respond"
+            result = ModelResponse if is_responses else Embeddings if "input" in body else Completion
         return self._send(Request(body, result, timeout, first_token_timeout))
 
     def data(

@@ -10,7 +10,17 @@ from typing import Any
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
 
 #: Keys of an embedding request that every engine accepts, or that other layers read.
-_known = ("input", "model", "encoding_format", "dimensions", "user", "nvext", "request_id")
+_known = (
+    "dimensions",
+    "encoding_format",
+    "input",
+    "model",
+    "nvext",
+    "request_id",
+    "task",
+    "use_activation",
+    "user",
+)
 _trace = ("traceparent", "tracestate")
 
 #: Texts, or lists of token ids.

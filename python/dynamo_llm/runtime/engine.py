@@ -80,8 +80,9 @@ class ModelInfo(TypedDict, total=False):
     """Maximum number of bytes of text that one token stands for. With it and ``context_length``, the library
     refuses texts that cannot fit at once; for token-level engines the pipeline checks that."""
     capabilities: list[str]
-    """What requests may use: ``chat``, ``completion``, ``embedding``, ``images``, ``logprobs``, ``seed``,
-    ``tools``, ``json_schema``, ``regex``, ``grammar``, ``lora``, ``priority``, ..."""
+    """What requests may use: ``chat``, ``completion``, ``embedding``, ``rerank``, ``score``, ``classify``,
+    ``images``, ``logprobs``, ``seed``, ``tools``, ``json_schema``, ``regex``, ``grammar``, ``lora``,
+    ``priority``, ..."""
     models: list[str] | list[dict[str, Any]]
     """For an engine with several models: the names that a request may give as ``model``; or a dictionary per
     model, with ``id`` and the keys of this class, which :meth:`~dynamo_llm.Runtime.models` lists."""
@@ -92,6 +93,8 @@ class ModelInfo(TypedDict, total=False):
     tokenizer: str
     """Folder with ``tokenizer.json`` and ``tokenizer_config.json``; token-level engines need it if it is not
     ``path``."""
+    labels: list[str]
+    """Names of the labels of a model that classifies texts."""
     eos_token_ids: list[int]
     """Tokens that end an answer, in addition to those in the tokenizer's files."""
     calls: list[str]
@@ -195,7 +198,9 @@ class EngineRequest:
     """Unique in this process; also in logs and errors."""
     body: dict[str, Any]
     """The OpenAI body of a chat (``messages``), a completion (``prompt``), or an embedding request
-    (``input``); keys and types were checked."""
+    (``input``); keys and types were checked. An engine with the capabilities ``rerank``, ``score``, or
+    ``classify`` gets the bodies of vLLM's server for them, too; the last has ``input`` and ``"task":
+    "classify"``."""
     is_cancelled: Callable[[], bool]
     """Returns whether the request was cancelled. Any thread. For engines that work for long between
     chunks."""
@@ -318,6 +323,22 @@ class EmbeddingRequest:
     """Returns whether the request was cancelled. Any thread."""
 
 
+@dataclass(frozen=True)
+class ClassificationRequest:
+    """A request to a token-level engine that classifies texts, or pairs of texts. All values were checked."""
+
+    id: str
+    """Unique in this process."""
+    inputs: list[list[int]]
+    """Token ids of the texts; none is empty, and each fits the context length."""
+    type_ids: list[list[int]] | None = None
+    """Of pairs: for each token of the inputs, which of the two texts it belongs to, 0 or 1."""
+    activates: bool = True
+    """Whether probabilities are wanted, not the model's raw numbers."""
+    is_cancelled: Callable[[], bool] = bool
+    """Returns whether the request was cancelled. Any thread."""
+
+
 class Engine(Protocol):
     """A text engine: it takes OpenAI bodies and yields text. The library calls the class with an
     :class:`EngineConfig`. For engines that process token ids only, see :class:`TokenEngine`.
@@ -387,6 +408,10 @@ class TokenEngine(StartableEngine, Protocol):
     # Optional, with the capability "embedding": async def embed(self, request: EmbeddingRequest) ->
     # Sequence[Sequence[float]], a vector for each input. It raises NotSupportedError for "dimensions" that it
     # cannot honor.
+    # Optional, with the capability "classify" and "labels" in the description: async def classify(self,
+    # request: ClassificationRequest) -> Sequence[Sequence[float]], for each input a number for each label.
+    # With one label it may have the capabilities "score" and "rerank", too; then the inputs are pairs of
+    # texts.
 
 
 class DataEngine(StartableEngine, Protocol):

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from dynamo_llm import _core
 from dynamo_llm.errors import CancelledError, NotSupportedError
-from dynamo_llm.runtime import registry
+from dynamo_llm.runtime import registry, scoring
 from dynamo_llm.runtime.control_calls import ControlCalls
 from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, TemplateSettings
 from dynamo_llm.runtime.hub import hub_name, lookup
@@ -298,6 +298,12 @@ class Instance:
 
     def _start_sink(self, stream: int, request_id: str, text: str | bytes) -> None:
         body = json.loads(text)
+        kind = scoring.kind_of(body)
+        if kind is not None and kind not in self.info.get("capabilities", ()):
+            assert self._threads is not None
+            run = RequestTask(stream, request_id, text, self._threads, self._runs, self.kind)
+            run.start(self._refuse_kind(kind), self._may_gather)
+            return
         context = copy_context()
         span = self._trace(body, request_id)
         if span is not None:
@@ -336,6 +342,10 @@ class Instance:
         takes, other = ("raw requests", "OpenAI bodies")[:: 1 if self._kind == "data" else -1]
         raise NotSupportedError(f'the engine "{self._config.engine}" accepts {takes} only, not {other}')
 
+    async def _refuse_kind(self, kind: scoring.Kind) -> Opened:
+        scoring.refuse(kind, (), self._config.engine)
+        raise AssertionError("unreachable")
+
     def _trace(self, body: dict[str, Any], request_id: str) -> Span | None:
         return start_span(body, request_id, self._config.engine, self.info)
 
@@ -343,13 +353,20 @@ class Instance:
         """Passes a request to the engine. Returns the choices of the answer; a text engine answers all
         choices with one generator.
         """
-        if self._pipeline is not None:
-            return await self._pipeline.answer(request)
-        engine = self._engine
+        engine, info, pipeline = self._engine, self.info, self._pipeline
         if getattr(engine, "kind", "text") == "models":
             engine = await engine.find(request)
             if getattr(engine, "kind", "text") == "tokens":
-                return await (await self._pipeline_of(engine)).answer(request)
+                pipeline = await self._pipeline_of(engine)
+            else:
+                info = engine.describe()
+        if pipeline is not None:
+            return await scoring.answer(request, pipeline.info, self._config.engine, pipeline.answer)
+        ask = functools.partial(self._ask_text_engine, engine)
+        return await scoring.answer(request, info, self._config.engine, ask)
+
+    @staticmethod
+    async def _ask_text_engine(engine: Any, request: EngineRequest) -> Sequence[Answer]:
         answer = engine.generate(request)
         if inspect.iscoroutine(answer):
             answer = await answer

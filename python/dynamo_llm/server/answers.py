@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers chats, completions, and embedding requests."""
+"""Answers chats, completions, embedding requests, and the other kinds of requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,8 +11,9 @@ from starlette.responses import Response as HttpResponse
 from starlette.types import Receive, Scope, Send
 
 from dynamo_llm._core import Response
+from dynamo_llm.api.endpoints import Endpoint
 from dynamo_llm.api.request import Request
-from dynamo_llm.api.result import Embeddings
+from dynamo_llm.api.result import ListAnswer
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.errors import DynamoError, InvalidRequestError
 from dynamo_llm.printable import dump_json
@@ -30,22 +31,24 @@ _long = 2**18
 class Answers:
     """One endpoint: passes the body to the runtime as it is, and sends the answer.
 
-    :param key: the key that bodies of this endpoint have: ``messages``, ``prompt``, or ``input``.
+    :param endpoint: what bodies of this endpoint have.
     """
 
-    def __init__(self, runtime: Runtime, settings: Settings, in_flight: InFlight, key: str) -> None:
+    def __init__(self, runtime: Runtime, settings: Settings, in_flight: InFlight, endpoint: Endpoint) -> None:
         self._runtime = runtime
         self._settings = settings
         self._in_flight = in_flight
-        self._key = key
+        self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request. When the client disconnects, the runtime's request is cancelled at once."""
         with self._in_flight.slot():
             body, length = await read_body(HttpRequest(scope, receive), self._settings)
-            if body.get(self._key) is None:
-                raise InvalidRequestError(f'"{self._key}" is missing in the request')
-            if self._key != "input" and body.get("stream") is None:
+            endpoint = self._endpoint
+            if not endpoint.is_complete(body):
+                raise InvalidRequestError(f'"{endpoint.key}" is missing in the request')
+            body = endpoint.body_of(body)
+            if endpoint.streams and body.get("stream") is None:
                 body["stream"] = False  # OpenAI's default; the library's is to stream
             if length > _long:
                 request = await in_pool(self._runtime.request, body)
@@ -66,7 +69,7 @@ class Answers:
 
 def _json(responses: list[Response]) -> HttpResponse:
     """Returns a whole answer: one response, unless an engine makes embeddings in parts."""
-    whole = responses[0].json() if len(responses) == 1 else Embeddings(responses).json()
+    whole = responses[0].json() if len(responses) == 1 else ListAnswer(responses).json()
     return HttpResponse(dump_json(whole).encode(), media_type="application/json")
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from dynamo_llm.api.endpoints import ENDPOINTS
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.errors import DynamoError
 from dynamo_llm.runtime.threads import in_pool
@@ -25,9 +26,6 @@ from dynamo_llm.server.models import Models
 from dynamo_llm.server.request_id import RequestIds
 from dynamo_llm.server.settings import Settings
 from dynamo_llm.server.tokens import Tokens
-
-#: Paths of OpenAI's requests, and the key that distinguishes their bodies.
-_answered = {"/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
 
 #: Seconds in which an engine must tell its models, for the server to count as healthy.
 _patience = 5.0
@@ -58,8 +56,8 @@ def make_app(runtime: Runtime, settings: Settings, in_flight: InFlight, is_local
 
     routes = [
         *(
-            Route(path, Answers(runtime, settings, in_flight, key), methods=["POST"])
-            for path, key in _answered.items()
+            Route(path, Answers(runtime, settings, in_flight, endpoint), methods=["POST"])
+            for path, endpoint in ENDPOINTS.items()
         ),
         Route("/v1/models", models.list_all),
         Route("/v1/models/{name:path}", models.show),

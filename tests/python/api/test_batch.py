@@ -112,7 +112,7 @@ def test_embeddings(tmp_path: Path) -> None:
         (completion(""), "invalid_custom_id", '"custom_id" must be a string'),
         ({**completion("x"), "custom_id": 5}, "invalid_custom_id", "not 5"),
         ({**completion("x"), "method": "GET"}, "invalid_method", '"method" must be "POST", not "GET"'),
-        ({**completion("x"), "url": "/v1/chat"}, "invalid_url", '/v1/embeddings, not "/v1/chat"'),
+        ({**completion("x"), "url": "/v1/chat"}, "invalid_url", '/classify, not "/v1/chat"'),
         ({**completion("x"), "url": ["/v1"]}, "invalid_url", "not an array"),
         ({**completion("x"), "body": None}, "invalid_body", '"body" must be an object, not missing'),
         ({**completion("x"), "body": {"messages": []}}, "invalid_body", '"body" needs "prompt"'),

@@ -84,6 +84,7 @@ engines = {
 models: dict[str, Callable[[Path], Path]] = {
     "python/embeddings.py": tiny_models.embedder,
     "python/images.py": tiny_models.gemma3,
+    "python/rerank.py": tiny_models.embedder,
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import dynamo_llm
 import pytest
+import tiny_models
 from conftest import compile_c, dynamo_config, tests_dir
 from dynamo_llm.errors import (
     ClosedError,
@@ -96,6 +97,27 @@ def test_adapters_are_checked(tmp_path: Path) -> None:
         engine(adapters=["a"])
     with pytest.raises(ModelNotFoundError, match='LoRA adapter "a" is not a folder'):
         engine(adapters={"a": str(tmp_path)})
+
+
+def test_calls_need_what_they_use(tmp_path: Path) -> None:
+    """A call is declared if vLLM is loaded for it."""
+    assert list(engine().calls) == ["reset_prefix_cache"]
+    assert {"load_adapter", "unload_adapter", "list_adapters"} <= engine(enable_lora=True).calls.keys()
+    assert {"sleep", "wake"} <= engine(enable_sleep_mode=True).calls.keys()
+    assert {"start_profile", "stop_profile"} <= engine(profiler_config={"profiler": "torch"}).calls.keys()
+
+
+def test_adapters_by_call_are_checked(tmp_path: Path) -> None:
+    """Before vLLM sees them."""
+    first = tiny_models.adapter(tmp_path / "first", 1)
+    calls = engine(adapters={"a": str(first)}).calls
+    assert calls["list_adapters"]() == [{"name": "a", "path": str(first)}]
+    with pytest.raises(InvalidRequestError, match='"a" is already loaded'):
+        asyncio.run(calls["load_adapter"]("a", str(first)))
+    with pytest.raises(ModelNotFoundError, match='LoRA adapter "b" is not a folder'):
+        asyncio.run(calls["load_adapter"]("b", str(tmp_path)))
+    with pytest.raises(InvalidRequestError, match='"b" is unknown; known: a'):
+        asyncio.run(calls["unload_adapter"]("b"))
 
 
 # ---------------------------------------------------------------------------------------- with vLLM
@@ -294,3 +316,43 @@ def test_example_in_c(tmp_path: Path) -> None:
     with dynamo_llm.Runtime() as runtime:
         wanted = [runtime.chat(one).result().text for one in questions]
     assert whole == {str(number): text for number, text in enumerate(wanted, 1)}
+
+
+def runtime_of(model: Path, **options: Any) -> dynamo_llm.Runtime:
+    return dynamo_llm.Runtime(engine="vllm", model=model, options={**small, **options})
+
+
+@needs_vllm
+def test_embeddings(tmp_path: Path) -> None:
+    """The vectors are those of mistral.rs; so is the order of ranked documents."""
+    path = tiny_models.embedder(tmp_path / "embedder")
+    texts = ["hello world", "A KV cache keeps keys and values.", "a"]
+    with runtime_of(path, runner="pooling") as runtime, dynamo_llm.Runtime(model=path) as other:
+        assert runtime.models()[0]["capabilities"] == ["embedding"]
+        vectors = runtime.embed(texts).result().vectors
+        for one, wanted in zip(vectors, other.embed(texts).result().vectors, strict=True):
+            assert one == pytest.approx(wanted, abs=1e-3)
+        ranking = runtime.rerank(question, texts).result()
+        expected = other.rerank(question, texts).result()
+        assert [one.index for one in ranking.results] == [one.index for one in expected.results]
+        with pytest.raises(dynamo_llm.NotSupportedError):
+            runtime.chat("x").result()
+
+
+@needs_vllm
+def test_control_calls(tmp_path: Path) -> None:
+    """An adapter that is loaded changes answers, until it is unloaded."""
+    model = tiny_models.llama(tmp_path / "model")
+    folder = tiny_models.adapter(tmp_path / "adapter", 1)
+    with runtime_of(model, enable_lora=True) as runtime:
+        plain = runtime.complete("x", max_tokens=8).result().token_ids
+        assert runtime.call("load_adapter", name="a", path=str(folder)) == {"name": "a", "path": str(folder)}
+        assert runtime.models()[0]["adapters"] == ["a"]
+        assert runtime.complete("x", max_tokens=8, model="a").result().token_ids != plain
+        assert [one["name"] for one in runtime.call("list_adapters")] == ["a"]
+        runtime.call("unload_adapter", name="a")
+        assert runtime.call("list_adapters") == []
+        assert runtime.call("reset_prefix_cache") is True
+        assert runtime.complete("x", max_tokens=8).result().token_ids == plain
+        with pytest.raises(dynamo_llm.NotSupportedError, match='does not have the call "sleep"'):
+            runtime.call("sleep")

@@ -34,7 +34,7 @@ from dynamo_llm.runtime.threads import in_thread
 from dynamo_llm.runtime.urls import secrets_of, shown_url
 
 #: Keys of a request that are not passed to the server unchanged.
-_own_keys = ("adapter", "extra", "stream", "stream_options", "traceparent", "tracestate")
+_own_keys = ("adapter", "extra", "stream", "stream_options", "task", "traceparent", "tracestate")
 #: Owners, in their lists of models, of servers that reject unknown keys and support ``guided_...`` but not
 #: ``structured_outputs``.
 _without_structured_outputs = ("nvidia",)

@@ -19,7 +19,14 @@ from dynamo_llm.errors import (
 )
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import embedding, extras, model_files, options
-from dynamo_llm.runtime.engine import EmbeddingRequest, EngineConfig, ModelInfo, TokenChunk, TokenRequest
+from dynamo_llm.runtime.engine import (
+    ClassificationRequest,
+    EmbeddingRequest,
+    EngineConfig,
+    ModelInfo,
+    TokenChunk,
+    TokenRequest,
+)
 from dynamo_llm.runtime.gpu_builds import gpu_build
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
@@ -102,6 +109,7 @@ class TransformersEngine:
         self._info: ModelInfo = {}
         self._stepper: Any = None
         self._embedder: Any = None  # set for an embedding model, in place of the others
+        self._classifier: Any = None  # likewise, for a model for sequence classification
         self._modules: SentenceModules | None = None
         self._network: Any = None
         self._stepping: Any = None
@@ -115,7 +123,16 @@ class TransformersEngine:
             stepping = "dynamo_llm.runtime.stepping"
             self._stepping = {
                 name: importlib.import_module(f"{stepping}.{name}")
-                for name in ("batch", "embedder", "loader", "network", "probe", "sampler", "stepper")
+                for name in (
+                    "batch",
+                    "classifier",
+                    "embedder",
+                    "loader",
+                    "network",
+                    "probe",
+                    "sampler",
+                    "stepper",
+                )
             }
         except ImportError as error:
             raise EngineUnavailableError(
@@ -126,17 +143,26 @@ class TransformersEngine:
         device = _find_device(torch, self._config.device, chosen.device)
         size = sum(file.stat().st_size for file in files)
         self._config.progress("weights", bytes_total=size)
-        modules = SentenceModules.of(self._path) if is_embedding_model(self._path) else None
+        classifies = _is_classifier(self._path)
+        modules = (
+            SentenceModules.of(self._path) if not classifies and is_embedding_model(self._path) else None
+        )
         model = self._stepping["loader"].load(
             self._path,
             files,
             device,
-            is_causal=modules is None,
+            purpose="classify" if classifies else "generate" if modules is None else "embed",
             dtype=chosen.dtype,
             attn_implementation=chosen.attn_implementation,
             trust_remote_code=chosen.trust_remote_code,
         )
         self._config.progress("weights", bytes_done=size, bytes_total=size)
+        if classifies:
+            self._classifier = self._stepping["classifier"].Classifier(
+                model, chosen.max_batch, chosen.max_batch_tokens
+            )
+            self._info = _describe_classifier(model, self._path, chosen, self._classifier.labels)
+            return
         if modules is not None:
             self._modules = modules
             self._info = _describe_embedder(model, self._path, chosen, modules)
@@ -160,8 +186,9 @@ class TransformersEngine:
         """Frees the model. Blocks until the current step has ended."""
         if self._stepper is not None:
             self._stepper.close()
-        if self._embedder is not None:
-            self._embedder.close()
+        for rows in (self._embedder, self._classifier):
+            if rows is not None:
+                rows.close()
         self._stepper = self._network = None
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
@@ -188,9 +215,18 @@ class TransformersEngine:
         for ids in request.inputs:
             _check_ids(ids, self._embedder.vocabulary)
         assert self._modules is not None
-        vectors = await in_thread(self._embedder.embed, request.inputs, request.is_cancelled)
+        vectors = await in_thread(self._embedder.compute, request.inputs, request.is_cancelled)
         is_normal = self._modules.normalizes
         return [embedding.shortened(vector, request.dimensions, is_normal) for vector in vectors]
+
+    async def classify(self, request: ClassificationRequest) -> list[list[float]]:
+        """Returns a number for each label of each input. Batches of several requests take turns."""
+        for ids in request.inputs:
+            _check_ids(ids, self._classifier.vocabulary)
+        rows: list[list[float]] = await in_thread(
+            self._classifier.compute, request.inputs, request.is_cancelled, request.type_ids
+        )
+        return [self._classifier.activated(row) if request.activates else row for row in rows]
 
     @staticmethod
     def _deliver(results: list[tuple[Any, TokenChunk | DynamoError]]) -> None:
@@ -291,7 +327,8 @@ def _longest(model: Any) -> int | None:
     config = model.config.get_text_config(decoder=True)
     found = next((length for key in _lengths if (length := getattr(config, key, None)) is not None), None)
     # The positions of RoBERTa and its relatives begin after the padding's.
-    embeddings = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    base = getattr(model, "base_model", model)
+    embeddings = getattr(getattr(base, "embeddings", None), "position_embeddings", None)
     offset = getattr(embeddings, "padding_idx", None)
     return found if found is None or offset is None else found - offset - 1
 
@@ -303,6 +340,21 @@ def _describe_embedder(model: Any, path: Path, chosen: Options, modules: Sentenc
         "device": _device_name(model),
         "context_length": _context_length(min(lengths, default=None), path, chosen),
         "capabilities": ["embedding"],
+    }
+
+
+def _is_classifier(path: Path) -> bool:
+    """Whether a folder has a model for sequence classification."""
+    names = model_files.read_json(path / "config.json").get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
+def _describe_classifier(model: Any, path: Path, chosen: Options, labels: list[str]) -> ModelInfo:
+    return {
+        "path": str(path),
+        "context_length": _context_length(_longest(model), path, chosen),
+        "capabilities": ["classify", "score", "rerank"] if len(labels) == 1 else ["classify"],
+        "labels": labels,
     }
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine ``vllm``: runs vLLM in the process, with its workers in child processes."""
 
+import asyncio
 import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,15 @@ from dynamo_llm.errors import (
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import extras, model_files
 from dynamo_llm.runtime.child_log import ChildLog
-from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenLogprob, TokenRequest
+from dynamo_llm.runtime.engine import (
+    ClassificationRequest,
+    EmbeddingRequest,
+    EngineConfig,
+    ModelInfo,
+    TokenChunk,
+    TokenLogprob,
+    TokenRequest,
+)
 from dynamo_llm.runtime.gpu_builds import cpu_build, gpu_build
 from dynamo_llm.runtime.options import unknown_key
 from dynamo_llm.runtime.secret import shown_value
@@ -50,6 +59,15 @@ _logging_options = ("logging_config", "log_level", "log_config_file")
 _logging_variables = ("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Adapter:
+    """A LoRA adapter that requests may name."""
+
+    number: int
+    """vLLM's id of the adapter, which no other adapter of this engine ever has."""
+    path: Path
+
+
 class VllmEngine:
     """Runs models with vLLM. ``options`` are the arguments of its ``AsyncEngineArgs``, and ``adapters``: LoRA
     adapters by name, each the folder with its ``adapter_config.json``.
@@ -65,9 +83,12 @@ class VllmEngine:
         self._progress = config.progress
         self._device = config.device
         self._arguments = {**_defaults, **config.options}
-        self._adapters = _read_adapters(self._arguments.pop("adapters", {}))
+        paths = _read_adapters(self._arguments.pop("adapters", {}))
+        self._adapters = {name: _Adapter(at, path) for at, (name, path) in enumerate(paths.items(), 1)}
+        self._adapter_count = len(self._adapters)  # also of those that were unloaded
         if self._adapters:
             self._arguments.setdefault("enable_lora", True)
+        self._pooling_tasks: Sequence[str] = ()  # of a model that makes no text
         self._logs_itself = any(key in config.options for key in _logging_options) or any(
             name in os.environ for name in _logging_variables
         )
@@ -88,6 +109,8 @@ class VllmEngine:
             await log.open()
             self._progress("weights")
             await in_thread_to_its_end(functools.partial(self._load, log), self.stop)
+            if self._engine.model_config.runner_type == "pooling":
+                self._pooling_tasks = await self._engine.get_supported_tasks()
         except DynamoError:
             log.close()
             raise
@@ -130,15 +153,27 @@ class VllmEngine:
 
     def describe(self) -> ModelInfo:
         """Returns the description of the loaded model."""
+        config = self._engine.model_config
+        if self._pooling_tasks:
+            kinds = {"embed": "embedding", "classify": "classify"}
+            info: ModelInfo = {
+                "path": str(self._path),
+                "context_length": config.max_model_len,
+                "capabilities": [name for task, name in kinds.items() if task in self._pooling_tasks],
+            }
+            if "classify" in self._pooling_tasks:
+                names = config.hf_config.id2label
+                info["labels"] = [str(names[number]) for number in sorted(names)]
+            return info
         capabilities = ["chat", "completion", "logprobs", "seed", "json_schema", "regex", "grammar", "choice"]
         if self._arguments["scheduling_policy"] == "priority":
             capabilities.append("priority")
-        if self._adapters:
+        if self._arguments.get("enable_lora"):
             capabilities.append("lora")
         return {
             "path": str(self._path),
             "device": self._device_name(),
-            "context_length": self._engine.model_config.max_model_len,
+            "context_length": config.max_model_len,
             "capabilities": capabilities,
             "adapters": list(self._adapters),
             "request_keys": ["allowed_token_ids", "bad_words", "extra"],
@@ -180,6 +215,119 @@ class VllmEngine:
             finally:
                 await answer.aclose()
 
+    async def embed(self, request: EmbeddingRequest) -> list[list[float]]:
+        """Returns a vector for each input."""
+        params = self._pooling_params(task="embed", dimensions=request.dimensions)
+        return await self._pool(request.id, request.inputs, params)
+
+    async def classify(self, request: ClassificationRequest) -> list[list[float]]:
+        """Returns a number for each label of each input."""
+        params = self._pooling_params(task="classify", use_activation=request.activates)
+        return await self._pool(request.id, request.inputs, params)
+
+    def _pooling_params(self, **given: Any) -> Any:
+        return self._vllm["pooling_params"].PoolingParams(**given)
+
+    async def _pool(self, id: str, inputs: list[list[int]], params: Any) -> list[list[float]]:
+        """Returns what vLLM makes of each input; it batches them. If one fails, the others are aborted."""
+        tasks = [
+            asyncio.ensure_future(self._pool_one(f"{id}-{number}", ids, params))
+            for number, ids in enumerate(inputs)
+        ]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pool_one(self, id: str, ids: list[int], params: Any) -> list[float]:
+        if self._engine is None:
+            raise ClosedError("the engine was stopped")
+        with self._explained():
+            answer = self._engine.encode(self._vllm["inputs"].tokens_input(ids), params.clone(), id)
+            try:
+                async for output in answer:
+                    vector: list[float] = output.outputs.data.float().tolist()
+            finally:
+                await answer.aclose()
+        return vector
+
+    # ------------------------------------------------------------------------------ control calls
+
+    @property
+    def calls(self) -> dict[str, Callable[..., Any]]:
+        """Control calls. Those for LoRA, sleep, and profiles need vLLM to be loaded with what they use."""
+        calls: dict[str, Callable[..., Any]] = {"reset_prefix_cache": self._reset_prefix_cache}
+        if self._arguments.get("enable_lora"):
+            calls["load_adapter"] = self._load_adapter
+            calls["unload_adapter"] = self._unload_adapter
+            calls["list_adapters"] = self._list_adapters
+        if self._arguments.get("enable_sleep_mode"):
+            calls["sleep"] = self._sleep
+            calls["wake"] = self._wake
+        if self._arguments.get("profiler_config"):
+            calls["start_profile"] = self._start_profile
+            calls["stop_profile"] = self._stop_profile
+        return calls
+
+    async def _load_adapter(self, name: str, path: str) -> dict[str, Any]:
+        """Loads the LoRA adapter of a folder. Requests give the name as their model."""
+        if name in self._adapters:
+            raise InvalidRequestError(f'the LoRA adapter "{name}" is already loaded; unload it first')
+        (folder,) = (await in_thread(_read_adapters, {name: path})).values()
+        self._adapter_count += 1
+        adapter = _Adapter(self._adapter_count, folder)
+        try:
+            with self._explained():
+                await self._engine.add_lora(self._lora_request_of(name, adapter))
+        except DynamoError:
+            raise
+        except Exception as error:  # what failed in vLLM's process
+            raise InvalidRequestError(f'vLLM cannot load the LoRA adapter "{name}": {error}') from error
+        self._adapters[name] = adapter
+        return {"name": name, "path": str(folder)}
+
+    async def _unload_adapter(self, name: str) -> dict[str, Any]:
+        """Unloads a LoRA adapter."""
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            known = ", ".join(self._adapters) or "none"
+            raise InvalidRequestError(f'the LoRA adapter "{name}" is unknown; known: {known}')
+        with self._explained():
+            await self._engine.remove_lora(adapter.number)  # False if no request has used it yet
+        del self._adapters[name]
+        return {"name": name, "path": str(adapter.path)}
+
+    def _list_adapters(self) -> list[dict[str, Any]]:
+        """Lists the LoRA adapters that requests may name."""
+        return [{"name": name, "path": str(adapter.path)} for name, adapter in self._adapters.items()]
+
+    async def _reset_prefix_cache(self) -> bool:
+        """Drops the prefix cache. Returns False if requests use it, so that nothing was dropped."""
+        with self._explained():
+            return bool(await self._engine.reset_prefix_cache())
+
+    async def _sleep(self, level: int = 1) -> None:
+        """Frees the GPU's memory: the weights move to the host's memory (level 1), or are dropped (2)."""
+        with self._explained():
+            await self._engine.sleep(level)
+
+    async def _wake(self) -> None:
+        """Takes the GPU's memory again."""
+        with self._explained():
+            await self._engine.wake_up()
+
+    async def _start_profile(self) -> None:
+        """Starts a profile, as ``profiler_config`` describes."""
+        with self._explained():
+            await self._engine.start_profile()
+
+    async def _stop_profile(self) -> None:
+        """Ends a profile, and writes it."""
+        with self._explained():
+            await self._engine.stop_profile()
+
     def _sampling_params(self, request: TokenRequest) -> Any:
         module = self._vllm["sampling_params"]
         given = {
@@ -207,8 +355,10 @@ class VllmEngine:
         if name not in self._adapters:
             known = ", ".join(self._adapters) or "none"
             raise InvalidRequestError(f'the LoRA adapter "{name}" is unknown; known: {known}')
-        number = list(self._adapters).index(name) + 1
-        return self._vllm["lora.request"].LoRARequest(name, number, str(self._adapters[name]))
+        return self._lora_request_of(name, self._adapters[name])
+
+    def _lora_request_of(self, name: str, adapter: _Adapter) -> Any:
+        return self._vllm["lora.request"].LoRARequest(name, adapter.number, str(adapter.path))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -234,7 +384,15 @@ def _last_error(log: ChildLog | None) -> str:
 def _import() -> dict[str, Any]:
     for name, value in _environment.items():
         os.environ.setdefault(name, value)
-    names = ("config.logging", "engine.arg_utils", "exceptions", "inputs", "lora.request", "sampling_params")
+    names = (
+        "config.logging",
+        "engine.arg_utils",
+        "exceptions",
+        "inputs",
+        "lora.request",
+        "pooling_params",
+        "sampling_params",
+    )
     try:
         return {
             name: importlib.import_module(f"vllm.{name}")

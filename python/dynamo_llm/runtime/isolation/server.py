@@ -57,7 +57,8 @@ class _Answer:
     """Number of the request on this connection."""
     core: _core.Request
     kind: str
-    """The body's key with the prompt: ``messages``, ``prompt``, or ``input``; empty for raw requests."""
+    """The body's key with the prompt: ``messages``, ``prompt``, or ``input``, which stands for all kinds of
+    requests whose answer is a list; empty for raw requests."""
     credit: int
     """Tokens that the parent accepts."""
     _usage: _core.Usage | None = None
@@ -132,8 +133,9 @@ class _Answer:
 def _more(whole: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
     """Returns what a response has besides text and tokens, as the engine yielded it."""
     if kind == "input":
-        delta = {key: value for key, value in whole.items() if key not in ("object", "usage")}
-        return {"delta": delta} if "data" in delta else {}
+        own = ("id", "object", "created", "usage")
+        delta = {key: value for key, value in whole.items() if key not in own}
+        return {"delta": delta} if "data" in delta or "results" in delta else {}
     if not whole["choices"]:
         return {}  # only token counts
     (choice,) = whole["choices"]
@@ -283,7 +285,7 @@ class _Server:
         try:
             if kind == frames.OPENAI:
                 body = json.loads(content)
-                body_kind = next(key for key in ("messages", "prompt", "input") if key in body)
+                body_kind = next((key for key in ("messages", "prompt") if key in body), "input")
                 if body.get("stream") is False and body_kind != "input":
                     # The parent assembles the answer; here it is streamed.
                     content = json.dumps({**body, "stream": True}).encode()

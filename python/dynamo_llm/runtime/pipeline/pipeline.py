@@ -13,9 +13,10 @@ from dynamo_llm.errors import (
     InvalidRequestError,
     NotSupportedError,
 )
-from dynamo_llm.runtime import embedding
+from dynamo_llm.runtime import embedding, scoring
 from dynamo_llm.runtime.engine import (
     Chunk,
+    ClassificationRequest,
     EmbeddingRequest,
     EngineRequest,
     ModelInfo,
@@ -90,9 +91,11 @@ class Pipeline:
         self._name = name
         self._embeds = "embedding" in info.get("capabilities", ()) and hasattr(engine, "embed")
         self._only_embeds = self._embeds and list(info["capabilities"]) == ["embedding"]
+        self._labels = list(info.get("labels", ()))
+        self._classifies = "classify" in info.get("capabilities", ()) and hasattr(engine, "classify")
         keys = (*_keys, *_tool_keys) if parsers is not None and parsers.finds_calls else _keys
         self._reader = BodyReader(name, info, self._prompts.vocab_size, keys)
-        makes = [] if self._only_embeds else ["completion"]
+        makes = [] if self._only_embeds or self._classifies else ["completion"]
         if makes and folder is not None and folder.chat_templates:
             makes.insert(0, "chat")
         self.info: ModelInfo = _described(info, self._context_length, self._tokenizer, makes, keys)
@@ -110,8 +113,14 @@ class Pipeline:
 
         :raises DynamoError: the request was rejected before it reached the engine.
         """
+        if (kind := scoring.kind_of(request.body)) is not None:
+            return [self._classify(request) if kind == "classify" else self._compare(request)]
         if "input" in request.body and self._embeds:
             return [self._embed(request)]
+        if self._classifies:
+            raise NotSupportedError(
+                'the model only classifies texts; send an "input" with "task": "classify" instead'
+            )
         if self._only_embeds:
             raise NotSupportedError('the model only makes embeddings; send an "input" instead')
         require_text(request.body.get("messages"), f'this model of the engine "{self._name}"')
@@ -185,6 +194,45 @@ class Pipeline:
             "delta": {"data": [embedding.entry(at, one, encoding) for at, one in enumerate(vectors)]},
             "usage": {"prompt_tokens": sum(map(len, inputs))},
         }
+
+    async def _classify(self, request: EngineRequest) -> AsyncIterator[Chunk]:
+        body, limit = request.body, self._context_length
+        assert limit is not None
+        inputs = await self._prompts.inputs(embedding.inputs_of(body, self._name), limit)
+        data = [
+            {
+                "index": at,
+                "label": self._labels[max(range(len(probs)), key=probs.__getitem__)],
+                "probs": probs,
+                "num_classes": len(probs),
+            }
+            for at, probs in enumerate(await self._numbers(request, inputs, None))
+        ]
+        yield {"delta": {"data": data}, "usage": {"prompt_tokens": sum(map(len, inputs))}}
+
+    async def _compare(self, request: EngineRequest) -> AsyncIterator[Chunk]:
+        """Answers a rerank or score request with a model that reads pairs of texts."""
+        limit = self._context_length
+        assert limit is not None
+        texts = scoring.Texts.of(request.body)
+        pairs = [(texts.texts[one], texts.texts[other]) for one, other in texts.pairs]
+        inputs, type_ids = await self._prompts.pairs(pairs, limit)
+        scores = [score for (score,) in await self._numbers(request, inputs, type_ids)]
+        yield {"delta": texts.delta(scores), "usage": {"prompt_tokens": sum(map(len, inputs))}}
+
+    async def _numbers(
+        self, request: EngineRequest, inputs: list[list[int]], type_ids: list[list[int]] | None
+    ) -> list[list[float]]:
+        engine: Any = self._engine
+        activates = request.body.get("use_activation") is not False
+        rows = await engine.classify(
+            ClassificationRequest(request.id, inputs, type_ids, activates, request.is_cancelled)
+        )
+        if len(rows) != len(inputs) or any(len(row) != len(self._labels) for row in rows):
+            raise EngineFailedError(
+                f"the engine did not make {len(self._labels)} numbers for each of {len(inputs)} inputs"
+            )
+        return [list(row) for row in rows]
 
     # ------------------------------------------------------------------------------------ request
 

@@ -94,6 +94,29 @@ class Prompts:
             rows.append(ids)
         return rows
 
+    async def pairs(
+        self, texts: list[tuple[str, str]], context_length: int
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Returns the token ids of pairs of texts to compare, and which text each token belongs to.
+
+        :raises ContextLengthError: a pair has more tokens.
+        :raises NotSupportedError: no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise NotSupportedError('texts need the pipeline, which is "off" in the configuration')
+        rows: list[list[int]] = []
+        types: list[list[int]] = []
+        for number, (first, second) in enumerate(texts):
+            ids, type_ids = await self.tokenizer.encode_pair(first, second, context_length)
+            if len(ids) > context_length:
+                raise ContextLengthError(
+                    f"the pair of texts {number} has {len(ids)} tokens, but the model's context length is "
+                    f"{context_length} tokens"
+                )
+            rows.append(ids)
+            types.append(type_ids)
+        return rows, types
+
     async def _completion(self, prompt: str | list[int], name: str, context_length: int | None) -> list[int]:
         ids: Any = prompt
         if isinstance(prompt, str):

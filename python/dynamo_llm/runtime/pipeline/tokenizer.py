@@ -211,6 +211,32 @@ class Tokenizer:
                 raise
             raise EngineFailedError(f"the model's tokenizer cannot split this text: {error}") from error
 
+    async def encode_pair(
+        self, first: str, second: str, context_length: int | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Encodes two texts as one row, as a model that compares them was trained on: with the tokens that
+        begin, separate, and end them.
+
+        :param context_length: see :meth:`encode_now`.
+        :returns: token ids, and for each of them which text it belongs to, 0 or 1.
+        :raises ContextLengthError: see :meth:`encode_now`.
+        """
+        return await in_pool(self._encode_pair_now, first, second, context_length, pool=self._threads)
+
+    def _encode_pair_now(
+        self, first: str, second: str, context_length: int | None
+    ) -> tuple[list[int], list[int]]:
+        try:
+            if context_length is not None:
+                for text in (first, second):
+                    text_length.check(self.core, text, context_length)
+            (encoding,) = self.core.encode_batch([(first, second)], add_special_tokens=True)
+        except BaseException as error:
+            if not is_rust_panic(error):
+                raise
+            raise EngineFailedError(f"the model's tokenizer cannot split this text: {error}") from error
+        return encoding.ids, encoding.type_ids
+
     def _is_quick(self, text: str) -> bool:
         return self._threads is None and len(text) < _long
 

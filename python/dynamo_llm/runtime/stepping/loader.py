@@ -5,11 +5,17 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, logging
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    logging,
+)
 
 from dynamo_llm.errors import (
     DynamoError,
@@ -47,13 +53,28 @@ _least_tables = 1 << 30
 _shown = 5
 
 
-def load(path: Path, files: list[Path], device: torch.device, is_causal: bool = True, **options: Any) -> Any:
+#: What a model is loaded for.
+Purpose = Literal["generate", "embed", "classify"]
+_classes: dict[Purpose, Any] = {
+    "generate": AutoModelForCausalLM,
+    "embed": AutoModel,
+    "classify": AutoModelForSequenceClassification,
+}
+
+
+def load(
+    path: Path,
+    files: list[Path],
+    device: torch.device,
+    purpose: Purpose = "generate",
+    **options: Any,
+) -> Any:
     """Loads a model.
 
     :param path: the model's folder.
     :param files: its weight files.
-    :param is_causal: whether it is a causal language model; otherwise only the states of its last layer are
-        used.
+    :param purpose: ``generate``: a causal language model; ``embed``: only the states of the last layer are
+        used; ``classify``: a model for sequence classification.
     :param options: ``dtype``, ``attn_implementation`` and ``trust_remote_code`` of ``from_pretrained()``.
     :raises NotSupportedError: transformers does not support the model, it is not a causal language model, its
         code may not be run, or tensors in its files would be ignored.
@@ -68,7 +89,7 @@ def load(path: Path, files: list[Path], device: torch.device, is_causal: bool = 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        kind: Any = AutoModelForCausalLM if is_causal else AutoModel
+        kind = _classes[purpose]
         tensors = safetensors_file.all_tensors(files)
         config_sizes.check(model_files.read_json(path / "config.json"), tensors)
         _check_memory(kind, _check_kind(path, options), tensors, options)
@@ -80,7 +101,7 @@ def load(path: Path, files: list[Path], device: torch.device, is_causal: bool = 
             ignore_mismatched_sizes=True,  # _check_weights reports these by name
             **options,
         )
-        if not is_causal:
+        if purpose == "embed":
             for keys in ("missing_keys", "unexpected_keys"):
                 found[keys] = [name for name in found[keys] if not _after_states.search(name)]
         _check_weights(model, found, path, tensors)
