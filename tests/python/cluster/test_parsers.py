@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """NVIDIA Dynamo's parsers of tool calls and reasoning, in front of token-level engines."""
 
+import asyncio
 import ctypes
 import importlib.util
 import json
@@ -12,11 +13,12 @@ from typing import Any
 
 import pytest
 from cluster_rig import NewCluster
-from cluster_worker import Worker
+from cluster_worker import Worker, post
 from conftest import compile_c, dynamo_config, engine, engines_dir, patience, run, tests_dir
 from dynamo_llm import Completion, Runtime
 from dynamo_llm.errors import InvalidConfigError, InvalidRequestError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
+from dynamo_llm.runtime.cluster.parsers.dynamo_parsers import DynamoParsers
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from served import serve
@@ -290,6 +292,16 @@ def test_mistakes(body: dict[str, Any], error: type[Exception], message: str) ->
         assert len(tokens.Base.requests) == count
 
 
+def test_tools_that_dynamo_rejects() -> None:
+    """The error has Dynamo's words. The library itself checks no descriptions."""
+    odd = {"type": "function", "function": {"name": "f", "description": 3}}
+    with (
+        opened("Async", "x") as runtime,
+        pytest.raises(InvalidRequestError, match=r"Dynamo rejects the tools: .*invalid type: integer `3`"),
+    ):
+        runtime.chat("?", tools=[odd]).result()
+
+
 def test_forced_call_without_structured_output() -> None:
     """The error names the capability that the engine lacks."""
     with (
@@ -339,6 +351,25 @@ def test_description_names_parsers(caplog: pytest.LogCaptureFixture) -> None:
         Runtime(engine("tokens:Async", options={"say": say, "info": info})) as runtime,
     ):
         assert runtime.chat("?", tools=tools).result().text == calling
+
+
+def test_other_processes(capfd: pytest.CaptureFixture[str]) -> None:
+    """They reach the frontend, but do not get a text, and cause no output."""
+
+    async def parse() -> str:
+        parsers = await DynamoParsers.open("hermes", None)
+        parser = await parsers.begin(tools, "")
+        assert (await parser.feed("secret")).content == "secret"
+        guessed = {"role": "user", "content": "0" * 32}
+        body = {"model": parsers._model, "messages": [guessed]}
+        url = f"http://127.0.0.1:{parsers._service.port}/v1/chat/completions"
+        _, answer = await asyncio.to_thread(post, url, body)
+        await parser.close()
+        await parsers.close()
+        return json.dumps(answer)
+
+    assert "secret" not in asyncio.run(parse())
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @both

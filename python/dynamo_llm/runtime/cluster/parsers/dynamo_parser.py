@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from dynamo_llm.errors import EngineFailedError, InvalidRequestError
 from dynamo_llm.runtime import untrusted_json
-from dynamo_llm.runtime.cluster.client.errors import error_of
 from dynamo_llm.runtime.cluster.parsers.dropped_text import DroppedText
 from dynamo_llm.runtime.cluster.parsers.service import ParserService
 from dynamo_llm.runtime.pipeline.answer_parser import Found
@@ -190,10 +189,8 @@ class DynamoParser:
         if status != [b"200"]:
             text = (await self._reader.read(65536)).decode("utf-8", "replace")
             if status == [b"400"]:
-                raise InvalidRequestError(
-                    f"NVIDIA Dynamo rejects the tools: {error_of(Exception(text)).message}"
-                )
-            raise _failed(text)
+                raise InvalidRequestError(f"NVIDIA Dynamo rejects the tools: {_message_of(text)}")
+            raise _failed(_message_of(text))
 
 
 async def _limited(reading: Awaitable[_T]) -> _T:
@@ -203,6 +200,15 @@ async def _limited(reading: Awaitable[_T]) -> _T:
         raise _failed(f"no answer within {_timeout:g} s") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise _failed(str(error) or type(error).__name__) from error
+
+
+def _message_of(text: str) -> str:
+    """Returns the message of an error's JSON; other texts as they are."""
+    try:
+        message = untrusted_json.parse(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        return text
+    return str(message)
 
 
 def _failed(why: str) -> EngineFailedError:

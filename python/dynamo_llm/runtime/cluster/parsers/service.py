@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from dynamo_llm.errors import EngineFailedError, UnavailableError
+from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime import untrusted_json
 from dynamo_llm.runtime.cluster import http_client
 from dynamo_llm.runtime.cluster.client.frontend import free_port
@@ -159,7 +159,7 @@ class ParserService:
         """Is the worker's handler: the prompt begins with the id of the text."""
         prompt = bytes(request["token_ids"]).decode("utf-8", "replace")
         text = self._texts.get(prompt.partition("\n")[0])
-        if text is None:
-            raise EngineFailedError("no text with this id is being parsed")
+        if text is None:  # another process sent it; an exception would be printed with its traceback
+            return
         async for item in text.items():
             yield item
