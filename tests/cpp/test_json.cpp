@@ -167,6 +167,19 @@ static void bodies() {
     CHECK_TEXT(dynamo_llm::Embedding({"a", "b"}).json().c_str(), "{\"input\": [\"a\", \"b\"]}");
     CHECK_TEXT(dynamo_llm::Embedding("a").json().c_str(), "{\"input\": \"a\"}");
     CHECK(MUST(Request::create(dynamo_llm::Embedding({"a"}))));
+    CHECK_TEXT(dynamo_llm::Rerank("q", {"a", "b"}).json().c_str(),
+               "{\"query\": \"q\", \"documents\": [\"a\", \"b\"]}");
+    CHECK_TEXT(dynamo_llm::Score("a", {"b"}).json().c_str(),
+               "{\"text_1\": \"a\", \"text_2\": [\"b\"]}");
+    CHECK_TEXT(dynamo_llm::Classify({"a"}).json().c_str(),
+               "{\"task\": \"classify\", \"input\": [\"a\"]}");
+    CHECK_TEXT(dynamo_llm::Respond("a").instructions("b").max_tokens(3).json().c_str(),
+               "{\"task\": \"respond\", \"input\": \"a\", \"instructions\": \"b\", "
+               "\"max_output_tokens\": 3}");
+    CHECK(MUST(Request::create(dynamo_llm::Rerank("q", {"a"}))));
+    CHECK(MUST(Request::create(dynamo_llm::Score("a", {"b"}))));
+    CHECK(MUST(Request::create(dynamo_llm::Classify({"a"}))));
+    CHECK(MUST(Request::create(dynamo_llm::Respond("a").max_tokens(3))));
 }
 
 int main() {

@@ -7,7 +7,7 @@
 
 DYNAMO_LLM_BEGIN
 
-/** The common part of Chat, Completion, and Embedding. */
+/** The common part of Chat, Completion, Embedding, and the other kinds of bodies. */
 template <class Body>
 class RequestBody {
   public:
@@ -196,6 +196,44 @@ class Embedding : public RequestBody<Embedding> {
     /** As above. */
     explicit Embedding(std::initializer_list<std::string> inputs)
         : Embedding(std::vector<std::string>(inputs)) {}
+};
+
+/** Builds a rerank request; the answer's JSON has the "results". */
+class Rerank : public RequestBody<Rerank> {
+  public:
+    /** Documents to order by their relevance to a query. */
+    Rerank(std::string_view query, const std::vector<std::string> &documents) {
+        set("query", query).set("documents", documents);
+    }
+};
+
+/** Builds a score request; the answer's JSON has a score for each pair in its "data". */
+class Score : public RequestBody<Score> {
+  public:
+    /** A text to compare with each of several. */
+    Score(std::string_view text, const std::vector<std::string> &others) {
+        set("text_1", text).set("text_2", others);
+    }
+};
+
+/** Builds a classification request; the answer's JSON has a label for each text in its "data". */
+class Classify : public RequestBody<Classify> {
+  public:
+    /** Texts to classify. */
+    explicit Classify(const std::vector<std::string> &inputs) {
+        set("task", "classify").set("input", inputs);
+    }
+};
+
+/** Builds a body of OpenAI's Responses API, which engines answer as a chat. */
+class Respond : public RequestBody<Respond> {
+  public:
+    /** A text of the user, or an array of items. */
+    explicit Respond(const Json &input) { set("task", "respond").set("input", input); }
+    /** Sets the first message, of the system. */
+    Respond &instructions(std::string_view text) { return set("instructions", text); }
+    /** Sets the maximum number of tokens of the answer. */
+    Respond &max_tokens(std::uint64_t tokens) { return set("max_output_tokens", tokens); }
 };
 
 DYNAMO_LLM_END
