@@ -445,9 +445,11 @@ BodyKind kind_of(const Json &object) {
             return BodyKind::classification;
         }
     }
-    const int kinds = static_cast<int>(object.contains("messages")) +
-                      static_cast<int>(object.contains("prompt")) +
-                      static_cast<int>(object.contains("input"));
+    const bool has_messages = object.contains("messages");
+    const bool has_prompt = object.contains("prompt");
+    const bool has_input = object.contains("input");
+    const int kinds =
+        static_cast<int>(has_messages) + static_cast<int>(has_prompt) + static_cast<int>(has_input);
     if (kinds == 0) {
         if (object.contains("query")) {
             return BodyKind::rerank;
@@ -470,9 +472,7 @@ BodyKind kind_of(const Json &object) {
         reject(std::string("the request needs ") + (kinds == 0 ? "one of " : "only one of ") +
                "\"messages\" (chat), \"prompt\" (completion) and \"input\" (embedding)" + hint);
     }
-    return object.contains("messages") ? BodyKind::chat
-           : object.contains("prompt") ? BodyKind::completion
-                                       : BodyKind::embedding;
+    return has_messages ? BodyKind::chat : has_prompt ? BodyKind::completion : BodyKind::embedding;
 }
 
 }  // namespace
@@ -536,11 +536,10 @@ Body Body::parse_as(BodyKind kind, const Json &object, std::string_view text) {
         body.prompt_tokens = estimate_tokens(object["messages"]);
         body.longest_text = user_text_bytes(object["messages"]);
     } else {
-        for (const std::string_view key : {"query", "prompt", "input", "text_1", "text_2",
-                                           "queries", "documents", "items", "data_1", "data_2"}) {
-            if (const Json *const prompt = given(object, key)) {
-                body.prompt_tokens += estimate_tokens(*prompt);
-                measure_prompt(*prompt, body);
+        for (const auto &[key, value] : object.get_ref<const Json::object_t &>()) {
+            if (!value.is_null() && is_key_of_texts(key)) {
+                body.prompt_tokens += estimate_tokens(value);
+                measure_prompt(value, body);
             }
         }
     }

@@ -125,6 +125,13 @@ constinit const std::array<Key, expense_count> budget_keys = [] {
     return keys;
 }();
 
+bool is_key_of_texts(std::string_view key) {
+    static constexpr std::string_view keys[] = {"query",  "prompt",  "input",     "text_1",
+                                                "text_2", "queries", "documents", "items",
+                                                "data_1", "data_2"};
+    return std::ranges::find(keys, key) != std::end(keys);
+}
+
 void Cost::add(Expense expense, std::uint64_t amount, std::string_view where) {
     if (amount > 0) {
         entries_.push_back({expense, amount, std::string(where)});
@@ -201,13 +208,11 @@ void Cost::add_lists(const Json &object, std::uint32_t choices) {
     if (const Json *const bias = given(object, "logit_bias")) {
         add(Expense::logit_bias, bias->size(), "logit_bias");
     }
-    for (const std::string_view key : {"prompt", "input", "text_1", "text_2", "queries",
-                                       "documents", "items", "data_1", "data_2"}) {
-        if (const Json *const value = given(object, key);
-            value != nullptr && !object.contains("messages") && value->is_array() &&
-            !value->empty() && !(*value)[0].is_number()) {
-            add(Expense::inputs, value->size(), key);
-            if (choices > value->size()) {
+    for (const auto &[key, value] : object.get_ref<const Json::object_t &>()) {
+        if (value.is_array() && !value.empty() && !value[0].is_number() && is_key_of_texts(key) &&
+            !object.contains("messages")) {
+            add(Expense::inputs, value.size(), key);
+            if (choices > value.size()) {
                 add(Expense::inputs, choices, "prompt\" times \"n");
             }
         }

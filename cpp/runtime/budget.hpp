@@ -43,6 +43,9 @@ inline constexpr std::size_t expense_count =
 // The keys of "limits.request" in a configuration.
 extern const std::array<Key, expense_count> budget_keys;
 
+// Whether a key of a body that is not a chat has its texts, or one of them.
+bool is_key_of_texts(std::string_view key);
+
 // What a body costs. Measured when the request is created, and checked when it is sent, because the budget belongs to
 // the runtime.
 class Cost {

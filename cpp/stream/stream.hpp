@@ -150,7 +150,7 @@ class Stream {
                              std::optional<Clock::time_point> until);
     void wake_writers() noexcept;
     bool update_writable() noexcept;
-    std::shared_ptr<Response> pop_response();
+    void add_events();
     void publish(std::unique_lock<std::mutex> &lock);
     void notify(std::unique_lock<std::mutex> &lock);
     void notify_listeners(std::unique_lock<std::mutex> &lock);

@@ -53,12 +53,9 @@ bool Stream::update_writable() noexcept {
 }
 
 // Requires the lock, and a response. Events are numbered in the order in which responses are taken.
-std::shared_ptr<Response> Stream::pop_response() {
-    if (events_ != nullptr) {
-        Response &first = *responses_.first();
-        first.events = std::make_unique<json::OrderedJson>(events_->of(first));
-    }
-    return responses_.pop();
+void Stream::add_events() {
+    Response &first = *responses_.first();
+    first.events = std::make_unique<json::OrderedJson>(events_->of(first));
 }
 
 std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {
@@ -69,7 +66,10 @@ std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_pt
     if (responses_.is_empty()) {
         return end_status_;
     }
-    out = pop_response();
+    if (events_ != nullptr) {
+        add_events();
+    }
+    out = responses_.pop();
     queued_tokens_ -= out->tokens;
     if (notifier_ != nullptr && !is_readable()) {
         notifier_->clear();
@@ -96,7 +96,10 @@ std::int32_t Stream::take_next(std::shared_ptr<Response> &out, bool &has_more) {
         has_more = false;  // owner_notified_ stays set: after the end there is nothing to notify of
         return end_status_;
     }
-    out = pop_response();
+    if (events_ != nullptr) {
+        add_events();
+    }
+    out = responses_.pop();
     queued_tokens_ -= out->tokens;
     owner_notified_ = has_more = is_readable();
     const bool becomes_writable = update_writable();

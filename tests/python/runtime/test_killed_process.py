@@ -105,6 +105,8 @@ def test_nothing_is_left_of_a_c_program(ask: Ask, tmp_path: Path) -> None:
 class Thinking:
     """The templates of a model with reasoning."""
 
+    thinks = True
+
     def for_engine(self) -> str:
         return "{# <think> #}"
 
