@@ -325,7 +325,9 @@ typedef struct dynamo_runtime_t dynamo_runtime_t;
  *                               "hf:org/name@revision" of the Hugging Face Hub, which is downloaded unless the
  *                               Hugging Face cache has it; if absent, the engine's default;
  *                     "offline" true: downloads nothing;
+ *                     "device"  "auto" (default), "cpu", "cuda", "cuda:1", "metal": where the engine computes;
  *                     "options" object of settings that the engine defines;
+ *                     "media"   files and hosts whose images and audio requests may name, and limits on them;
  *                     "cluster" the NVIDIA Dynamo cluster that the engine "dynamo" connects to;
  *                     "name"    the name that requests give as "model";
  *                     "models"  several models instead of the keys above: an array of objects with "name", "engine",
@@ -517,9 +519,9 @@ DYNAMO_LLM_API dynamo_creation_t *dynamo_runtime_create_async(const char *config
 DYNAMO_LLM_API int32_t dynamo_creation_cancel(dynamo_creation_t *creation);
 
 /**
- * Waits until no more events follow: the callback has returned from the final event, or the creation was destroyed by
- * another thread, and the release callback has returned. Several threads may wait. Whether there is a runtime is in
- * the final event.
+ * Waits until the creation delivers no more events: the callback has returned from the final event, or another thread
+ * has destroyed the creation. In both cases the release callback has returned, too. Several threads may wait. The final
+ * event tells whether there is a runtime.
  *
  * Blocking: until then, at most timeout_ms.
  *
@@ -547,10 +549,11 @@ typedef struct dynamo_request_t dynamo_request_t;
 typedef struct dynamo_response_t dynamo_response_t;
 
 /**
- * Creates a request from an OpenAI body, or one that ranks or classifies texts; docs/requests.md lists all kinds.
+ * Creates a request from a body of OpenAI's API, or from one that reranks, scores, or classifies texts (docs/requests.md).
  *
- * @param request_json  a JSON object: a chat body ("messages"), a completion body ("prompt"), or an embedding body
- *                      ("input"). Unlike OpenAI's, a body without "stream" streams. With "stream": false the whole
+ * @param request_json  a JSON object: a chat body ("messages"), a completion body ("prompt"), an embedding body
+ *                      ("input"), a Responses body ("input", and "task": "respond"), or one of the other kinds of
+ *                      docs/requests.md. Unlike OpenAI's, a body without "stream" streams. With "stream": false the whole
  *                      answer comes as one response with all choices, whose size the capacity of the stream does
  *                      not limit. "extra" is an object that reaches the engine unchanged. A key that neither the
  *                      library knows nor any engine of this process declares ("request_keys" of describe()) is an
@@ -1022,13 +1025,13 @@ DYNAMO_LLM_API int32_t dynamo_chat_add_message(dynamo_chat_t *chat, const char *
 DYNAMO_LLM_API int32_t dynamo_chat_add_message_json(dynamo_chat_t *chat, const char *message_json);
 
 /**
- * Adds an image or audio to the last message, which was added with dynamo_chat_add_message(). It becomes a part of that
- * message before its text, and behind what was added before. Which kinds a model takes is checked by its engine.
+ * Adds an image or audio to the last message, which was added with dynamo_chat_add_message(). It precedes that
+ * message's text, and follows what was added before. The engine checks whether the model takes the type.
  *
  * @param type  "image/png", "image/jpeg", "image/gif", "image/webp", "audio/wav", "audio/mp3", or another type of an
  *              image or of audio
  * @param data  content of the file
- * @param size  its bytes; at least 1
+ * @param size  size of the data in bytes; at least 1
  * Ownership: the data is copied, as base64.
  * @return DYNAMO_OK, INVALID_HANDLE, INVALID_ARGUMENT (NULL, no data, or another type), INVALID_STATE (the last message
  *         was not added with dynamo_chat_add_message()), OUT_OF_MEMORY

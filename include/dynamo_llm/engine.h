@@ -119,10 +119,10 @@ typedef struct dynamo_engine_t {
      *         for an empty object. All keys are optional:
      *         "path"            folder or file of the model;
      *         "device"          where it computes, such as "cuda:1". An engine that reads "device" of its configuration
-     *                           returns it, and refuses a device that it does not have. For all others a configuration
-     *                           that chooses a device is DYNAMO_ERROR_INVALID_CONFIG;
+     *                           returns it, and refuses a device that it does not have. If "device" is absent,
+     *                           a configuration that chooses a device fails with DYNAMO_ERROR_INVALID_CONFIG;
      *         "context_length"  in tokens;
-     *         "capabilities"    array of "chat", "completion", "embedding", "logprobs", "seed", "tools",
+     *         "capabilities"    array of "chat", "completion", "embedding", "images", "logprobs", "seed", "tools",
      *                           "json_schema", "regex", "grammar", "lora", "priority", "rerank", "score", "classify";
      *         "adapters"        names of LoRA adapters, which a request may give as its "model";
      *         "tokenizer"       folder with tokenizer.json, if it is not "path";

@@ -201,7 +201,7 @@ class Embedding : public RequestBody<Embedding> {
 /** Builds a rerank request; the answer's JSON has the "results". */
 class Rerank : public RequestBody<Rerank> {
   public:
-    /** Documents to order by their relevance to a query. */
+    /** Ranks documents by their relevance to a query. */
     Rerank(std::string_view query, const std::vector<std::string> &documents) {
         set("query", query).set("documents", documents);
     }
@@ -210,7 +210,7 @@ class Rerank : public RequestBody<Rerank> {
 /** Builds a score request; the answer's JSON has a score for each pair in its "data". */
 class Score : public RequestBody<Score> {
   public:
-    /** A text to compare with each of several. */
+    /** Compares one text with each of several others. */
     Score(std::string_view text, const std::vector<std::string> &others) {
         set("text_1", text).set("text_2", others);
     }
@@ -230,7 +230,7 @@ class Respond : public RequestBody<Respond> {
   public:
     /** A text of the user, or an array of items. */
     explicit Respond(const Json &input) { set("task", "respond").set("input", input); }
-    /** Sets the first message, of the system. */
+    /** Sets the system message that precedes the input. */
     Respond &instructions(std::string_view text) { return set("instructions", text); }
     /** Sets the maximum number of tokens of the answer. */
     Respond &max_tokens(std::uint64_t tokens) { return set("max_output_tokens", tokens); }

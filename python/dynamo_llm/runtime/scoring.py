@@ -152,8 +152,8 @@ def refuse(kind: Kind, capabilities: Sequence[str], engine: str) -> None:
     """
     if kind == "classify":
         raise NotSupportedError(
-            f'the engine "{engine}" does not support "classify" requests with this model; the engine '
-            f'"transformers" answers them with a model for sequence classification'
+            f'the engine "{engine}" does not support "classify" requests with this model; they need a model '
+            f'for sequence classification, and the engine "transformers" or "vllm"'
         )
     if "embedding" not in capabilities:
         raise NotSupportedError(

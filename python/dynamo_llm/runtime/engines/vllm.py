@@ -158,6 +158,7 @@ class VllmEngine:
             kinds = {"embed": "embedding", "classify": "classify"}
             info: ModelInfo = {
                 "path": str(self._path),
+                "device": self._device_name(),
                 "context_length": config.max_model_len,
                 "capabilities": [name for task, name in kinds.items() if task in self._pooling_tasks],
             }
