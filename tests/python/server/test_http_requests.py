@@ -130,9 +130,8 @@ def test_long_body(served: Served) -> None:
     with served.connect() as connection:
         head = f"POST {chat} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 99999999999\r\n\r\n".encode())
-        answer = connection.recv(65536).decode()
+        answer = read_all(connection)  # it ends within the timeout, although the body never comes
         assert answer.startswith("HTTP/1.1 413 ") and words in answer
-        assert read_all(connection) == ""  # within the timeout, although the body never comes
     with served.connect() as connection:
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
         connection.sendall(b"186a1\r\n" + b" " * 100001 + b"\r\n0\r\n\r\n")
