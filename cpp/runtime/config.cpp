@@ -379,7 +379,8 @@ void read_limits(const json::Json &object, Limits &limits) {
 std::vector<ModelConfig> read_models(const json::Json &object,
                                      const std::string &python_executable) {
     const json::Json &models = object["models"];
-    for (const char *key : {"engine", "model", "options", "pipeline", "name"}) {
+    for (const char *key : {"engine", "model", "options", "pipeline", "name", "tool_call_parser",
+                            "reasoning_parser"}) {
         if (object.contains(key)) {
             reject_config(std::string("the configuration has \"models\" and \"") + key +
                           "\"; set it in each entry of \"models\" instead");

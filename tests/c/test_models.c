@@ -182,6 +182,8 @@ static void wrong_models_are_refused(void) {
                    "did you mean \"models[0].engine\"?");
     check_rejected("{'models': [{'name': 'a'}], 'engine': 'echo'}", DYNAMO_ERROR_INVALID_CONFIG,
                    "set it in each entry of \"models\" instead");
+    check_rejected("{'models': [{'name': 'a'}], 'tool_call_parser': 'hermes'}",
+                   DYNAMO_ERROR_INVALID_CONFIG, "set it in each entry of \"models\" instead");
     check_rejected("{'models': [{'name': 'a', 'engine': 'echo'}, {'name': 'a', 'engine': 'echo'}]}",
                    DYNAMO_ERROR_INVALID_CONFIG, "names must be unique");
     /* The first engine is stopped if the second fails to start. */

@@ -75,7 +75,7 @@ def test_classification(tmp_path: Path) -> None:
     with open_engine(path, max_batch=3) as runtime:
         (model,) = runtime.models()
         assert (model["capabilities"], model["labels"]) == (["classify"], ["bad", "good", "odd"])
-        assert model["context_length"] == 60
+        assert (model["context_length"], model["device"]) == (60, "cpu")
         answer = runtime.classify(texts).result()
         raw = runtime.classify(texts, use_activation=False).result()
         for text, one, plain in zip(texts, answer.classes, raw.classes, strict=True):

@@ -33,7 +33,9 @@ def test_calls(step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
-@pytest.mark.parametrize("text", ["I would rather not.", '{"name": "f', '{"result": {}}', ""])
+@pytest.mark.parametrize(
+    "text", ["I would rather not.", '{"name": "f', r'{"name": "\q", "arguments": {}}', '{"result": {}}', ""]
+)
 def test_text_that_is_not_a_call(text: str, step: int) -> None:
     """It is not lost."""
     assert parsed(text, step) == (text, [], "")

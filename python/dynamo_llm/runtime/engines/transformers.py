@@ -352,6 +352,7 @@ def _is_classifier(path: Path) -> bool:
 def _describe_classifier(model: Any, path: Path, chosen: Options, labels: list[str]) -> ModelInfo:
     return {
         "path": str(path),
+        "device": _device_name(model),
         "context_length": _context_length(_longest(model), path, chosen),
         "capabilities": ["classify", "score", "rerank"] if len(labels) == 1 else ["classify"],
         "labels": labels,

@@ -86,6 +86,7 @@ class VllmEngine:
         paths = _read_adapters(self._arguments.pop("adapters", {}))
         self._adapters = {name: _Adapter(at, path) for at, (name, path) in enumerate(paths.items(), 1)}
         self._adapter_count = len(self._adapters)  # also of those that were unloaded
+        self._changing_adapters = asyncio.Lock()
         if self._adapters:
             self._arguments.setdefault("enable_lora", True)
         self._pooling_tasks: Sequence[str] = ()  # of a model that makes no text
@@ -274,30 +275,32 @@ class VllmEngine:
 
     async def _load_adapter(self, name: str, path: str) -> dict[str, Any]:
         """Loads the LoRA adapter of a folder. Requests give the name as their model."""
-        if name in self._adapters:
-            raise InvalidRequestError(f'the LoRA adapter "{name}" is already loaded; unload it first')
-        (folder,) = (await in_thread(_read_adapters, {name: path})).values()
-        self._adapter_count += 1
-        adapter = _Adapter(self._adapter_count, folder)
-        try:
-            with self._explained():
-                await self._engine.add_lora(self._lora_request_of(name, adapter))
-        except DynamoError:
-            raise
-        except Exception as error:  # what failed in vLLM's process
-            raise InvalidRequestError(f'vLLM cannot load the LoRA adapter "{name}": {error}') from error
-        self._adapters[name] = adapter
+        async with self._changing_adapters:
+            if name in self._adapters:
+                raise InvalidRequestError(f'the LoRA adapter "{name}" is already loaded; unload it first')
+            (folder,) = (await in_thread(_read_adapters, {name: path})).values()
+            self._adapter_count += 1
+            adapter = _Adapter(self._adapter_count, folder)
+            try:
+                with self._explained():
+                    await self._engine.add_lora(self._lora_request_of(name, adapter))
+            except DynamoError:
+                raise
+            except Exception as error:  # what failed in vLLM's process
+                raise InvalidRequestError(f'vLLM cannot load the LoRA adapter "{name}": {error}') from error
+            self._adapters[name] = adapter
         return {"name": name, "path": str(folder)}
 
     async def _unload_adapter(self, name: str) -> dict[str, Any]:
         """Unloads a LoRA adapter."""
-        adapter = self._adapters.get(name)
-        if adapter is None:
-            known = ", ".join(self._adapters) or "none"
-            raise InvalidRequestError(f'the LoRA adapter "{name}" is unknown; known: {known}')
-        with self._explained():
-            await self._engine.remove_lora(adapter.number)  # False if no request has used it yet
-        del self._adapters[name]
+        async with self._changing_adapters:
+            adapter = self._adapters.get(name)
+            if adapter is None:
+                known = ", ".join(self._adapters) or "none"
+                raise InvalidRequestError(f'the LoRA adapter "{name}" is unknown; known: {known}')
+            with self._explained():
+                await self._engine.remove_lora(adapter.number)  # False if no request has used it yet
+            del self._adapters[name]
         return {"name": name, "path": str(adapter.path)}
 
     def _list_adapters(self) -> list[dict[str, Any]]:

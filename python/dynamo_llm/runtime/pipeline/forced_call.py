@@ -26,10 +26,14 @@ class ForcedCall:
             head = _head.match(self._held)
             if head is None:
                 return []
+            try:
+                name = json.loads(head[1])
+            except ValueError:  # the engine did not obey the schema, so this is text
+                return []
             self._arguments = ""
             self._held = self._held[head.end() :]
             call = {"id": f"call-{uuid.uuid4()}", "type": "function"}
-            deltas.append(_delta({**call, "function": {"name": json.loads(head[1]), "arguments": ""}}))
+            deltas.append(_delta({**call, "function": {"name": name, "arguments": ""}}))
         if not self._arguments:
             self._held = self._held.lstrip()
         # The last brace closes the call, not its arguments, so a final one is held back for now.

@@ -14,7 +14,7 @@ from dynamo_llm.runtime.engine import Chunk, EngineRequest, ModelInfo
 from dynamo_llm.runtime.openai_chunks import OpenAIChunks
 
 #: Keys of a request that are not sent to the worker.
-_local_keys = ("adapter", "traceparent", "tracestate")
+_local_keys = ("adapter", "task", "traceparent", "tracestate")
 #: Seconds for a new client to discover a worker.
 _discovery_timeout = 5.0
 
