@@ -13,6 +13,9 @@ echo = '{"engine": "echo"}'
 #: Seconds for a build of the whole library without a compiler cache.
 long_build = 800
 
+#: Options of a build of the whole library that make it faster.
+fast_build = ["-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=12"]
+
 Completed = subprocess.CompletedProcess[str]
 
 

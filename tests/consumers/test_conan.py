@@ -28,6 +28,7 @@ def test_conan_create(tmp_path: Path) -> None:
     settings = [
         "--conf:all=tools.cmake.cmake_layout:test_folder=$TMP",  # not into the source
         "--conf:all=tools.cmake.cmaketoolchain:generator=Ninja",
+        "--conf:all=tools.cmake.cmaketoolchain:extra_variables={'CMAKE_UNITY_BUILD': 'ON'}",
     ]
     created = json.loads(done("create", recipe, *settings, "--format=json"))
     (package,) = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from building import long_build, run, source_dir
+from building import fast_build, long_build, run, source_dir
 
 recipe = source_dir / "packaging" / "conda" / "recipe.yaml"
 
@@ -60,7 +60,7 @@ def test_commands(tmp_path: Path) -> None:
     include = run(
         [sys.executable, "-c", "import nlohmann_json as n, pathlib; print(pathlib.Path(n.__file__).parent)"]
     )
-    arguments = f"-DNLOHMANN_JSON_INCLUDE_DIR={include.stdout.strip()}/include"
+    arguments = f"-DNLOHMANN_JSON_INCLUDE_DIR={include.stdout.strip()}/include {' '.join(fast_build)}"
     env = {"PREFIX": str(prefix), "CMAKE_ARGS": arguments, "CPU_COUNT": "2", "CCACHE_BASEDIR": str(source)}
     contents, script = text["tests"]
     shutil.copytree(source / script["files"]["source"][0], test / script["files"]["source"][0])

@@ -63,7 +63,7 @@ class BatchReport:
 class Batch:
     """A file of requests, each a line of OpenAI's batch format: ``{"custom_id": ..., "method": "POST", "url":
     "/v1/chat/completions", "body": {...}}``, likewise for the other paths of
-    :mod:`dynamo_llm.api.endpoints`. The output has a line for each, in the order of completion: ``{"id",
+    docs/recipe-batch.md. The output has a line for each, in the order of completion: ``{"id",
     "custom_id", "response": {"status_code", "request_id", "body"}, "error"}``.
 
     A request that fails has the status of an OpenAI server, and OpenAI's error object as its body. A line
