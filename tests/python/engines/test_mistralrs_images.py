@@ -212,6 +212,15 @@ def test_huge_image(model: Runtime) -> None:
         ask(model, message(image_part(bytes(file))))
 
 
+def test_the_body_is_checked_first(model: Runtime) -> None:
+    """A request that is not valid reads no files and URLs."""
+    asked = message(image_part("file:///etc/passwd"))
+    with pytest.raises(InvalidRequestError, match="stop_token_ids"):
+        ask(model, asked, stop_token_ids=[10**6])
+    with pytest.raises(InvalidRequestError, match="a folder that is not allowed"):
+        ask(model, asked)
+
+
 def test_context_length(tmp_path: Path) -> None:
     """The tokens of images count."""
     folder = tiny_models.gemma3(tmp_path / "model", context=64)

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """URLs of requests: which hosts are connected, and what a server may send."""
 
+import logging
+import re
 import socket
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -146,6 +150,49 @@ def test_cancel(server: Server) -> None:
         download.read(server.url, settings(), lambda: True)
 
 
+def cancelled(url: str, after: float = 0.2) -> None:
+    """Checks that a download ends soon after its request was cancelled."""
+    start = time.monotonic()
+    with pytest.raises(CancelledError):
+        download.read(url, settings(timeout_ms=30000), lambda: time.monotonic() > start + after)
+    assert time.monotonic() - start < 10
+
+
+def test_cancel_before_the_body(server: Server) -> None:
+    """A cancel ends a download also while the head, or the handshake of TLS, is awaited."""
+    server.sends(head().removesuffix(b"\r\n") + b"X: ", *[b"y"] * 600, pause=0.05)
+    cancelled(server.url)
+    server.answer = lambda client: bytes(client.recv(1))  # returns when the client has closed
+    cancelled(server.url)
+    cancelled(server.url.replace("http", "https"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends connect() with shutdown()")
+def test_cancel_of_connecting() -> None:
+    """A cancel ends a download also while a full server does not accept the connection."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        cancelled(f"http://127.0.0.1:{full.getsockname()[1]}/")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_abort_before_connecting(server: Server, scheme: str) -> None:
+    """The time may pass before there is a socket to shut down: connecting fails then."""
+    port = int(server.url.split(":")[2].partition("/")[0])
+    address = socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM)[0]
+    context = ssl.create_default_context() if scheme == "https" else None
+    connection = download._Connection("127.0.0.1", port, address, context)
+    connection.timeout = 5
+    connection.abort()
+    with pytest.raises(TimeoutError):
+        connection.request("GET", "/")
+    assert server.asked == []
+
+
 def test_hosts_that_are_not_allowed(server: Server) -> None:
     """No host is, unless the configuration says so; and this machine and its network only by name."""
     port = server.url.split(":")[2]
@@ -153,12 +200,35 @@ def test_hosts_that_are_not_allowed(server: Server) -> None:
     for host in ("127.0.0.1", "localhost", "2130706433", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"):
         url = f"http://{host}:{port}"
         message = refused(url, allow_hosts=("other",), allow_network=True)
-        assert "is not public; name the host in" in message, host
+        assert "whose address is not public; name the host in" in message, host
     assert server.asked == []
     server.sends(head() + b"x")
     assert (
         download.read(f"http://LOCALHOST:{port}", settings(allow_hosts=("localhost",)), lambda: False) == b"x"
     )
+
+
+def test_private_addresses_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The sender of a request does not learn the address of an internal name; the log has it."""
+    with caplog.at_level(logging.INFO, "dynamo_llm.media"):
+        message = refused("http://localhost/", allow_network=True)
+    assert "127.0.0.1" not in message
+    assert "::1" not in message
+    assert re.search(r'"localhost", whose address (127\.0\.0\.1|::1) is not public', caplog.text)
+
+
+def test_characters_that_no_url_has() -> None:
+    """They are an error of the request, wherever they are: also where urlsplit() would remove them."""
+    for url in (
+        "http://127.0.0.1\0/x.png",
+        "http://127.0.0.1 /x.png",
+        "http://127.0.0.1\x7f/x.png",
+        "http://127.0.0.1/a b.png",
+        "http://127.0.0.1/a\r\nb.png",
+        "http://127.0.0.1/x.png\t",
+        "http://exa\nmple.com/x.png",
+    ):
+        assert "without spaces and control characters" in refused(url, allow_network=True), url
 
 
 def test_wrong_urls() -> None:
@@ -206,6 +276,10 @@ def test_certificates(server: Server) -> None:
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),  # 10.0.0.1, through a gateway
         ("2002:a00:1::", False),  # 10.0.0.1, through a tunnel
+        ("fec0::1", False),  # site-local
+        ("::10.0.0.1", False),  # compatible with IPv4, as once planned
+        ("::93.184.216.34", False),
+        ("4000::1", False),  # not assigned
     ],
 )
 def test_public_addresses(address: str, is_public: bool) -> None:

@@ -63,6 +63,8 @@ def test_other_files() -> None:
         (b"\xff\xd8\xff\xe0\0\4xxyy", "not a sequence of segments"),
         (b"\xff\xd8" + b"\xff\xe0\0\2" * 5000, "no frame"),
         (b"\xff\xd8\xff\xda\0\2", "no frame"),
+        (b"\xff\xd8" + b"\xff" * 66, "more than 64 fill bytes"),
+        (b"\xff\xd8" + b"\xff\xe0\0\2" + b"\xff" * 66, "more than 64 fill bytes"),
         (b"GIF89a\1", "cut off"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "cut off"),
         (b"RIFF\0\0\0\0WEBPXXXX" + bytes(20), "no header"),
@@ -72,6 +74,12 @@ def test_damaged_files(data: bytes, why: str) -> None:
     """What begins like an image says what it lacks, and is read only once."""
     with pytest.raises(ValueError, match=why):
         ImageHeader.of(data)
+
+
+def test_fill_bytes() -> None:
+    """Up to 64 bytes may precede each marker of a JPEG file."""
+    file = encoded("JPEG", 9, 7)
+    assert ImageHeader.of(file[:2] + b"\xff" * 64 + file[2:]) == ("jpeg", 9, 7)
 
 
 starts = [encoded(format.upper(), 9, 9, **options) for format, options in kinds.values()]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """File URLs: only regular files below the allowed folders."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -39,13 +40,15 @@ def test_files_below_a_folder(folder: Path) -> None:
     assert "media.max_bytes" in refused(url, folder, most=3)
 
 
-def test_other_folders(folder: Path) -> None:
+def test_other_folders(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A folder with a similar name is not allowed, nor a way up, however it is written."""
     secret = f"file://{folder}-not/key"
-    assert refused(secret, folder) == (
-        f'is a file URL of a folder that is not allowed; allowed are {folder} ("media.allow_files" of the '
-        "configuration)"
-    )
+    with caplog.at_level(logging.INFO, "dynamo_llm.media"):
+        assert refused(secret, folder) == (
+            "is a file URL of a folder that is not allowed; allowed are only those that the configuration "
+            'names ("media.allow_files" of the configuration)'
+        )
+    assert f"the allowed folders, which are {folder}" in caplog.text
     assert "allowed are none" in refused(secret)
     for up in ("..", "%2e%2e", ".%2E", "below/../.."):
         assert 'without ".."' in refused(f"file://{folder}/{up}/allowed-not/key", folder)

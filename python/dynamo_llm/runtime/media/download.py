@@ -9,12 +9,14 @@ Redirects are not followed: the next host would have to be checked again, and a 
 
 import http.client
 import ipaddress
+import logging
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -23,8 +25,12 @@ from dynamo_llm.runtime.media.local_file import too_large
 from dynamo_llm.runtime.media.media_settings import MediaSettings
 from dynamo_llm.runtime.urls import shown_url
 
-#: Bytes that are read at a time; between two reads the request may be cancelled.
+_log = logging.getLogger("dynamo_llm.media")
+
+#: Bytes that are read at a time.
 _block = 1 << 16
+#: Seconds after which a cancel is noticed.
+_pause = 0.05
 _headers = {
     "Accept-Encoding": "identity",  # what is compressed could be of any size
     "Connection": "close",
@@ -32,7 +38,12 @@ _headers = {
 }
 #: IPv6 addresses that a gateway translates into the IPv4 address in their last four bytes.
 _nat64 = ipaddress.ip_network("64:ff9b::/96")
+#: The only IPv6 addresses of the Internet. Others may be site-local (fec0::/10), or contain IPv4 addresses
+#: (::/96).
+_unicast = ipaddress.ip_network("2000::/3")
 _ports = {"http": 80, "https": 443}
+#: What no URL contains: urlsplit() removes some of it, and HTTPConnection raises for the rest.
+_not_in_urls = re.compile(r"[\x00-\x20\x7f]")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -44,23 +55,40 @@ class _Connection(http.client.HTTPConnection):
         self._address = address
         self._context = context
         self._opened: socket.socket | None = None  # also once HTTPConnection has left it to the answer
+        self._is_aborted = False
 
     def connect(self) -> None:
-        """Connects within the timeout that was set."""
+        """Connects within the timeout that was set.
+
+        :raises TimeoutError: also if the connection was aborted.
+        """
         family, kind, protocol, _, address = self._address
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(self.timeout)
+            self._set_opened(sock)
             sock.connect(address)
             if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_hostname=self.host)
+                # Without the handshake, so that abort() finds the socket that is used for it.
+                sock = self._context.wrap_socket(
+                    sock, server_hostname=self.host, do_handshake_on_connect=False
+                )
+                self._set_opened(sock)
+                sock.do_handshake()
         except BaseException:
             sock.close()
             raise
-        self.sock = self._opened = sock
+        self.sock = sock
+
+    def _set_opened(self, sock: socket.socket) -> None:
+        # In this order: abort() sets its flag before it looks for the socket.
+        self._opened = sock
+        if self._is_aborted:
+            raise TimeoutError
 
     def abort(self) -> None:
-        """Ends all reads and writes, from any thread."""
+        """Ends connecting, all reads, and all writes, from any thread, also if they have not begun."""
+        self._is_aborted = True
         if self._opened is not None:
             # Not the method of an SSLSocket, which only the thread that reads may call.
             with suppress(OSError):  # closed meanwhile
@@ -79,30 +107,57 @@ def read(url: str, settings: MediaSettings, is_cancelled: Callable[[], bool]) ->
     address = _address_of(host, port, settings)
     context = ssl.create_default_context() if parts.scheme == "https" else None
     connection = _Connection(host, port, address, context)
-    end = time.monotonic() + settings.timeout_ms / 1000
     connection.timeout = settings.timeout_ms / 1000
-    has_expired = threading.Event()
+    try:
+        with _limited(connection, settings.timeout_ms / 1000, is_cancelled):
+            return _receive(connection, parts, settings.max_bytes)
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"cannot be downloaded from {shown_url(url)} within {settings.timeout_ms} ms "
+            '("media.timeout_ms" of the configuration)'
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise UnavailableError(f"cannot be downloaded from {shown_url(url)}: {_reason(error)}") from error
 
-    def expire() -> None:
-        has_expired.set()
+
+@contextmanager
+def _limited(connection: _Connection, seconds: float, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Aborts a connection after a time, and when the request is cancelled; closes it at the end.
+
+    The timeout of a socket is not enough: a server that sends a byte now and then never lets a read time out.
+
+    :raises CancelledError: the request was cancelled.
+    :raises TimeoutError: the time has passed.
+    """
+    end = time.monotonic() + seconds
+    has_ended = threading.Event()
+    reasons: list[Exception] = []
+
+    def watch() -> None:
+        while not reasons:
+            left = end - time.monotonic()
+            if is_cancelled():
+                reasons.append(CancelledError("the request was cancelled"))
+            elif left <= 0:
+                reasons.append(TimeoutError())
+            elif has_ended.wait(min(_pause, left)):
+                return
         connection.abort()
 
-    # A server that sends a byte now and then never lets a read time out.
-    timer = threading.Timer(settings.timeout_ms / 1000, expire)
-    timer.daemon = True
-    timer.start()
+    watcher = threading.Thread(target=watch, name="dynamo-llm-download", daemon=True)
+    watcher.start()
     try:
-        data = _receive(connection, parts, settings.max_bytes, is_cancelled, end)
-    except (OSError, http.client.HTTPException) as error:
-        if has_expired.is_set() or isinstance(error, TimeoutError):
-            raise _too_slow(url, settings) from error
-        raise UnavailableError(f"cannot be downloaded from {shown_url(url)}: {_reason(error)}") from error
+        yield
+    except Exception as error:
+        if reasons:
+            raise reasons[0] from error
+        raise
     finally:
-        timer.cancel()
+        has_ended.set()
+        watcher.join()
         connection.close()
-    if has_expired.is_set():
-        raise _too_slow(url, settings)
-    return data
+    if reasons:  # an aborted connection looks like one that the server has closed
+        raise reasons[0]
 
 
 def check(url: str, settings: MediaSettings) -> SplitResult:
@@ -111,6 +166,10 @@ def check(url: str, settings: MediaSettings) -> SplitResult:
     :raises InvalidRequestError: it does not, or the URL is not valid; the message continues the name of the
         URL's key.
     """
+    if _not_in_urls.search(url):
+        raise InvalidRequestError(
+            'must be a URL without spaces and control characters; "%20" stands for a space'
+        )
     try:
         parts = urlsplit(url)
         is_valid = bool(parts.hostname) and parts.port != 0
@@ -141,8 +200,10 @@ def _address_of(host: str, port: int, settings: MediaSettings) -> Any:
     if host not in settings.allow_hosts:
         for *_, address in found:
             if not is_public(str(address[0])):
+                # Not in the message: the sender of a request need not know the addresses of a network.
+                _log.info('a request names the host "%s", whose address %s is not public', host, address[0])
                 raise InvalidRequestError(
-                    f'has the host "{host}", whose address {address[0]} is not public; name the host in '
+                    f'has the host "{host}", whose address is not public; name the host in '
                     '"media.allow_hosts" of the configuration to allow it'
                 )
     return found[0]
@@ -153,26 +214,18 @@ def is_public(text: str) -> bool:
     An IPv6 address that contains an IPv4 address is public only if that is, too.
     """
     address = ipaddress.ip_address(text)
-    inner: ipaddress.IPv4Address | None = None
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address.teredo is not None:
-            inner = address.teredo[1]
+        if address.ipv4_mapped is not None:
+            return is_public(str(address.ipv4_mapped))
         if address in _nat64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    if inner is not None and not is_public(str(inner)):
-        return False
-    is_outside = address.is_global or (isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped)
-    return bool(is_outside) and not address.is_multicast and not address.is_unspecified
+            return is_public(str(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)))
+        inner = address.teredo[1] if address.teredo is not None else address.sixtofour
+        if address not in _unicast or (inner is not None and not is_public(str(inner))):
+            return False
+    return address.is_global and not address.is_multicast and not address.is_unspecified
 
 
-def _receive(
-    connection: _Connection,
-    parts: SplitResult,
-    most: int,
-    is_cancelled: Callable[[], bool],
-    end: float,
-) -> bytes:
+def _receive(connection: _Connection, parts: SplitResult, most: int) -> bytes:
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?") if parts.query else ""
     connection.request("GET", target + query, headers=_headers)
@@ -184,10 +237,6 @@ def _receive(
         data += block
         if len(data) > most:
             raise too_large(most)
-        if is_cancelled():
-            raise CancelledError("the request was cancelled")
-        if time.monotonic() > end:
-            raise TimeoutError
     if length is not None and len(data) < length:
         raise http.client.IncompleteRead(bytes(data), length - len(data))
     return bytes(data)
@@ -206,13 +255,6 @@ def _check_head(answer: http.client.HTTPResponse, most: int) -> None:
         raise InvalidRequestError("cannot be downloaded: its server sends it compressed, unasked")
     if answer.length is not None and answer.length > most:
         raise too_large(most, answer.length)
-
-
-def _too_slow(url: str, settings: MediaSettings) -> UnavailableError:
-    return UnavailableError(
-        f"cannot be downloaded from {shown_url(url)} within {settings.timeout_ms} ms "
-        '("media.timeout_ms" of the configuration)'
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,8 @@ _jpeg_frames = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _jpeg_bare = frozenset([0x01, *range(0xD0, 0xDA)])
 #: Maximum number of JPEG segments before the frame; each has at most 64 KiB.
 _most_segments = 4096
+#: Maximum number of bytes 0xFF that fill the space before a JPEG marker; most files have none.
+_most_fill = 64
 
 
 class ImageHeader(NamedTuple):
@@ -59,8 +61,11 @@ def _jpeg(data: bytes) -> tuple[int, int]:
     for _ in range(_most_segments):
         if data[at] != 0xFF:
             raise ValueError("it is not a sequence of segments")
+        first = at
         while data[at] == 0xFF:  # fill bytes may precede a marker
             at += 1
+            if at - first > _most_fill + 1:
+                raise ValueError(f"it has more than {_most_fill} fill bytes before a marker")
         marker = data[at]
         at += 1
         if marker in _jpeg_bare:

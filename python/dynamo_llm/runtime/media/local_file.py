@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads files that requests name as file URLs, from the allowed folders only."""
 
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -8,6 +9,8 @@ from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
+
+_log = logging.getLogger("dynamo_llm.media")
 
 #: Flags for every open: never block, for instance on a FIFO, and never follow a link.
 _flags = (
@@ -36,9 +39,14 @@ def read(url: str, folders: Sequence[str], most: int) -> bytes:
     for folder in folders:
         if path.is_relative_to(folder):
             return _read_below(folder, path.relative_to(folder), most)
+    _log.info(
+        "a request names a file outside of the allowed folders, which are %s", ", ".join(folders) or "none"
+    )
+    # Without the folders: the sender of a request need not know the paths of this machine.
+    allowed = "only those that the configuration names" if folders else "none"
     raise InvalidRequestError(
-        "is a file URL of a folder that is not allowed; allowed are "
-        f"{', '.join(folders) or 'none'}" + ' ("media.allow_files" of the configuration)'
+        f'is a file URL of a folder that is not allowed; allowed are {allowed} ("media.allow_files" of the '
+        "configuration)"
     )
 
 

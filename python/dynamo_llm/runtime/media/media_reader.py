@@ -19,6 +19,9 @@ from dynamo_llm.runtime.media.media_settings import MediaSettings
 #: Maximum number of pixels of all images of a request, as their headers declare them: an image of a few
 #: kilobytes may need gigabytes when it is decoded.
 most_pixels = 100_000_000
+#: Maximum number of bytes of all images and audio of a request, unless ``max_bytes`` allows more for one.
+#: Each part is counted after it was read, so that a request has at most this and one part more in memory.
+most_bytes = 64 << 20
 
 _data_url = re.compile(
     r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[\w.+-]*)*)(;base64)?,", re.ASCII | re.IGNORECASE
@@ -59,13 +62,13 @@ class MediaReader:
         """Returns messages with ``{"type": "image"}`` in place of each image, and the images in order. Blocks
         while files are read and URLs are downloaded.
 
-        :raises InvalidRequestError: an image is not allowed, or is not valid.
+        :raises InvalidRequestError: an image is not allowed, or is not valid, or all have too many bytes.
         :raises NotSupportedError: a part is of a kind that is not taken, or asks for a ``detail``.
         :raises UnavailableError: a download fails.
         """
         refuse_replaced(messages)
         found: list[Image] = []
-        pixels = 0
+        pixels = size = 0
         replaced: list[dict[str, Any]] = list(messages)
         for part in self._parts(messages):
             if (detail := part.value.get("detail")) not in (None, "auto"):
@@ -74,6 +77,7 @@ class MediaReader:
                     'each image in one resolution; leave it out, or set it to "auto"'
                 )
             data = self._data(part, is_cancelled)
+            size = self._total(part, size, data)
             header = _header_of(part, data)
             pixels += header.width * header.height
             if pixels > most_pixels:
@@ -93,12 +97,14 @@ class MediaReader:
         they are, and data is checked, except for formats that only the server knows. Blocks as
         :meth:`images`.
 
-        :raises InvalidRequestError: an image or audio is not allowed, or is not valid.
+        :raises InvalidRequestError: an image or audio is not allowed, or is not valid, or all have too many
+            bytes; those that stay URLs do not count.
         """
+        size = 0
         replaced: list[dict[str, Any]] = list(messages)
         for part in self._parts(messages):
             if part.kind == "audio":
-                self._data(part, is_cancelled)
+                size = self._total(part, size, self._data(part, is_cancelled))
                 continue
             url = part.text("url")
             scheme = _scheme_of(url)
@@ -107,6 +113,7 @@ class MediaReader:
                     download.check(url, self._settings)
                 continue
             data = self._data(part, is_cancelled)
+            size = self._total(part, size, data)
             if scheme == "data":
                 continue
             image = Image(_header_of(part, data).format, data)
@@ -132,6 +139,16 @@ class MediaReader:
                     f"{taken} only"
                 )
         return parts
+
+    def _total(self, part: MediaPart, earlier: int, data: bytes) -> int:
+        """Returns the number of bytes of this part and of all earlier ones, which is limited."""
+        total, most = earlier + len(data), max(most_bytes, self._settings.max_bytes)
+        if total > most:
+            raise InvalidRequestError(
+                f'"{part.where}" of the request exceeds the limit of {most} bytes for all images and audio '
+                f"of a request: with the parts before it, it has {total}; send fewer or smaller ones"
+            )
+        return total
 
     def _data(self, part: MediaPart, is_cancelled: Callable[[], bool]) -> bytes:
         """Returns the bytes of a part."""

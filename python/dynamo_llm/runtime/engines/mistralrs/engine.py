@@ -416,11 +416,12 @@ class MistralRsEngine:
         return self._chunks(request, prepared)
 
     def _read_media(self, asked: EngineRequest) -> tuple[EngineRequest, list[Image]]:
-        """Reads the images of a request. Blocks while files are read and URLs are downloaded."""
+        """Checks a request, and reads its images. Blocks while files are read and URLs are downloaded."""
         messages = asked.body["messages"]
         if self._model.kind != "images":
             require_text(messages, f'the model "{self._model.path}"')
             return asked, []
+        self._reader.read(asked.body)  # first: a request that is not valid reads no files and URLs
         messages, images = self._media.images(messages, asked.is_cancelled)
         return replace(asked, body={**asked.body, "messages": messages}), images
 
