@@ -214,6 +214,38 @@ static void a_stream_has_events(void) {
     dynamo_runtime_destroy(runtime);
 }
 
+/* Text on both sides of a call is one message, and a refusal is a part of it; streamed one by one, and as a whole. */
+static void a_stream_has_the_output_of_the_whole(void) {
+    static const char *const parts[] = {"\"output\":[{",
+                                        "\"content\":[{\"type\":\"output_text\",\"text\":\"ab\"",
+                                        "{\"type\":\"refusal\",\"refusal\":\"I can't\"}",
+                                        "\"type\":\"function_call\"",
+                                        "\"arguments\":\"{}\"",
+                                        NULL};
+    static const char *const events[] = {
+        "response.refusal.delta\"", "\"content_index\":1,\"delta\":\"I can't\"",
+        "response.refusal.done\"",  "\"content_index\":1,\"refusal\":\"I can't\"",
+        "response.completed",       NULL};
+    dynamo_runtime_t *runtime = start(
+        "{'engine': 'scripted', 'options': {'script': [{'text': 'a'}, {'delay_ms': 50, 'delta': "
+        "{'tool_calls': [{'index': 0, 'id': 'c', 'function': {'name': 'f', 'arguments': '{}'}}]}}, "
+        "{'delay_ms': 50, 'text': 'b'}, {'delay_ms': 50, 'delta': {'refusal': 'I "
+        "can\\u0027t'}}]}}");
+    dynamo_response_t *response = complete(runtime, "{'task': 'respond', 'input': 'a'}");
+    check_order(dynamo_response_json(response), parts);
+    dynamo_free(response);
+    dynamo_request_t *request = sent(runtime, ask("{'task': 'respond', 'input': 'a'}"));
+    char all[16384] = "";
+    while ((response = dynamo_request_recv(request)) != NULL) {
+        strncat(all, dynamo_response_json(response), sizeof all - strlen(all) - 1);
+        dynamo_free(response);
+    }
+    check_order(all, events);
+    check_order(strstr(all, "response.completed"), parts);
+    dynamo_request_destroy(request);
+    dynamo_runtime_destroy(runtime);
+}
+
 /* Limits count what the chat does not have, too, and metadata is as short as OpenAI's. */
 static void a_body_is_measured_as_it_was_sent(void) {
     static const char *const bodies[] = {
@@ -311,6 +343,7 @@ int main(void) {
     RUN(a_responses_body_is_a_chat_for_engines);
     RUN(the_answer_is_a_response);
     RUN(a_stream_has_events);
+    RUN(a_stream_has_the_output_of_the_whole);
     RUN(a_body_is_measured_as_it_was_sent);
     RUN(what_needs_a_service_is_refused_by_name);
     RUN(engines_declare_that_they_rank);
