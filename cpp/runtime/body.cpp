@@ -491,6 +491,7 @@ Body Body::parse(std::string_view text) {
     const std::string chat = json::dump(responses_body::to_chat(ordered));
     Body body =
         parse_as(kind, json::parse_object(chat, "request", DYNAMO_ERROR_INVALID_REQUEST), chat);
+    body.cost.add_original(object, text.size());
     body.include_usage.reset();  // the last event has it
     body.settings = std::make_shared<const OrderedJson>(responses_body::settings_of(ordered));
     return body;

@@ -152,6 +152,11 @@ Cost Cost::of_body(const Json &object, std::size_t bytes, std::uint32_t choices)
     return cost;
 }
 
+void Cost::add_original(const Json &object, std::size_t bytes) {
+    add(Expense::body_bytes, bytes, "");
+    add(Expense::values, count_values(object), "");
+}
+
 void Cost::add_messages(const Json &messages) {
     std::uint64_t parts = 0;
     std::size_t longest_name = 0;

@@ -59,6 +59,9 @@ class Cost {
     // `object`: the body, with valid keys and types. Throws Failure with INVALID_REQUEST.
     static Cost of_body(const json::Json &object, std::size_t bytes, std::uint32_t choices);
 
+    // Also counts the bytes and values of the body that the object was converted from.
+    void add_original(const json::Json &object, std::size_t bytes);
+
     const std::vector<Entry> &entries() const { return entries_; }
 
   private:

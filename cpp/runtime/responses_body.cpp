@@ -66,6 +66,12 @@ const OrderedJson *given(const OrderedJson &object, const char *key) {
     return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
+// Whether a value is this string. (nlohmann's == constructs a value first, which ends the process without memory.)
+bool is_text(const OrderedJson &value, std::string_view text) {
+    const auto *const own = value.get_ptr<const std::string *>();
+    return own != nullptr && *own == text;
+}
+
 // Returns a string that must be given. `where` is the path of its object for messages, with a dot at its end.
 const std::string &text_at(const OrderedJson &object, const char *key, const std::string &where) {
     const OrderedJson *const found = given(object, key);
@@ -123,16 +129,50 @@ void refuse_what_needs_a_service(const OrderedJson &body) {
         refuse_key("top_logprobs", "send a chat with \"logprobs\" instead");
     }
     if (const OrderedJson *const truncation = given(body, "truncation");
-        truncation != nullptr && *truncation != "disabled") {
+        truncation != nullptr && !is_text(*truncation, "disabled")) {
         refuse_key("truncation", "\"disabled\" is the only value");
     }
 }
 
-// Converts a part of a content.
-OrderedJson part_of(const OrderedJson &part, const std::string &where) {
+std::size_t characters(std::string_view text) {
+    return static_cast<std::size_t>(
+        std::count_if(text.begin(), text.end(), [](char byte) { return (byte & 0xC0) != 0x80; }));
+}
+
+// OpenAI's limits; the answer repeats the metadata in several events.
+void check_metadata(const OrderedJson &metadata) {
+    constexpr std::size_t most_pairs = 16;
+    constexpr std::size_t longest_key = 64;
+    constexpr std::size_t longest_value = 512;
+    if (metadata.size() > most_pairs) {
+        reject("\"metadata\" of the request has " + std::to_string(metadata.size()) +
+               " pairs; at most " + std::to_string(most_pairs) + " are allowed");
+    }
+    for (const auto &[key, value] : metadata.items()) {
+        if (characters(key) > longest_key) {
+            reject("\"metadata\" of the request has a key of " + std::to_string(characters(key)) +
+                   " characters; at most " + std::to_string(longest_key) + " are allowed");
+        }
+        const std::string where = "\"metadata." + key + "\" of the request ";
+        if (!value.is_string()) {
+            reject(where + "must be a string");
+        }
+        if (const std::size_t length = characters(value.get_ref<const std::string &>());
+            length > longest_value) {
+            reject(where + "has " + std::to_string(length) + " characters; at most " +
+                   std::to_string(longest_value) + " are allowed");
+        }
+    }
+}
+
+// Converts a part of a content. A refusal, which only answers have, is a text for a chat.
+OrderedJson part_of(const OrderedJson &part, const std::string &where, bool is_answer) {
     const std::string type = type_of(part, where, "");
     if (type == "input_text" || type == "output_text" || type == "text") {
         return {{"type", "text"}, {"text", text_at(part, "text", where + ".")}};
+    }
+    if (type == "refusal" && is_answer) {
+        return {{"type", "text"}, {"text", text_at(part, "refusal", where + ".")}};
     }
     if (type == "input_image") {
         if (given(part, "file_id") != nullptr) {
@@ -149,12 +189,15 @@ OrderedJson part_of(const OrderedJson &part, const std::string &where) {
     if (type == "input_audio" && given(part, "input_audio") != nullptr) {
         return {{"type", "input_audio"}, {"input_audio", *given(part, "input_audio")}};
     }
-    refuse_type(where, type, "input_text, output_text, input_image, input_audio");
+    refuse_type(
+        where, type,
+        is_answer ? "output_text, refusal" : "input_text, output_text, input_image, input_audio");
 }
 
 // Converts the content of a message, or the output of a call: a text, or an array of parts. Texts alone become one
 // text, which every chat template takes, if `joins` or if there is only one.
-OrderedJson content_of(const OrderedJson &given_content, const std::string &where, bool joins) {
+OrderedJson content_of(const OrderedJson &given_content, const std::string &where, bool joins,
+                       bool is_answer = false) {
     if (given_content.is_string()) {
         return given_content;
     }
@@ -163,17 +206,18 @@ OrderedJson content_of(const OrderedJson &given_content, const std::string &wher
     }
     OrderedJson parts = OrderedJson::array();
     std::string text;
-    bool is_text = true;
+    bool has_texts_only = true;
     for (std::size_t i = 0; i < given_content.size(); ++i) {
-        OrderedJson part = part_of(given_content[i], where + "[" + std::to_string(i) + "]");
-        if (part["type"] == "text") {
+        OrderedJson part =
+            part_of(given_content[i], where + "[" + std::to_string(i) + "]", is_answer);
+        if (is_text(part["type"], "text")) {
             text += part["text"].get_ref<const std::string &>();
         } else {
-            is_text = false;
+            has_texts_only = false;
         }
         parts.push_back(std::move(part));
     }
-    if (is_text && (joins || parts.size() < 2)) {
+    if (has_texts_only && (joins || parts.size() < 2)) {
         return text;
     }
     return parts;
@@ -197,11 +241,7 @@ class Messages {
         for (std::size_t i = 0; i < input.size(); ++i) {
             add_item(input[i], "input[" + std::to_string(i) + "]");
         }
-        if (!reasoning_.empty()) {
-            reject(
-                "the last item of \"input\" of the request is a reasoning; the item that it led to "
-                "must follow");
-        }
+        end_reasoning();
     }
 
     OrderedJson take() { return std::move(list_); }
@@ -218,6 +258,7 @@ class Messages {
             if (output == nullptr) {
                 reject("\"" + where + ".output\" of the request is missing");
             }
+            end_reasoning();
             list_.push_back({{"role", "tool"},
                              {"tool_call_id", text_at(item, "call_id", where + ".")},
                              {"content", content_of(*output, where + ".output", true)}});
@@ -235,10 +276,13 @@ class Messages {
             reject("\"" + where + ".content\" of the request is missing");
         }
         const bool is_answer = role == "assistant";
-        OrderedJson message = {{"role", role},
-                               {"content", content_of(*content, where + ".content", is_answer)}};
+        OrderedJson message = {
+            {"role", role},
+            {"content", content_of(*content, where + ".content", is_answer, is_answer)}};
         if (is_answer) {
             move_reasoning(message);
+        } else {
+            end_reasoning();
         }
         list_.push_back(std::move(message));
     }
@@ -250,7 +294,7 @@ class Messages {
                             {"function",
                              {{"name", text_at(item, "name", where)},
                               {"arguments", text_at(item, "arguments", where)}}}};
-        if (list_.empty() || list_.back()["role"] != "assistant" || !reasoning_.empty()) {
+        if (list_.empty() || !is_text(list_.back()["role"], "assistant") || !reasoning_.empty()) {
             OrderedJson message = {{"role", "assistant"}, {"content", nullptr}};
             move_reasoning(message);
             list_.push_back(std::move(message));
@@ -274,7 +318,16 @@ class Messages {
         }
     }
 
-    // The reasoning belongs to the message that follows it.
+    // Reasoning that no item of its turn follows, such as that of a cut answer, is a message of its own.
+    void end_reasoning() {
+        if (!reasoning_.empty()) {
+            OrderedJson message = {{"role", "assistant"}, {"content", ""}};
+            move_reasoning(message);
+            list_.push_back(std::move(message));
+        }
+    }
+
+    // The reasoning belongs to the message of its turn that follows it.
     void move_reasoning(OrderedJson &message) {
         if (!reasoning_.empty()) {
             message["reasoning_content"] = std::exchange(reasoning_, {});
@@ -368,6 +421,9 @@ std::span<const Key> own_keys() {
 
 OrderedJson to_chat(const OrderedJson &body) {
     refuse_what_needs_a_service(body);
+    if (const OrderedJson *const metadata = given(body, "metadata")) {
+        check_metadata(*metadata);
+    }
     Messages messages;
     if (const OrderedJson *const instructions = given(body, "instructions")) {
         messages.add_instructions(*instructions);

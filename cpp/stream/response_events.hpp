@@ -21,7 +21,7 @@ class ResponseEvents {
     ResponseEvents &operator=(const ResponseEvents &) = delete;
     ~ResponseEvents();
 
-    // Returns an array of events.
+    // Returns an array of events. If it throws, the response has not been added, and may be added again.
     json::OrderedJson of(const Response &response);
 
   private:

@@ -55,7 +55,9 @@ bool Stream::update_writable() noexcept {
 // Requires the lock, and a response. Events are numbered in the order in which responses are taken.
 void Stream::add_events() {
     Response &first = *responses_.first();
-    first.events = std::make_unique<json::OrderedJson>(events_->of(first));
+    first.events =
+        std::make_unique<json::OrderedJson>();  // may throw, so before the events are made
+    *first.events = events_->of(first);
 }
 
 std::int32_t Stream::take(std::optional<Clock::time_point> until, std::shared_ptr<Response> &out) {

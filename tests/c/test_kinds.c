@@ -89,6 +89,8 @@ static void check_chat(const char *keys, const char *part) {
     dynamo_runtime_destroy(runtime);
 }
 
+#define REASONING "{'type': 'reasoning', 'content': [{'type': 'reasoning_text', 'text': 'why'}]}"
+
 static void a_responses_body_is_a_chat_for_engines(void) {
     check_chat("'input': 'a', 'instructions': 'b'",
                "'messages':[{'role':'system','content':'b'},{'role':'user','content':'a'}]");
@@ -112,6 +114,20 @@ static void a_responses_body_is_a_chat_for_engines(void) {
         "'type':'function','function':{'name':'f','arguments':'{}'}},{'id':'2','type':"
         "'function','function':{'name':'g','arguments':'{}'}}]},{'role':'tool',"
         "'tool_call_id':'1','content':'y'}");
+    /* Reasoning that no item of its turn follows, such as that of a cut answer, is a message of its own. */
+    check_chat(
+        "'input': [" REASONING
+        ", {'role': 'user', 'content': 'a'}, {'role': 'assistant', "
+        "'content': 'b'}, " REASONING "]",
+        "[{'role':'assistant','content':'','reasoning_content':'why'},{'role':'user','content':"
+        "'a'},{'role':'assistant','content':'b'},{'role':'assistant','content':'',"
+        "'reasoning_content':'why'}]");
+    check_chat("'input': [" REASONING
+               ", {'type': 'function_call_output', 'call_id': '1', 'output': 'y'}]",
+               "[{'role':'assistant','content':'','reasoning_content':'why'},{'role':'tool',");
+    check_chat(
+        "'input': [{'role': 'assistant', 'content': [{'type': 'refusal', 'refusal': 'no'}]}]",
+        "[{'role':'assistant','content':'no'}]");
     check_chat(
         "'input': 'a', 'tools': [{'type': 'function', 'name': 'f', 'parameters': {'type': "
         "'object', 'properties': {'z': {}, 'a': {}}}, 'strict': true}], 'tool_choice': "
@@ -198,6 +214,73 @@ static void a_stream_has_events(void) {
     dynamo_runtime_destroy(runtime);
 }
 
+/* Text on both sides of a call is one message, and a refusal is a part of it; streamed one by one, and as a whole. */
+static void a_stream_has_the_output_of_the_whole(void) {
+    static const char *const parts[] = {"\"output\":[{",
+                                        "\"content\":[{\"type\":\"output_text\",\"text\":\"ab\"",
+                                        "{\"type\":\"refusal\",\"refusal\":\"I can't\"}",
+                                        "\"type\":\"function_call\"",
+                                        "\"arguments\":\"{}\"",
+                                        NULL};
+    static const char *const events[] = {
+        "response.refusal.delta\"", "\"content_index\":1,\"delta\":\"I can't\"",
+        "response.refusal.done\"",  "\"content_index\":1,\"refusal\":\"I can't\"",
+        "response.completed",       NULL};
+    dynamo_runtime_t *runtime = start(
+        "{'engine': 'scripted', 'options': {'script': [{'text': 'a'}, {'delay_ms': 50, 'delta': "
+        "{'tool_calls': [{'index': 0, 'id': 'c', 'function': {'name': 'f', 'arguments': '{}'}}]}}, "
+        "{'delay_ms': 50, 'text': 'b'}, {'delay_ms': 50, 'delta': {'refusal': 'I "
+        "can\\u0027t'}}]}}");
+    dynamo_response_t *response = complete(runtime, "{'task': 'respond', 'input': 'a'}");
+    check_order(dynamo_response_json(response), parts);
+    dynamo_free(response);
+    dynamo_request_t *request = sent(runtime, ask("{'task': 'respond', 'input': 'a'}"));
+    char all[16384] = "";
+    while ((response = dynamo_request_recv(request)) != NULL) {
+        strncat(all, dynamo_response_json(response), sizeof all - strlen(all) - 1);
+        dynamo_free(response);
+    }
+    check_order(all, events);
+    check_order(strstr(all, "response.completed"), parts);
+    dynamo_request_destroy(request);
+    dynamo_runtime_destroy(runtime);
+}
+
+/* Limits count what the chat does not have, too, and metadata is as short as OpenAI's. */
+static void a_body_is_measured_as_it_was_sent(void) {
+    static const char *const bodies[] = {
+        "{'task': 'respond', 'input': 'a', 'metadata': {'k': 'abcdefghijklmnopqrstuvwxyz"
+        "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz'}}",
+        "{'task': 'respond', 'input': [{'role': 'assistant', 'content': 'a', 'annotations': "
+        "[1, 2, 3, 4, 5, 6, 7, 8, 9]}]}"};
+    static const char *const reasons[] = {"limits.request.body_bytes", "limits.request.values"};
+    dynamo_runtime_t *runtime =
+        start("{'engine': 'echo', 'limits': {'request': {'body_bytes': 128, 'values': 12}}}");
+    for (size_t i = 0; i < 2; ++i) {
+        char *text = json(bodies[i]);
+        CHECK(dynamo_runtime_complete(runtime, text, -1) == NULL);
+        CHECK_STATUS(dynamo_last_status(), DYNAMO_ERROR_INVALID_REQUEST);
+        CHECK_CONTAINS(dynamo_last_error(), reasons[i]);
+        free(text);
+    }
+    dynamo_runtime_destroy(runtime);
+    char body[2048] = "{'task': 'respond', 'input': 'a', 'metadata': {'0': ''";
+    for (int i = 1; i < 17; ++i) {
+        snprintf(body + strlen(body), sizeof body - strlen(body), ", '%d': ''", i);
+    }
+    strcat(body, "}}");
+    refuse(body, DYNAMO_ERROR_INVALID_REQUEST,
+           "\"metadata\" of the request has 17 pairs; at most 16");
+    snprintf(body, sizeof body, "{'task': 'respond', 'input': 'a', 'metadata': {'%065d': ''}}", 0);
+    refuse(body, DYNAMO_ERROR_INVALID_REQUEST, "has a key of 65 characters; at most 64");
+    snprintf(body, sizeof body, "{'task': 'respond', 'input': 'a', 'metadata': {'k': '%0513d'}}",
+             0);
+    refuse(body, DYNAMO_ERROR_INVALID_REQUEST,
+           "\"metadata.k\" of the request has 513 characters; at most 512");
+    refuse("{'task': 'respond', 'input': 'a', 'metadata': {'k': 1}}", DYNAMO_ERROR_INVALID_REQUEST,
+           "\"metadata.k\" of the request must be a string");
+}
+
 static void what_needs_a_service_is_refused_by_name(void) {
     static const char *const keys[] = {"previous_response_id': 'r",
                                        "conversation': 'c",
@@ -260,6 +343,8 @@ int main(void) {
     RUN(a_responses_body_is_a_chat_for_engines);
     RUN(the_answer_is_a_response);
     RUN(a_stream_has_events);
+    RUN(a_stream_has_the_output_of_the_whole);
+    RUN(a_body_is_measured_as_it_was_sent);
     RUN(what_needs_a_service_is_refused_by_name);
     RUN(engines_declare_that_they_rank);
     return 0;

@@ -4,6 +4,7 @@
 // again once memory is available.
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 extern "C" {
@@ -297,6 +298,52 @@ void a_chat() {
     });
 }
 
+// The events of all responses have consecutive numbers, and the last one has the whole text once.
+void a_responses_stream() {
+    with_runtime(R"({"engine": "echo"})", [](dynamo_runtime_t *runtime) {
+        dynamo_request_t *const request =
+            dynamo_request_create("{\"task\": \"respond\", \"input\": \"" PROMPT "\"}");
+        if (!made(request) || !done(dynamo_request_send(runtime, request))) {
+            dynamo_request_destroy(request);
+            return;
+        }
+        long number = 0;
+        for (int refusals = 0;;) {
+            dynamo_response_t *response = nullptr;
+            const std::int32_t status = dynamo_request_next(request, patience_ms, &response);
+            if (status == DYNAMO_END || (status < 0 && dynamo_request_status(request) == status)) {
+                break;
+            }
+            if (status != DYNAMO_OK) {
+                CHECK(status == DYNAMO_ERROR_OUT_OF_MEMORY);
+                if (++refusals == 1000) {
+                    memory::disarm();
+                }
+                CHECK(refusals < 2000);
+                continue;
+            }
+            const char *json = dynamo_response_json(response);
+            while (json == nullptr) {
+                check_out_of_memory(dynamo_last_status());
+                memory::disarm();
+                json = dynamo_response_json(response);
+            }
+            constexpr const char *key = "\"sequence_number\":";
+            const char *last = json;
+            for (const char *at = json; (at = std::strstr(at, key)) != nullptr; last = at) {
+                at += std::strlen(key);
+                CHECK(std::strtol(at, nullptr, 10) == number);
+                ++number;
+            }
+            if (std::strstr(last, "\"output\"") != nullptr && number > 2) {
+                CHECK(std::strstr(last, "\"text\":\"" PROMPT "\"") != nullptr);
+            }
+            dynamo_free(response);
+        }
+        dynamo_request_destroy(request);
+    });
+}
+
 struct Scenario {
     const char *name;
     void (*run)();
@@ -341,6 +388,7 @@ int main(int count, char **words) {
         {"an_error", an_error},
         {"data", data},
         {"a_chat", a_chat},
+        {"a_responses_stream", a_responses_stream},
     };
     for (const Scenario &scenario : scenarios) {
         if (count > 1 && std::strcmp(words[1], scenario.name) != 0) {

@@ -156,6 +156,45 @@ def test_tool_calls(script_server: Served) -> None:
     assert again.output_text == "done"
 
 
+def test_refusal(script_server: Served) -> None:
+    """A part of the message for OpenAI's client, whole and streamed, which can be sent back."""
+    asked = script({"delta": {"refusal": "I can't "}}, {"delay_ms": 50, "delta": {"refusal": "help."}})
+    api = client(script_server)
+    whole = api.responses.create(**asked)
+    assert [one.refusal for one in whole.output[0].content] == ["I can't help."]
+    with api.responses.stream(**asked) as stream:
+        some = list(stream)
+        final = stream.get_final_response()
+    names = [one.type for one in some]
+    assert "response.refusal.delta" in names and names.count("response.refusal.done") == 1
+    assert "".join(one.delta for one in some if one.type == "response.refusal.delta") == "I can't help."
+    assert final.output[0].content == whole.output[0].content
+    for event in api.responses.create(**asked, stream=True):
+        type(event).model_validate(event.model_dump(warnings=False))
+    items = [*(one.to_dict() for one in whole.output), {"role": "user", "content": '[{"text": "done"}]'}]
+    assert api.responses.create(model="scripted", input=items).output_text == "done"
+
+
+def test_cut_reasoning_can_be_sent_back(script_server: Served) -> None:
+    api = client(script_server)
+    cut = api.responses.create(**script({"delta": {"reasoning_content": "Hm."}}, {"finish": "length"}))
+    assert [one.type for one in cut.output] == ["reasoning"] and cut.status == "incomplete"
+    items = [*(one.to_dict() for one in cut.output), {"role": "user", "content": '[{"text": "done"}]'}]
+    assert api.responses.create(model="scripted", input=items).output_text == "done"
+
+
+def test_text_around_a_call(script_server: Served) -> None:
+    """The streamed output is that of the whole answer."""
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    slowly = {"delay_ms": 50}
+    asked = script({"text": "a"}, slowly | {"delta": {"tool_calls": [call]}}, slowly | {"text": "b"})
+    api = client(script_server)
+    whole = api.responses.create(**asked)
+    *_, last = api.responses.create(**asked, stream=True)
+    for message, one in (whole.output, last.response.output):
+        assert (message.content[0].text, one.type, one.arguments) == ("ab", "function_call", "{}")
+
+
 def test_tools_reach_the_model(tmp_path: Path) -> None:
     with serve({"model": str(tiny_models.llama(tmp_path / "model"))}) as served:
         create = client(served).responses.create
