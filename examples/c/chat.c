@@ -31,9 +31,9 @@ int main(int argc, char **argv) {
     if (dynamo_chat_add_message(chat, "user", question) != DYNAMO_OK)
         return fail(dynamo_last_error());
     dynamo_request_t *request = dynamo_request_create_chat(chat);
-    dynamo_chat_destroy(chat);
     if (request == NULL)
         return fail(dynamo_last_error());
+    dynamo_chat_destroy(chat);
     signal(SIGINT, interrupt);
     if (dynamo_request_send(runtime, request) != DYNAMO_OK)
         return fail(dynamo_last_error());

@@ -71,9 +71,9 @@ int main(int argc, char **argv) {
             return fail(dynamo_last_error());
         question->number = i + 1;
         question->request = dynamo_request_create_chat(chat);
-        dynamo_chat_destroy(chat);
         if (question->request == NULL || dynamo_request_send(runtime, question->request) < 0)
             return fail(dynamo_last_error());
+        dynamo_chat_destroy(chat);
         if (watch(loop, dynamo_request_fd(question->request), question) != 0)
             return fail("too many descriptors");
     }

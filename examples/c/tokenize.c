@@ -25,9 +25,9 @@ int main(int argc, char **argv) {
     dynamo_chat_destroy(chat);
     size_t length;
     char *prompt = dynamo_tokenizer_apply_template(tokenizer, body, &length);
-    dynamo_free(body);
     if (prompt == NULL)
         return fail(dynamo_last_error());
+    dynamo_free(body);
     /* The template has already written the special tokens, so encoding adds none, and decoding keeps them. */
     uint32_t *ids;
     size_t count;
@@ -36,9 +36,9 @@ int main(int argc, char **argv) {
     dynamo_free(prompt);
 
     dynamo_detokenizer_t *detokenizer = dynamo_detokenizer_create(tokenizer, 0);
-    dynamo_tokenizer_destroy(tokenizer); /* the detokenizer keeps it alive */
     if (detokenizer == NULL)
         return fail(dynamo_last_error());
+    dynamo_tokenizer_destroy(tokenizer); /* the detokenizer keeps it alive */
     for (size_t i = 0; i < count; ++i) {
         char *piece = dynamo_detokenizer_add(detokenizer, &ids[i], 1, NULL);
         if (piece == NULL)

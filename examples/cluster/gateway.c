@@ -28,9 +28,9 @@ static int route(dynamo_router_t *router, const char *question, const char *requ
     char *body = dynamo_chat_json(chat);
     dynamo_chat_destroy(chat);
     dynamo_selection_t *selection = dynamo_router_select_body(router, body, &options);
-    dynamo_free(body);
     if (selection == NULL)
         return fail();
+    dynamo_free(body);
     if (selection->has_prefill_worker)
         printf("request %s: prefill by %" PRIu64 " at %s\n", request_id,
                selection->prefill_worker_id,

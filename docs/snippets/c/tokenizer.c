@@ -34,9 +34,9 @@ int main(void) {
     /* The template has written the special tokens: add none. */
     int32_t status = dynamo_tokenizer_encode(tokenizer, prompt, strlen(prompt), 0, &ids, &count);
     /* end template */
-    dynamo_free(prompt);
     if (status != DYNAMO_OK)
         return fail();
+    dynamo_free(prompt);
     printf("%zu tokens\n", count);
     dynamo_free(ids);
 

@@ -204,7 +204,7 @@ def test_serve_drain_timeout(alone: Cluster, as_json: bool) -> None:
         ended = json.loads(last)
         assert (ended["ended"], ended["error"]["name"]) == ("failed", "DYNAMO_ERROR_DEADLINE_EXCEEDED")
     else:
-        assert last == "dynamo-llm: 1 request(s) had not ended after 100 ms and were cancelled"
+        assert last == "dynamo-llm: 1 request(s) had not ended after 0.1 s and were cancelled"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
