@@ -68,6 +68,10 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
         model.check_length(body_);
     });
     ResponseHeadPtr head = make_head(model);
+    std::unique_ptr<ResponseEvents> events;
+    if (head->stream && head->kind == BodyKind::responses) {
+        events = std::make_unique<ResponseEvents>(*head);
+    }
     bool was_cancelled;
     bool is_queued = false;
     {
@@ -95,8 +99,8 @@ void Request::send_to(const std::shared_ptr<Runtime> &runtime) {
     if (is_hosted && queue_ != nullptr) {
         queue_->set_hosted();
     }
-    stream_.prepare(runtime->stream_limits(), std::move(head), body_.choices(), counters,
-                    is_hosted);
+    stream_.prepare(runtime->stream_limits(), std::move(head), std::move(events), body_.choices(),
+                    counters, is_hosted);
     count_refusal([&] {
         try {
             arm_deadlines(runtime->limits());

@@ -16,8 +16,9 @@ std::optional<Clock::time_point> after_ms(std::int64_t milliseconds) {
     return Clock::now() + std::chrono::milliseconds(std::min(milliseconds, longest));
 }
 
-void Stream::prepare(const StreamLimits &limits, ResponseHeadPtr head, std::uint32_t choices,
-                     Counters &counters, bool is_hosted) {
+void Stream::prepare(const StreamLimits &limits, ResponseHeadPtr head,
+                     std::unique_ptr<ResponseEvents> events, std::uint32_t choices,
+                     Counters &counters, bool is_hosted) noexcept {
     const std::lock_guard lock(mutex_);
     limits_ = limits;
     head_ = std::move(head);
@@ -25,9 +26,7 @@ void Stream::prepare(const StreamLimits &limits, ResponseHeadPtr head, std::uint
     choice_count_ = choices;
     notify_ = Notify::never;  // until the engine has accepted the request
     is_hosted_ = is_hosted;
-    if (is_streaming_ && head_->kind == BodyKind::responses) {
-        events_ = std::make_unique<ResponseEvents>(*head_);
-    }
+    events_ = std::move(events);
     meter_.on_sent(counters);
 }
 

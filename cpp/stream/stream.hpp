@@ -60,8 +60,9 @@ class Stream {
 
     // Called before the engine sees the stream. The counters must outlive the stream.
     // is_hosted: the engine belongs to a host; see base/wait_check.hpp.
-    void prepare(const StreamLimits &limits, ResponseHeadPtr head, std::uint32_t choices,
-                 Counters &counters, bool is_hosted);
+    void prepare(const StreamLimits &limits, ResponseHeadPtr head,
+                 std::unique_ptr<ResponseEvents> events, std::uint32_t choices, Counters &counters,
+                 bool is_hosted) noexcept;
 
     // From now on this engine may push. It counts as working on the request until set_queued() reports otherwise.
     // on_trial: the engine may still refuse; then reset() undoes everything, and nothing is counted before accept().
