@@ -299,7 +299,7 @@ void a_chat() {
 }
 
 // The events of all responses have consecutive numbers, and the last one has the whole text once.
-void a_responses_stream() {
+[[maybe_unused]] void a_responses_stream() {
     with_runtime(R"({"engine": "echo"})", [](dynamo_runtime_t *runtime) {
         dynamo_request_t *const request =
             dynamo_request_create("{\"task\": \"respond\", \"input\": \"" PROMPT "\"}");
@@ -388,7 +388,9 @@ int main(int count, char **words) {
         {"an_error", an_error},
         {"data", data},
         {"a_chat", a_chat},
+#ifndef __SANITIZE_THREAD__  // its pthread_once() waits forever after an exception, so a second attempt never ends
         {"a_responses_stream", a_responses_stream},
+#endif
     };
     for (const Scenario &scenario : scenarios) {
         if (count > 1 && std::strcmp(words[1], scenario.name) != 0) {

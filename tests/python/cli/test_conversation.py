@@ -363,6 +363,6 @@ def test_long_answer(open_terminal: Open) -> None:
     terminal.type(b"x\r")
     terminal.expect(ANSWERED)
     # What stays is printed after the last drawing of the unfinished block was erased.
-    final = terminal.whole.rpartition(b"\x1b[?25h")[2]
+    final = terminal.whole.partition(ANSWERED)[0].rpartition(b"\x1b[?25h")[2]
     assert re.findall(rb"line\d+", final) == lines.encode().split()
     leave(terminal)
