@@ -1,4 +1,4 @@
-# Runs a portfile where there is no vcpkg: the functions that it calls do what vcpkg's documentation says of them, for
+# Runs a portfile without vcpkg: the functions that it calls follow vcpkg's documentation, for
 # the build type "release". cmake -DPORT_DIR=... -DROOT=... -DVCPKG_LIBRARY_LINKAGE=static -P run_port.cmake
 #
 # ROOT has the folders buildtrees, packages (what the port installs), and installed (its dependencies).
