@@ -11,7 +11,7 @@
 
 #include "python/gil.hpp"
 #include "python/host.hpp"
-#include "python/thread.hpp"
+#include "base/detached_thread.hpp"
 
 namespace dynamo::python {
 

@@ -18,8 +18,9 @@
 #include <unistd.h>
 
 #include "base/thread_object.hpp"
+#include "frontend/client.hpp"
 #include "python/gil.hpp"
-#include "python/thread.hpp"
+#include "base/detached_thread.hpp"
 
 namespace dynamo::python::host {
 namespace {
@@ -280,7 +281,24 @@ std::int32_t start(void *, const char *config_json, void **instance) {
 
 std::int32_t generate(void *instance, dynamo_stream_t *stream, const char *request_id,
                       const char *request_json) {
+    if (frontend::client::send(number_of(instance), stream, request_id, request_json)) {
+        return DYNAMO_OK;
+    }
     return post({Command::Kind::generate, number_of(instance), stream, request_id, request_json});
+}
+
+// For requests that Dynamo's frontend does not answer.
+bool hand_over(std::uint64_t instance, dynamo_stream_t *stream, const std::string &request_id,
+               const std::string &body_json) {
+    return try_post({Command::Kind::generate, instance, stream, request_id, body_json});
+}
+
+void fail_from_frontend(std::uint64_t instance, dynamo_stream_t *stream, int http_status,
+                        std::string text) {
+    if (!try_post({Command::Kind::frontend_error, instance, stream, {},
+                   std::to_string(http_status) + " " + text})) {
+        dynamo_stream_fail(stream, DYNAMO_ERROR_CLOSED, closed_message, nullptr);
+    }
 }
 
 std::int32_t generate_data(void *instance, dynamo_stream_t *stream, const char *request_id,
@@ -301,10 +319,14 @@ std::int32_t call(void *instance, dynamo_stream_t *stream, const char *call_id, 
 // Tells the engine about a stream: that it was cancelled, or that it is writable again.
 template <Command::Kind kind>
 void notify(void *instance, dynamo_stream_t *stream) {
-    try_post({kind, number_of(instance), stream});
+    if (kind == Command::Kind::cancel ? !frontend::client::cancel(stream)
+                                      : !frontend::client::resume(stream)) {
+        try_post({kind, number_of(instance), stream});
+    }
 }
 
 void stop(void *instance) {
+    frontend::client::remove_target(number_of(instance));
     post_and_wait({Command::Kind::stop, number_of(instance)});
     const std::lock_guard lock(state().mutex);
     state().descriptions.erase(number_of(instance));
@@ -334,6 +356,15 @@ void metrics(void *instance, void (*write)(void *, const char *), void *context)
             own != state().metrics.end()) {
             text += own->second;
         }
+    }
+    if (const auto counts = frontend::client::counts(number_of(instance)); counts.sent > 0) {
+        const std::string name = "dynamo_llm_frontend_requests_total";
+        text += "# HELP " + name +
+                " Requests that were sent to Dynamo's frontend without Python; \"handed_over\" are "
+                "those of them that Python took over.\n# TYPE " +
+                name + " counter\n" + name + "{result=\"answered\"} " +
+                std::to_string(counts.sent - counts.handed_over) + "\n" + name +
+                "{result=\"handed_over\"} " + std::to_string(counts.handed_over) + "\n";
     }
     write(context, text.c_str());
 }
@@ -385,6 +416,7 @@ std::int32_t register_engine() {
     engine.metrics = metrics;
     engine.generate_data = generate_data;
     engine.call = call;
+    frontend::client::set_callbacks({hand_over, fail_from_frontend});
     return dynamo_engine_register("python", &engine, nullptr, nullptr);
 }
 
@@ -457,10 +489,13 @@ void report_metrics(std::uint64_t instance, std::string lines) {
     }
 }
 
-void close() {
-    const std::lock_guard lock(state().mutex);
-    state().is_open = false;
-    state().changed.notify_all();
+void close(bool is_exiting) {
+    {
+        const std::lock_guard lock(state().mutex);
+        state().is_open = false;
+        state().changed.notify_all();
+    }
+    frontend::client::close(closed_message, is_exiting);
 }
 
 void exit_within(int milliseconds) {

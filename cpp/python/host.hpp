@@ -25,13 +25,15 @@ struct Command {
         exit,
         generate_data,
         cancel_start,
-        call
+        call,
+        frontend_error
     };
     Kind kind;
     std::uint64_t instance = 0;
     dynamo_stream_t *stream = nullptr;
     std::string request_id = {};
-    // Configuration or request, the payload of a raw request, or {"name": ..., "arguments": ...} of a control call.
+    // Configuration or request, the payload of a raw request, {"name": ..., "arguments": ...} of a control call, or the
+    // HTTP status of a failed answer, a space, and the error's text.
     std::string json = {};
     bool is_bytes = false;  // `json` has bytes instead of JSON
 };
@@ -57,8 +59,9 @@ void report_stop(std::uint64_t instance);
 void report_description(std::uint64_t instance, std::string description);
 // Replaces the metrics that a running instance defines, as lines in Prometheus' text format.
 void report_metrics(std::uint64_t instance, std::string lines);
-// Closes the queue, because the loop takes no more commands. Waiting calls and later calls fail.
-void close();
+// Closes the queue, because the loop takes no more commands. Waiting calls and later calls fail, and so do requests that
+// are with Dynamo's frontend. is_exiting: the process exits without finalizing Python.
+void close(bool is_exiting);
 
 // Returns whether this thread holds the GIL. Use it instead of PyGILState_Check(), which always returns 1 after
 // finalization, and once the process has created a subinterpreter.

@@ -288,7 +288,7 @@ void *loop_thread_main(void *argument) {
         if (!call(host, "run_forever")) {
             PyErr_Clear();
         }
-        host::close();
+        host::close(true);
     }
     // The thread that initialized Python must live as long as Python (threading.main_thread() and CPython's C
     // code must agree), and Python is never finalized, because other threads may be running in it.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/environment.hpp"
+#include "frontend/client.hpp"
 #include "python/api.hpp"
 #include "python/bindings.hpp"
 #include "python/chunk.hpp"
@@ -98,7 +99,17 @@ void bind(nb::module_ m) {
     m.def("host_report_metrics", &host::report_metrics, "instance"_a, "lines"_a,
           "Replaces the metrics that an engine defines, as lines in Prometheus' text format.");
     m.def("host_report_exit", &host::report_exit, "Reports that Python's exit functions have run.");
-    m.def("host_close", &host::close, "Refuses all further commands.");
+    m.def("host_close", &host::close, "is_exiting"_a, "Refuses all further commands.");
+    m.def(
+        "frontend_set_target",
+        [](std::uint64_t instance, const std::string &target) {
+            dynamo::frontend::client::set_target(instance, target);
+        },
+        "instance"_a, "target"_a,
+        "Sends requests of an engine to Dynamo's frontend without Python from now on: a JSON "
+        "object with port, chat_path, completion_path, default_model, and models.");
+    m.def("frontend_remove_target", &dynamo::frontend::client::remove_target, "instance"_a,
+          "No longer does that.");
     m.def("end_process_in", &host::end_process_in, "milliseconds"_a, "code"_a,
           "Ends the process after a time, unless it is called again before; -1 only cancels an "
           "earlier call.");

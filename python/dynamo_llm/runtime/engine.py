@@ -104,6 +104,9 @@ class ModelInfo(TypedDict, total=False):
     configuration names one; one of NVIDIA Dynamo's."""
     reasoning_parser: str
     """Likewise, of the parser that finds reasoning."""
+    frontend: bool
+    """Of a cluster's model: whether NVIDIA Dynamo's frontend in this process answers requests without
+    Python."""
     request_keys: list[str]
     """Keys of request bodies that the engine takes in addition to those that every engine takes: keys of its
     own, which other engines refuse, and, for a token-level engine, keys that the pipeline passes on:
@@ -155,6 +158,21 @@ def _drop_progress(
     """Is the ``progress`` of an engine that nobody watches."""
 
 
+class FrontendTarget(TypedDict):
+    """An HTTP server of Dynamo in this process, to which the library's C++ code sends requests."""
+
+    port: int
+    """Its port on the loopback interface."""
+    chat_path: str
+    """Path for chats."""
+    completion_path: str
+    """Path for completions."""
+    default_model: str
+    """Name of the model for requests that name none; empty: Python answers those."""
+    models: dict[str, str]
+    """By the name in requests, the server's name of each model that it can serve now."""
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """The part of a runtime's configuration that its engine gets."""
@@ -188,6 +206,11 @@ class EngineConfig:
     ones as often as it likes. Who creates the runtime with a callback sees it. If the creation is cancelled,
     a ``start()`` that is a coroutine is cancelled at its next ``await``, and a call of this function raises
     :class:`dynamo_llm.CancelledError`."""
+    set_frontend: Callable[[FrontendTarget | None], None] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """The engine ``dynamo`` calls this with the server that answers requests from now on; with None, engine
+    and pipeline answer them. None if the configuration asks for something that only they can do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from typing import Any
 
 from dynamo_llm import _core, runtime
 from dynamo_llm.runtime import extras, missing_packages
+from dynamo_llm.runtime.cluster.client.errors import error_of_response
+from dynamo_llm.runtime.engine import FrontendTarget
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.instance import Instance
 from dynamo_llm.runtime.lingering_threads import LingeringThreads, do_not_join
@@ -33,11 +35,12 @@ from dynamo_llm.runtime.threads import DaemonThreads, wait_for_jobs
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
 _START, _GENERATE, _CANCEL, _WRITABLE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START, _CALL = range(9)
+_FRONTEND_ERROR = 9
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 
 #: Commands that come with a stream, which must be ended.
-_with_stream = (_GENERATE, _GENERATE_DATA, _CALL)
+_with_stream = (_GENERATE, _GENERATE_DATA, _CALL, _FRONTEND_ERROR)
 
 #: Seconds that requests and engines have to end when Python shuts down.
 _exit_timeout = 2.0
@@ -65,6 +68,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
             f"{extras.install_command('uvloop')}"
         ) from error
     return uvloop.new_event_loop()
+
+
+def _set_frontend(number: int, target: FrontendTarget | None) -> None:
+    if target is None:
+        _core.frontend_remove_target(number)
+    else:
+        _core.frontend_set_target(number, json.dumps(target))
 
 
 class Host:
@@ -145,6 +155,8 @@ class Host:
         has_stream = kind in _with_stream
         if has_stream and instance is None:
             _core.stream_fail(stream, _CLOSED, "the engine was stopped", "")
+        elif kind == _FRONTEND_ERROR:
+            _core.stream_fail(stream, *describe(error_of_response(str(text))))
         elif kind == _CALL and instance is not None:
             instance.call(stream, request_id, str(text))
         elif has_stream and instance is not None:
@@ -182,6 +194,7 @@ class Host:
                 lambda info: _core.host_report_description(number, json.dumps(redact_all(info))),
                 lambda lines: _core.host_report_metrics(number, lines),
                 partial(_core.host_report_progress, number),
+                partial(_set_frontend, number),
             )
             await instance.start()
             self.lingering_threads.add_kind(instance.kind)
@@ -212,7 +225,7 @@ class Host:
 
     def end_requests(self) -> None:
         """Refuses new commands and ends all requests. Any thread, since the event loop may be blocked."""
-        _core.host_close()
+        _core.host_close(self.owns_python)
         for instance in list(self._instances.values()):
             instance.end_requests(self.owns_python)
         for kind, _, stream, _, _ in _core.host_take():

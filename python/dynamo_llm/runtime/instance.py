@@ -15,7 +15,7 @@ from dynamo_llm import _core
 from dynamo_llm.errors import CancelledError, NotSupportedError
 from dynamo_llm.runtime import registry, scoring
 from dynamo_llm.runtime.control_calls import ControlCalls
-from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo, TemplateSettings
+from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, FrontendTarget, ModelInfo, TemplateSettings
 from dynamo_llm.runtime.hub import hub_name, lookup
 from dynamo_llm.runtime.isolation import frames
 from dynamo_llm.runtime.isolation.relay import Relay, RelayedRequest
@@ -55,6 +55,7 @@ class Instance:
     :param report_metrics: called with the metrics of an isolated engine when they change.
     :param report_progress: called with phase, bytes done, bytes in total (0 if unknown), and fraction (-1 if
         unknown) while the engine starts; returns whether it should go on.
+    :param set_frontend: see :attr:`EngineConfig.set_frontend`.
     """
 
     def __init__(
@@ -63,7 +64,10 @@ class Instance:
         report: Callable[[ModelInfo], None] = lambda info: None,
         report_metrics: Callable[[str], None] = lambda lines: None,
         report_progress: Callable[[str, int, int, float], bool] = lambda phase, done, total, fraction: True,
+        set_frontend: Callable[[FrontendTarget | None], None] | None = None,
     ) -> None:
+        self._has_text = config.get("pipeline", "auto") != "off"
+        self._parser_names = ParserNames.of(config)
         self._report = report
         self._report_progress = report_progress
         self._report_metrics = report_metrics
@@ -79,6 +83,7 @@ class Instance:
             media=MediaSettings.of(config),
             changed=self._changed,
             progress=self._progress,
+            set_frontend=set_frontend if self._has_text and not self._parser_names.are_given else None,
         )
         self._is_offline: bool = config.get("offline", False)
         self.info: ModelInfo = {}
@@ -87,8 +92,6 @@ class Instance:
         self._kind = "text"
         self._pipeline: Pipeline | None = None
         self._calls: ControlCalls | None = None  # None for an isolated engine, whose child has them
-        self._has_text = config.get("pipeline", "auto") != "off"
-        self._parser_names = ParserNames.of(config)
         self._parsers = ModelParsers(self._parser_names)
         self._threads: DaemonThreads | None = None
         self._runs: dict[int, RequestTask | Sink | Relay] = {}

@@ -22,6 +22,11 @@ class ParserNames(NamedTuple):
         """Reads them from a configuration, or from an engine's description."""
         return cls(*(given.get(key) for key in _keys))
 
+    @property
+    def are_given(self) -> bool:
+        """Whether there is a name."""
+        return any(name is not None for name in self)
+
     def over(self, other: "ParserNames") -> "ParserNames":
         """Returns these names, and the other ones in place of missing ones; "off" becomes None."""
         merged = (mine if mine is not None else theirs for mine, theirs in zip(self, other, strict=True))

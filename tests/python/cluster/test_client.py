@@ -177,10 +177,13 @@ def test_text_models(new_cluster: NewCluster) -> None:
 
 
 def test_a_worker_that_ends_early(new_cluster: NewCluster) -> None:
-    """An answer without a finish_reason is incomplete."""
+    """An answer without a finish_reason is incomplete. (Dynamo's frontend adds "stop".)"""
     mine = new_cluster()
     position_worker(mine)
-    with client(mine) as runtime, pytest.raises(EngineFailedError, match="finish_reason"):
+    with (
+        client(mine, {"frontend": False}) as runtime,
+        pytest.raises(EngineFailedError, match="finish_reason"),
+    ):
         runtime.complete([2, 2, 2], max_tokens=3).result()
 
 
@@ -223,7 +226,8 @@ def test_errors_of_workers(new_cluster: NewCluster) -> None:
             with pytest.raises(DynamoError) as caught:
                 runtime.complete([1, number], max_tokens=3).result()
             assert type(caught.value) is kind, (name, caught.value)
-            assert "no" in str(caught.value), name
+            # Dynamo's frontend replaces the texts of time limits and cancels.
+            assert "no" in str(caught.value) or kind in (DeadlineExceededError, CancelledError), name
         with pytest.raises(ContextLengthError):
             runtime.complete([5] * 2000, max_tokens=3).result()
 

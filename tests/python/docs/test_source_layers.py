@@ -9,14 +9,16 @@ cpp = Path(__file__).resolve().parents[3] / "cpp"
 #: From the lowest to the highest: a layer may include itself and those before it.
 layers = ["base", "stream", "runtime", "engines", "embed", "capi", "services"]
 
-#: The Python module is a binary of its own. It uses the C API and shares only these with the library.
-python_may_include = re.compile(r"base/|embed/bridge\.h$|python/")
+#: The Python module is a binary of its own, with these folders.
+module = ["frontend", "python"]
+#: It uses the C API and shares only these with the library.
+python_may_include = re.compile(r"base/|embed/bridge\.h$|python/|frontend/")
 
 
 def includes(file: Path) -> list[str]:
     """Returns what a file includes from cpp/."""
     named = re.findall(r'^\s*#\s*include\s+"([^"]+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
-    return [include for include in named if include.partition("/")[0] in [*layers, "python"]]
+    return [include for include in named if include.partition("/")[0] in [*layers, *module]]
 
 
 def sources(layer: str) -> list[Path]:
@@ -28,7 +30,7 @@ def sources(layer: str) -> list[Path]:
 
 def test_each_folder_is_a_layer() -> None:
     """A new folder needs a place in the order above."""
-    assert {folder.name for folder in cpp.iterdir() if folder.is_dir()} == {*layers, "python"}
+    assert {folder.name for folder in cpp.iterdir() if folder.is_dir()} == {*layers, *module}
 
 
 def test_layers_include_downward() -> None:
@@ -47,7 +49,8 @@ def test_module_includes_base_and_bridge_only() -> None:
     """More would put a second copy of the library's state into the module."""
     other = {
         (file.name, include)
-        for file in sources("python")
+        for folder in module
+        for file in sources(folder)
         for include in includes(file)
         if not python_may_include.match(include)
     }

@@ -6,18 +6,19 @@ import difflib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import ModelNotFoundError, NotSupportedError, UnavailableError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.frontend import Frontend, frontend_of
 from dynamo_llm.runtime.cluster.client.model_cards import model_cards
 from dynamo_llm.runtime.cluster.client.text_model import TextModel
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
 from dynamo_llm.runtime.cluster.settings import Settings
-from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, ModelInfo
+from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, FrontendTarget, ModelInfo
 from dynamo_llm.runtime.options import at_least
 
 _log = logging.getLogger("dynamo_llm.cluster")
@@ -37,6 +38,9 @@ class Options:
     wait_for_model_ms: Annotated[int, at_least(0)] = 10000
     """How long a request whose model has no worker waits for one, in milliseconds, unless a deadline of the
     request is earlier. 0: not at all."""
+    frontend: bool = True
+    """Whether Dynamo's frontend in this process answers the requests that it can answer, without Python. It
+    sets no limits to chat templates, which workers provide."""
 
 
 class DynamoEngine:
@@ -53,6 +57,9 @@ class DynamoEngine:
         self._config = config
         self._connection: Connection | None = None
         self._frontend: Frontend | None = None
+        #: Answers requests over HTTP, without the library's pipeline; None: there is none.
+        self._server: Frontend | None = None
+        self._target: FrontendTarget | None = None
         self._models: dict[str, Model] = {}
         #: Token-level models whose workers left. They may return, or other models with their names.
         self._gone: dict[str, TokenModel] = {}
@@ -66,13 +73,18 @@ class DynamoEngine:
         """Connects, and lists the models. There may be none yet: requests wait for theirs."""
         connection = self._connection = await acquire(self._settings)
         try:
-            self._frontend = await frontend_of(connection, self._settings)
+            await self._open_frontends(connection)
             await self._list_first(connection)
         except BaseException:
             await self.stop()
             raise
         self._unsubscribe = connection.subscribe(self._on_event)
         self._updating = asyncio.create_task(self._keep_updating(connection))
+
+    async def _open_frontends(self, connection: Connection) -> None:
+        self._frontend = await frontend_of(connection, self._settings)
+        if self._config.set_frontend is not None and self._options.frontend:
+            self._server = await frontend_of(connection, self._settings, answers=True)
 
     async def stop(self) -> None:
         """Disconnects."""
@@ -86,7 +98,11 @@ class DynamoEngine:
 
     def describe(self) -> ModelInfo:
         """Describes the current models."""
-        models = [{"id": name, **model.describe()} for name, model in sorted(self._models.items())]
+        served = self._target["models"] if self._target is not None else {}
+        models: list[dict[str, Any]] = [
+            {"id": name, **model.describe(), "frontend": name in served}
+            for name, model in sorted(self._models.items())
+        ]
         return {"changes": True, "models": models}
 
     async def find(self, request: EngineRequest) -> Model:
@@ -134,6 +150,9 @@ class DynamoEngine:
     def _on_event(self, event: Event) -> None:
         if event == "lost":  # there are no workers; requests in flight continue
             self._set({})
+            if self._config.set_frontend is not None:
+                self._target = None
+                self._config.set_frontend(None)
 
     def _set(self, models: dict[str, Model]) -> None:
         if models == self._models:
@@ -164,7 +183,7 @@ class DynamoEngine:
             try:
                 now = await connection.wait()
                 if now is not runtime:
-                    self._frontend = await frontend_of(connection, self._settings)
+                    await self._open_frontends(connection)
                     runtime = now
                 await self._update(connection)
                 backoff = Backoff(0.2, 5.0)
@@ -197,6 +216,30 @@ class DynamoEngine:
         self._unusable = {name: why for name, why in self._unusable.items() if name not in models}
         if connection.is_connected and connection.runtime is runtime:  # not lost meanwhile
             self._set(models)
+            self._set_target()
+
+    def _set_target(self) -> None:
+        """Tells the library which models the server answers for now."""
+        if self._server is None or self._config.set_frontend is None:
+            return
+        served = {*self._server.names()} & self._models.keys()
+        names = {name: name for name in served if isinstance(self._models[name], TokenModel)}
+        default = self._config.model if self._config.model is not None else ""
+        if not default and len(self._models) == 1:
+            default = next(iter(self._models))
+        if self._config.name is not None and default in names:
+            names.setdefault(self._config.name, default)
+        target: FrontendTarget = {
+            "port": self._server.port,
+            "chat_path": http_paths.CHAT,
+            "completion_path": http_paths.COMPLETION,
+            "default_model": default,
+            "models": names,
+        }
+        if target != self._target:
+            self._target = target
+            self._config.set_frontend(target)
+            self._config.changed()
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:
         """Finds models that Dynamo creates no router for, and those that returned and keep their router."""

@@ -57,12 +57,29 @@ def error_of(error: Exception) -> DynamoError:
     return (_classes[name] or partial(error_of_http, 400))(text)
 
 
+def error_of_response(text: str) -> DynamoError:
+    """Returns the library's error for an answer of Dynamo's HTTP server that failed.
+
+    :param text: HTTP status, 0 for an answer that breaks the protocol; a space; and the body or event that
+        reports the error.
+    """
+    status, _, body = text.partition(" ")
+    message = _message(body) or f"Dynamo's frontend answered with the HTTP status {status}"
+    found = _class.match(message)
+    if found and found[1] in _classes:
+        return error_of(ValueError(message))
+    if status in ("0", "500", "502"):  # the worker failed, or its answer was not understood
+        return EngineFailedError(message)
+    return error_of_http(int(status), message)
+
+
 def _message(text: str) -> str:
     """Returns the human-readable message of an error's text, which may be JSON."""
     try:
         value = json.loads(text)
     except ValueError:
         return text
-    if isinstance(value, dict) and isinstance(value.get("message"), str):
-        return str(value["message"])
+    for given in (value, value.get("error")) if isinstance(value, dict) else ():
+        if isinstance(given, dict) and isinstance(given.get("message"), str):
+            return str(given["message"])
     return text

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamo's frontend in this process: it discovers models, and creates a router for each.
+"""Dynamo's frontends in this process: they discover models, and create a router for each.
 
-Its HTTP server comes with it; it listens on a free port of the loopback interface, and the library sends it
-only one request, at the start.
+There are two kinds. One gives its routers to the library, which makes the tokens of requests, and texts of
+tokens, itself. The other answers OpenAI bodies over HTTP with Dynamo's own pipeline: the library's C++ code
+uses it without Python. The HTTP servers listen on free ports of the loopback interface, with paths that only
+this process knows.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from typing import Any, cast
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime.cluster import http_client
+from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.router_mode import mode_of
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection
@@ -27,18 +30,19 @@ _timeout = 10.0
 _attempts = 5
 
 
-async def frontend_of(connection: Connection, settings: Settings) -> "Frontend":
+async def frontend_of(connection: Connection, settings: Settings, answers: bool = False) -> "Frontend":
     """Returns the frontend of a connection's runtime, which all users with the same settings share: its
     watches last as long as the runtime.
 
+    :param answers: whether it answers requests over HTTP, and so has no routers for the library.
     :raises InvalidConfigError: the router's options are invalid.
     :raises UnavailableError: it does not start, or the connection is lost.
     """
     options = json.dumps(settings.router_options, sort_keys=True, default=str)
-    key = ("frontend", settings.namespace, settings.router, options, settings.migration_limit)
+    key = ("frontend", settings.namespace, settings.router, options, settings.migration_limit, answers)
     opening = connection.shared.get(key)
     if opening is None:
-        frontend = Frontend(connection, settings)
+        frontend = Frontend(connection, settings, answers)
         opening = connection.shared[key] = asyncio.create_task(frontend.start())
     try:
         return cast(Frontend, await asyncio.shield(opening))
@@ -51,7 +55,10 @@ async def frontend_of(connection: Connection, settings: Settings) -> "Frontend":
 class Frontend:
     """A frontend on a connection's current runtime, with which it ends. Used on the event loop."""
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(self, connection: Connection, settings: Settings, answers: bool) -> None:
+        self.port = 0
+        """The HTTP server's port on the loopback interface."""
+        self._answers = answers
         self._core = connection.core
         self._runtime = connection.runtime
         self._settings = settings
@@ -81,13 +88,14 @@ class Frontend:
     async def _start(self, router: Any) -> None:
         core, loop = self._core, asyncio.get_running_loop()
         path, port = "/" + secrets.token_hex(16), free_port()
+        factory = None if self._answers else self._discovered
         arguments = core.EntrypointArgs(
             core.EngineType.Dynamic,
             http_host="127.0.0.1",
             http_port=port,
             router_config=router,
             migration_limit=self._settings.migration_limit,
-            chat_engine_factory=self._discovered,
+            chat_engine_factory=factory,
             namespace=self._settings.namespace,
         )
         view: asyncio.Future[Any] = loop.create_future()
@@ -100,21 +108,22 @@ class Frontend:
             if not view.done():
                 view.set_result(context)
 
-        engine = await core.make_engine(self._runtime, arguments)
         # Dynamo passes the view of the served models to the handlers of routes.
         route = core.FrontendRoute("GET", path, show)
-        running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine, [route]))
-        requesting = asyncio.ensure_future(_request(f"http://127.0.0.1:{port}", path))
-        try:
-            await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
-            if not view.done():
-                raise OSError(_problem_of(running))
-            self._view = view.result()
-        except BaseException:
-            running.cancel()
-            raise
-        finally:
-            requesting.cancel()
+        with http_paths.hidden():
+            engine = await core.make_engine(self._runtime, arguments)
+            running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine, [route]))
+            requesting = asyncio.ensure_future(_request(f"http://127.0.0.1:{port}", path))
+            try:
+                await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
+                if not view.done():
+                    raise OSError(_problem_of(running))
+                self._view, self.port = view.result(), port
+            except BaseException:
+                running.cancel()
+                raise
+            finally:
+                requesting.cancel()
 
     async def _discovered(self, instance: Any, card: Any, routed: Any) -> Any:
         """Dynamo calls this when a model's first worker joins; the router is ``routed``."""

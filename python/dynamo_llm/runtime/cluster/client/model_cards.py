@@ -20,7 +20,8 @@ from dynamo_llm.runtime.urls import shown_url
 
 _log = logging.getLogger("dynamo_llm.cluster")
 
-_prefix = "v1/mdc/"
+#: Where cards are, and the endpoints of running workers. A worker's two keys have the same end.
+_prefix, _instances = "v1/mdc/", "v1/instances/"
 #: Seconds for etcd's response.
 _timeout = 5.0
 
@@ -42,7 +43,8 @@ class ModelCard:
 
 
 async def model_cards(settings: Settings) -> list[ModelCard]:
-    """Returns the cards of all workers that are registered in the settings' namespace.
+    """Returns the cards of all running workers that are registered in the settings' namespace. (The card of a
+    worker that died may stay for some seconds longer than its endpoint.)
 
     :raises UnavailableError: the discovery cannot be read.
     :raises NotSupportedError: it is Kubernetes, which only Dynamo itself can read.
@@ -80,6 +82,8 @@ def _card(value: Any) -> ModelCard | None:
 def _from_folder(settings: Settings) -> list[dict[str, Any]]:
     values = []
     for file in model_files.entries(Path(settings.path) / _prefix):
+        if not os.path.lexists(Path(settings.path) / _instances / file.name):
+            continue
         try:
             values.append(model_files.read_json(file))
         except ModelNotFoundError as error:
@@ -102,9 +106,17 @@ async def _from_etcd(settings: Settings) -> list[dict[str, Any]]:
 
 
 async def _range(url: str, settings: Settings) -> list[dict[str, Any]]:
-    body = {"key": _encoded(_prefix), "range_end": _encoded("v1/mdc0")}
+    pairs = await _pairs(url, settings, _prefix)
+    running = {key.removeprefix(_instances) for key in await _pairs(url, settings, _instances)}
+    return [untrusted_json.parse(text) for key, text in pairs.items() if key.removeprefix(_prefix) in running]
+
+
+async def _pairs(url: str, settings: Settings, prefix: str) -> dict[str, str]:
+    """Returns the keys with a prefix that ends in "/", and their values."""
+    body = {"key": _encoded(prefix), "range_end": _encoded(prefix[:-1] + "0")}
     answer = await _post(url, settings, "/v3/kv/range", body)
-    return [untrusted_json.parse(base64.b64decode(pair["value"]).decode()) for pair in answer.get("kvs", [])]
+    decode = base64.b64decode
+    return {decode(pair["key"]).decode(): decode(pair["value"]).decode() for pair in answer.get("kvs", [])}
 
 
 def _encoded(text: str) -> str:

@@ -7,7 +7,7 @@
 
 #include <signal.h>
 
-namespace dynamo::python {
+namespace dynamo {
 
 // Runs a function in a detached thread that blocks all signals, so that it handles none of the host's. Throws
 // std::system_error and std::bad_alloc. (Not a template: std::thread would export a symbol for each function.)
@@ -25,4 +25,4 @@ inline void start_thread(std::function<void()> function) {
     std::thread(std::move(function)).detach();
 }
 
-}  // namespace dynamo::python
+}  // namespace dynamo
