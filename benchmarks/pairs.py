@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench import Bench, Measured, c_drain, free_port, speed
 from cluster import measure_streams
-from frontend import measure_frontend
+from frontend import compare_frontend
 from programs import Side, folder, python_flags, start_server
 from ratio import measure
 
@@ -201,16 +201,38 @@ pairs = [
     ),
 ]
 
-#: Measured and shown, without a floor.
-more_pairs = [
+_frontend = "of Dynamo's mocker; vs. Dynamo's own frontend, read by libcurl"
+pairs += [
+    Pair("frontend_256", 1.0, 1.4, f"256 streams {_frontend}", compare_frontend(256, 200), False),
+    Pair("frontend_1000", 1.0, 1.4, f"1,000 streams {_frontend}", compare_frontend(1000, 100), False),
     Pair(
-        "frontend",
-        0,
-        0,
-        "16 streams of Dynamo's sample worker; vs. Dynamo's own frontend, read by libcurl",
-        measure_frontend,
+        "frontend_cpu",
+        1.3,
+        1.8,
+        f"CPU time of a token, 256 streams {_frontend}",
+        compare_frontend(256, 200, "cpu"),
         False,
     ),
+    Pair(
+        "frontend_ttft_1",
+        1.0,
+        1.5,
+        f"time to first token, 1 stream {_frontend}",
+        compare_frontend(1, 20, "first", 50),
+        False,
+    ),
+    Pair(
+        "frontend_ttft_16",
+        1.0,
+        1.5,
+        f"time to first token, 16 streams {_frontend}",
+        compare_frontend(16, 20, "first", 20),
+        False,
+    ),
+]
+
+#: Measured and shown, without a floor.
+more_pairs = [
     Pair(
         "embedding_own_loop",
         0,

@@ -16,6 +16,13 @@ static inline double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Returns the seconds of CPU time that this process has used. */
+static inline double cpu(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 /* Ends the program with the library's last error unless `is_ok`. */
 static inline void check(int is_ok, const char *what) {
     if (!is_ok) {
