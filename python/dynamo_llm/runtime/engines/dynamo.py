@@ -50,6 +50,7 @@ class DynamoEngine:
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
         self._settings = Settings.read(config.cluster)
+        self._wait = self._options.wait_for_model_ms / 1000
         self._config = config
         self._connection: Connection | None = None
         self._frontend: Frontend | None = None
@@ -97,7 +98,7 @@ class DynamoEngine:
         if (model := self._found(asked)) is not None:
             return model
         try:
-            return await asyncio.wait_for(self._wait_for(asked), self._options.wait_for_model_ms / 1000)
+            return await asyncio.wait_for(self._wait_for(asked), self._wait)
         except asyncio.TimeoutError:
             what = "no model" if asked is None else f'no worker for the model "{asked}"'
             is_lost = self._connection is not None and not self._connection.is_connected
@@ -184,7 +185,7 @@ class DynamoEngine:
         models: dict[str, Model] = {}
         new: list[str] = []
         for name in names:
-            routed = self._frontend.model(name)
+            routed = self._frontend.model(name, self._wait)
             if routed is not None and routed is not self._gone.get(name):
                 self._gone.pop(name, None)
                 models[name] = routed
@@ -213,7 +214,7 @@ class DynamoEngine:
                 continue
             if card.input == "Text":
                 found[card.name] = await TextModel.open(
-                    connection.core, connection.runtime, card, self._settings.router
+                    connection.core, connection.runtime, card, self._settings.router, self._wait
                 )
             elif card.input == "Tokens" and "Chat" in card.kinds:
                 routable.add(card.name)  # as soon as Dynamo has created its router

@@ -113,6 +113,8 @@ class DynamoEndpointEngine:
                 f'("options.wait_for_instance_ms" of the configuration)'
             ) from None
         async with remote_call(self._connection.core, request.id, None, request.remaining()) as call:
-            async for item in await call.send(client, request.data, self._options.instance):
+            seconds = self._options.wait_for_instance_ms / 1000
+            instance = self._options.instance
+            async for item in await call.send(client, request.data, instance, seconds, is_repeatable=False):
                 yield item
             call.is_complete = True

@@ -19,6 +19,7 @@ from dynamo_llm.errors import (
     OverloadedError,
     UnavailableError,
 )
+from dynamo_llm.runtime.cluster.client.delivery import was_undelivered
 from dynamo_llm.runtime.http_status import error_of_http
 
 #: Class at the beginning of a message, and the error; None: an invalid request, distinguished by its message.
@@ -52,6 +53,8 @@ def error_of(error: Exception) -> DynamoError:
     if found and found[1] in _classes:
         name, text = found[1], text[found.end() :]
     text = _message(text) or name
+    if name not in _classes and was_undelivered(error):
+        return UnavailableError(text)
     if name not in _classes:
         return EngineFailedError(f"{name}: {text}")
     return (_classes[name] or partial(error_of_http, 400))(text)

@@ -62,9 +62,13 @@ class Frontend:
         """Returns the names of the models that can answer requests now, sorted."""
         return sorted(self._view.serving_ready_display_names())
 
-    def model(self, name: str) -> TokenModel | None:
-        """Returns the model with this name, if it is token-level and has been discovered."""
-        return self._routed.get(name)
+    def model(self, name: str, wait: float) -> TokenModel | None:
+        """Returns the model with this name, if it is token-level and has been discovered.
+
+        :param wait: seconds that its requests wait while no worker receives them.
+        """
+        found = self._routed.get(name)
+        return None if found is None else found.waiting(wait)
 
     async def start(self) -> "Frontend":
         """Starts it; returns when it serves."""

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model of a cluster whose workers are token-level engines."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 from dynamo_llm.errors import EngineFailedError
-from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.client.delivery import deliver
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
 from dynamo_llm.runtime.cluster.token_protocol import from_dynamo, to_dynamo
 from dynamo_llm.runtime.engine import ModelInfo, TokenChunk, TokenRequest
 from dynamo_llm.runtime.parser_names import ParserNames
 
-#: Seconds that a request waits while Dynamo excludes all workers. It excludes a worker for 5 seconds after an
-#: error that looks like a shutdown.
-_exclusion = 6.0
 _capabilities = ("logprobs", "seed", "json_schema", "regex", "grammar", "choice", "priority", "routing")
 
 
@@ -25,15 +21,26 @@ class TokenModel:
     :param core: the module ``dynamo._core``.
     :param card: Dynamo's ModelDeploymentCard.
     :param routed: Dynamo's RoutedEngine.
+    :param wait: seconds that a request waits while no worker receives it. Dynamo puts a worker aside for 5
+        seconds after an error that looks like a shutdown.
     """
 
     kind: Literal["tokens"] = "tokens"
 
-    def __init__(self, core: Any, card: Any, routed: Any) -> None:
+    def __init__(self, core: Any, card: Any, routed: Any, wait: float = 0.0) -> None:
         self._core = core
+        self._card = card
         self._routed = routed
+        self._wait = wait
+        self._others: dict[float, TokenModel] = {}
         self._name = card.name()
         self._info = _info(json.loads(card.to_json_str()), card.local_dir())
+
+    def waiting(self, seconds: float) -> "TokenModel":
+        """Returns this model for users whose requests wait so long, the same object each time."""
+        if seconds not in self._others:
+            self._others[seconds] = TokenModel(self._core, self._card, self._routed, seconds)
+        return self._others[seconds]
 
     def describe(self) -> ModelInfo:
         """Describes the model by its card."""
@@ -59,17 +66,10 @@ class TokenModel:
             raise EngineFailedError("the worker ended the answer without a finish_reason")
 
     async def _send(self, request: dict[str, Any], context: Any) -> Any:
-        """Sends a request; waits while Dynamo excludes all workers."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _exclusion
-        backoff = Backoff(0.1, 1.0)
-        while True:
-            try:
-                return await self._routed.generate(request, context=context)
-            except Exception as error:
-                if "No workers available" not in str(error) or loop.time() >= end:
-                    raise
-            await backoff.pause()
+        async def send_once() -> Any:
+            return await self._routed.generate(request, context=context)
+
+        return await deliver(send_once, self._wait, is_repeatable=True)
 
 
 def _info(card: dict[str, Any], folder: str) -> ModelInfo:
