@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker of a cluster for tests. The answer's tokens encode their position, to reveal lost and duplicated
 tokens: token 100 + position, counted from the prompt's first token. With --sequence they depend on all tokens
-before them, see sequence.py.
+before them, see sequence.py. With --silent it never answers, with --stuck its Python threads hang, too.
 
 The prompt selects other behavior: [1, k] raises ``failures[k]``, [2, ...] ends without the last token. With
 --kv, prompts whose answers have two tokens are cached. The log has a line of JSON for each request, and one
@@ -10,6 +10,7 @@ for each request that was stopped.
 
 import argparse
 import asyncio
+import ctypes
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -96,6 +97,10 @@ class Worker:
         count = request["stop_conditions"]["max_tokens"]
         if self.publisher is not None and count == 2:
             self.store(prompt)
+        if self.arguments.silent:
+            await asyncio.Event().wait()
+        if self.arguments.stuck:
+            ctypes.PyDLL(None).sleep(3600)  # with the GIL
         sequence = list(prompt)
         for number in range(count):
             await asyncio.sleep(self.arguments.delay)
@@ -155,7 +160,7 @@ def main() -> None:
     parser.add_argument("--discovery", default="file")
     parser.add_argument("--request-plane", default="tcp")
     parser.add_argument("--event-plane", default="zmq")
-    for flag in ("--text", "--kv", "--completions", "--sequence"):
+    for flag in ("--text", "--kv", "--completions", "--sequence", "--silent", "--stuck"):
         parser.add_argument(flag, action="store_true")
     asyncio.run(Worker(parser.parse_args(sys.argv[1:])).run())
 

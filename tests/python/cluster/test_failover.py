@@ -4,7 +4,9 @@ token is checked.
 """
 
 import importlib.util
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,3 +109,92 @@ def test_raw_requests_after_the_death_of_an_instance(new_cluster: NewCluster) ->
                     continue
                 assert [token for item in items for token in item["token_ids"]] == continuation(prompt, 3)
         assert failed < 32
+
+
+# ------------------------------------------------------------------------------------- hanging
+
+
+class Load:
+    """A client in a process of its own, because the timeouts apply to a process: it sends eight requests at a
+    time, again and again.
+    """
+
+    def __init__(self, cluster: Cluster, count: int, **settings: Any) -> None:
+        config = {
+            "engine": "dynamo",
+            "pipeline": "off",
+            "cluster": {**cluster.settings, "stall_ms": 2000, "request_timeout_ms": 1000, **settings},
+        }
+        prompts = [json.dumps([5, 6, number]) for number in range(8)]
+        program = str(Path(__file__).with_name("sequence_client.py"))
+        self._cluster = cluster
+        self._process = cluster.python("load", program, json.dumps(config), json.dumps(count), *prompts)
+
+    def wait(self, word: str, count: int) -> list[str]:
+        """Waits until the client has printed so many lines with this word, and returns them."""
+
+        def lines() -> list[str]:
+            found = self._process.log.splitlines()
+            assert not [line for line in found if line.startswith("mistakes")], self._process.log
+            return [line for line in found if line.startswith(word)]
+
+        self._cluster.wait(lambda: len(lines()) >= count)
+        return lines()
+
+
+@pytest.mark.parametrize("combination", ["etcd-tcp-zmq", "etcd-nats-nats"])
+def test_a_worker_that_is_stopped_in_mid_stream(new_cluster: NewCluster, combination: str) -> None:
+    """Its streams continue on another worker, and new requests succeed while it stays registered; it answers
+    again when it continues.
+    """
+    mine = new_cluster(combination, lease_ttl=60)
+    workers = workers_of(mine, 3, "--delay=0.02")
+    load = Load(mine, 100)
+    load.wait("checked", 1)
+    load.wait("streaming", 2)
+    workers[0].pause()
+    load.wait("checked", 6)
+    workers[0].resume()
+    before = len(said(workers[0], "request"))
+    mine.wait(lambda: len(said(workers[0], "request")) > before)
+    load.wait("checked", 8)
+
+
+def test_a_worker_that_never_answers(new_cluster: NewCluster) -> None:
+    """It takes requests, and is silent: others answer them, and for a while it gets no more."""
+    mine = new_cluster()
+    workers_of(mine, 2, "--delay=0.02")
+    (silent,) = workers_of(mine, 1, "--silent")
+    load = Load(mine, 10)
+    mine.wait(lambda: said(silent, "request"))
+    took = [float(line.split()[1]) for line in load.wait("checked", 12)]
+    assert min(took) < 2.0, took  # it had been put aside
+    assert len(said(silent, "request")) < 30
+
+
+def test_a_worker_that_holds_the_gil(new_cluster: NewCluster) -> None:
+    """It cannot even begin an answer."""
+    mine = new_cluster()
+    workers_of(mine, 2, "--delay=0.02")
+    (stuck,) = workers_of(mine, 1, "--stuck")
+    load = Load(mine, 10)
+    mine.wait(lambda: said(stuck, "request"))
+    load.wait("checked", 4)
+
+
+def test_no_worker_that_answers(new_cluster: NewCluster) -> None:
+    """The request ends with the reason."""
+    mine = new_cluster()
+    (silent,) = workers_of(mine, 1, "--silent")
+    config = {
+        "engine": "dynamo",
+        "pipeline": "off",
+        "cluster": {**mine.settings, "stall_ms": 1000, "migration_limit": 0},
+    }
+    program = str(Path(__file__).with_name("sequence_client.py"))
+    asking = mine.python("client", program, json.dumps(config), "3", "[5, 6]")
+    mine.wait(lambda: said(silent, "request"))
+    mine.wait(lambda: "mistakes" in asking.log)
+    assert re.search(r'UnavailableError.*sent nothing for 1 seconds \("cluster\.stall_ms"', asking.log), (
+        asking.log
+    )

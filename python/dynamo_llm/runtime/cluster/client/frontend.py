@@ -122,7 +122,8 @@ class Frontend:
 
     async def _discovered(self, instance: Any, card: Any, routed: Any) -> Any:
         """Dynamo calls this when a model's first worker joins; the router is ``routed``."""
-        self._routed[card.name()] = TokenModel(self._core, card, routed)
+        moves = None if self._settings.router == "kv" else self._settings.migration_limit
+        self._routed[card.name()] = TokenModel(self._core, card, routed, moves)
 
         async def unused(request: Any, context: Any = None) -> Any:
             raise NotImplementedError("this frontend takes no requests over HTTP")
