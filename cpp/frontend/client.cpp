@@ -18,6 +18,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -46,6 +47,8 @@ constexpr std::size_t max_error = 65536;
 // File descriptors of the process that are left to others. Each request takes two: both ends are here.
 constexpr std::size_t other_descriptors = 256;
 
+using Clock = std::chrono::steady_clock;
+
 class Socket {
   public:
     Socket() = default;
@@ -71,6 +74,7 @@ struct Exchange {
     std::string body_json;  // for Python, until a token has come
     std::string request;    // HTTP, likewise
     int port = 0;
+    std::int64_t silence_ms = 0;
     std::string error_text;   // of a response that is not a stream
     AnswerEvent event;        // the newest one
     bool is_waiting = false;  // its stream is full, and `event` is to be pushed again
@@ -189,10 +193,11 @@ bool is_final(int status) {
 class Reactor {
   public:
     [[noreturn]] void run() {
+        ::pthread_setname_np(::pthread_self(), "dynamo-frontend");
         std::array<epoll_event, 256> ready;
         for (;;) {
-            const int count =
-                ::epoll_wait(shared().epoll_fd, ready.data(), static_cast<int>(ready.size()), -1);
+            const int count = ::epoll_wait(shared().epoll_fd, ready.data(),
+                                           static_cast<int>(ready.size()), wait_ms());
             for (int i = 0; i < count; ++i) {
                 if (ready[static_cast<std::size_t>(i)].data.ptr == nullptr) {
                     follow_orders();
@@ -202,12 +207,38 @@ class Reactor {
                         ready[static_cast<std::size_t>(i)].events);
                 }
             }
+            end_silence();
             closed_.clear();  // events of this round may refer to them
         }
     }
 
   private:
     using ConnectionPtr = std::unique_ptr<Connection>;
+
+    // Milliseconds until the first request is silent for too long; -1: never.
+    int wait_ms() const {
+        if (unanswered_.empty()) {
+            return -1;
+        }
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(unanswered_.begin()->first - Clock::now());
+        return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000));
+    }
+
+    // Hands over requests whose worker does not begin to answer, which Dynamo does not limit.
+    void end_silence() {
+        while (!unanswered_.empty() && unanswered_.begin()->first <= Clock::now()) {
+            const std::shared_ptr<Exchange> exchange = unanswered_.begin()->second.lock();
+            unanswered_.erase(unanswered_.begin());
+            const auto found = exchange == nullptr ? running_.end() : running_.find(exchange.get());
+            if (found != running_.end() && !exchange->has_pushed && !exchange->is_waiting) {
+                guarded(*exchange, [&] {
+                    close(*found->second);
+                    hand_over(*exchange);
+                });
+            }
+        }
+    }
 
     void follow_orders() {
         std::uint64_t count = 0;
@@ -267,6 +298,10 @@ class Reactor {
         if (connection == nullptr && (connection = connect(exchange->port)) == nullptr) {
             hand_over(*exchange);
             return;
+        }
+        if (exchange->silence_ms > 0) {
+            unanswered_.emplace(Clock::now() + std::chrono::milliseconds(exchange->silence_ms),
+                                exchange);
         }
         connection->exchange = exchange;
         connection->sent = connection->received = 0;
@@ -426,9 +461,6 @@ class Reactor {
                 lose(connection);
                 return;
             }
-            // The server sends small packets with Nagle's algorithm: without this, each waits for a delayed ACK.
-            const int on = 1;
-            ::setsockopt(connection.socket.fd(), IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
             connection.received += static_cast<std::size_t>(count);
             try {
                 connection.response.feed({bytes_.data(), static_cast<std::size_t>(count)},
@@ -627,6 +659,8 @@ class Reactor {
     std::unordered_map<const Exchange *, ConnectionPtr> running_;
     std::map<int, std::vector<ConnectionPtr>> spare_;  // without a request, by port
     std::vector<ConnectionPtr> closed_;
+    // Requests with a limit until their first token. Those that have ended stay until their time is over.
+    std::multimap<Clock::time_point, std::weak_ptr<Exchange>> unanswered_;
 };
 
 // Requires the mutex. Throws std::exception.
@@ -663,6 +697,7 @@ void set_target(std::uint64_t instance, std::string_view target_json) {
     target->port = given.at("port").get<int>();
     target->chat_path = given.at("chat_path").get<std::string>();
     target->completion_path = given.at("completion_path").get<std::string>();
+    target->silence_ms = given.at("silence_ms").get<std::int64_t>();
     target->default_model = given.at("default_model").get<std::string>();
     for (const auto &[name, model] : given.at("models").items()) {
         target->models[name] = model.get<std::string>();
@@ -711,6 +746,7 @@ bool send(std::uint64_t instance, dynamo_stream_t *stream, std::string_view requ
         exchange->body_json = body_json;
         exchange->request = std::move(*request);
         exchange->port = target->port;
+        exchange->silence_ms = target->silence_ms;
         const std::lock_guard lock(state.mutex);
         if (state.is_closed) {
             return false;

@@ -28,7 +28,7 @@ struct Callbacks {
 void set_callbacks(const Callbacks &callbacks) noexcept;
 
 // Sends the requests of an engine instance to this port of the loopback interface from now on: `target_json` is an object
-// with "port", "chat_path", "completion_path", "default_model", and "models" (an object of names). Replaces an earlier
+// with "port", "chat_path", "completion_path", "default_model", "silence_ms", and "models" (an object of names). Replaces an earlier
 // target. Throws std::exception if it is not that, or no thread can be started.
 void set_target(std::uint64_t instance, std::string_view target_json);
 // No more requests of this instance from now on; those in flight go on.

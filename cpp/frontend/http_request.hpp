@@ -2,6 +2,7 @@
 // The HTTP request for an OpenAI body.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,6 +16,8 @@ struct Target {
     // Paths that only this process knows, which keep other processes out.
     std::string chat_path;
     std::string completion_path;
+    // Milliseconds without an answer after which Python takes over a request; 0: no limit.
+    std::int64_t silence_ms = 0;
     // The model of requests that name none; empty: such a request is for nobody here.
     std::string default_model;
     // By the name that requests use, the name that the frontend uses.

@@ -140,6 +140,14 @@ constexpr std::array cluster_keys = {
     Key{"connect_timeout_ms", Type::integer,
         "How long to wait for the servers at the start, in milliseconds. Default 5000.", 1,
         3600000},
+    Key{"stall_ms", Type::integer,
+        "How long a worker may send nothing for a request, in milliseconds, rounded up to seconds; "
+        "then the request continues on another worker. Default 60000; 0: no limit.",
+        0, 86400000},
+    Key{"request_timeout_ms", Type::integer,
+        "How long a worker may take to acknowledge a request, in milliseconds, rounded up to "
+        "seconds; then another worker gets it. Default 5000.",
+        1, 3600000},
     Key{"lease_ttl_s", Type::integer,
         "With etcd: seconds until a process that died is removed from discovery. Default 30, as in "
         "Dynamo.",

@@ -183,8 +183,9 @@ class Server {
 // What Python would do: it answers with "python", and reports failures with the HTTP status and the text.
 std::atomic<std::uint64_t> last_instance{0};
 
-void set_target(std::uint64_t instance, int port) {
+void set_target(std::uint64_t instance, int port, int silence_ms = 0) {
     client::set_target(instance, "{\"port\": " + std::to_string(port) +
+                                     ", \"silence_ms\": " + std::to_string(silence_ms) +
                                      R"(, "chat_path": "/chat", "completion_path": "/completion",
         "default_model": "m", "models": {"m": "m"}})");
 }
@@ -461,6 +462,28 @@ void a_slow_reader() {
     CHECK_TEXT(answer.end.c_str(), "stop");
 }
 
+// A worker that does not begin to answer. One that has begun may take longer.
+void silence_goes_to_python() {
+    const Server server([](Peer &peer) {
+        peer.request();
+        peer.begin();
+        peer.is_closed();
+    });
+    Sender sender(server.port);
+    set_target(sender.instance, server.port, 50);
+    CHECK(receive(sender.send()).text == "python");
+    const Server slow([](Peer &peer) {
+        peer.request();
+        peer.begin();
+        peer.token(1);
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        peer.token(2, "stop");
+        peer.done();
+    });
+    set_target(sender.instance, slow.port, 200);
+    CHECK(receive(sender.send()).text == "t1 t2 ");
+}
+
 void targets_change() {
     const Server first(answer_two_tokens);
     const Server second([](Peer &peer) {
@@ -509,6 +532,7 @@ int main() {
     RUN(failures_have_a_status);
     RUN(cancel_closes_the_connection);
     RUN(a_slow_reader);
+    RUN(silence_goes_to_python);
     RUN(targets_change);
     RUN(closing_ends_all);
     return 0;

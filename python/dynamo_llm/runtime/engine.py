@@ -169,6 +169,8 @@ class FrontendTarget(TypedDict):
     """Path for completions."""
     default_model: str
     """Name of the model for requests that name none; empty: Python answers those."""
+    silence_ms: int
+    """Milliseconds without a token after which Python takes over a request; 0: no limit."""
     models: dict[str, str]
     """By the name in requests, the server's name of each model that it can serve now."""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker of a cluster for tests. The answer's tokens encode their position, to reveal lost and duplicated
-tokens: token 100 + position, counted from the prompt's first token.
+tokens: token 100 + position, counted from the prompt's first token. With --sequence they depend on all tokens
+before them, see sequence.py. With --silent it never answers, with --stuck its Python threads hang, too.
 
 The prompt selects other behavior: [1, k] raises ``failures[k]``, [2, ...] ends without the last token. With
 --kv, prompts whose answers have two tokens are cached. The log has a line of JSON for each request, and one
@@ -9,6 +10,7 @@ for each request that was stopped.
 
 import argparse
 import asyncio
+import ctypes
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -26,6 +28,7 @@ from dynamo._core import (
     register_model,
 )
 from dynamo_llm import paths
+from sequence import next_token
 
 #: A request with the prompt [1, index] raises one of these.
 failures: list[BaseException] = [
@@ -94,6 +97,11 @@ class Worker:
         count = request["stop_conditions"]["max_tokens"]
         if self.publisher is not None and count == 2:
             self.store(prompt)
+        if self.arguments.silent:
+            await asyncio.Event().wait()
+        if self.arguments.stuck:
+            ctypes.PyDLL(None).sleep(3600)  # with the GIL
+        sequence = list(prompt)
         for number in range(count):
             await asyncio.sleep(self.arguments.delay)
             if context.is_stopped():
@@ -101,7 +109,8 @@ class Worker:
                 return
             if number == count - 1 and prompt[0] == 2:
                 return
-            item: dict[str, Any] = {"token_ids": [100 + len(prompt) + number], "index": 0}
+            sequence.append(next_token(sequence) if self.arguments.sequence else 100 + len(sequence))
+            item: dict[str, Any] = {"token_ids": sequence[-1:], "index": 0}
             if request["output_options"]["logprobs"] is not None:
                 item["log_probs"] = [-0.5]
                 item["top_logprobs"] = [[{"rank": 1, "token_id": item["token_ids"][0], "logprob": -0.5}]]
@@ -151,7 +160,7 @@ def main() -> None:
     parser.add_argument("--discovery", default="file")
     parser.add_argument("--request-plane", default="tcp")
     parser.add_argument("--event-plane", default="zmq")
-    for flag in ("--text", "--kv", "--completions"):
+    for flag in ("--text", "--kv", "--completions", "--sequence", "--silent", "--stuck"):
         parser.add_argument(flag, action="store_true")
     asyncio.run(Worker(parser.parse_args(sys.argv[1:])).run())
 

@@ -138,6 +138,15 @@ def test_errors_and_ends(new_cluster: NewCluster) -> None:
             request.result()
 
 
+def test_a_silent_instance(new_cluster: NewCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be silent for any time: the limit for models does not apply."""
+    monkeypatch.setenv("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "1")
+    mine = new_cluster()
+    served(mine)
+    with caller(mine) as runtime, pytest.raises(DeadlineExceededError):
+        runtime.data({"do": "hang"}, timeout=3).result()
+
+
 def test_one_instance_of_two(new_cluster: NewCluster) -> None:
     cluster = new_cluster("file-tcp-zmq")
     workers = [served(cluster), served(cluster)]

@@ -46,7 +46,7 @@ class Shown:
     def names(self) -> list[str]:
         return self.listed
 
-    def model(self, name: str) -> Any:
+    def model(self, name: str, wait: float) -> Any:
         return self.routers.get(name)
 
     def card(self, input: str, kinds: str = "Chat | Completions") -> None:

@@ -64,6 +64,8 @@ def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"router": "best"}, '"cluster.router".*round_robin, random, power_of_two, kv, least_loaded, direct'),
         ({"router_options": {"x": 1}}, '"cluster.router_options".*"router" "kv"'),
         ({"migration_limit": -1}, '"cluster.migration_limit".*from 0 to'),
+        ({"stall_ms": -1}, '"cluster.stall_ms".*from 0 to'),
+        ({"request_timeout_ms": 0}, '"cluster.request_timeout_ms".*from 1 to'),
         ({"connect_timeout_ms": True}, '"cluster.connect_timeout_ms".*integer'),
         ({"lease_ttl_s": 0}, '"cluster.lease_ttl_s".*from 1 to 3600'),
         ({"host": "somewhere"}, '"cluster.host".*IP address'),
@@ -109,6 +111,7 @@ def test_cpp_and_python_have_the_same_keys() -> None:
     known = set(dynamo_llm.config_schema()["properties"]["cluster"]["properties"])
     own = {"namespace", "discovery", "etcd", "path", "router", "router_options", "migration_limit"}
     own |= {"request_plane", "event_plane", "nats", "host", "tls", "connect_timeout_ms", "lease_ttl_s"}
+    own |= {"stall_ms", "request_timeout_ms"}
     assert known == own
 
 

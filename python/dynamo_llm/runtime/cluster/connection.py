@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from dynamo_llm.errors import EngineUnavailableError, UnavailableError
 from dynamo_llm.runtime import extras
-from dynamo_llm.runtime.cluster import dynamo_import, planes
+from dynamo_llm.runtime.cluster import dynamo_import, planes, timeouts
 from dynamo_llm.runtime.cluster.backoff import Backoff
 from dynamo_llm.runtime.cluster.credentials import Variables
 from dynamo_llm.runtime.cluster.servers import wait_for_servers
@@ -51,7 +51,7 @@ async def acquire(settings: Settings) -> "Connection":
     connection = _connections.get(key)
     if connection is None:
         connection = _connections[key] = Connection(settings, key)
-    await connection._join()
+    await connection._join(settings)
     return connection
 
 
@@ -123,10 +123,11 @@ class Connection:
             runtime.shutdown()
             await asyncio.sleep(_last_callbacks)
 
-    async def _join(self) -> None:
+    async def _join(self, settings: Settings) -> None:
         self._users += 1
         try:
             await asyncio.shield(self._opening)
+            timeouts.claim(settings.timeouts)
         except BaseException:
             if self._opening.done() and _connections.get(self._key) is self:
                 del _connections[self._key]  # it failed; the next acquire() tries again
@@ -146,6 +147,7 @@ class Connection:
         settings = self.settings
         etcd, nats = await wait_for_servers(settings, seconds)
         planes.claim(settings.planes)
+        timeouts.claim(settings.timeouts)
         _require_home()
         with _variables(_of_construction(settings, etcd, nats)):
             try:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.planes import Planes
+from dynamo_llm.runtime.cluster.timeouts import Timeouts
 from dynamo_llm.runtime.options import Must, between, non_empty
 from dynamo_llm.runtime.urls import shown_url
 
@@ -50,6 +51,8 @@ class _Keys:
     host: Annotated[str, non_empty] = Planes.host
     tls: dict[str, Any] = field(default_factory=dict)
     connect_timeout_ms: Annotated[int, between(1, 3_600_000)] = 5000
+    stall_ms: Annotated[int, between(0, 86_400_000)] | None = None
+    request_timeout_ms: Annotated[int, between(1, 3_600_000)] | None = None
     lease_ttl_s: Annotated[int, between(1, 3600)] = 0
 
 
@@ -85,6 +88,8 @@ class Settings:
     """The keys ``host`` and ``tls``: address of this process's sockets; certificates and passwords."""
     connect_timeout_ms: int
     """How long to wait for servers to respond at the start, in milliseconds."""
+    timeouts: Timeouts
+    """The keys ``stall_ms`` and ``request_timeout_ms``: after these times, another worker gets a request."""
     lease_ttl_s: int | None
     """Seconds until other processes drop a process that died, with the discovery ``etcd``; None: Dynamo's
     default."""
@@ -127,6 +132,7 @@ class Settings:
             nats=tuple(nats),
             planes=planes,
             connect_timeout_ms=keys.connect_timeout_ms,
+            timeouts=Timeouts(keys.stall_ms, keys.request_timeout_ms),
             lease_ttl_s=keys.lease_ttl_s or None,
         )
 

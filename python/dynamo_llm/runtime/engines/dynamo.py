@@ -18,6 +18,7 @@ from dynamo_llm.runtime.cluster.client.text_model import TextModel
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
 from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.cluster.timeouts import stall_seconds
 from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, FrontendTarget, ModelInfo
 from dynamo_llm.runtime.options import at_least
 
@@ -54,6 +55,7 @@ class DynamoEngine:
     def __init__(self, config: EngineConfig) -> None:
         self._options = options.read(Options, config.options)
         self._settings = Settings.read(config.cluster)
+        self._wait = self._options.wait_for_model_ms / 1000
         self._config = config
         self._connection: Connection | None = None
         self._frontend: Frontend | None = None
@@ -113,7 +115,7 @@ class DynamoEngine:
         if (model := self._found(asked)) is not None:
             return model
         try:
-            return await asyncio.wait_for(self._wait_for(asked), self._options.wait_for_model_ms / 1000)
+            return await asyncio.wait_for(self._wait_for(asked), self._wait)
         except asyncio.TimeoutError:
             what = "no model" if asked is None else f'no worker for the model "{asked}"'
             is_lost = self._connection is not None and not self._connection.is_connected
@@ -203,7 +205,7 @@ class DynamoEngine:
         models: dict[str, Model] = {}
         new: list[str] = []
         for name in names:
-            routed = self._frontend.model(name)
+            routed = self._frontend.model(name, self._wait)
             if routed is not None and routed is not self._gone.get(name):
                 self._gone.pop(name, None)
                 models[name] = routed
@@ -220,7 +222,7 @@ class DynamoEngine:
 
     def _set_target(self) -> None:
         """Tells the library which models the server answers for now."""
-        if self._server is None or self._config.set_frontend is None:
+        if self._server is None or not self._server.port or self._config.set_frontend is None:
             return
         served = {*self._server.names()} & self._models.keys()
         names = {name: name for name in served if isinstance(self._models[name], TokenModel)}
@@ -234,6 +236,8 @@ class DynamoEngine:
             "chat_path": http_paths.CHAT,
             "completion_path": http_paths.COMPLETION,
             "default_model": default,
+            # The router "kv" queues requests itself.
+            "silence_ms": 0 if self._settings.router == "kv" else round((stall_seconds() or 0) * 1000),
             "models": names,
         }
         if target != self._target:
@@ -256,7 +260,7 @@ class DynamoEngine:
                 continue
             if card.input == "Text":
                 found[card.name] = await TextModel.open(
-                    connection.core, connection.runtime, card, self._settings.router
+                    connection.core, connection.runtime, card, self._settings.router, self._wait
                 )
             elif card.input == "Tokens" and "Chat" in card.kinds:
                 routable.add(card.name)  # as soon as Dynamo has created its router

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster import timeouts
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
 from dynamo_llm.runtime.cluster.client.router_mode import mode_of_endpoint
 from dynamo_llm.runtime.cluster.connection import Event, acquire
@@ -84,7 +85,10 @@ class DynamoEndpointEngine:
             while self._client is None:
                 runtime = await self._connection.wait()
                 mode = mode_of_endpoint(self._connection.core, self._settings.router)
-                client = await runtime.endpoint(self._path).client(mode)
+                # An endpoint may be silent for any time, unless the configuration says otherwise.
+                is_limited = self._settings.timeouts.stall_ms is not None
+                with contextlib.nullcontext() if is_limited else timeouts.unlimited_silence():
+                    client = await runtime.endpoint(self._path).client(mode)
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(client.wait_for_instances(), _discovery_time)
                 # The connection may have been lost meanwhile.
@@ -113,6 +117,8 @@ class DynamoEndpointEngine:
                 f'("options.wait_for_instance_ms" of the configuration)'
             ) from None
         async with remote_call(self._connection.core, request.id, None, request.remaining()) as call:
-            async for item in await call.send(client, request.data, self._options.instance):
+            seconds = self._options.wait_for_instance_ms / 1000
+            instance = self._options.instance
+            async for item in await call.send(client, request.data, instance, seconds, is_repeatable=False):
                 yield item
             call.is_complete = True

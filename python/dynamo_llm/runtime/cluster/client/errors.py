@@ -19,6 +19,8 @@ from dynamo_llm.errors import (
     OverloadedError,
     UnavailableError,
 )
+from dynamo_llm.runtime.cluster.client.delivery import was_undelivered
+from dynamo_llm.runtime.cluster.timeouts import stall_seconds
 from dynamo_llm.runtime.http_status import error_of_http
 
 #: Class at the beginning of a message, and the error; None: an invalid request, distinguished by its message.
@@ -40,6 +42,8 @@ _classes: dict[str, type[DynamoError] | None] = {
     "PermissionDenied": EngineFailedError,
     "Conflict": EngineFailedError,
 }
+#: Message of the error of a worker that sent nothing for too long.
+_silence = "backend response inactivity timeout"
 _class = re.compile(r"(\w+): *", re.ASCII)
 
 
@@ -51,7 +55,11 @@ def error_of(error: Exception) -> DynamoError:
     found = _class.match(text)
     if found and found[1] in _classes:
         name, text = found[1], text[found.end() :]
+    if text == _silence:
+        return silence_error()
     text = _message(text) or name
+    if name not in _classes and was_undelivered(error):
+        return UnavailableError(text)
     if name not in _classes:
         return EngineFailedError(f"{name}: {text}")
     return (_classes[name] or partial(error_of_http, 400))(text)
@@ -71,6 +79,14 @@ def error_of_response(text: str) -> DynamoError:
     if status in ("0", "500", "502"):  # the worker failed, or its answer was not understood
         return EngineFailedError(message)
     return error_of_http(int(status), message)
+
+
+def silence_error() -> UnavailableError:
+    """Returns the error of a request whose workers sent nothing for too long."""
+    return UnavailableError(
+        f"the worker sent nothing for {stall_seconds() or 0:g} seconds "
+        f'("cluster.stall_ms" of the configuration), and no other one took over'
+    )
 
 
 def _message(text: str) -> str:

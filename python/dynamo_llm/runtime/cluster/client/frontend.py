@@ -20,6 +20,7 @@ from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.router_mode import mode_of
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection
+from dynamo_llm.runtime.cluster.listening_socket import send_at_once
 from dynamo_llm.runtime.cluster.settings import Settings
 
 _log = logging.getLogger("dynamo_llm.cluster")
@@ -57,7 +58,7 @@ class Frontend:
 
     def __init__(self, connection: Connection, settings: Settings, answers: bool) -> None:
         self.port = 0
-        """The HTTP server's port on the loopback interface."""
+        """The HTTP server's port on the loopback interface; 0 where it would delay tokens."""
         self._answers = answers
         self._core = connection.core
         self._runtime = connection.runtime
@@ -69,9 +70,13 @@ class Frontend:
         """Returns the names of the models that can answer requests now, sorted."""
         return sorted(self._view.serving_ready_display_names())
 
-    def model(self, name: str) -> TokenModel | None:
-        """Returns the model with this name, if it is token-level and has been discovered."""
-        return self._routed.get(name)
+    def model(self, name: str, wait: float) -> TokenModel | None:
+        """Returns the model with this name, if it is token-level and has been discovered.
+
+        :param wait: seconds that its requests wait while no worker receives them.
+        """
+        found = self._routed.get(name)
+        return None if found is None else found.waiting(wait)
 
     async def start(self) -> "Frontend":
         """Starts it; returns when it serves."""
@@ -118,7 +123,9 @@ class Frontend:
                 await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
                 if not view.done():
                     raise OSError(_problem_of(running))
-                self._view, self.port = view.result(), port
+                self._view = view.result()
+                if send_at_once(f"127.0.0.1:{port}"):
+                    self.port = port
             except BaseException:
                 running.cancel()
                 raise
@@ -127,7 +134,8 @@ class Frontend:
 
     async def _discovered(self, instance: Any, card: Any, routed: Any) -> Any:
         """Dynamo calls this when a model's first worker joins; the router is ``routed``."""
-        self._routed[card.name()] = TokenModel(self._core, card, routed)
+        moves = None if self._settings.router == "kv" else self._settings.migration_limit
+        self._routed[card.name()] = TokenModel(self._core, card, routed, moves)
 
         async def unused(request: Any, context: Any = None) -> Any:
             raise NotImplementedError("this frontend takes no requests over HTTP")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from dynamo_llm.runtime.cluster.client.delivery import deliver
 from dynamo_llm.runtime.cluster.client.errors import error_of
 from dynamo_llm.runtime.cluster.request_metadata import metadata_of
 
@@ -29,15 +30,22 @@ class RemoteCall:
         self.is_complete = False
         """Whether the whole response was read; otherwise the end of the call cancels the request."""
 
-    async def send(self, client: Any, data: Any, instance: int | None) -> Any:
+    async def send(
+        self, client: Any, data: Any, instance: int | None, seconds: float, *, is_repeatable: bool
+    ) -> Any:
         """Sends a request through Dynamo's client of an endpoint, and returns the stream of items.
 
         :param instance: id of the instance that gets it; None: the client's router selects one.
+        :param seconds: how long to send it again while no instance receives it.
+        :param is_repeatable: whether two instances may execute it.
         """
-        if instance is None:
-            self.stream = await client.generate(data, annotated=False, context=self.context)
-        else:
-            self.stream = await client.direct(data, instance, annotated=False, context=self.context)
+
+        async def send_once() -> Any:
+            if instance is None:
+                return await client.generate(data, annotated=False, context=self.context)
+            return await client.direct(data, instance, annotated=False, context=self.context)
+
+        self.stream = await deliver(send_once, seconds, is_repeatable=is_repeatable)
         return self.stream
 
     def end_early(self) -> None:

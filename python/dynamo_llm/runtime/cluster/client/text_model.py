@@ -22,21 +22,23 @@ _discovery_timeout = 5.0
 class TextModel:
     """Sends requests to the workers of one endpoint through Dynamo's client. Created by :meth:`open`."""
 
-    def __init__(self, core: Any, card: ModelCard, client: Any) -> None:
+    def __init__(self, core: Any, card: ModelCard, client: Any, wait: float) -> None:
         self._core = core
         self._client = client
+        self._wait = wait
         self.card = card
         """The card of one of its workers."""
 
     @classmethod
-    async def open(cls, core: Any, runtime: Any, card: ModelCard, router: Router) -> "TextModel":
+    async def open(cls, core: Any, runtime: Any, card: ModelCard, router: Router, wait: float) -> "TextModel":
         """Connects to the workers of a model.
 
         :param core: the module ``dynamo._core``.
         :param runtime: Dynamo's DistributedRuntime.
+        :param wait: seconds that a request waits while no worker receives it.
         """
         mode = mode_of_endpoint(core, router)
-        return cls(core, card, await runtime.endpoint(card.endpoint).client(mode))
+        return cls(core, card, await runtime.endpoint(card.endpoint).client(mode), wait)
 
     def describe(self) -> ModelInfo:
         """Describes the model by its card."""
@@ -62,7 +64,7 @@ class TextModel:
                 raise UnavailableError(
                     f'no worker of the model "{self.card.name}" serves {self.card.endpoint}'
                 ) from None
-            async for event in await call.send(self._client, body, instance):
+            async for event in await call.send(self._client, body, instance, self._wait, is_repeatable=True):
                 for chunk in deltas.feed(event):
                     yield chunk
             call.is_complete = True

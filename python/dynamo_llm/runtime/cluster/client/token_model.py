@@ -2,20 +2,20 @@
 """A model of a cluster whose workers are token-level engines."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 from dynamo_llm.errors import EngineFailedError
-from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.client.delivery import deliver
+from dynamo_llm.runtime.cluster.client.errors import silence_error
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
+from dynamo_llm.runtime.cluster.timeouts import stall_seconds
 from dynamo_llm.runtime.cluster.token_protocol import from_dynamo, to_dynamo
 from dynamo_llm.runtime.engine import ModelInfo, TokenChunk, TokenRequest
 from dynamo_llm.runtime.parser_names import ParserNames
 
-#: Seconds that a request waits while Dynamo excludes all workers. It excludes a worker for 5 seconds after an
-#: error that looks like a shutdown.
-_exclusion = 6.0
 _capabilities = ("logprobs", "seed", "json_schema", "regex", "grammar", "choice", "priority", "routing")
 
 
@@ -25,15 +25,29 @@ class TokenModel:
     :param core: the module ``dynamo._core``.
     :param card: Dynamo's ModelDeploymentCard.
     :param routed: Dynamo's RoutedEngine.
+    :param moves: how often it may send a request to another worker if one does not begin to answer within
+        ``cluster.stall_ms``; None: it waits, because Dynamo's router queues requests itself.
+    :param wait: seconds that a request waits while no worker receives it. Dynamo puts a worker aside for 5
+        seconds after an error that looks like a shutdown.
     """
 
     kind: Literal["tokens"] = "tokens"
 
-    def __init__(self, core: Any, card: Any, routed: Any) -> None:
+    def __init__(self, core: Any, card: Any, routed: Any, moves: int | None, wait: float = 0.0) -> None:
         self._core = core
+        self._card = card
         self._routed = routed
+        self._moves = moves
+        self._wait = wait
+        self._others: dict[float, TokenModel] = {}
         self._name = card.name()
         self._info = _info(json.loads(card.to_json_str()), card.local_dir())
+
+    def waiting(self, seconds: float) -> "TokenModel":
+        """Returns this model for users whose requests wait so long, the same object each time."""
+        if seconds not in self._others:
+            self._others[seconds] = TokenModel(self._core, self._card, self._routed, self._moves, seconds)
+        return self._others[seconds]
 
     def describe(self) -> ModelInfo:
         """Describes the model by its card."""
@@ -59,17 +73,18 @@ class TokenModel:
             raise EngineFailedError("the worker ended the answer without a finish_reason")
 
     async def _send(self, request: dict[str, Any], context: Any) -> Any:
-        """Sends a request; waits while Dynamo excludes all workers."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _exclusion
-        backoff = Backoff(0.1, 1.0)
-        while True:
-            try:
-                return await self._routed.generate(request, context=context)
-            except Exception as error:
-                if "No workers available" not in str(error) or loop.time() >= end:
-                    raise
-            await backoff.pause()
+        """Returns the stream of a worker that has begun to answer. Dynamo limits its silence, but not before:
+        the Python threads of a worker may hang when it has acknowledged the request.
+        """
+        limit = None if self._moves is None else stall_seconds()
+
+        async def send_once() -> Any:
+            return await asyncio.wait_for(self._routed.generate(request, context=context), limit)
+
+        for _ in range((self._moves or 0) + 1):
+            with contextlib.suppress(asyncio.TimeoutError):
+                return await deliver(send_once, self._wait, is_repeatable=True)
+        raise silence_error()
 
 
 def _info(card: dict[str, Any], folder: str) -> ModelInfo:

@@ -13,9 +13,11 @@ from typing import Any
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import model_files
+from dynamo_llm.runtime.cluster import listening_socket
 from dynamo_llm.runtime.cluster.connection import Connection
 from dynamo_llm.runtime.cluster.worker.config import ModelConfig, model_types
 from dynamo_llm.runtime.secret import shown_value
+from dynamo_llm.runtime.threads import in_thread
 
 _log = logging.getLogger("dynamo_llm.worker")
 
@@ -89,6 +91,9 @@ class Registration:
                 self._serving.result()
                 raise UnavailableError(f"the endpoint {self._path} ended immediately")
             await asyncio.sleep(0.02)
+        for instance in client.instances():
+            if instance.instance_id == self.instance_id and instance.transport.kind == "tcp":
+                await in_thread(listening_socket.send_at_once, instance.transport.address)
 
     async def leave(self) -> None:
         """Leaves the discovery; requests in flight continue. May be called again."""
