@@ -3,180 +3,27 @@
 
 #include <nlohmann/json.hpp>
 
-#include "frontend/http_response.hpp"
+#include "frontend/json_scanner.hpp"
 
 namespace dynamo::frontend {
 namespace {
 
-using nlohmann::json;
+constexpr std::uint64_t most_tokens =
+    (std::uint64_t{1} << 53) - 1;  // JSON numbers are exact so far
 
-[[noreturn]] void reject(const std::string &what) {
-    throw ProtocolError("an event of an answer " + what);
-}
-
-// Reads an event without building a tree: there is one for each token. What it does not know in a delta needs the tree.
-class Reader final : public nlohmann::json_sax<json> {
-  public:
-    explicit Reader(AnswerEvent &event) : event_(event) {}
-
-    bool needs_tree() const noexcept { return needs_tree_; }
-
-    bool null() override { return true; }
-    bool boolean(bool) override { return other(); }
-    bool number_float(number_float_t, const string_t &) override { return other(); }
-    bool binary(binary_t &) override { return other(); }
-
-    bool number_integer(number_integer_t value) override {
-        if (is_counted()) {
-            reject("has " + std::to_string(value) + " as \"" + key_ + "\"");
-        }
-        return other();
-    }
-
-    bool number_unsigned(number_unsigned_t value) override {
-        if (place_ == Place::ids) {
-            if (value > UINT32_MAX) {
-                reject("has a token id of more than 32 bits");
-            }
-            event_.token_ids.push_back(static_cast<std::uint32_t>(value));
-        } else if (place_ == Place::choice && key_ == "index") {
-            if (value != 0) {
-                reject("belongs to choice " + std::to_string(value) + ", but the request has one");
-            }
-        } else if (place_ == Place::usage && key_ == "prompt_tokens") {
-            event_.usage->prompt_tokens = value;
-        } else if (place_ == Place::usage && key_ == "completion_tokens") {
-            event_.usage->completion_tokens = value;
-        } else if (place_ == Place::details && key_ == "cached_tokens") {
-            event_.usage->cached_tokens = value;
-        } else {
-            return other();
-        }
-        return true;
-    }
-
-    bool string(string_t &value) override {
-        if (place_ == Place::delta && key_ == "content") {
-            event_.text.swap(value);
-        } else if (place_ == Place::choice && key_ == "text") {
-            event_.text.swap(value);
-        } else if (place_ == Place::choice && key_ == "finish_reason") {
-            event_.finish_reason.swap(value);
-        } else if (place_ == Place::delta && key_ == "role") {
-            return true;
-        } else if (place_ == Place::top && key_ == "error") {
-            event_.is_error = true;
-        } else {
-            return other();
-        }
-        return true;
-    }
-
-    bool key(string_t &value) override {
-        key_.swap(value);
-        return true;
-    }
-
-    bool start_object(std::size_t) override {
-        Place next = Place::other;
-        if (outer_.empty()) {
-            next = Place::top;
-        } else if (place_ == Place::choices) {
-            if (++choices_ > 1) {
-                reject("has several choices, but the request has one");
-            }
-            next = Place::choice;
-        } else if (place_ == Place::choice && key_ == "delta") {
-            next = Place::delta;
-        } else if (place_ == Place::top && key_ == "usage") {
-            event_.usage.emplace();
-            next = Place::usage;
-        } else if (place_ == Place::usage && key_ == "prompt_tokens_details") {
-            next = Place::details;
-        } else if (place_ == Place::top && key_ == "nvext") {
-            next = Place::extension;
-        } else if (place_ == Place::top && key_ == "error") {
-            event_.is_error = true;
-        } else {
-            other();
-        }
-        return enter(next);
-    }
-
-    bool start_array(std::size_t) override {
-        Place next = Place::other;
-        if (place_ == Place::top && key_ == "choices") {
-            next = Place::choices;
-        } else if (place_ == Place::extension && key_ == "completion_token_ids") {
-            next = Place::ids;
-        } else {
-            other();
-        }
-        return enter(next);
-    }
-
-    bool end_object() override { return leave(); }
-    bool end_array() override { return leave(); }
-
-    bool parse_error(std::size_t position, const std::string &,
-                     const nlohmann::detail::exception &) override {
-        reject("is not valid JSON at byte " + std::to_string(position));
-    }
-
-  private:
-    enum class Place : std::uint8_t {
-        top,
-        choices,
-        choice,
-        delta,
-        usage,
-        details,
-        extension,
-        ids,
-        other
-    };
-
-    bool is_counted() const {
-        return place_ == Place::ids || place_ == Place::usage || place_ == Place::details ||
-               (place_ == Place::choice && key_ == "index");
-    }
-
-    // A value that is not read here.
-    bool other() {
-        needs_tree_ = needs_tree_ || place_ == Place::delta;
-        return true;
-    }
-
-    bool enter(Place next) {
-        outer_.push_back(place_);
-        place_ = next;
-        return true;
-    }
-
-    bool leave() {
-        place_ = outer_.back();
-        outer_.pop_back();
-        return true;
-    }
-
-    AnswerEvent &event_;
-    Place place_ = Place::other;
-    std::vector<Place> outer_;
-    std::string key_;
-    int choices_ = 0;
-    bool needs_tree_ = false;
-};
-
-// Returns the keys of a delta that are neither text nor role.
+// Returns the keys of a delta that are neither text nor role. Builds a tree, because they are rare.
 std::string further_keys(std::string_view text) {
-    const json tree = json::parse(text);
-    json further = json::object();
+    const nlohmann::json tree = nlohmann::json::parse(text, nullptr, false);
+    if (tree.is_discarded()) {
+        throw ProtocolError("an event of an answer is not valid JSON");
+    }
+    nlohmann::json further = nlohmann::json::object();
     for (const auto &[key, value] : tree["choices"][0]["delta"].items()) {
         if (key != "role" && key != "content" && !value.is_null()) {
             further[key] = value;
         }
     }
-    return further.dump();
+    return further.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -188,9 +35,81 @@ void AnswerEvent::read(std::string_view json_text) {
     delta_json.clear();
     usage.reset();
     is_error = false;
-    Reader reader(*this);
-    json::sax_parse(json_text.begin(), json_text.end(), &reader);
-    if (reader.needs_tree()) {
+    JsonScanner json(json_text);
+    bool has_further_keys = false;
+    int choices = 0;
+    const auto read_delta = [&](std::string_view key) {
+        if (key == "content") {
+            json.string(text);
+            return;
+        }
+        has_further_keys = has_further_keys || (key != "role" && json.peek() != 'n');
+        json.skip();
+    };
+    const auto read_choice = [&](std::string_view key) {
+        if (key == "text") {
+            json.string(text);
+        } else if (key == "delta" && json.peek() == '{') {
+            json.object(read_delta);
+        } else if (key == "finish_reason") {
+            json.string(finish_reason);
+        } else if (key == "index") {
+            if (const std::uint64_t index = json.number(UINT32_MAX, "\"index\""); index != 0) {
+                throw ProtocolError("an event of an answer belongs to choice " +
+                                    std::to_string(index) + ", but the request has one");
+            }
+        } else {
+            json.skip();
+        }
+    };
+    const auto read_usage = [&](std::string_view key) {
+        if (key == "prompt_tokens") {
+            usage->prompt_tokens = json.number(most_tokens, "\"prompt_tokens\"");
+        } else if (key == "completion_tokens") {
+            usage->completion_tokens = json.number(most_tokens, "\"completion_tokens\"");
+        } else if (key == "prompt_tokens_details" && json.peek() == '{') {
+            json.object([&](std::string_view detail) {
+                if (detail == "cached_tokens") {
+                    usage->cached_tokens = json.number(most_tokens, "\"cached_tokens\"");
+                } else {
+                    json.skip();
+                }
+            });
+        } else {
+            json.skip();
+        }
+    };
+    const auto read_extension = [&](std::string_view key) {
+        if (key == "completion_token_ids" && json.peek() == '[') {
+            json.array([&] {
+                token_ids.push_back(
+                    static_cast<std::uint32_t>(json.number(UINT32_MAX, "a token id")));
+            });
+        } else {
+            json.skip();
+        }
+    };
+    json.object([&](std::string_view key) {
+        if (key == "choices" && json.peek() == '[') {
+            json.array([&] {
+                if (++choices > 1) {
+                    throw ProtocolError(
+                        "an event of an answer has several choices, but the request has one");
+                }
+                json.object(read_choice);
+            });
+        } else if (key == "nvext" && json.peek() == '{') {
+            json.object(read_extension);
+        } else if (key == "usage" && json.peek() == '{') {
+            usage.emplace();
+            json.object(read_usage);
+        } else {
+            is_error = is_error || (key == "error" && json.peek() != 'n');
+            json.skip();
+        }
+    });
+    json.end();
+    if (has_further_keys) {
         delta_json = further_keys(json_text);
     }
 }

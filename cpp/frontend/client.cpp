@@ -462,14 +462,23 @@ class Reactor {
                 return;
             }
             connection.received += static_cast<std::size_t>(count);
+            const std::shared_ptr<Exchange> exchange = connection.exchange;
+            std::string problem;
             try {
                 connection.response.feed({bytes_.data(), static_cast<std::size_t>(count)},
                                          connection.events.buffer());
-                if (!answer(connection)) {
+            } catch (const ProtocolError &error) {
+                problem = error.what();
+            }
+            try {  // first what came before the problem
+                if (!answer(connection) && (problem.empty() || connection.exchange != exchange)) {
                     return;
                 }
             } catch (const ProtocolError &error) {
-                fail(connection, bad_answer, std::string("Dynamo's frontend sent ") + error.what());
+                problem = error.what();
+            }
+            if (!problem.empty()) {
+                fail(connection, bad_answer, "Dynamo's frontend sent " + problem);
                 return;
             }
             if (static_cast<std::size_t>(count) < bytes_.size()) {
@@ -500,8 +509,11 @@ class Reactor {
                 finish(connection);
                 return false;
             }
-            exchange.event.read(event.data);
-            if (exchange.event.is_error || event.name == "error") {
+            const bool is_error = event.name == "error";
+            if (!is_error) {
+                exchange.event.read(event.data);
+            }
+            if (is_error || exchange.event.is_error) {
                 fail(connection, status_of(event.data), std::string(event.data));
                 return false;
             }
