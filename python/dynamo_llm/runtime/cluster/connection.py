@@ -106,6 +106,13 @@ class Connection:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    def renew(self) -> None:
+        """Replaces the runtime, whose entries in the folder of the discovery ``file`` are gone: other
+        processes remove those of a process that was paused. The listeners are notified as of a loss.
+        """
+        if self._runtime is not None and (self._watching is None or self._watching.done()):
+            self._watching = asyncio.create_task(self._restore())
+
     async def release(self) -> None:
         """Releases the connection; the last release closes it."""
         self._users -= 1
@@ -178,23 +185,30 @@ class Connection:
         while True:
             assert self._sentinel is not None
             await asyncio.wait([self._sentinel])
-            _log.warning("the connection to %s is lost; it will be restored", self.settings.address)
-            self._runtime = None
-            self.shared.clear()
-            self._connected.clear()
-            self._notify("lost")
-            backoff = Backoff(0.2, 10.0)
-            while self._runtime is None:
-                try:
-                    await self._open(1.0 + self.settings.connect_timeout_ms / 1000)
-                except UnavailableError as error:
-                    _log.info("%s", error)
-                    await backoff.pause()
-                except Exception:  # unexpected; without another attempt it would be lost forever
-                    _log.exception("the connection to %s could not be restored", self.settings.address)
-                    await backoff.pause()
-            _log.warning("the connection to %s is restored", self.settings.address)
-            self._notify("restored")
+            await self._restore()
+
+    async def _restore(self) -> None:
+        """Creates another runtime, until that succeeds."""
+        _log.warning("the connection to %s is lost; it will be restored", self.settings.address)
+        old, self._runtime = self._runtime, None
+        self.shared.clear()
+        self._connected.clear()
+        self._notify("lost")
+        if self._sentinel is None:  # it has not ended by itself
+            old.shutdown()
+            await asyncio.sleep(_last_callbacks)
+        backoff = Backoff(0.2, 10.0)
+        while self._runtime is None:
+            try:
+                await self._open(1.0 + self.settings.connect_timeout_ms / 1000)
+            except UnavailableError as error:
+                _log.info("%s", error)
+                await backoff.pause()
+            except Exception:  # unexpected; without another attempt it would be lost forever
+                _log.exception("the connection to %s could not be restored", self.settings.address)
+                await backoff.pause()
+        _log.warning("the connection to %s is restored", self.settings.address)
+        self._notify("restored")
 
     def _notify(self, event: Event) -> None:
         for listener in list(self._listeners):

@@ -14,10 +14,14 @@ from dynamo_llm.runtime.cluster.worker.registration import Registration, check_p
 from dynamo_llm.runtime.cluster.worker.request_handler import RequestHandler
 from dynamo_llm.runtime.cluster.worker.served_engine import ServedEngine
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
+from dynamo_llm.runtime.threads import in_thread
 
 _log = logging.getLogger("dynamo_llm.worker")
 
 State = Literal["starting", "serving", "draining", "lost", "stopped"]
+
+#: Seconds between looks at the worker's entry in the folder of the discovery ``file``.
+_entry_interval = 1.0
 
 #: Endpoints that this process serves, by connection and path.
 _served: set[tuple[int, str]] = set()
@@ -76,6 +80,8 @@ class WorkerEngine:
         self._registration = registration
         self._state = "serving"
         self._unsubscribe = self._connection.subscribe(self._on_connection)
+        if config.settings.discovery == "file":
+            self._spawn(self._watch_entry())
         if config.health.stall_ms:
             self._spawn(self._watch_health(config.health.stall_ms / 1000))
         _log.info("serving %s as instance %d", config.endpoint, registration.instance_id)
@@ -180,6 +186,23 @@ class WorkerEngine:
                 continue  # lost again
             self._state = "serving"
             _log.warning("serving %s again, as instance %d", self._config.endpoint, registration.instance_id)
+
+    async def _watch_entry(self) -> None:
+        """Registers the worker again when its entry is gone: other processes remove the entries of a process
+        that was paused for some seconds, as by a debugger or by a computer that slept.
+        """
+        missed = 0
+        while True:
+            await asyncio.sleep(_entry_interval)
+            registration = self._registration
+            is_shown = self._state == "serving" and self._requests.problem is None
+            is_gone = is_shown and registration is not None and await in_thread(registration.was_removed)
+            missed = missed + 1 if is_gone and registration is self._registration else 0
+            if missed == 2:  # not just rewritten at the moment
+                missed = 0
+                _log.warning("%s is no longer registered; registering it again", self._config.endpoint)
+                assert self._connection is not None
+                self._connection.renew()
 
     async def _watch_health(self, seconds: float) -> None:
         """Hides the worker while its engine is stalled."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import model_files
@@ -48,6 +49,7 @@ class Registration:
         self, connection: Connection, path: str, model: RegisteredModel | None, payload: dict[str, Any] | None
     ) -> None:
         self._core = connection.core
+        self._folder = connection.settings.path
         self._runtime = connection.runtime
         self._model = model
         self._payload = payload
@@ -94,6 +96,12 @@ class Registration:
         for instance in client.instances():
             if instance.instance_id == self.instance_id and instance.transport.kind == "tcp":
                 await in_thread(listening_socket.send_at_once, instance.transport.address)
+
+    def was_removed(self) -> bool:
+        """Whether the entry in the folder of the discovery ``file`` is gone; the worker has not left."""
+        folder = Path(self._folder, "v1", "instances")
+        own = f"/{self.instance_id:x}"
+        return not any(unquote(file.name).endswith(own) for file in folder.glob("*"))
 
     async def leave(self) -> None:
         """Leaves the discovery; requests in flight continue. May be called again."""
