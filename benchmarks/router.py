@@ -137,8 +137,8 @@ async def _route(kind: str, count: int) -> None:
     os._exit(0)
 
 
-def _sides(bench: Any, stack: ExitStack, routes: int, is_pinned: bool) -> dict[str, Any]:
-    """Starts a program for each router."""
+def _sides(bench: Any, stack: ExitStack, routes: int, is_pinned: bool = False) -> dict[str, Any]:
+    """Starts the workers of a cluster, and returns functions that start a program for each router."""
     from cluster import new_cluster
     from programs import Side, folder
 
@@ -150,18 +150,37 @@ def _sides(bench: Any, stack: ExitStack, routes: int, is_pinned: bool) -> dict[s
     static = {"kv_block_size": _block_size, "workers": _static_workers()}
     cluster = {"kv_block_size": _block_size, "cluster": settings, "endpoint": _endpoint}
 
-    def side(*command: str) -> Any:
-        return stack.enter_context(Side(command, is_pinned, variables))
+    def c(config: dict[str, Any]) -> list[str]:
+        return [program, json.dumps(config), str(_callers), count, str(_tokens)]
 
-    def c(config: dict[str, Any]) -> Any:
-        return side(program, json.dumps(config), str(_callers), count, str(_tokens))
+    def python(kind: str) -> list[str]:
+        return [sys.executable, script, kind, count]
 
-    return {
+    commands = {
         "static router, C": c(static),
-        "SelectionService, Python": side(sys.executable, script, "selection-service", count),
         "cluster router, C": c(cluster),
-        "KvRouter, Python": side(sys.executable, script, "kv-router", count),
+        "SelectionService, Python": python("selection-service"),
+        "KvRouter, Python": python("kv-router"),
     }
+    return {
+        name: lambda command=command: stack.enter_context(Side(command, is_pinned, variables))
+        for name, command in commands.items()
+    }
+
+
+def measure_routes(bench: Any, is_pinned: bool) -> tuple[list[float], list[float]]:
+    """Measures the static router in C and Dynamo's KvRouter in Python, in turns."""
+    from ratio import measure
+
+    with ExitStack() as stack:
+        sides = _sides(bench, stack, 10_000, is_pinned)
+        ours, base = sides["static router, C"](), sides["KvRouter, Python"]()
+
+        def rate(side: Any) -> float:
+            result = side.round()
+            return float(result["routes"] / result["seconds"])
+
+        return measure(lambda: rate(ours), lambda: rate(base), bench.rounds)
 
 
 def _print_table(rounds: int) -> None:
@@ -173,7 +192,7 @@ def _print_table(rounds: int) -> None:
     measured: dict[str, list[dict[str, Any]]] = {}
     with ExitStack() as stack:
         stack.callback(bench.programs.close)
-        sides = _sides(bench, stack, 10_000, False)
+        sides = {name: start() for name, start in _sides(bench, stack, 10_000).items()}
         for number in range(rounds + 1):
             for name, side in sorted(sides.items(), reverse=number % 2 == 1):
                 result = side.round()

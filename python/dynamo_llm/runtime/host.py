@@ -7,6 +7,7 @@ they put commands into a queue of the library and write to a descriptor that the
 
 import asyncio
 import atexit
+import gc
 import json
 import logging
 import os
@@ -289,6 +290,8 @@ def open_in_c_program() -> None:
     runtime.owns_python = True
     host = _host = Host(root, owns_python=True)
     _stop_with_python(host, host.ended.wait)
+    # These modules stay. Scanning them in each full garbage collection would stop all engines for 10 ms.
+    gc.freeze()
 
 
 def run_forever() -> None:

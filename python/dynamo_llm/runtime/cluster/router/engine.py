@@ -155,7 +155,6 @@ class RouterEngine:
 
     async def stop(self) -> None:
         """Closes the router."""
-        await self._calls.close()
         await self._router.close()
 
     # --------------------------------------------------------------------------------------- calls

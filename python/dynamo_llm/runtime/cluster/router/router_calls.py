@@ -3,47 +3,50 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from dynamo_llm import _core
 from dynamo_llm.runtime.cluster.router.selection import SelectedWorker, Selection
 from dynamo_llm.runtime.error_report import describe
 
-#: Executes a call: gets the id of the request and the arguments, and returns what was selected.
-Function = Callable[..., Coroutine[Any, Any, Selection | None]]
+#: A call, as a coroutine that only awaits futures. Returns the selected workers, if it selects.
+Call = Coroutine["asyncio.Future[Any]", None, Selection | None]
 
 
 class RouterCalls:
-    """Executes calls in the order in which they were made, without waiting for one before the next, and
-    answers those that end in the same turn of the event loop together. On the event loop.
+    """Executes calls on the event loop, and answers those that end in the same turn of the loop together.
 
-    :param functions: by their numbers in ``dynamo_router_function`` (cpp/embed/bridge.h).
+    Calls start in the order in which they were made; none waits for the one before. Tasks are not used: they
+    would double the work of the event loop.
+
+    :param functions: by their numbers in ``dynamo_router_function`` (cpp/embed/bridge.h). Each gets the id of
+        the request, which is None for a selection that reserves nothing, and the call's arguments.
     """
 
-    def __init__(self, functions: Sequence[Function]) -> None:
+    def __init__(self, functions: Sequence[Callable[..., Call]]) -> None:
         self._functions = functions
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: list[tuple[int, SelectedWorker | None, SelectedWorker | None]] = []
 
     def execute(self, calls: list[tuple[int, int, str | None, tuple[Any, ...]]]) -> None:
-        """Starts to execute calls: (id, function, request_id, arguments)."""
-        for call in calls:
-            self._tasks[call[0]] = self._loop.create_task(self._execute(*call))
+        """Starts calls: (id, function, request_id, arguments)."""
+        for id, function, request_id, arguments in calls:
+            self._advance(id, self._functions[function](request_id, *arguments))
 
-    async def _execute(
-        self, id: int, function: int, request_id: str | None, arguments: tuple[Any, ...]
-    ) -> None:
+    def _advance(self, id: int, call: Call, _ended: object = None) -> None:
+        """Executes a call until it waits for a future, or ends."""
         try:
-            selection = await self._functions[function](request_id, *arguments)
+            future = call.send(None)
+            future._asyncio_future_blocking = False  # as a task does
+            future.add_done_callback(partial(self._advance, id, call))
+        except StopIteration as end:
+            selection: Selection | None = end.value
+            if not self._answers:
+                self._loop.call_soon(self._answer)
+            self._answers.append((id, None, None) if selection is None else (id, *selection))
         except BaseException as error:
             _core.router_fail(id, *describe(error))
-            return
-        finally:
-            del self._tasks[id]
-        if not self._answers:
-            self._loop.call_soon(self._answer)
-        self._answers.append((id, None, None) if selection is None else (id, *selection))
 
     def _answer(self) -> None:
         answers, self._answers = self._answers, []
@@ -52,10 +55,3 @@ class RouterCalls:
         except BaseException as error:
             for id, *_ in answers:
                 _core.router_fail(id, *describe(error))
-
-    async def close(self) -> None:
-        """Cancels the calls that are being executed. Their callers do not wait for them any more."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
