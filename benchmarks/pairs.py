@@ -13,6 +13,7 @@ from cluster import measure_streams
 from frontend import compare_frontend
 from programs import Side, folder, python_flags, start_server
 from ratio import measure
+from router import measure_routes
 
 
 def drain(kind: str, streams: int, readers: int, tokens: int) -> Callable[[Bench, bool], Measured]:
@@ -198,6 +199,14 @@ pairs = [
     Pair("engine_native", 0.97, 1.0, "mistral.rs; vs. its own Python API", engine_native, False),
     Pair(
         "cluster", 0.9, 1.2, "a stream across a cluster; vs. Dynamo's Python client", measure_streams, False
+    ),
+    Pair(
+        "router",
+        1.0,
+        1.5,
+        "64 threads select, reserve, and release workers; vs. 64 tasks and Dynamo's KvRouter in Python",
+        measure_routes,
+        False,
     ),
 ]
 

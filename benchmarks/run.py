@@ -57,7 +57,7 @@ def missing(name: str) -> str | None:
         for package in ("uvicorn", "uvloop", "httptools", "starlette"):
             if importlib.util.find_spec(package) is None:
                 return f"needs the Python package {package}: pip install -r benchmarks/requirements.txt"
-    if name.startswith(("cluster", "frontend")) and importlib.util.find_spec("dynamo") is None:
+    if name.startswith(("cluster", "frontend", "router")) and importlib.util.find_spec("dynamo") is None:
         return "needs the extra dynamo: pip install '.[dynamo]'"
     if name.startswith("frontend") and importlib.util.find_spec("dynamo.frontend") is None:
         return "needs Dynamo's frontend: pip install --no-deps ai-dynamo==1.6.1"

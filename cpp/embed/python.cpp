@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "embed/python.hpp"
 
+#include <atomic>
 #include <mutex>
 #include <optional>
 
@@ -16,6 +17,12 @@ namespace dynamo::embed {
 namespace {
 
 constexpr const char *engine_name = "python";
+
+constinit std::atomic<dynamo_call_router_t> call_router_function{nullptr};
+
+void set_call_router(dynamo_call_router_t function) {
+    call_router_function = function;
+}
 
 const dynamo_api the_api = {
     sizeof(dynamo_api),
@@ -105,6 +112,7 @@ std::string start(const std::string &wanted) {
     options.executable = joins ? nullptr : location.executable.c_str();
     options.package_dir = location.package_dir.c_str();
     options.set_wait_check = wait_check::set_callback;
+    options.set_call_router = set_call_router;
     const engine_registry::BuiltInScope adding(engine_registry::BuiltInScope::Kind::hosted);
     if (bridge_start(&the_api, &options) != DYNAMO_OK) {
         Error error = last_error::copy();
@@ -144,6 +152,14 @@ std::string engine_from_python(const ModelConfig &config) {
         throw Failure(DYNAMO_ERROR_INVALID_CONFIG, problem, "embed");
     }
     return engine_name;
+}
+
+dynamo_selection_t call_router(const Engine &router, const dynamo_router_call &call) {
+    dynamo_selection_t selection{};
+    selection.struct_size = sizeof selection;
+    // The function is set: only the module that sets it starts routers.
+    router.check(call_router_function.load()(router.instance(), &call, &selection), "call_router");
+    return selection;
 }
 
 }  // namespace dynamo::embed

@@ -66,6 +66,17 @@ inline PyObject *call_function(const char *module, const char *function, PyObjec
     });
 }
 
+// Keeps Python's state of this thread, which must hold the GIL, until the thread ends. Otherwise, in a thread that Python
+// did not start, each PyGILState_Ensure() creates a state and each PyGILState_Release() destroys it, which takes longer
+// than most work between the two.
+inline void keep_thread_state() noexcept {
+    thread_local bool is_kept = false;
+    if (!is_kept) {
+        is_kept = true;
+        PyGILState_Ensure();  // not released
+    }
+}
+
 // Releases the GIL for the lifetime of this object. The calling thread must hold the GIL.
 class Released {
   public:

@@ -17,10 +17,11 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "base/detached_thread.hpp"
 #include "base/thread_object.hpp"
 #include "frontend/client.hpp"
 #include "python/gil.hpp"
-#include "base/detached_thread.hpp"
+#include "python/router_calls.hpp"
 
 namespace dynamo::python::host {
 namespace {
@@ -186,11 +187,7 @@ bool try_post(Command command) {
 // Posts a command for a caller of the library. A closed queue is an error; the call blocks first only if the
 // process is exiting.
 std::int32_t post(Command command) {
-    if (try_post(std::move(command))) {
-        return DYNAMO_OK;
-    }
-    block_while_exiting();
-    return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
+    return try_post(std::move(command)) ? static_cast<std::int32_t>(DYNAMO_OK) : fail_closed();
 }
 
 // How often a thread that starts an engine asks whether it is still wanted.
@@ -496,6 +493,16 @@ void close(bool is_exiting) {
         state().changed.notify_all();
     }
     frontend::client::close(closed_message, is_exiting);
+    router_calls::close();
+}
+
+void post_router_calls(std::uint64_t instance) {
+    try_post({Command::Kind::router_calls, instance});
+}
+
+std::int32_t fail_closed() {
+    block_while_exiting();
+    return dynamo_engine_error(DYNAMO_ERROR_CLOSED, closed_message, nullptr);
 }
 
 void exit_within(int milliseconds) {

@@ -26,7 +26,8 @@ struct Command {
         generate_data,
         cancel_start,
         call,
-        frontend_error
+        frontend_error,
+        router_calls  // a router has calls (router_calls.hpp)
     };
     Kind kind;
     std::uint64_t instance = 0;
@@ -62,6 +63,12 @@ void report_metrics(std::uint64_t instance, std::string lines);
 // Closes the queue, because the loop takes no more commands. Waiting calls and later calls fail, and so do requests that
 // are with Dynamo's frontend. is_exiting: the process exits without finalizing Python.
 void close(bool is_exiting);
+
+// --- called by any thread ---
+// Makes the loop thread take the calls of a router. Does nothing once the queue is closed.
+void post_router_calls(std::uint64_t instance);
+// Sets the error of a caller whose engine ended with Python. Blocks first if the process is exiting. Returns CLOSED.
+std::int32_t fail_closed();
 
 // Returns whether this thread holds the GIL. Use it instead of PyGILState_Check(), which always returns 1 after
 // finalization, and once the process has created a subinterpreter.

@@ -28,6 +28,7 @@
 #include "python/exception.hpp"
 #include "python/gil.hpp"
 #include "python/host.hpp"
+#include "python/router_calls.hpp"
 
 namespace dynamo::python {
 namespace {
@@ -373,6 +374,7 @@ extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_sta
                                         nullptr);
     }
     options->set_wait_check(host::check_wait);
+    options->set_call_router(router_calls::call);
     if (!permanent_problem.empty()) {  // Python may be initialized, but is not usable
         return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
                     permanent_problem +

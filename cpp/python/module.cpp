@@ -64,6 +64,7 @@ void bind(nb::module_ m) {
     bind_cluster(m);
     bind_creation(m);
     bind_drain(m);
+    bind_router_calls(m);
     bind_sink(m);
     m.attr("VERSION") = dynamo_version_string();
     m.attr("STATUSES") = all_statuses();
@@ -98,6 +99,9 @@ void bind(nb::module_ m) {
           "Replaces the description of an engine, as JSON.");
     m.def("host_report_metrics", &host::report_metrics, "instance"_a, "lines"_a,
           "Replaces the metrics that an engine defines, as lines in Prometheus' text format.");
+    m.def("keep_thread_state", &keep_thread_state,
+          "Keeps Python's state of the calling thread until the thread ends. Otherwise each "
+          "PyGILState_Ensure() creates a new one, if the thread is not one of Python's.");
     m.def("host_report_exit", &host::report_exit, "Reports that Python's exit functions have run.");
     m.def("host_close", &host::close, "is_exiting"_a, "Refuses all further commands.");
     m.def(

@@ -142,7 +142,6 @@ json::OrderedJson Engine::describe() {
     }
 }
 
-// Throws Failure for a negative status, with the details that the engine gave to dynamo_engine_error().
 void Engine::check(std::int32_t status, const char *function) const {
     if (status >= 0) {
         return;

@@ -56,6 +56,11 @@ class Engine {
     bool takes_calls() const noexcept { return takes_calls_; }
     // Whether the engine belongs to a host, such as Python; see base/wait_check.hpp.
     bool is_hosted() const noexcept { return is_hosted_; }
+    // The engine's own pointer, for functions beside those of dynamo_engine_t.
+    void *instance() const noexcept { return instance_; }
+    // Throws Failure for a negative status of the engine's function `function`, with the details that the engine gave
+    // to dynamo_engine_error().
+    void check(std::int32_t status, const char *function) const;
     // Whether this thread is inside a function of the engine, and so must not wait for it.
     bool is_being_called() const noexcept;
     // Whether this thread is inside the start function of an engine.
@@ -74,7 +79,6 @@ class Engine {
           kind_(type_->functions.kind),
           is_hosted_(type_->is_hosted),
           takes_calls_(type_->functions.call != nullptr) {}
-    void check(std::int32_t status, const char *function) const;
     class Call;         // while this thread is in a function of the engine
     class StopBlocker;  // makes stop() wait
     // Calls a function of the engine. Throws Failure with ENGINE_FAILED, or OUT_OF_MEMORY, if it throws.

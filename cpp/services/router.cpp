@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C functions of routers: commands to runtime/cluster/router/engine.py of the Python package.
+// The C functions of routers. Python executes them, in runtime/cluster/router/engine.py. Those that a gateway calls for
+// each request are calls of embed/bridge.h, which many threads make at once; the others are commands in JSON.
 #include "dynamo_llm/router.h"
 
 #include <cstddef>
@@ -40,39 +41,58 @@ const char *phase_name(std::int32_t phase) {
     }
 }
 
-// Converts options, which may be NULL, to the members of a command.
-Json command_of(const dynamo_route_options_t *given) {
+// Checks options, which may be NULL.
+dynamo_route_options_t checked(const dynamo_route_options_t *given) {
     const auto options =
         given == nullptr ? dynamo_route_options_t{} : structs::read(given, "options");
+    phase_name(options.phase);
+    const auto check = [](const char *text, const char *key) {
+        if (text != nullptr) {
+            capi::utf8(text, key);
+        }
+    };
+    check(options.request_id, "request_id");
+    check(options.lora_name, "lora_name");
+    check(options.cache_salt, "cache_salt");
+    if (options.worker_count > 0 && options.worker_ids == nullptr) {
+        reject_argument("options->worker_ids is NULL, but options->worker_count is " +
+                        std::to_string(options.worker_count));
+    }
+    if (!(options.priority_jump >= 0 && options.priority_jump <= 1e9)) {
+        reject_argument("options->priority_jump must be from 0 to 1e9 seconds, not " +
+                        decimal::print(options.priority_jump));
+    }
+    if (options.expected_output_tokens > 4294967295) {
+        reject_argument("options->expected_output_tokens must be from 0 to 4294967295, not " +
+                        std::to_string(options.expected_output_tokens));
+    }
+    if (options.constraints_json != nullptr) {
+        json::parse_object(options.constraints_json, "constraints_json",
+                           DYNAMO_ERROR_INVALID_ARGUMENT);
+    }
+    return options;
+}
+
+// Converts options, which may be NULL, to the members of a command.
+Json command_of(const dynamo_route_options_t *given) {
+    const dynamo_route_options_t options = checked(given);
     Json command = {{"phase", phase_name(options.phase)}};
     const auto put = [&](const char *key, const char *text) {
         if (text != nullptr) {
-            command[key] = capi::utf8(text, key);
+            command[key] = text;
         }
     };
     put("request_id", options.request_id);
     put("lora_name", options.lora_name);
     put("cache_salt", options.cache_salt);
     if (options.worker_count > 0) {
-        if (options.worker_ids == nullptr) {
-            reject_argument("options->worker_ids is NULL, but options->worker_count is " +
-                            std::to_string(options.worker_count));
-        }
         command["worker_ids"] = std::span(options.worker_ids, options.worker_count);
     }
     if (options.strict_priority > 0) {
         command["strict_priority"] = options.strict_priority;
     }
-    if (!(options.priority_jump >= 0 && options.priority_jump <= 1e9)) {
-        reject_argument("options->priority_jump must be from 0 to 1e9 seconds, not " +
-                        decimal::print(options.priority_jump));
-    }
     if (options.priority_jump > 0) {
         command["priority_jump"] = options.priority_jump;
-    }
-    if (options.expected_output_tokens > 4294967295) {
-        reject_argument("options->expected_output_tokens must be from 0 to 4294967295, not " +
-                        std::to_string(options.expected_output_tokens));
     }
     if (options.expected_output_tokens > 0) {
         command["expected_output_tokens"] = options.expected_output_tokens;
@@ -92,39 +112,52 @@ Json command_of(const std::uint32_t *token_ids, std::size_t count,
     return command;
 }
 
-Json command_of(const char *request_id) {
-    return {{"request_id", capi::utf8(capi::not_null(request_id, "request_id"), "request_id")}};
+// Returns a call that names a reserved request.
+dynamo_router_call call_of(dynamo_router_function function, const char *request_id) {
+    dynamo_router_call call{};
+    call.function = function;
+    call.request_id = capi::utf8(capi::not_null(request_id, "request_id"), "request_id");
+    return call;
 }
 
-// Converts the answer to "select". Allocates one block that holds the struct, the token IDs, and the addresses, so
-// that one dynamo_free() releases it.
-dynamo_selection_t *owned_selection(const Json &answer, std::span<const std::uint32_t> token_ids) {
-    dynamo_selection_t filled{};
-    filled.struct_size = sizeof filled;
+// Reads the answer to the command "select". The result refers to the answer.
+dynamo_selection_t selection_of(const Json &answer) {
+    dynamo_selection_t selection{};
+    // Returns nullptr if the worker has no address.
+    const auto address_of = [&](const char *key) -> const char * {
+        const auto found = answer.find(key);
+        const auto *const text =
+            found == answer.end() ? nullptr : found->get_ptr<const std::string *>();
+        return text == nullptr ? nullptr : text->c_str();
+    };
     if (answer.contains("worker_id")) {
-        filled.has_worker = 1;
-        answer.at("worker_id").get_to(filled.worker_id);
-        answer.at("data_parallel_rank").get_to(filled.data_parallel_rank);
-        answer.at("overlap_blocks").get_to(filled.overlap_blocks);
+        selection.has_worker = 1;
+        answer.at("worker_id").get_to(selection.worker_id);
+        answer.at("data_parallel_rank").get_to(selection.data_parallel_rank);
+        answer.at("overlap_blocks").get_to(selection.overlap_blocks);
+        selection.address = address_of("address");
     }
     if (answer.contains("prefill_worker_id")) {
-        filled.has_prefill_worker = 1;
-        answer.at("prefill_worker_id").get_to(filled.prefill_worker_id);
-        answer.at("prefill_data_parallel_rank").get_to(filled.prefill_data_parallel_rank);
-        answer.at("prefill_overlap_blocks").get_to(filled.prefill_overlap_blocks);
+        selection.has_prefill_worker = 1;
+        answer.at("prefill_worker_id").get_to(selection.prefill_worker_id);
+        answer.at("prefill_data_parallel_rank").get_to(selection.prefill_data_parallel_rank);
+        answer.at("prefill_overlap_blocks").get_to(selection.prefill_overlap_blocks);
+        selection.prefill_address = address_of("prefill_address");
     }
-    // Returns nullptr if the worker has no address.
-    const auto address_of = [&](const char *key) {
-        const auto found = answer.find(key);
-        return found == answer.end() ? nullptr : found->get_ptr<const std::string *>();
+    return selection;
+}
+
+// Copies a selection. Allocates one block that holds the struct, the token IDs, and the addresses, so that one
+// dynamo_free() releases it.
+dynamo_selection_t *owned_selection(dynamo_selection_t filled,
+                                    std::span<const std::uint32_t> token_ids) {
+    filled.struct_size = sizeof filled;
+    const auto size_of = [](const char *text) {
+        return text == nullptr ? 0 : std::strlen(text) + 1;
     };
-    const std::string *const address = address_of("address");
-    const std::string *const prefill_address = address_of("prefill_address");
-    const auto size_of = [](const std::string *text) {
-        return text == nullptr ? 0 : text->size() + 1;
-    };
-    char *const block = static_cast<char *>(capi::owned::block(
-        sizeof filled + token_ids.size_bytes() + size_of(address) + size_of(prefill_address)));
+    char *const block = static_cast<char *>(
+        capi::owned::block(sizeof filled + token_ids.size_bytes() + size_of(filled.address) +
+                           size_of(filled.prefill_address)));
     char *at = block + sizeof filled;
     const auto placed = [&](const void *bytes, std::size_t size) {
         std::memcpy(at, bytes, size);
@@ -136,11 +169,10 @@ dynamo_selection_t *owned_selection(const Json &answer, std::span<const std::uin
             placed(token_ids.data(), token_ids.size_bytes()));
         filled.token_count = token_ids.size();
     }
-    if (address != nullptr) {
-        filled.address = placed(address->c_str(), size_of(address));
-    }
-    if (prefill_address != nullptr) {
-        filled.prefill_address = placed(prefill_address->c_str(), size_of(prefill_address));
+    for (const char **const text : {&filled.address, &filled.prefill_address}) {
+        if (*text != nullptr) {
+            *text = placed(*text, size_of(*text));
+        }
     }
     std::memcpy(block, &filled, sizeof filled);
     return reinterpret_cast<dynamo_selection_t *>(block);
@@ -176,8 +208,14 @@ dynamo_selection_t *dynamo_router_select(dynamo_router_t *router, const uint32_t
                                          size_t count, const dynamo_route_options_t *options) {
     return value_of<dynamo_selection_t *>(nullptr, [&] {
         const HandleRef<Router> held(router);
-        const std::string answer = held->call("select", command_of(token_ids, count, options));
-        return owned_selection(json::parse(answer, "answer"), {token_ids, count});
+        const auto tokens = capi::array(token_ids, count, "token_ids");
+        dynamo_router_call call{};
+        call.function = DYNAMO_ROUTER_SELECT;
+        call.options = checked(options);
+        call.request_id = call.options.request_id;
+        call.token_ids = tokens.data();
+        call.token_count = tokens.size();
+        return owned_selection(held->call(call), tokens);
     });
 }
 
@@ -198,7 +236,7 @@ dynamo_selection_t *dynamo_router_select_body(dynamo_router_t *router, const cha
         command += ",\"body\":" + body.text + "}}";
         const Json answer = json::parse(held->call(command), "answer");
         const auto token_ids = answer.at("token_ids").get<std::vector<std::uint32_t>>();
-        return owned_selection(answer, token_ids);
+        return owned_selection(selection_of(answer), token_ids);
     });
 }
 
@@ -207,31 +245,23 @@ int32_t dynamo_router_reserve(dynamo_router_t *router, const char *request_id,
                               const dynamo_route_options_t *options) {
     return status_of([&] {
         const HandleRef<Router> held(router);
-        const Json request = command_of(request_id);
-        const auto given = structs::read(selection, "selection");
-        const auto tokens = capi::array(given.token_ids, given.token_count, "selection->token_ids");
-        if (given.has_worker == 0 && given.has_prefill_worker == 0) {
+        dynamo_router_call call = call_of(DYNAMO_ROUTER_RESERVE, request_id);
+        call.selection = structs::read(selection, "selection");
+        call.token_count = call.selection.token_count;
+        call.token_ids =
+            capi::array(call.selection.token_ids, call.token_count, "selection->token_ids").data();
+        if (call.selection.has_worker == 0 && call.selection.has_prefill_worker == 0) {
             reject_argument("selection names no worker: has_worker and has_prefill_worker are 0");
         }
-        Json command = command_of(options);
-        command.update(request);
-        command["token_ids"] = tokens;
-        if (given.has_worker != 0) {
-            command["worker_id"] = given.worker_id;
-            command["data_parallel_rank"] = given.data_parallel_rank;
-        }
-        if (given.has_prefill_worker != 0) {
-            command["prefill_worker_id"] = given.prefill_worker_id;
-            command["prefill_data_parallel_rank"] = given.prefill_data_parallel_rank;
-        }
-        held->call("reserve", std::move(command));
+        call.options = checked(options);
+        held->call(call);
         return DYNAMO_OK;
     });
 }
 
 int32_t dynamo_router_prefill_complete(dynamo_router_t *router, const char *request_id) {
     return status_of([&] {
-        HandleRef<Router>(router)->call("prefill_complete", command_of(request_id));
+        HandleRef<Router>(router)->call(call_of(DYNAMO_ROUTER_PREFILL_COMPLETE, request_id));
         return DYNAMO_OK;
     });
 }
@@ -242,16 +272,16 @@ int32_t dynamo_router_output_block(dynamo_router_t *router, const char *request_
         if (!(decay >= 0 && decay <= 1)) {
             reject_argument("decay must be from 0 to 1, not " + decimal::print(decay));
         }
-        Json command = command_of(request_id);
-        command["decay"] = decay;
-        held->call("output_block", std::move(command));
+        dynamo_router_call call = call_of(DYNAMO_ROUTER_OUTPUT_BLOCK, request_id);
+        call.decay = decay;
+        held->call(call);
         return DYNAMO_OK;
     });
 }
 
 int32_t dynamo_router_free(dynamo_router_t *router, const char *request_id) {
     return status_of([&] {
-        HandleRef<Router>(router)->call("free", command_of(request_id));
+        HandleRef<Router>(router)->call(call_of(DYNAMO_ROUTER_FREE, request_id));
         return DYNAMO_OK;
     });
 }

@@ -157,6 +157,12 @@ std::string Service::call(const char *name, json::Json arguments) const {
     return call(json::dump(json::Json{{name, std::move(arguments)}}));
 }
 
+dynamo_selection_t Service::call(const dynamo_router_call &call) const {
+    require_may_wait();
+    return named(name_,
+                 [&] { return embed::call_router(runtime_->model_for(Body()).engine(), call); });
+}
+
 void Service::post(std::string_view command, Done done) const {
     auto posted = std::make_unique<Posted>();
     posted->name = name_;

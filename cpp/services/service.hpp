@@ -9,6 +9,7 @@
 
 #include "base/error.hpp"
 #include "base/json.hpp"
+#include "embed/bridge.h"
 #include "runtime/body.hpp"
 #include "stream/response.hpp"
 
@@ -43,6 +44,9 @@ class Service {
     std::string call(std::string_view command) const;
     // Sends the command {name: arguments}.
     std::string call(const char *name, json::Json arguments) const;
+
+    // Calls a router, and returns the workers that it selected.
+    dynamo_selection_t call(const dynamo_router_call &call) const;
 
     // Sends a command without waiting. The library's callback thread calls `done` exactly once, with the answer or
     // the error; `done` must not throw. post() throws Failure if it could not send the command.

@@ -7,6 +7,7 @@ they put commands into a queue of the library and write to a descriptor that the
 
 import asyncio
 import atexit
+import gc
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ from dynamo_llm.runtime.threads import DaemonThreads, wait_for_jobs
 
 # The order of host::Command::Kind (cpp/python/host.hpp).
 _START, _GENERATE, _CANCEL, _WRITABLE, _STOP, _EXIT, _GENERATE_DATA, _CANCEL_START, _CALL = range(9)
-_FRONTEND_ERROR = 9
+_FRONTEND_ERROR, _ROUTER_CALLS = 9, 10
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
 
@@ -165,6 +166,8 @@ class Host:
             instance.cancel(stream)
         elif kind == _WRITABLE and instance is not None:
             instance.on_writable(stream)
+        elif kind == _ROUTER_CALLS:
+            self._on_router_calls(instance, _core.router_take(number))
         elif kind == _START:
             self._starts[number] = self._spawn(self._start(number, str(text)))
         elif kind == _CANCEL_START and number in self._starts:
@@ -175,6 +178,18 @@ class Host:
             self._spawn(self._stop(number))
         elif kind == _EXIT:
             self._spawn(self._exit())
+
+    @staticmethod
+    def _on_router_calls(router: Instance | None, calls: list[Any]) -> None:
+        error = (_CLOSED, "the engine was stopped", "")
+        if router is not None:
+            try:
+                router.execute(calls)
+                return
+            except BaseException as failure:
+                error = describe(failure)
+        for id, *_ in calls:
+            _core.router_fail(id, *error)
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self.loop.create_task(coroutine)
@@ -275,6 +290,8 @@ def open_in_c_program() -> None:
     runtime.owns_python = True
     host = _host = Host(root, owns_python=True)
     _stop_with_python(host, host.ended.wait)
+    # These modules stay. Scanning them in each full garbage collection would stop all engines for 10 ms.
+    gc.freeze()
 
 
 def run_forever() -> None:

@@ -299,6 +299,10 @@ class Instance:
             self._changed()  # it may have loaded an adapter
         return result
 
+    def execute(self, calls: list[Any]) -> None:
+        """Executes calls of a router, as ``_core.router_take()`` returns them."""
+        self._engine.execute(calls)
+
     def _start_sink(self, stream: int, request_id: str, text: str | bytes) -> None:
         body = json.loads(text)
         kind = scoring.kind_of(body)

@@ -30,6 +30,7 @@ ratios = {
     "engine_native",
     "send_busy_gil",
     "cluster",
+    "router",
 }
 
 #: In a separate table; whether they are also measured on one CPU.

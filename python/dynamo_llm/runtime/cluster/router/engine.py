@@ -2,6 +2,7 @@
 """The engine behind the C interface's routers: selects workers for requests that the caller sends itself."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -13,8 +14,9 @@ from dynamo_llm.runtime.cluster.router.cluster import ClusterRouter
 from dynamo_llm.runtime.cluster.router.dynamo_options import construct
 from dynamo_llm.runtime.cluster.router.model_card import folder_of, wait_for_card
 from dynamo_llm.runtime.cluster.router.reservations import Worker
+from dynamo_llm.runtime.cluster.router.router_calls import RouterCalls
 from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
-from dynamo_llm.runtime.cluster.router.selection import RANK
+from dynamo_llm.runtime.cluster.router.selection import RANK, Selection
 from dynamo_llm.runtime.cluster.router.static import StaticRouter
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.engine import DataRequest, EngineConfig
@@ -53,15 +55,15 @@ class Options:
 
 
 class RouterEngine:
-    """A router. Its requests are commands, each answered by one item; a command is an object with one key:
+    """A router.
 
-    - ``select``: ``{"token_ids": [...]}`` or ``{"body": {...}}``, an OpenAI request body, with the optional
-      keys of a :class:`RoutingRequest`, ``phase`` (``all``, ``prefill``, ``decode``), and ``request_id``,
-      which also reserves the request;
-    - ``reserve``: ``{"request_id", "token_ids", "worker_id", "data_parallel_rank", "prefill_worker_id",
-      "prefill_data_parallel_rank"}``;
-    - ``prefill_complete``, ``free``: ``{"request_id"}``; ``output_block``: also ``decay``;
-    - ``loads``, ``overlaps``: as ``select``;
+    What a gateway does for each request arrives as calls (:meth:`execute`). Its requests are the other
+    commands, each answered by one item; a command is an object with one key:
+
+    - ``select``: ``{"body": {...}}``, an OpenAI request body, with the optional keys of a
+      :class:`RoutingRequest`, ``phase`` (``all``, ``prefill``, ``decode``), and ``request_id``, which also
+      reserves the request;
+    - ``loads``, ``overlaps``: as ``select``, with ``token_ids`` instead of ``body``;
     - ``workers``, ``upsert_worker``, ``delete_worker``.
     """
 
@@ -86,11 +88,7 @@ class RouterEngine:
         self._prompts: Prompts | None = None
         self._prompts_lock = asyncio.Lock()
         self._commands: dict[str, Callable[[Any], Any]] = {
-            "select": self._select,
-            "reserve": self._reserve,
-            "prefill_complete": lambda given: self._router.prefill_complete(given["request_id"]),
-            "output_block": lambda given: self._router.output_block(given["request_id"], given["decay"]),
-            "free": lambda given: self._router.free(given["request_id"]),
+            "select": self._select_body,
             "loads": lambda given: self._rows(self._router.loads, given),
             "overlaps": lambda given: self._rows(self._router.overlaps, given),
             "workers": lambda given: self._router.workers(),
@@ -109,13 +107,14 @@ class RouterEngine:
             return
         assert given.kv_block_size is not None
         self._block_size = given.kv_block_size
-        self._router = StaticRouter(given.mode == "disaggregated", given.kv_block_size, given.options)
+        router = StaticRouter(given.mode == "disaggregated", given.kv_block_size, given.options)
         try:
             for worker in given.workers or []:
-                await self._router.upsert_worker(worker)
+                await router.upsert_worker(worker)
         except BaseException:
-            await self._router.close()
+            await router.close()
             raise
+        self._open(router)
 
     async def _join(self, settings: Settings) -> None:
         given = self._options
@@ -128,10 +127,16 @@ class RouterEngine:
         self._connection = await connection.acquire(settings)
         try:
             self._block_size = given.kv_block_size or (await self._card())["kv_cache_block_size"]
-            self._router = ClusterRouter(self._connection, paths, self._block_size, config)
+            self._open(ClusterRouter(self._connection, paths, self._block_size, config))
         except BaseException:
             await self._connection.release()
             raise
+
+    def _open(self, router: ClusterRouter | StaticRouter) -> None:
+        self._router = router
+        self._calls = RouterCalls(
+            (self._select, self._reserve, router.prefill_complete, router.output_block, router.free)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Returns what ``dynamo_router_info()`` describes."""
@@ -144,39 +149,45 @@ class RouterEngine:
         answer = await self._commands[command](given)
         yield {} if answer is None else answer
 
+    def execute(self, calls: list[Any]) -> None:
+        """Executes calls of the library: those of :class:`RouterCalls`."""
+        self._calls.execute(calls)
+
     async def stop(self) -> None:
         """Closes the router."""
         await self._router.close()
 
+    # --------------------------------------------------------------------------------------- calls
+
+    async def _select(
+        self, request_id: str | None, token_ids: list[int], options: dict[str, Any] | None
+    ) -> Selection:
+        request, phase = _read(token_ids, options)
+        return await self._router.select(request, phase, request_id)
+
+    async def _reserve(
+        self,
+        request_id: str,
+        token_ids: list[int],
+        options: dict[str, Any] | None,
+        decode: Worker | None,
+        prefill: Worker | None,
+    ) -> None:
+        request, _ = _read(token_ids, options)
+        await self._router.reserve(request_id, request, decode, prefill)
+
     # ------------------------------------------------------------------------------------ commands
 
-    async def _select(self, given: dict[str, Any]) -> dict[str, Any]:
-        request = await self._request(given)
-        selection = await self._router.select(request, given.get("phase", "all"), given.get("request_id"))
-        result = selection.result()
-        if "body" in given:
-            result["token_ids"] = request.token_ids
-        return result
-
-    async def _reserve(self, given: dict[str, Any]) -> None:
-        def worker(prefix: str) -> Worker | None:
-            id = given.get(f"{prefix}worker_id")
-            return None if id is None else (id, given[prefix + RANK])
-
-        request = await self._request(given)
-        await self._router.reserve(given["request_id"], request, worker(""), worker("prefill_"))
+    async def _select_body(self, given: dict[str, Any]) -> dict[str, Any]:
+        request = RoutingRequest.of_command(given, [])
+        request = replace(request, token_ids=await (await self._body_prompts()).ids(given["body"]))
+        selection = await self._router.select(request, given["phase"], given.get("request_id"))
+        return {**selection.result(), "token_ids": request.token_ids}
 
     async def _rows(self, method: Any, given: dict[str, Any]) -> list[dict[str, Any]]:
         """Returns Dynamo's rows, with the key ``data_parallel_rank`` in place of its ``dp_rank``."""
-        rows = await method(await self._request(given), given.get("phase", "all"))
+        rows = await method(RoutingRequest.of_command(given, given["token_ids"]), given["phase"])
         return [{RANK if key == "dp_rank" else key: value for key, value in row.items()} for row in rows]
-
-    async def _request(self, given: dict[str, Any]) -> RoutingRequest:
-        body = given.get("body")
-        if body is None:
-            return RoutingRequest.of_command(given, given.get("token_ids") or [])
-        request = RoutingRequest.of_command(given, [])
-        return replace(request, token_ids=await (await self._body_prompts()).ids(body))
 
     async def _body_prompts(self) -> Prompts:
         """Returns what converts bodies to token ids."""
@@ -194,6 +205,15 @@ class RouterEngine:
     async def _card(self) -> dict[str, Any]:
         """Returns the card of the workers' model."""
         return await wait_for_card(self._connection.runtime, self._path, self._options.wait_for_workers_ms)
+
+
+def _read(token_ids: list[int], options: dict[str, Any] | None) -> tuple[RoutingRequest, str]:
+    """Returns the request and the phase of a call with options; None: none is set."""
+    if options is None:
+        return RoutingRequest(token_ids), "all"
+    if "constraints" in options:
+        options["constraints"] = json.loads(options["constraints"])
+    return RoutingRequest.of_command(options, token_ids), options.get("phase", "all")
 
 
 def _check_cluster_router(given: Options) -> None:

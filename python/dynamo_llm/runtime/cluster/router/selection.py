@@ -2,8 +2,7 @@
 """The workers that a router selected for a request."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime.cluster.router.reservations import Worker
@@ -17,20 +16,19 @@ decode_override = {"overlap_score_credit": 0.0, "assume_kv_reuse": False, "track
 RANK = "data_parallel_rank"
 
 
-@dataclass(frozen=True)
-class SelectedWorker:
-    """A worker for a request."""
+class SelectedWorker(NamedTuple):
+    """A worker for a request, in the order of ``_core.router_answer()``."""
 
-    worker: Worker
+    id: int
+    data_parallel_rank: int
     overlap_blocks: int
     """Number of the prompt's blocks that it has."""
     address: str | None
     """The address that it serves at."""
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The workers for a request."""
+class Selection(NamedTuple):
+    """The workers for a request, in the order of ``_core.router_answer()``."""
 
     decode: SelectedWorker | None
     """The worker that answers; None if only one for the prefill was requested."""
@@ -42,7 +40,8 @@ class Selection:
         result: dict[str, Any] = {}
         for prefix, selected in (("", self.decode), ("prefill_", self.prefill)):
             if selected is not None:
-                result[f"{prefix}worker_id"], result[prefix + RANK] = selected.worker
+                result[f"{prefix}worker_id"] = selected.id
+                result[prefix + RANK] = selected.data_parallel_rank
                 result[f"{prefix}overlap_blocks"] = selected.overlap_blocks
                 result[f"{prefix}address"] = selected.address
         return result

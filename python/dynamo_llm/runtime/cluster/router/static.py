@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A router without a cluster, whose caller registers the workers."""
 
-import contextlib
-import inspect
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 from dynamo_llm.errors import DynamoError, InvalidArgumentError, NotSupportedError, OverloadedError
 from dynamo_llm.runtime.cluster import dynamo_import
+from dynamo_llm.runtime.cluster.router.dynamo_calls import DynamoCalls
 from dynamo_llm.runtime.cluster.router.dynamo_options import construct
 from dynamo_llm.runtime.cluster.router.reservations import Worker
 from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
@@ -18,7 +16,6 @@ from dynamo_llm.runtime.cluster.router.selection import (
     decode_override,
     listed,
     no_worker,
-    overlap_of,
 )
 from dynamo_llm.runtime.options import unknown_key
 
@@ -48,6 +45,9 @@ class StaticRouter:
         self._is_disaggregated = is_disaggregated
         self._block_size = block_size
         self._service = construct(core.SelectionService, options)
+        self._dynamo = DynamoCalls()
+        #: The ranks of each worker, and its group.
+        self._ranks: dict[int, tuple[range, str]] = {}
         #: The phases that each request is reserved for.
         self._reserved: dict[str, set[str]] = {}
 
@@ -78,11 +78,15 @@ class StaticRouter:
     async def select(self, request: RoutingRequest, phase: str, request_id: str | None) -> Selection:
         """Selects the workers for a request; see :class:`RouterEngine`."""
         self._check_phase(phase)
-        async with self._reserving(request_id):
+        self._begin(request_id)
+        try:
             prefill = None
             if phase == "prefill" or (phase == "all" and self._is_disaggregated):
                 prefill = await self._select(request, "prefill", request_id)
             decode = None if phase == "prefill" else await self._select(request, "decode", request_id)
+        except BaseException:
+            await self._undo(request_id)
+            raise
         return Selection(decode, prefill)
 
     async def _select(self, request: RoutingRequest, phase: str, request_id: str | None) -> SelectedWorker:
@@ -93,9 +97,11 @@ class StaticRouter:
             query["selection_id"] = _selection_id(request_id, phase)
             answer = await self._call(self._service.select_and_reserve, query, request=request)
             self._reserved[request_id].add(phase)
-        worker = (answer["worker_id"], answer["dp_rank"])
-        overlap = overlap_of(await self.overlaps(request, phase), worker)
-        return SelectedWorker(worker, overlap, answer["endpoint"])
+        rank = answer["dp_rank"]
+        cached_tokens = answer["overlap"]["dp"].get(str(rank), 0)
+        return SelectedWorker(
+            answer["worker_id"], rank, cached_tokens // answer["block_size"], answer["endpoint"]
+        )
 
     async def _call(self, function: Any, *arguments: Any, request: RoutingRequest | None = None) -> Any:
         """Calls the service, and translates its errors.
@@ -103,8 +109,8 @@ class StaticRouter:
         :param request: names the required workers if there are none.
         """
         try:
-            result = function(*arguments)
-            return await result if inspect.isawaitable(result) else result
+            result = self._dynamo(function, *arguments)
+            return None if result is None else await result
         except (ValueError, TypeError) as error:
             raise InvalidArgumentError(f"NVIDIA Dynamo's selection: {error}") from error
         except self._failures as error:
@@ -128,7 +134,8 @@ class StaticRouter:
         """Reserves a request on workers that were selected before."""
         if prefill is not None:
             self._check_phase("prefill")
-        async with self._reserving(request_id):
+        self._begin(request_id)
+        try:
             for phase, worker in (("prefill", prefill), ("decode", decode)):
                 if worker is None:
                     continue
@@ -139,31 +146,30 @@ class StaticRouter:
                 self._require_worker(worker, _groups[phase])
                 await self._call(self._service.select_and_reserve, query, request=request)
                 self._reserved[request_id].add(phase)
+        except BaseException:
+            await self._undo(request_id)
+            raise
 
     def _require_worker(self, worker: Worker, group: str) -> None:
-        for one in self._service.list_workers(routing_group=group):
-            first = one["data_parallel_start_rank"] or 0
-            if one["worker_id"] == worker[0] and 0 <= worker[1] - first < (one["data_parallel_size"] or 1):
-                return
-        raise InvalidArgumentError(
-            f"worker {worker[0]} rank {worker[1]} is not available; live workers: {listed(self._ids())}"
-        )
+        ranks, own_group = self._ranks.get(worker[0], (range(0), ""))
+        if worker[1] not in ranks or own_group != group:
+            raise InvalidArgumentError(
+                f"worker {worker[0]} rank {worker[1]} is not available; live workers: {listed(self._ids())}"
+            )
 
-    @contextlib.asynccontextmanager
-    async def _reserving(self, request_id: str | None) -> AsyncIterator[None]:
-        """Reserves a request, if it has an id, inside the context; an error releases all its reservations."""
+    def _begin(self, request_id: str | None) -> None:
+        """Begins to reserve a request, if it has an id."""
         if request_id is None:
-            yield
             return
         if request_id in self._reserved:
             raise InvalidArgumentError(f'the request "{request_id}" is already reserved')
         self._reserved[request_id] = set()
-        try:
-            yield
-        except BaseException:
+
+    async def _undo(self, request_id: str | None) -> None:
+        """Releases the reservations of a request since :meth:`_begin`."""
+        if request_id is not None:
             for phase in self._reserved.pop(request_id):
                 await self._service.free_reservation(_selection_id(request_id, phase))
-            raise
 
     def _phases(self, request_id: str) -> set[str]:
         if not self._reserved.get(request_id):
@@ -248,14 +254,20 @@ class StaticRouter:
         answer = await self._call(self._service.upsert_worker, record)
         if reasons := answer.get("not_schedulable_reasons"):
             await self._call(self._service.delete_worker, answer["worker_id"])
+            self._ranks.pop(answer["worker_id"], None)
             raise InvalidArgumentError(
                 f"the worker {answer['worker_id']} cannot be selected: {'; '.join(reasons)}"
             )
+        first = answer["data_parallel_start_rank"] or 0
+        ranks = range(first, first + (answer["data_parallel_size"] or 1))
+        self._ranks[answer["worker_id"]] = ranks, answer["routing_group"]
         return self._described(answer)
 
     async def delete_worker(self, worker_id: int) -> dict[str, Any]:
         """Removes a worker."""
-        return self._described(await self._call(self._service.delete_worker, worker_id))
+        record = await self._call(self._service.delete_worker, worker_id)
+        self._ranks.pop(worker_id, None)
+        return self._described(record)
 
 
 def _selection_id(request_id: str, phase: str) -> str:

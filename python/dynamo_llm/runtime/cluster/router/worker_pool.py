@@ -6,6 +6,7 @@ from typing import Any
 from dynamo_llm.errors import DynamoError, InvalidArgumentError, UnavailableError
 from dynamo_llm.runtime.cluster import dynamo_import
 from dynamo_llm.runtime.cluster.kv_hashes import block_hashes
+from dynamo_llm.runtime.cluster.router.dynamo_calls import DynamoCalls
 from dynamo_llm.runtime.cluster.router.reservations import Reservation, Reservations, Worker
 from dynamo_llm.runtime.cluster.router.routing_request import RoutingRequest
 from dynamo_llm.runtime.cluster.router.selection import SelectedWorker, decode_override, no_worker, overlap_of
@@ -39,12 +40,15 @@ class WorkerPool:
         self._answers = Reservations()
         self._scale = float(self._config.prefill_load_scale)
         self._request_weight = float(self._config.decode_active_request_weight)
+        self._dynamo = DynamoCalls()
         self.connect(endpoint)
 
     def connect(self, endpoint: Any) -> None:
         """Switches to a new connection after a loss, which includes the reservations of Dynamo's router."""
         self._endpoint = endpoint
         self._client: Any = None
+        #: Addresses of workers by their ids, as of the last time that one was not known.
+        self._addresses: dict[int, str] = {}
         self._router = dynamo_import.import_core().KvRouter(endpoint, self._block_size, self._config)
         self._lost.update(self._dynamos)
         self._dynamos.clear()
@@ -65,9 +69,9 @@ class WorkerPool:
         """
         if request_id is not None:
             self._require_new(request_id)
-        if request_id is not None and request.workers is None and not len(self._own):
-            worker, overlap = await self._select_and_reserve(request, request_id)
-            return SelectedWorker(worker, overlap, await self._address(worker))
+        if request.workers is None and not len(self._own):
+            worker, overlap = await self._best_worker(request, request_id)
+            return SelectedWorker(*worker, overlap, await self._address(worker))
         if len(self._own) and not request.has_constraints:
             worker = await self._cheapest(request)
         else:
@@ -76,12 +80,18 @@ class WorkerPool:
         if request_id is not None:
             self._require_new(request_id)  # another call may have reserved it meanwhile
             self._add(request_id, request, worker, overlap)
-        return SelectedWorker(worker, overlap, await self._address(worker))
+        return SelectedWorker(*worker, overlap, await self._address(worker))
 
-    async def _select_and_reserve(self, request: RoutingRequest, request_id: str) -> tuple[Worker, int]:
-        self._dynamos[request_id] = (0, 0)  # no other call may use the id meanwhile
+    async def _best_worker(self, request: RoutingRequest, request_id: str | None) -> tuple[Worker, int]:
+        """Lets Dynamo's router select among all workers, and reserve the request if it has an id.
+
+        :returns: the worker, and how many of the prompt's blocks it has.
+        """
+        if request_id is not None:
+            self._dynamos[request_id] = (0, 0)  # no other call may use the id meanwhile
         try:
-            worker, rank, overlap = await self._router.best_worker(
+            worker, rank, overlap = await self._dynamo(
+                self._router.best_worker,
                 request.token_ids,
                 router_config_override=decode_override if self._decodes_only else None,
                 request_id=request_id,
@@ -95,8 +105,9 @@ class WorkerPool:
                 cache_namespace=request.cache_salt,
             )
         except BaseException as error:
-            self._dynamos.pop(request_id, None)
-            self._lost.discard(request_id)  # if it was lost meanwhile
+            if request_id is not None:
+                self._dynamos.pop(request_id, None)
+                self._lost.discard(request_id)  # if it was lost meanwhile
             if isinstance(error, Exception):
                 raise await self._failure(error, request) from error
             raise
@@ -142,10 +153,11 @@ class WorkerPool:
         return best["worker_id"], best["dp_rank"]
 
     async def _address(self, worker: Worker) -> str | None:
-        for instance in await self.instances():
-            if instance.instance_id == worker[0]:
-                return str(instance.transport.address)
-        return None
+        if worker[0] not in self._addresses:  # a worker keeps its address as long as it has its id
+            self._addresses = {
+                instance.instance_id: str(instance.transport.address) for instance in await self.instances()
+            }
+        return self._addresses.get(worker[0])
 
     async def _failure(self, error: Exception, request: RoutingRequest) -> DynamoError:
         if "no endpoints available" not in str(error):
@@ -189,7 +201,7 @@ class WorkerPool:
         if request_id in self._own:
             self._own.prefill_complete(request_id)
         elif request_id in self._dynamos:
-            await self._router.mark_prefill_complete(request_id)
+            await self._dynamo(self._router.mark_prefill_complete, request_id)
 
     def output_block(self, request_id: str, decay: float) -> None:
         """Adds a block of the answer."""
@@ -210,7 +222,7 @@ class WorkerPool:
             del self._dynamos[request_id]
             if request_id in self._answers:
                 self._answers.remove(request_id)
-            await self._router.free(request_id)
+            await self._dynamo(self._router.free, request_id)
 
     # --------------------------------------------------------------------------------------- state
 
