@@ -40,6 +40,8 @@ class ModelCard:
     """The APIs that it serves, such as ``Chat | Completions``."""
     content: dict[str, Any]
     """The whole card, as Dynamo stores it."""
+    adapter: str | None = None
+    """The LoRA adapter that the model is, of the model of the same endpoint; None for one of its own."""
 
 
 async def model_cards(settings: Settings) -> list[ModelCard]:
@@ -56,7 +58,7 @@ async def model_cards(settings: Settings) -> list[ModelCard]:
     else:
         values = await in_thread(_from_folder, settings)
     found = [_card(value) for value in values]
-    return [card for card in found if card and card.endpoint.partition(".")[0] == settings.namespace]
+    return [card for card in found if card and settings.sees(card.endpoint.partition(".")[0])]
 
 
 def _card(value: Any) -> ModelCard | None:
@@ -70,12 +72,13 @@ def _card(value: Any) -> ModelCard | None:
             endpoint=".".join(value[part] for part in ("namespace", "component", "endpoint")),
             input=content.get("model_input", "Tokens"),
             kinds=content.get("model_type") or "",
+            adapter=(content.get("lora") or {}).get("name"),
             content=content,
         )
     except (AttributeError, KeyError, TypeError) as error:
         _log.debug("the discovery has a card that cannot be read: %r", error)
         return None
-    is_valid = all(isinstance(text, str) for text in (card.name, card.input, card.kinds))
+    is_valid = all(isinstance(text, str) for text in (card.name, card.input, card.kinds, card.adapter or ""))
     return card if is_valid else None
 
 
