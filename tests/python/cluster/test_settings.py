@@ -155,8 +155,10 @@ def test_default_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("kind", ["a FIFO", "a device", "not valid JSON", "at most"])
 def test_files_that_are_not_cards(tmp_path: Path, kind: str) -> None:
     """The error names an unreadable file, without blocking."""
-    card = tmp_path / "v1" / "mdc" / "card"
-    card.parent.mkdir(parents=True)
+    card, instance = tmp_path / "v1" / "mdc" / "card", tmp_path / "v1" / "instances" / "card"
+    for folder in (card.parent, instance.parent):
+        folder.mkdir(parents=True)
+    instance.touch()
     if kind == "a FIFO":
         os.mkfifo(card)
     elif kind == "a device":

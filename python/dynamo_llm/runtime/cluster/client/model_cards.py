@@ -20,7 +20,8 @@ from dynamo_llm.runtime.urls import shown_url
 
 _log = logging.getLogger("dynamo_llm.cluster")
 
-#: Where cards are, and the endpoints of running workers. A worker's two keys have the same end.
+#: Where cards are, and the endpoints of running workers. A worker's two keys have the same end; the adapter
+#: follows in the key of a LoRA adapter's card.
 _prefix, _instances = "v1/mdc/", "v1/instances/"
 #: Seconds for etcd's response.
 _timeout = 5.0
@@ -85,7 +86,7 @@ def _card(value: Any) -> ModelCard | None:
 def _from_folder(settings: Settings) -> list[dict[str, Any]]:
     values = []
     for file in model_files.entries(Path(settings.path) / _prefix):
-        if not os.path.lexists(Path(settings.path) / _instances / file.name):
+        if not os.path.lexists(Path(settings.path) / _instances / _instance_of(file.name, "%2F")):
             continue
         try:
             values.append(model_files.read_json(file))
@@ -111,7 +112,16 @@ async def _from_etcd(settings: Settings) -> list[dict[str, Any]]:
 async def _range(url: str, settings: Settings) -> list[dict[str, Any]]:
     pairs = await _pairs(url, settings, _prefix)
     running = {key.removeprefix(_instances) for key in await _pairs(url, settings, _instances)}
-    return [untrusted_json.parse(text) for key, text in pairs.items() if key.removeprefix(_prefix) in running]
+    return [
+        untrusted_json.parse(text)
+        for key, text in pairs.items()
+        if _instance_of(key.removeprefix(_prefix), "/") in running
+    ]
+
+
+def _instance_of(key: str, separator: str) -> str:
+    """Returns the end of the key of the endpoint that a card belongs to."""
+    return separator.join(key.split(separator)[:4])  # namespace, component, endpoint, and id
 
 
 async def _pairs(url: str, settings: Settings, prefix: str) -> dict[str, str]:

@@ -53,9 +53,7 @@ class TokenModel:
         return self._others[seconds]
 
     def with_adapter(self, name: str) -> "TokenModel":
-        """Returns the model with one of its LoRA adapters, which its workers know by this name; the same object
-        each time.
-        """
+        """Returns the model with a LoRA adapter, by its name at the workers; the same object each time."""
         if name not in self._with_adapters:
             model = self._with_adapters[name] = copy.copy(self)
             model._name = model._adapter = name
