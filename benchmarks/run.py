@@ -60,7 +60,7 @@ def missing(name: str) -> str | None:
     if name.startswith(("cluster", "frontend", "router")) and importlib.util.find_spec("dynamo") is None:
         return "needs the extra dynamo: pip install '.[dynamo]'"
     if name.startswith("frontend") and importlib.util.find_spec("dynamo.frontend") is None:
-        return "needs Dynamo's frontend: pip install --no-deps ai-dynamo==1.6.1"
+        return "needs Dynamo's frontend: pip install --no-deps 'ai-dynamo>=1.6.1,<1.8'"
     return None
 
 

@@ -103,7 +103,12 @@ constexpr std::array media_keys = {
 
 constexpr std::array cluster_keys = {
     Key{"namespace", Type::string,
-        "Namespace of the models and workers in Dynamo. Default \"dynamo\"."},
+        "Namespace of the models and workers in Dynamo. Default: the environment variable "
+        "DYN_NAMESPACE, else \"dynamo\"."},
+    Key{"namespace_prefix", Type::string,
+        "Beginning of the namespaces whose models are used, such as those of a rolling update; "
+        "replaces \"namespace\" for models. Default: the environment variable DYN_NAMESPACE_PREFIX, "
+        "unless \"namespace\" is given."},
     one_of("etcd|file|kubernetes", {"discovery", Type::string,
                                     "How the processes of the cluster discover each other. Default "
                                     "\"etcd\"; \"file\" does not need a server."}),
@@ -113,19 +118,29 @@ constexpr std::array cluster_keys = {
     Key{"path", Type::string,
         "Folder for \"discovery\": \"file\", the same for all processes. Default: the environment "
         "variable DYN_FILE_KV, else dynamo_store_kv in the folder for temporary files."},
-    one_of("round_robin|random|power_of_two|kv|least_loaded|direct",
+    one_of("round_robin|random|power_of_two|kv|least_loaded|direct|device_aware_weighted",
            {"router", Type::string,
-            "How a client selects the worker of a request. Default \"round_robin\"; \"kv\" selects "
-            "the worker with most of the prompt in its KV cache; with \"direct\" the request names "
-            "the worker."}),
+            "How a client selects the worker of a request. Default: the environment variable "
+            "DYN_ROUTER_MODE, else \"round_robin\"; \"kv\" selects the worker with most of the "
+            "prompt in its KV cache; with \"direct\" the request names the worker."}),
     Key{"router_options", Type::object,
-        "Settings for \"router\": \"kv\": the keywords of Dynamo's KvRouterConfig."},
+        "Settings of the router: the keywords of Dynamo's RouterConfig and, for \"router\": "
+        "\"kv\", of its KvRouterConfig. Default: Dynamo's environment variables, such as "
+        "DYN_ROUTER_TEMPERATURE."},
     Key{"migration_limit", Type::integer,
         "How many times a request continues on another worker after its worker died. Default 3.", 0,
         1000},
+    Key{"migration_max_seq_len", Type::integer,
+        "Tokens of prompt and answer together from which a request no longer continues on another "
+        "worker. Default: no limit.",
+        1, 4294967295},
     one_of("tcp|nats",
            {"request_plane", Type::string,
             "Transport of requests. Default \"tcp\"; must match the workers of the cluster."}),
+    one_of("tcp|quic",
+           {"response_plane", Type::string,
+            "Transport of responses; must match the workers of the cluster. Default: the "
+            "environment variable DYN_RESPONSE_PLANE, else \"tcp\"."}),
     one_of("zmq|nats",
            {"event_plane", Type::string,
             "Transport of KV events. Default \"zmq\"; must match the workers of the cluster."}),

@@ -90,6 +90,8 @@ typedef struct dynamo_kv_event_t {
  *                                             publishes events itself. They are relayed, and the functions below
  *                                             accept no others;
  *                     "zmq_topic"             optional: the topic of those;
+ *                     "image_token_id", "video_token_id"  optional: tokens that stand for an image or a video in
+ *                                             those, so that blocks differ by what they show, too;
  *                     "python"                as for dynamo_runtime_create().
  * Blocking:  until the cluster is joined, as dynamo_tokenizer_create().
  * @return the publisher, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, UNAVAILABLE (the cluster's servers),

@@ -52,6 +52,8 @@ typedef struct dynamo_worker_load_t {
  *                     "drain_ms"  optional: how long requests in flight may take when the worker stops by itself,
  *                                 default 30000;
  *                     "health"    optional: see docs/worker.md;
+ *                     "engine_routes"  optional: names of control calls of the engine that Dynamo's system server
+ *                                 offers as /engine/NAME; requires the environment variable DYN_SYSTEM_PORT;
  *                     "python"    as for dynamo_runtime_create().
  * Blocking:  until the model is loaded and the worker is registered, as dynamo_runtime_create().
  * @return the worker, or NULL: INVALID_ARGUMENT, INVALID_JSON, INVALID_CONFIG, UNAVAILABLE (the cluster's servers),

@@ -27,7 +27,7 @@ class Worker(Handle):
     :param runtime: the engine and its model: a configuration as for :class:`~dynamo_llm.Runtime`.
     :param cluster: the cluster to join.
     :param model: what the cluster advertises about the model.
-    :param keys: more keys: ``drain_ms``, ``health``, ``python``.
+    :param keys: more keys: ``drain_ms``, ``health``, ``engine_routes``, ``python``.
     :raises DynamoError: the errors of ``dynamo_worker_create()``.
     """
 

@@ -15,11 +15,10 @@ from dynamo_llm.cli.stop_signals import StopSignals
 _interval = 0.1
 
 
-def serve_worker(keys: dict[str, Any], drain: float, as_json: bool) -> int:
+def serve_worker(keys: dict[str, Any], as_json: bool) -> int:
     """Serves until a signal arrives. Returns the exit code.
 
-    :param keys: configuration of the worker.
-    :param drain: seconds for requests in flight after the signal.
+    :param keys: configuration of the worker, with ``drain_ms``.
     """
     signals = StopSignals()
     with signals.starting(), output.spinner("Starting"):
@@ -32,10 +31,11 @@ def serve_worker(keys: dict[str, Any], drain: float, as_json: bool) -> int:
         output.write_line(f"Serving {what} at {info['endpoint']}. Press Ctrl-C to stop.")
     while signals.count == 0 and not worker.wait(_interval):
         pass
-    return _end(worker, drain, signals, as_json)
+    drain_ms: int = keys["drain_ms"]
+    return _end(worker, None if drain_ms < 0 else drain_ms / 1000, signals, as_json)
 
 
-def _end(worker: Worker, drain: float, signals: StopSignals, as_json: bool) -> int:
+def _end(worker: Worker, drain: float | None, signals: StopSignals, as_json: bool) -> int:
     """Stops the worker. Returns the exit code."""
     in_flight = worker.info["in_flight"]
     if in_flight and not as_json:

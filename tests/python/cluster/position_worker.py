@@ -4,13 +4,14 @@ tokens: token 100 + position, counted from the prompt's first token. With --sequ
 before them, see sequence.py. With --silent it never answers, with --stuck its Python threads hang, too.
 
 The prompt selects other behavior: [1, k] raises ``failures[k]``, [2, ...] ends without the last token. With
---kv, prompts whose answers have two tokens are cached. The log has a line of JSON for each request, and one
-for each request that was stopped.
+--kv, prompts whose answers have two tokens are cached. With --load, it reports so many KV blocks in use. The
+log has a line of JSON for each request, and one for each request that was stopped.
 """
 
 import argparse
 import asyncio
 import ctypes
+import itertools
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from dynamo._core import (
     ModelInput,
     ModelRuntimeConfig,
     ModelType,
+    WorkerMetricsPublisher,
     WorkerType,
     compute_block_hash_for_seq,
     register_model,
@@ -66,9 +68,13 @@ class Worker:
         given = self.arguments
         loop = asyncio.get_running_loop()
         runtime = DistributedRuntime(
-            loop, given.discovery, given.request_plane, event_plane=given.event_plane
+            loop,
+            given.discovery,
+            given.request_plane,
+            event_plane=given.event_plane,
+            response_plane=given.response_plane,
         )
-        endpoint = runtime.endpoint(f"dynamo.{given.component}.generate")
+        endpoint = runtime.endpoint(f"{given.namespace}.{given.component}.generate")
         config = ModelRuntimeConfig()
         config.total_kv_blocks = 1000
         serving = asyncio.ensure_future(endpoint.serve_endpoint(self.text if given.text else self.tokens))
@@ -84,9 +90,20 @@ class Worker:
             kv_cache_block_size=block_size,
             runtime_config=config,
         )
+        if given.load is not None:
+            self.load = WorkerMetricsPublisher()
+            await self.load.create_endpoint(endpoint)
+            self.reporting = asyncio.create_task(self.report(given.load))
         say(ready=endpoint.connection_id())
         await serving
         say(ended=True)
+
+    async def report(self, blocks: int) -> None:
+        """Reports the load again and again, for clients that come later: Dynamo sends only changes."""
+        for number in itertools.count():
+            used = blocks + number % 2
+            self.load.publish(active_decode_blocks=used, kv_used_blocks=used)
+            await asyncio.sleep(0.1)
 
     async def tokens(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Answers token ids."""
@@ -155,11 +172,14 @@ def main() -> None:
     """Reads the command line, and serves."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", default="position")
+    parser.add_argument("--namespace", default="dynamo")
     parser.add_argument("--component", default="position")
     parser.add_argument("--delay", type=float, default=0.002)
     parser.add_argument("--discovery", default="file")
     parser.add_argument("--request-plane", default="tcp")
     parser.add_argument("--event-plane", default="zmq")
+    parser.add_argument("--response-plane", default=None)
+    parser.add_argument("--load", type=int)
     for flag in ("--text", "--kv", "--completions", "--sequence", "--silent", "--stuck"):
         parser.add_argument(flag, action="store_true")
     asyncio.run(Worker(parser.parse_args(sys.argv[1:])).run())

@@ -87,7 +87,7 @@ def test_a_missing_package(tmp_path: Path) -> None:
 def test_an_engine() -> None:
     """An engine that imports Dynamo does so silently."""
     pytest.importorskip(
-        "dynamo.common.backend", reason="needs ai-dynamo: pip install --no-deps ai-dynamo==1.6.1"
+        "dynamo.common.backend", reason="needs ai-dynamo: pip install --no-deps 'ai-dynamo>=1.6.1,<1.8'"
     )
     code = """
 import os

@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ import dynamo_llm
 import pytest
 from dynamo_llm import InvalidConfigError, Runtime, UnavailableError
 from dynamo_llm.runtime.cluster.client.model_cards import model_cards
-from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.cluster.settings import Settings, _Keys
 
-variables = ("ETCD_ENDPOINTS", "NATS_SERVER", "DYN_FILE_KV")
+variables = (
+    "ETCD_ENDPOINTS",
+    "NATS_SERVER",
+    "DYN_FILE_KV",
+    "DYN_NAMESPACE",
+    "DYN_NAMESPACE_PREFIX",
+    "DYN_NAMESPACE_WORKER_SUFFIX",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +54,22 @@ def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.read({"etcd": ["http://d:4"]}).etcd == ("http://d:4",)
 
 
+def test_namespaces_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container of Dynamo's operator: a worker has its generation's namespace, a client sees all."""
+    monkeypatch.setenv("DYN_NAMESPACE", "prod-llama")
+    monkeypatch.setenv("DYN_NAMESPACE_WORKER_SUFFIX", "0a1b2c3d")
+    worker = Settings.read({})
+    assert worker.full_path("backend.generate") == "prod-llama-0a1b2c3d.backend.generate"
+    monkeypatch.delenv("DYN_NAMESPACE_WORKER_SUFFIX")
+    monkeypatch.setenv("DYN_NAMESPACE_PREFIX", "prod-llama")
+    client = Settings.read({})
+    assert (client.namespace, client.namespace_prefix) == ("prod-llama", "prod-llama")
+    assert client.sees("prod-llama-0a1b2c3d") and not client.sees("test-llama")
+    given = Settings.read({"namespace": "mine"})
+    assert (given.namespace, given.namespace_prefix) == ("mine", None)
+    assert given.full_path("backend.generate") == "mine.backend.generate"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -63,6 +87,9 @@ def test_addresses_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"request_plane": "nats", "nats": ["http://a:1"]}, '"cluster.nats".*nats:// or tls://'),
         ({"router": "best"}, '"cluster.router".*round_robin, random, power_of_two, kv, least_loaded, direct'),
         ({"router_options": {"x": 1}}, '"cluster.router_options".*"router" "kv"'),
+        ({"namespace_prefix": "a.b"}, '"cluster.namespace_prefix".*without dots'),
+        ({"migration_max_seq_len": 0}, '"cluster.migration_max_seq_len".*from 1 to'),
+        ({"response_plane": "udp"}, '"cluster.response_plane".*one of tcp, quic'),
         ({"migration_limit": -1}, '"cluster.migration_limit".*from 0 to'),
         ({"stall_ms": -1}, '"cluster.stall_ms".*from 0 to'),
         ({"request_timeout_ms": 0}, '"cluster.request_timeout_ms".*from 1 to'),
@@ -109,10 +136,7 @@ def test_the_schema_contains_it() -> None:
 def test_cpp_and_python_have_the_same_keys() -> None:
     """C++ and Python accept the same keys."""
     known = set(dynamo_llm.config_schema()["properties"]["cluster"]["properties"])
-    own = {"namespace", "discovery", "etcd", "path", "router", "router_options", "migration_limit"}
-    own |= {"request_plane", "event_plane", "nats", "host", "tls", "connect_timeout_ms", "lease_ttl_s"}
-    own |= {"stall_ms", "request_timeout_ms"}
-    assert known == own
+    assert known == {key.name for key in fields(_Keys)}
 
 
 def test_default_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +155,10 @@ def test_default_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("kind", ["a FIFO", "a device", "not valid JSON", "at most"])
 def test_files_that_are_not_cards(tmp_path: Path, kind: str) -> None:
     """The error names an unreadable file, without blocking."""
-    card = tmp_path / "v1" / "mdc" / "card"
-    card.parent.mkdir(parents=True)
+    card, instance = tmp_path / "v1" / "mdc" / "card", tmp_path / "v1" / "instances" / "card"
+    for folder in (card.parent, instance.parent):
+        folder.mkdir(parents=True)
+    instance.touch()
     if kind == "a FIFO":
         os.mkfifo(card)
     elif kind == "a device":

@@ -106,7 +106,7 @@ class Cluster:
     @cached_property
     def frontend(self) -> Frontend:
         """Returns Dynamo's frontend; starts it on first use."""
-        frontend = self._serve(Frontend(self._folder, self.environment, self._flags))
+        frontend = self._serve(Frontend(self._folder, self.environment, self._flags, self.instances))
         if self.keys("v1/mdc/"):
             self.wait(frontend.models)
         return frontend

@@ -42,5 +42,5 @@ class Combination:
         if importlib.util.find_spec("dynamo") is None:
             absent.append("the extra dynamo: pip install '.[dynamo]'")
         elif importlib.util.find_spec("dynamo.frontend") is None:
-            absent.append("ai-dynamo: pip install --no-deps ai-dynamo==1.6.1")
+            absent.append("ai-dynamo: pip install --no-deps 'ai-dynamo>=1.6.1,<1.8'")
         return absent

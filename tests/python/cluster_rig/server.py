@@ -3,9 +3,10 @@
 
 import json
 import sys
+import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +160,20 @@ class Frontend(Server):
 
     name = "frontend"
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
-        """Starts it; ``arguments`` are those except host and port."""
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        arguments: Sequence[str],
+        discovered: Callable[[], set[int]],
+    ) -> None:
+        """Starts it.
+
+        :param arguments: those except host and port.
+        :param discovered: returns the ids of the instances in discovery.
+        """
         self._arguments = arguments
+        self._discovered = discovered
         super().__init__(folder, environment)
 
     @property
@@ -178,7 +190,21 @@ class Frontend(Server):
 
     def instances(self) -> set[int]:
         """Returns the ids of the instances that it knows."""
-        return {each["instance_id"] for each in ask(f"http://127.0.0.1:{self.port}/health")["instances"]}
+        health = ask(f"http://127.0.0.1:{self.port}/health")
+        if "instances" in health:
+            return {each["instance_id"] for each in health["instances"]}
+        # Dynamo 1.7 does not list them: those in discovery, once all models have their workers.
+        # It does not tell so for names with a slash.
+        names = [name for name in self.models() or [] if "/" not in name]
+        return self._discovered() if all(self._is_served(name) for name in names) else set()
+
+    def _is_served(self, model: str) -> bool:
+        try:
+            return bool(ask(f"{self.url}/models/{model}/ready")["ready"])
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            return False
 
     def _command(self) -> Sequence[str | Path]:
         place = ("--http-host=127.0.0.1", f"--http-port={self.port}")

@@ -11,8 +11,13 @@ from conftest import run_python
     ("engine", "options", "module", "words"),
     [
         ("openai", {"base_url": "http://127.0.0.1:1/v1"}, "httpx2", "httpx2<3,>=2.14'"),
-        ("dynamo-backend", {"class": "some:Class"}, "dynamo", "ai-dynamo-runtime==1.6.1 'msgspec>=0.19'"),
-        ("dynamo-backend", {"class": "some:Class"}, "dynamo", "ai-dynamo==1.6.1"),
+        (
+            "dynamo-backend",
+            {"class": "some:Class"},
+            "dynamo",
+            "'ai-dynamo-runtime<1.8,>=1.6.1' 'msgspec>=0.19'",
+        ),
+        ("dynamo-backend", {"class": "some:Class"}, "dynamo", "'ai-dynamo>=1.6.1,<1.8'"),
     ],
 )
 def test_what_to_install(engine: str, options: dict[str, Any], module: str, words: str) -> None:

@@ -26,7 +26,7 @@ def test_missing_package(key: str) -> None:
     done = run_python(code.format(config=json.dumps({**engine("tokens:Async"), key: "hermes"})))
     assert done.stdout.startswith("DYNAMO_ERROR_ENGINE_UNAVAILABLE"), done.stderr
     assert f'"{key}" of the configuration needs the Python package of NVIDIA Dynamo' in done.stdout
-    assert "pip install" in done.stdout and "ai-dynamo-runtime==1.6.1" in done.stdout
+    assert "pip install" in done.stdout and "ai-dynamo-runtime<1.8,>=1.6.1" in done.stdout
     done = run_python(code.format(config=json.dumps({**engine("tokens:Async"), key: "off"})))
     assert done.stdout == "stop\n", done.stderr
 

@@ -160,7 +160,11 @@ class Connection:
             try:
                 # Blocks with the GIL held, but only for some milliseconds: the servers have just responded.
                 runtime = self.core.DistributedRuntime(
-                    loop, settings.discovery, settings.request_plane, event_plane=settings.event_plane
+                    loop,
+                    settings.discovery,
+                    settings.request_plane,
+                    event_plane=settings.event_plane,
+                    response_plane=settings.response_plane,
                 )
             except Exception as error:
                 raise UnavailableError(f"cannot connect to {settings.address}: {error}") from error

@@ -8,20 +8,27 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime import options
+from dynamo_llm.runtime.cluster import router_options
+from dynamo_llm.runtime.cluster.namespaces import Namespaces
 from dynamo_llm.runtime.cluster.planes import Planes
 from dynamo_llm.runtime.cluster.timeouts import Timeouts
 from dynamo_llm.runtime.options import Must, between, non_empty
 from dynamo_llm.runtime.urls import shown_url
 
 Discovery = Literal["etcd", "file", "kubernetes"]
-Router = Literal["round_robin", "random", "power_of_two", "kv", "least_loaded", "direct"]
+Router = Literal[
+    "round_robin", "random", "power_of_two", "kv", "least_loaded", "direct", "device_aware_weighted"
+]
 RequestPlane = Literal["tcp", "nats"]
+ResponsePlane = Literal["tcp", "quic"]
 EventPlane = Literal["zmq", "nats"]
 
+#: The namespace whose clients see the models of all namespaces, as with Dynamo's frontend.
+_global = "dynamo"
 _ETCD = "http://127.0.0.1:2379"
 _NATS = "nats://127.0.0.1:4222"
 
@@ -38,14 +45,17 @@ def _url_array(example: str) -> Must:
 class _Keys:
     """The keys of ``cluster``; :class:`Settings` describes them."""
 
-    namespace: Annotated[str, _name] = "dynamo"
+    namespace: Annotated[str, _name] = ""
+    namespace_prefix: Annotated[str, _name] = ""
     discovery: Discovery = "etcd"
     etcd: Annotated[list[str], _url_array(_ETCD)] = field(default_factory=list)
     path: Annotated[str, non_empty] = ""
-    router: Router = "round_robin"
+    router: Router | None = None
     router_options: dict[str, Any] = field(default_factory=dict)
     migration_limit: Annotated[int, between(0, 1000)] = 3
+    migration_max_seq_len: Annotated[int, between(1, (1 << 32) - 1)] | None = None
     request_plane: RequestPlane = "tcp"
+    response_plane: ResponsePlane | None = None
     event_plane: EventPlane = "zmq"
     nats: Annotated[list[str], _url_array(_NATS)] = field(default_factory=list)
     host: Annotated[str, non_empty] = Planes.host
@@ -61,11 +71,17 @@ class Settings:
     """The validated keys of ``cluster``. Create them with :meth:`read`.
 
     Addresses that the configuration omits come from Dynamo's environment variables ``ETCD_ENDPOINTS``,
-    ``NATS_SERVER`` and ``DYN_FILE_KV``, as in a container that Dynamo's operator started.
+    ``NATS_SERVER`` and ``DYN_FILE_KV``, as in a container that Dynamo's operator started; namespaces and the
+    router's settings from those that :mod:`~dynamo_llm.runtime.cluster.namespaces` and
+    :mod:`~dynamo_llm.runtime.cluster.router_options` name.
     """
 
     namespace: str
-    """Dynamo namespace of the visible models, and of endpoints that specify none."""
+    """Dynamo namespace of the visible models, unless there is a prefix."""
+    namespace_prefix: str | None
+    """Beginning of the namespaces of the visible models, such as the generations of a rolling update."""
+    endpoint_namespace: str
+    """Dynamo namespace of endpoints that specify none."""
     discovery: Discovery | Literal["mem"]
     """How processes find each other; ``mem``: not at all, see :meth:`within_process`."""
     etcd: tuple[str, ...]
@@ -75,11 +91,15 @@ class Settings:
     router: Router
     """How a client selects the worker of a request."""
     router_options: Mapping[str, Any]
-    """Keyword arguments of Dynamo's ``KvRouterConfig``, for the router ``kv``."""
+    """Keyword arguments of Dynamo's ``RouterConfig`` and, for the router ``kv``, ``KvRouterConfig``."""
     migration_limit: int
     """How often a request continues on another worker after its worker died; 0: never."""
+    migration_max_seq_len: int | None
+    """Tokens of prompt and answer from which a request no longer continues elsewhere; None: no limit."""
     request_plane: RequestPlane
     """The transport of requests."""
+    response_plane: ResponsePlane | None
+    """The transport of responses; None: Dynamo's default."""
     event_plane: EventPlane
     """The transport of KV events and load reports."""
     nats: tuple[str, ...]
@@ -108,8 +128,6 @@ class Settings:
                 ineffective[name] = f'requires the "discovery" "{discovery}", not "{keys.discovery}"'
         if not uses_nats:
             ineffective["nats"] = 'requires "request_plane" or "event_plane" to be "nats"'
-        if keys.router != "kv":
-            ineffective["router_options"] = f'requires the "router" "kv", not "{keys.router}"'
         for name, why in ineffective.items():
             if name in given:
                 raise InvalidConfigError(f'"cluster.{name}" of the configuration {why}')
@@ -117,17 +135,23 @@ class Settings:
         nats = keys.nats or _from_environment("NATS_SERVER", _NATS) if uses_nats else []
         _check_urls(etcd, ("http", "https"), "cluster.etcd")
         _check_urls(nats, ("nats", "tls"), "cluster.nats")
+        names = Namespaces.read(keys.namespace, keys.namespace_prefix)
+        router = keys.router or _router_of_environment()
         planes = Planes.read(keys.host, keys.tls)
         planes.check_urls(etcd, nats)
         return cls(
-            namespace=keys.namespace,
+            namespace=names.namespace,
+            namespace_prefix=names.prefix,
+            endpoint_namespace=names.of_endpoints,
             discovery=keys.discovery,
             etcd=tuple(etcd),
             path=_folder(keys.path) if keys.discovery == "file" else "",
-            router=keys.router,
-            router_options=keys.router_options,
+            router=router,
+            router_options=router_options.read(keys.router_options, router),
             migration_limit=keys.migration_limit,
+            migration_max_seq_len=keys.migration_max_seq_len,
             request_plane=keys.request_plane,
+            response_plane=keys.response_plane,
             event_plane=keys.event_plane,
             nats=tuple(nats),
             planes=planes,
@@ -151,9 +175,17 @@ class Settings:
         if len(parts) not in (2, 3) or not all(parts):
             raise InvalidConfigError(
                 f'the endpoint "{endpoint}" must be namespace.component.endpoint, like '
-                f'"{self.namespace}.backend.generate"'
+                f'"{self.endpoint_namespace}.backend.generate"'
             )
-        return ".".join(parts if len(parts) == 3 else [self.namespace, *parts])
+        return ".".join(parts if len(parts) == 3 else [self.endpoint_namespace, *parts])
+
+    def sees(self, namespace: str) -> bool:
+        """Whether the models of a Dynamo namespace are visible."""
+        if (self.namespace_prefix or self.namespace) == _global:
+            return True
+        if self.namespace_prefix is not None:
+            return namespace.startswith(self.namespace_prefix)
+        return namespace == self.namespace
 
     @property
     def connection_key(self) -> tuple[Any, ...]:
@@ -163,11 +195,19 @@ class Settings:
             self.etcd,
             self.path,
             self.request_plane,
+            self.response_plane,
             self.event_plane,
             self.nats,
             self.planes,
             self.lease_ttl_s,
         )
+
+    @property
+    def scope(self) -> str:
+        """Namespaces of the visible models, for messages."""
+        if self.namespace_prefix is not None:
+            return f'the namespaces "{self.namespace_prefix}*"'
+        return f'the namespace "{self.namespace}"'
 
     @property
     def address(self) -> str:
@@ -177,6 +217,18 @@ class Settings:
         if self.discovery == "mem":
             return "this process"
         return f"the folder {self.path}" if self.discovery == "file" else "Kubernetes"
+
+
+def _router_of_environment() -> Router:
+    """Returns the router that Dynamo's variable names, with hyphens; else its default."""
+    name = os.environ.get("DYN_ROUTER_MODE") or "round-robin"
+    router: Router | None = next((one for one in get_args(Router) if one.replace("_", "-") == name), None)
+    if router is None:
+        known = ", ".join(one.replace("_", "-") for one in get_args(Router))
+        raise InvalidConfigError(
+            f'the environment variable DYN_ROUTER_MODE must be one of {known}, not "{name}"'
+        )
+    return router
 
 
 def _from_environment(variable: str, default: str) -> list[str]:

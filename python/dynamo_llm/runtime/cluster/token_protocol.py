@@ -14,6 +14,7 @@ def to_dynamo(request: TokenRequest, model: str) -> dict[str, Any]:
     sampling = request.sampling
     stop_ids = list(request.stop_token_ids)
     routing: dict[str, Any] = dict(request.routing or {})
+    agent_context = routing.pop("agent_context", None)
     if request.priority:
         routing["priority"] = request.priority
     if request.cache_salt is not None:
@@ -50,6 +51,7 @@ def to_dynamo(request: TokenRequest, model: str) -> dict[str, Any]:
         "eos_token_ids": [] if request.ignore_eos else stop_ids,
         "annotations": [],
         "routing": routing or None,
+        "agent_context": agent_context,
         "extra_args": None,
     }
 

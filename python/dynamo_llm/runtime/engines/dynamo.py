@@ -65,6 +65,8 @@ class DynamoEngine:
         self._models: dict[str, Model] = {}
         #: Token-level models whose workers left. They may return, or other models with their names.
         self._gone: dict[str, TokenModel] = {}
+        #: The base models of LoRA adapters.
+        self._bases: dict[str, str] = {}
         self._seen: set[str] = set()
         self._unusable: dict[str, str] = {}
         self._has_changed = asyncio.Event()
@@ -120,7 +122,7 @@ class DynamoEngine:
             what = "no model" if asked is None else f'no worker for the model "{asked}"'
             is_lost = self._connection is not None and not self._connection.is_connected
             raise UnavailableError(
-                f'there was {what} in the namespace "{self._settings.namespace}" of {self._settings.address} '
+                f"there was {what} in {self._settings.scope} of {self._settings.address} "
                 f'for {self._options.wait_for_model_ms} ms ("options.wait_for_model_ms" of the configuration)'
                 f"{'; the connection is lost; it is being restored' if is_lost else ''}"
             ) from None
@@ -202,11 +204,15 @@ class DynamoEngine:
             if name not in names and isinstance(known, TokenModel):
                 self._gone[name] = known
         self._unusable = {name: why for name, why in self._unusable.items() if name in names}
+        self._bases = {name: base for name, base in self._bases.items() if name in names}
         models: dict[str, Model] = {}
         new: list[str] = []
         for name in names:
-            routed = self._frontend.model(name, self._wait)
-            if routed is not None and routed is not self._gone.get(name):
+            base = self._bases.get(name)
+            routed = self._frontend.model(base or name, self._wait)
+            if base is not None and routed is not None:
+                models[name] = routed.with_adapter(name)
+            elif routed is not None and routed is not self._gone.get(name):
                 self._gone.pop(name, None)
                 models[name] = routed
             elif name in self._models:
@@ -255,8 +261,14 @@ class DynamoEngine:
         found: dict[str, Model] = {}
         refused: dict[str, str] = {}
         routable: set[str] = set()
-        for card in await model_cards(self._settings):
+        cards = await model_cards(self._settings)
+        bases = {card.endpoint: card.name for card in cards if card.adapter is None}
+        for card in cards:
             if card.name not in names or card.name in found:
+                continue
+            if card.adapter is not None and card.input == "Tokens" and card.endpoint in bases:
+                self._bases[card.name] = bases[card.endpoint]  # Dynamo has one router for both
+                routable.add(card.name)
                 continue
             if card.input == "Text":
                 found[card.name] = await TextModel.open(

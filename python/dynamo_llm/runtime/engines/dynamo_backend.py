@@ -77,7 +77,7 @@ def _import_class(name: str | None) -> type[Any]:
     except ImportError as error:
         raise EngineUnavailableError(
             f'the engine "dynamo-backend" needs the Python packages of NVIDIA Dynamo ({error}); run: '
-            f"{extras.install_command('dynamo')} && python -m pip install --no-deps ai-dynamo==1.6.1"
+            f"{extras.install_command('dynamo')} && python -m pip install --no-deps 'ai-dynamo>=1.6.1,<1.8'"
         ) from error
     try:
         module = importlib.import_module(module_name)

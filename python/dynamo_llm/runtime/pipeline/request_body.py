@@ -17,6 +17,10 @@ _log = logging.getLogger("dynamo_llm.requests")
 _nvext = ("agent_hints", "cache_salt", "annotations", "extra_fields")
 #: Keys of "nvext" that route the request in a cluster, by Dynamo's names.
 _routing = ("backend_instance_id", "prefill_worker_id", "decode_worker_id", "dp_rank", "prefill_dp_rank")
+#: The same, whose values are objects.
+_routing_objects = ("routing_constraints", "agent_context")
+#: Longest "session_id" that Dynamo's router keeps, in bytes.
+_session_id_bytes = 256
 #: Keys of "nvext" with the prefill's result, for a decode worker.
 _disaggregated = ("prefill_result", "bootstrap_info")
 #: Keys of "nvext.agent_hints" that influence routing, and Dynamo's names for them.
@@ -310,7 +314,7 @@ class BodyReader:
         for key, value in extension.items():
             if value is None or key in (*_nvext, *_disaggregated):
                 continue
-            if key not in (*_routing, "routing_constraints"):
+            if key not in (*_routing, *_routing_objects):
                 self._refuse(f"nvext.{key}", True)
             self.require("routing", f'"nvext.{key}"')
             routing[key] = value
@@ -319,6 +323,8 @@ class BodyReader:
                 _integer(value, f"nvext.{key}", 0, (1 << bits) - 1)
             elif not isinstance(value, dict):
                 raise InvalidRequestError(f'"nvext.{key}" of the request must be an object')
+            elif key == "agent_context":
+                _check_session(value.get("session_id"))
         for key, name in _agent_hints.items():
             if hints.get(key) is not None:
                 routing[name] = _integer(hints[key], f"nvext.agent_hints.{key}", 0, (1 << 32) - 1)
@@ -331,3 +337,12 @@ class BodyReader:
         if salt == "":
             raise InvalidRequestError(f'"{name}" of the request must be a string that is not empty')
         return given.get("priority", hints.get("priority") or 0), salt, routing
+
+
+def _check_session(session: Any) -> None:
+    """Checks a session's id, which Dynamo's router would otherwise ignore."""
+    if not isinstance(session, str) or not 0 < len(session.strip().encode()) <= _session_id_bytes:
+        raise InvalidRequestError(
+            f'"nvext.agent_context.session_id" of the request must be a string of 1 to {_session_id_bytes} '
+            f"bytes, not {json.dumps(session)[:80]}"
+        )

@@ -26,9 +26,12 @@ from dynamo_llm.runtime.http_status import error_of_http
 #: Class at the beginning of a message, and the error; None: an invalid request, distinguished by its message.
 _classes: dict[str, type[DynamoError] | None] = {
     "Unavailable": UnavailableError,
+    "WorkerUnavailable": UnavailableError,
     "DeadlineExceeded": DeadlineExceededError,
     "Cancelled": CancelledError,
     "RateLimited": OverloadedError,
+    "WorkerOverloaded": OverloadedError,
+    "RouterQueueLimitExceeded": OverloadedError,
     "CapacityExhausted": OverloadedError,
     "ResourceExhausted": OverloadedError,
     "NotFound": ModelNotFoundError,

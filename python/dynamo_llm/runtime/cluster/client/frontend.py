@@ -14,10 +14,10 @@ import secrets
 import socket
 from typing import Any, cast
 
-from dynamo_llm.errors import InvalidConfigError, UnavailableError
+from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime.cluster import http_client
 from dynamo_llm.runtime.cluster.client import http_paths
-from dynamo_llm.runtime.cluster.client.router_mode import mode_of
+from dynamo_llm.runtime.cluster.client.router_config import router_config
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection
 from dynamo_llm.runtime.cluster.listening_socket import send_at_once
@@ -40,7 +40,9 @@ async def frontend_of(connection: Connection, settings: Settings, answers: bool 
     :raises UnavailableError: it does not start, or the connection is lost.
     """
     options = json.dumps(settings.router_options, sort_keys=True, default=str)
-    key = ("frontend", settings.namespace, settings.router, options, settings.migration_limit, answers)
+    scope = settings.namespace, settings.namespace_prefix
+    migration = settings.migration_limit, settings.migration_max_seq_len
+    key = ("frontend", *scope, settings.router, options, *migration, answers)
     opening = connection.shared.get(key)
     if opening is None:
         frontend = Frontend(connection, settings, answers)
@@ -80,7 +82,7 @@ class Frontend:
 
     async def start(self) -> "Frontend":
         """Starts it; returns when it serves."""
-        router = router_config(self._core, self._settings)
+        router = router_config(self._core, self._settings.router, self._settings.router_options)
         problem = ""
         for _ in range(_attempts):
             try:
@@ -100,8 +102,10 @@ class Frontend:
             http_port=port,
             router_config=router,
             migration_limit=self._settings.migration_limit,
+            migration_max_seq_len=self._settings.migration_max_seq_len,
             chat_engine_factory=factory,
             namespace=self._settings.namespace,
+            namespace_prefix=self._settings.namespace_prefix,
         )
         view: asyncio.Future[Any] = loop.create_future()
 
@@ -142,24 +146,6 @@ class Frontend:
             yield {}
 
         return self._core.PythonAsyncEngine(unused, asyncio.get_running_loop())
-
-
-def router_config(core: Any, settings: Settings) -> Any:
-    """Returns Dynamo's RouterConfig for the settings.
-
-    :raises InvalidConfigError: Dynamo's KvRouterConfig rejects the options.
-    """
-    mode = mode_of(core, settings.router)
-    if settings.router != "kv":
-        return core.RouterConfig(mode)
-    try:
-        options = core.KvRouterConfig(**settings.router_options)
-    except (TypeError, ValueError) as error:
-        raise InvalidConfigError(
-            f'"cluster.router_options" of the configuration must be keyword arguments of Dynamo\'s '
-            f"KvRouterConfig: {error}"
-        ) from error
-    return core.RouterConfig(mode, options)
 
 
 def _problem_of(running: "asyncio.Future[Any]") -> str:

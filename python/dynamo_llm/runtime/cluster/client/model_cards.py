@@ -20,7 +20,8 @@ from dynamo_llm.runtime.urls import shown_url
 
 _log = logging.getLogger("dynamo_llm.cluster")
 
-#: Where cards are, and the endpoints of running workers. A worker's two keys have the same end.
+#: Where cards are, and the endpoints of running workers. A worker's two keys have the same end; the adapter
+#: follows in the key of a LoRA adapter's card.
 _prefix, _instances = "v1/mdc/", "v1/instances/"
 #: Seconds for etcd's response.
 _timeout = 5.0
@@ -40,6 +41,8 @@ class ModelCard:
     """The APIs that it serves, such as ``Chat | Completions``."""
     content: dict[str, Any]
     """The whole card, as Dynamo stores it."""
+    adapter: str | None = None
+    """The LoRA adapter that the model is, of the model of the same endpoint; None for one of its own."""
 
 
 async def model_cards(settings: Settings) -> list[ModelCard]:
@@ -56,7 +59,7 @@ async def model_cards(settings: Settings) -> list[ModelCard]:
     else:
         values = await in_thread(_from_folder, settings)
     found = [_card(value) for value in values]
-    return [card for card in found if card and card.endpoint.partition(".")[0] == settings.namespace]
+    return [card for card in found if card and settings.sees(card.endpoint.partition(".")[0])]
 
 
 def _card(value: Any) -> ModelCard | None:
@@ -70,19 +73,20 @@ def _card(value: Any) -> ModelCard | None:
             endpoint=".".join(value[part] for part in ("namespace", "component", "endpoint")),
             input=content.get("model_input", "Tokens"),
             kinds=content.get("model_type") or "",
+            adapter=(content.get("lora") or {}).get("name"),
             content=content,
         )
     except (AttributeError, KeyError, TypeError) as error:
         _log.debug("the discovery has a card that cannot be read: %r", error)
         return None
-    is_valid = all(isinstance(text, str) for text in (card.name, card.input, card.kinds))
+    is_valid = all(isinstance(text, str) for text in (card.name, card.input, card.kinds, card.adapter or ""))
     return card if is_valid else None
 
 
 def _from_folder(settings: Settings) -> list[dict[str, Any]]:
     values = []
     for file in model_files.entries(Path(settings.path) / _prefix):
-        if not os.path.lexists(Path(settings.path) / _instances / file.name):
+        if not os.path.lexists(Path(settings.path) / _instances / _instance_of(file.name, "%2F")):
             continue
         try:
             values.append(model_files.read_json(file))
@@ -108,7 +112,16 @@ async def _from_etcd(settings: Settings) -> list[dict[str, Any]]:
 async def _range(url: str, settings: Settings) -> list[dict[str, Any]]:
     pairs = await _pairs(url, settings, _prefix)
     running = {key.removeprefix(_instances) for key in await _pairs(url, settings, _instances)}
-    return [untrusted_json.parse(text) for key, text in pairs.items() if key.removeprefix(_prefix) in running]
+    return [
+        untrusted_json.parse(text)
+        for key, text in pairs.items()
+        if _instance_of(key.removeprefix(_prefix), "/") in running
+    ]
+
+
+def _instance_of(key: str, separator: str) -> str:
+    """Returns the end of the key of the endpoint that a card belongs to."""
+    return separator.join(key.split(separator)[:4])  # namespace, component, endpoint, and id
 
 
 async def _pairs(url: str, settings: Settings, prefix: str) -> dict[str, str]:

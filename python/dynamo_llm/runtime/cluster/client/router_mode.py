@@ -12,6 +12,7 @@ _names: dict[Router, str] = {
     "kv": "KV",
     "least_loaded": "LeastLoaded",
     "direct": "Direct",
+    "device_aware_weighted": "DeviceAwareWeighted",
 }
 
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import copy
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Literal
@@ -41,6 +42,8 @@ class TokenModel:
         self._wait = wait
         self._others: dict[float, TokenModel] = {}
         self._name = card.name()
+        self._adapter: str | None = None
+        self._with_adapters: dict[str, TokenModel] = {}
         self._info = _info(json.loads(card.to_json_str()), card.local_dir())
 
     def waiting(self, seconds: float) -> "TokenModel":
@@ -49,6 +52,13 @@ class TokenModel:
             self._others[seconds] = TokenModel(self._core, self._card, self._routed, self._moves, seconds)
         return self._others[seconds]
 
+    def with_adapter(self, name: str) -> "TokenModel":
+        """Returns the model with a LoRA adapter, by its name at the workers; the same object each time."""
+        if name not in self._with_adapters:
+            model = self._with_adapters[name] = copy.copy(self)
+            model._name = model._adapter = name
+        return self._with_adapters[name]
+
     def describe(self) -> ModelInfo:
         """Describes the model by its card."""
         return self._info
@@ -56,7 +66,10 @@ class TokenModel:
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Answers one choice. Leaving it early cancels the request."""
         async with remote_call(self._core, request.id, request.trace, request.remaining()) as call:
-            call.stream = await self._send(to_dynamo(request, self._name), call.context)
+            sent = to_dynamo(request, self._name)
+            if self._adapter is not None:
+                sent["routing"] = {**(sent["routing"] or {}), "lora_name": self._adapter}
+            call.stream = await self._send(sent, call.context)
             async for item in call.stream:
                 if item.is_error():
                     raise EngineFailedError("; ".join(item.comments() or ["the worker failed"]))
@@ -93,7 +106,8 @@ def _info(card: dict[str, Any], folder: str) -> ModelInfo:
         "tokenizer": folder,
         "capabilities": list(_capabilities),
     }
-    length = (card.get("runtime_config") or {}).get("context_length") or card.get("context_length")
+    lengths = (card.get("runtime_config") or {}).get("context_length"), card.get("context_length")
+    length = lengths[0] or lengths[1] or card.get("architectural_max_context_length")
     if length:
         info["context_length"] = length
     parsers = ParserNames.of(card.get("runtime_config") or {})

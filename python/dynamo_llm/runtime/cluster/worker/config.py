@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from dynamo_llm.errors import InvalidConfigError
 from dynamo_llm.runtime import options
-from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.cluster import router_options
+from dynamo_llm.runtime.cluster.settings import Router, Settings
 from dynamo_llm.runtime.options import Must, at_least, between, non_empty
 
 #: Names of ``model.types``, and Dynamo's.
@@ -16,6 +17,11 @@ model_types = {"chat": "Chat", "completions": "Completions", "embeddings": "Embe
 _u32 = (1 << 32) - 1
 _Count = Annotated[int, between(1, _u32)]
 _Text = Annotated[str, non_empty]
+_roles = ("aggregated", "prefill", "decode", "encode")
+_role_sets = Must(
+    f"an array of arrays of some of {', '.join(_roles)}",
+    lambda given: all(one and set(one) <= set(_roles) for one in given),
+)
 _some_types = Must(
     f"an array of some of {', '.join(model_types)}", lambda given: given and set(given) <= set(model_types)
 )
@@ -62,6 +68,17 @@ class ModelConfig:
     """File with a chat template that replaces the model's."""
     aliases: Annotated[list[str], Must("an array of non-empty strings", all)] = field(default_factory=list)
     """Further names of the model."""
+    needs: Annotated[list[list[str]], _role_sets] | None = None
+    """Roles of the other workers without which the model is not served: an array of alternatives, each an
+    array of roles; default: ``[["prefill"]]`` of a decode worker, ``[["decode"]]`` of a prefill worker."""
+    router: Router | None = None
+    """How frontends select among the workers of this model and role; default: as they are configured."""
+    router_options: dict[str, Any] = field(default_factory=dict)
+    """The options of that router."""
+    max_gpu_lora_count: _Count | None = None
+    """Maximum LoRA adapters in the GPU's memory at once."""
+    runtime_config: dict[str, Any] = field(default_factory=dict)
+    """Further attributes of Dynamo's ModelRuntimeConfig."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,9 @@ class _Keys:
     model: dict[str, Any] | None = None
     health: dict[str, Any] | None = None
     drain_ms: Annotated[int, between(-1, 10**12)] = 30000
+    engine_routes: Annotated[list[str], Must("an array of non-empty strings", all)] = field(
+        default_factory=list
+    )
     python: dict[str, Any] = field(default_factory=dict)  # read by the library
 
 
@@ -100,6 +120,8 @@ class WorkerConfig:
     health: HealthConfig
     drain_ms: int
     """Milliseconds that requests in flight get to finish at a shutdown without a timeout; -1: no timeout."""
+    engine_routes: list[str]
+    """Control calls of the engine that Dynamo's system server offers as ``/engine/NAME``."""
 
     @classmethod
     def read(cls, given: dict[str, Any]) -> "WorkerConfig":
@@ -112,7 +134,7 @@ class WorkerConfig:
         if keys.endpoint is None:
             raise InvalidConfigError(
                 '"endpoint" of the configuration is missing; set it to the endpoint to serve, like '
-                f'"{settings.namespace}.backend.generate"'
+                f'"{settings.endpoint_namespace}.backend.generate"'
             )
         if keys.runtime is None:
             raise InvalidConfigError(
@@ -133,6 +155,7 @@ class WorkerConfig:
             has_model=bool(keys.model),
             health=options.read(HealthConfig, keys.health or {}, "health"),
             drain_ms=keys.drain_ms,
+            engine_routes=keys.engine_routes,
         )
 
 
@@ -144,4 +167,8 @@ def _read_model(given: dict[str, Any]) -> ModelConfig:
         raise InvalidConfigError(
             f'"model.chat_template" of the configuration, "{model.chat_template}", is not a file'
         )
+    if model.router is not None:
+        router_options.check(model.router_options, model.router, "model.router_options")
+    elif model.router_options:
+        raise InvalidConfigError('"model.router_options" of the configuration requires "model.router"')
     return model

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from dynamo_llm.errors import ClosedError, InvalidStateError, UnavailableError
 from dynamo_llm.runtime.cluster import connection
 from dynamo_llm.runtime.cluster.backoff import Backoff
+from dynamo_llm.runtime.cluster.worker import system_server
 from dynamo_llm.runtime.cluster.worker.config import WorkerConfig
 from dynamo_llm.runtime.cluster.worker.registration import Registration, check_parsers
 from dynamo_llm.runtime.cluster.worker.request_handler import RequestHandler
@@ -89,7 +90,17 @@ class WorkerEngine:
     def _new_registration(self) -> Registration:
         assert self._connection is not None
         engine = self._engine
-        return Registration(self._connection, self._config.endpoint, engine.model, engine.probe_payload())
+        made = Registration(
+            self._connection, self._config.endpoint, engine.model, engine.probe_payload(), engine.adapters
+        )
+        system_server.extend(
+            self._connection.runtime,
+            made.endpoint,
+            engine,
+            self._config.engine_routes,
+            lambda: made.list_adapters(engine.adapters),
+        )
+        return made
 
     async def stop(self) -> None:
         """Leaves the cluster and stops the engine; requests in flight are cancelled."""

@@ -55,6 +55,10 @@ class Options:
     """The address where an engine publishes its events itself; they are relayed."""
     zmq_topic: str | None = None
     """The topic of those events; None for all."""
+    image_token_id: Annotated[int, between(0, (1 << 32) - 1)] | None = None
+    """Token that stands for an image in those events, so that blocks differ by their images, too."""
+    video_token_id: Annotated[int, between(0, (1 << 32) - 1)] | None = None
+    """The same for videos."""
     queue_blocks: Annotated[int, between(1, 10**9)] = 65536
     """Capacity of the queue in front of this engine, which the C++ side reads from :meth:`describe`."""
     batching_timeout_ms: Annotated[int, between(0, 10**6)] | None = None
@@ -85,6 +89,13 @@ class KvPublisherEngine:
                 '"endpoint" of the configuration is missing; set it to one like "dynamo.backend.generate"'
             )
         self._path = self._settings.full_path(self._options.endpoint)
+        if self._options.zmq_endpoint is None:
+            for key in ("image_token_id", "video_token_id"):
+                if getattr(self._options, key) is not None:
+                    raise InvalidConfigError(
+                        f'"{key}" of the configuration requires "zmq_endpoint": it is for events that an '
+                        f"engine publishes itself"
+                    )
         if not self._options.kv_block_size:
             raise InvalidConfigError(
                 '"kv_block_size" of the configuration is missing; set it to the tokens per block'
@@ -120,6 +131,8 @@ class KvPublisherEngine:
             zmq_endpoint=self._options.zmq_endpoint,
             zmq_topic=self._options.zmq_topic,
             batching_timeout_ms=self._options.batching_timeout_ms,
+            image_token_id=self._options.image_token_id,
+            video_token_id=self._options.video_token_id,
         )
         self._worker_id = worker_id
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from urllib.parse import unquote
 from dynamo_llm.errors import InvalidConfigError, UnavailableError
 from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.cluster import listening_socket
+from dynamo_llm.runtime.cluster.client.router_config import router_config
 from dynamo_llm.runtime.cluster.connection import Connection
 from dynamo_llm.runtime.cluster.worker.config import ModelConfig, model_types
+from dynamo_llm.runtime.cluster.worker.runtime_config import runtime_config
 from dynamo_llm.runtime.secret import shown_value
 from dynamo_llm.runtime.threads import in_thread
 
 _log = logging.getLogger("dynamo_llm.worker")
 
+#: The default of ``model.needs``.
+_needs = {"prefill": [["decode"]], "decode": [["prefill"]]}
 #: Seconds for a served endpoint to be listed.
 _timeout = 10.0
 
@@ -43,10 +47,16 @@ class Registration:
 
     :param model: None for a raw engine.
     :param payload: a request that Dynamo may send to test whether the worker works.
+    :param adapters: names of the engine's LoRA adapters, each a model of its own for clients.
     """
 
     def __init__(
-        self, connection: Connection, path: str, model: RegisteredModel | None, payload: dict[str, Any] | None
+        self,
+        connection: Connection,
+        path: str,
+        model: RegisteredModel | None,
+        payload: dict[str, Any] | None,
+        adapters: Sequence[str] = (),
     ) -> None:
         self._core = connection.core
         self._folder = connection.settings.path
@@ -60,7 +70,11 @@ class Registration:
         self.instance_id: int = self.endpoint.connection_id()
         """The worker's id in the cluster."""
         self._serving: asyncio.Future[None] | None = None
+        self._register_adapter: Any = None
         self._is_listed = False
+        self._adapters = list(adapters)
+        self._listed_adapters: list[str] = []
+        self._listing_adapters = asyncio.Lock()
 
     async def enter(self, handler: Callable[[Any, Any], Any]) -> None:
         """Serves; returns once the endpoint is listed.
@@ -109,6 +123,7 @@ class Registration:
             self._is_listed = False
             await self.endpoint.unregister_endpoint_instance()
             if self._model is not None:
+                await self._unregister(self._listed_adapters)
                 await self._core.unregister_model(self.endpoint)
 
     async def hide(self, is_hidden: bool) -> None:
@@ -138,45 +153,58 @@ class Registration:
         else:
             kinds = (getattr(core.ModelType, model_types[kind]) for kind in config.types)
             kind = functools.reduce(operator.or_, kinds)
-        needs = {"prefill": [[core.WorkerType.Decode]], "decode": [[core.WorkerType.Prefill]]}
+        needs = config.needs if config.needs is not None else _needs.get(config.role, [])
+        router = config.router and router_config(
+            core, config.router, config.router_options, "model.router_options"
+        )
+        place = model.path or model.name
+        shared: dict[str, Any] = {
+            "worker_type": getattr(core.WorkerType, config.role.capitalize()),
+            "needs": [[getattr(core.WorkerType, role.capitalize()) for role in one] for one in needs],
+            "kv_cache_block_size": config.kv_block_size,
+            "router_config": router,
+            "runtime_config": runtime_config(core, config, model.context_length),
+            "custom_template_path": config.chat_template
+            and str(Path(config.chat_template).expanduser().absolute()),
+            "self_host_metadata": config.self_host_metadata or None,
+            "ignore_weights": True,
+            "skip_model_assets": model.path is None,
+            "max_gpu_lora_count": config.max_gpu_lora_count,
+        }
+        takes = core.ModelInput.Tokens if model.takes_tokens else core.ModelInput.Text
+        self._register_adapter = functools.partial(
+            core.register_model, takes, kind, self.endpoint, place, base_model_path=place, **shared
+        )
         await core.register_model(
-            core.ModelInput.Tokens if model.takes_tokens else core.ModelInput.Text,
+            takes,
             kind,
             self.endpoint,
-            model.path or model.name,
+            place,
             model.name,
-            worker_type=getattr(core.WorkerType, config.role.capitalize()),
-            needs=needs.get(config.role, []),
-            kv_cache_block_size=config.kv_block_size,
-            runtime_config=self._runtime_config(model),
             user_data=config.user_data or None,
-            custom_template_path=config.chat_template
-            and str(Path(config.chat_template).expanduser().absolute()),
-            self_host_metadata=config.self_host_metadata or None,
             model_aliases=config.aliases or None,
-            ignore_weights=True,
-            skip_model_assets=model.path is None,
+            **shared,
         )
+        await self.list_adapters(self._adapters)
 
-    def _runtime_config(self, model: RegisteredModel) -> Any:
-        config = model.config
-        runtime_config = self._core.ModelRuntimeConfig()
-        for key in (
-            "total_kv_blocks",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-            "data_parallel_size",
-            "data_parallel_start_rank",
-            "tool_call_parser",
-            "reasoning_parser",
-        ):
-            if (value := getattr(config, key)) is not None:
-                setattr(runtime_config, key, value)
-        if model.context_length is not None:
-            runtime_config.context_length = model.context_length
-        if config.role == "decode":
-            runtime_config.enable_local_indexer = False  # routers look up prompts at the prefill workers
-        return runtime_config
+    async def list_adapters(self, adapters: Sequence[str]) -> None:
+        """Registers the LoRA adapters that are not registered yet, and removes those that are gone."""
+        if self._model is None:
+            return
+        async with self._listing_adapters:
+            await self._unregister([name for name in self._listed_adapters if name not in adapters])
+            for name in adapters:
+                if name not in self._listed_adapters and self._is_listed:
+                    data = {"lora_adapter": True, "lora_id": self._core.lora_name_to_id(name)}
+                    await self._register_adapter(
+                        lora_name=name, user_data={**self._model.config.user_data, **data}
+                    )
+                    self._listed_adapters.append(name)
+
+    async def _unregister(self, adapters: Sequence[str]) -> None:
+        for name in list(adapters):
+            self._listed_adapters.remove(name)
+            await self._core.unregister_model(self.endpoint, name)
 
 
 def check_parsers(core: Any, config: ModelConfig) -> None:

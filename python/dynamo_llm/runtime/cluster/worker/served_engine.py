@@ -17,7 +17,7 @@ from dynamo_llm.runtime.cluster.worker.registration import RegisteredModel
 from dynamo_llm.runtime.cluster.worker.text_service import TextService
 from dynamo_llm.runtime.cluster.worker.token_service import Send, TokenService
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
-from dynamo_llm.runtime.threads import DaemonThreads, in_pool
+from dynamo_llm.runtime.threads import DaemonThreads, in_pool, in_thread
 
 
 class ServedEngine:
@@ -36,6 +36,10 @@ class ServedEngine:
         """What the cluster's discovery gets; None for a raw engine."""
         self.answer: Callable[[Any, dict[str, str], Send], AsyncIterator[Any]] = raw_service.answer
         """Converts requests and answers: takes a request, its trace context, and what sends a body."""
+        self.adapters: list[str] = []
+        """Names of the current LoRA adapters."""
+        self.calls: list[str] = []
+        """Names of the engine's control calls."""
 
     async def start(self) -> None:
         """Starts the engine, and determines its kind and model."""
@@ -53,10 +57,32 @@ class ServedEngine:
 
         :raises ClosedError: the worker has stopped.
         """
+        runtime = self._running()
+        send: Any = runtime.data if self.kind == "data" else runtime.request
+        return send(body, timeout=timeout)
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Executes a control call of the engine, which may load or unload adapters.
+
+        :raises ClosedError: the worker has stopped.
+        """
+        runtime = self._running()
+        result = await runtime.call_async(name, **arguments)
+        (info,) = await in_thread(runtime.models)
+        self.adapters[:] = info.get("adapters", [])
+        return result
+
+    def metrics(self) -> str:
+        """Returns the engine's metrics, in Prometheus' text format.
+
+        :raises ClosedError: the worker has stopped.
+        """
+        return self._running().metrics()
+
+    def _running(self) -> Runtime:
         if self._runtime is None:
             raise ClosedError("the worker has stopped")
-        send: Any = self._runtime.data if self.kind == "data" else self._runtime.request
-        return send(body, timeout=timeout)
+        return self._runtime
 
     def probe_payload(self) -> dict[str, Any] | None:
         """Returns a request that tests whether the engine works; None if none is known."""
@@ -80,6 +106,7 @@ class ServedEngine:
         (info,) = self._runtime.models() or [{}]
         engine = self._runtime.statistics()["engine"]
         kind = kind or info.get("kind") or "text"
+        self.calls = list(info.get("calls", []))
         if kind == "data":
             if self._config.has_model:
                 raise InvalidConfigError(
@@ -115,7 +142,8 @@ class ServedEngine:
     def _describe_model(self, info: dict[str, Any]) -> None:
         model = self._config.model
         name = model.name or info.get("id") or "model"
-        adapters = list(info.get("adapters", []))
+        adapters = self.adapters
+        adapters[:] = info.get("adapters", [])
         if self.kind == "text":
             path = model.path or info.get("path")
             has_config = path is not None and model_files.exists(Path(path).expanduser() / "config.json")
@@ -124,7 +152,8 @@ class ServedEngine:
                     f'"model.path" of the configuration, "{model.path}", is not a folder with a config.json'
                 )
             length = model.context_length or info.get("context_length")
-            self.model = RegisteredModel(name, path if has_config else None, False, length, model)
+            folder_path = path if has_config else None
+            self.model = RegisteredModel(name, folder_path, False, length, model)
             self.answer = TextService(name, adapters).answer
             return
         path = model.path or info.get("tokenizer") or info.get("path")
