@@ -55,7 +55,8 @@ class InOwnExecutor(Base):
 
     async def generate(self, request: Any) -> AsyncIterator[Chunk]:
         yield {"text": "word"}
-        await asyncio.get_running_loop().run_in_executor(self.pool, self.hang)
+        # With asyncio's names, as vLLM calls it.
+        await asyncio.get_running_loop().run_in_executor(executor=self.pool, func=self.hang)
 
 
 class InPoolOfAThread(Base):

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from dynamo_llm.errors import NotSupportedError
 from dynamo_llm.paths import demo_model_dir
-from dynamo_llm.runtime.engine import TokenRequest
+from dynamo_llm.runtime.engine import ExpandedPrompt, TokenRequest
+from dynamo_llm.runtime.media.image import Image
 
 everything = ["logprobs", "seed", "json_schema", "regex", "grammar", "priority"]
 
@@ -76,6 +77,17 @@ class Async(Base):
                 yield chunk
         finally:
             Base.closed.append(request.id)
+
+
+class Seeing(Async):
+    """Takes images: each becomes as many tokens 5 as its file has bytes, divided by 100."""
+
+    def describe(self) -> Any:
+        return {**super().describe(), "capabilities": [*everything, "images"]}
+
+    async def expand(self, token_ids: list[int], images: list[Image]) -> ExpandedPrompt:
+        tokens = [5] * sum(len(image.data) // 100 for image in images)
+        return ExpandedPrompt([*token_ids, *tokens], (token_ids, images))
 
 
 class Threaded(Base):

@@ -11,8 +11,9 @@ import numpy as np
 from dynamo_llm.paths import demo_model_dir
 from safetensors.numpy import save_file
 
+#: Number of dimensions of a token, and tokens of the demo model's vocabulary.
 WIDTH = 32
-_VOCABULARY = 2048
+VOCABULARY = 2048
 _SIZES = {
     "self_attn.q_proj": (WIDTH, WIDTH),
     "self_attn.k_proj": (WIDTH, WIDTH),
@@ -38,7 +39,7 @@ def _config(architecture: str, kind: str, context: int) -> dict[str, Any]:
     return {
         "architectures": [architecture],
         "model_type": kind,
-        "vocab_size": _VOCABULARY,
+        "vocab_size": VOCABULARY,
         "hidden_size": WIDTH,
         "intermediate_size": 64,
         "num_hidden_layers": 1,
@@ -69,7 +70,7 @@ def weights(prefix: str, seed: int, *, has_head_norms: bool) -> dict[str, Any]:
         return random.normal(0, 0.3, shape).astype(np.float32)
 
     ones = np.ones(WIDTH, np.float32)
-    tensors = {f"{prefix}embed_tokens.weight": normal(_VOCABULARY, WIDTH), f"{prefix}norm.weight": ones}
+    tensors = {f"{prefix}embed_tokens.weight": normal(VOCABULARY, WIDTH), f"{prefix}norm.weight": ones}
     for name, shape in _SIZES.items():
         tensors[f"{prefix}layers.0.{name}.weight"] = normal(*shape)
     norms = ["input_layernorm", "post_attention_layernorm"]
@@ -237,7 +238,7 @@ def _gguf_metadata(template: str | None, context: int) -> dict[str, Any]:
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.freq_base": 10000.0,
         "llama.rope.dimension_count": WIDTH,
-        "llama.vocab_size": _VOCABULARY,
+        "llama.vocab_size": VOCABULARY,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": [token for token, _ in vocabulary],
@@ -317,17 +318,23 @@ def _vision_weights(seed: int) -> dict[str, Any]:
     return tensors | {"multi_modal_projector.mm_soft_emb_norm.weight": np.zeros(WIDTH, np.float32)}
 
 
+def _add_words(folder: Path, words: tuple[str, ...]) -> dict[str, int]:
+    """Adds special tokens to the tokenizer. Returns their ids."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    ids = {word: VOCABULARY + at for at, word in enumerate(words)}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    tokenizer["added_tokens"] += [
+        {"id": id, "content": word, "special": True, **flags} for word, id in ids.items()
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return ids
+
+
 def gemma3(folder: Path, template: str = IMAGE_TEMPLATE, context: int = 512, seed: int = 0) -> Path:
     """Creates a model for chats with images."""
     _write(folder, {}, {}, template)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    words = {word: _VOCABULARY + at for at, word in enumerate(_IMAGE_WORDS)}
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    tokenizer["added_tokens"] += [
-        {"id": id, "content": word, "special": True, **flags} for word, id in words.items()
-    ]
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    size = _VOCABULARY + 8
+    words = _add_words(folder, _IMAGE_WORDS)
+    size = VOCABULARY + 8
     text = {
         "model_type": "gemma3_text",
         "vocab_size": size,
@@ -397,4 +404,61 @@ def gemma3(folder: Path, template: str = IMAGE_TEMPLATE, context: int = 512, see
     preprocessing |= {"rescale_factor": 1 / 255, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     preprocessing |= {"image_processor_type": "Gemma3ImageProcessor"}
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder
+
+
+#: Tokens of an image of :func:`idefics3`: one for four patches, and three markers around them.
+IDEFICS3_TOKENS = (IMAGE_SIZE // _PATCH) ** 2 // 4 + 3
+IDEFICS3_TEMPLATE = IMAGE_TEMPLATE.replace("<start_of_image>", "<image>")
+
+
+def idefics3(folder: Path, template: str = IDEFICS3_TEMPLATE, context: int = 512, seed: int = 0) -> Path:
+    """Creates a model for chats with images that vLLM runs without torchvision."""
+    _write(folder, {}, {}, template)
+    marks = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    words = _add_words(folder, marks)
+    size = VOCABULARY + 8
+    vision = {
+        "model_type": "idefics3_vision",
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_channels": 3,
+        "image_size": IMAGE_SIZE,
+        "patch_size": _PATCH,
+    }
+    config = {
+        "architectures": ["Idefics3ForConditionalGeneration"],
+        "model_type": "idefics3",
+        "text_config": _config("LlamaForCausalLM", "llama", context)
+        | {"vocab_size": size, "tie_word_embeddings": False, "pad_token_id": 0},
+        "vision_config": vision,
+        "scale_factor": 2,
+        "image_token_id": words["<image>"],
+        "pad_token_id": 0,
+        "tie_word_embeddings": False,
+        "eos_token_id": 0,
+        "torch_dtype": "float32",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+    tensors = weights("model.text_model.", seed, has_head_norms=False)
+    for name, shape in {
+        "model.text_model.embed_tokens": (size, WIDTH),
+        "lm_head": (size, WIDTH),
+        "model.connector.modality_projection.proj": (WIDTH, WIDTH * 4),
+    }.items():
+        tensors[f"{name}.weight"] = random.normal(0, 0.3, shape).astype(np.float32)
+    for name, tensor in _vision_weights(seed + 1).items():
+        if name.startswith("vision_tower."):
+            tensors[name.replace("vision_tower.vision_model.", "model.vision_model.")] = tensor
+    save_file(tensors, folder / "model.safetensors")
+    side = {"longest_edge": IMAGE_SIZE}
+    preprocessing = {"do_image_splitting": False, "size": side, "max_image_size": side}
+    preprocessing |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    preprocessing |= {"image_processor_type": "Idefics3ImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    processor = {"processor_class": "Idefics3Processor", "image_seq_len": IDEFICS3_TOKENS - 3}
+    (folder / "processor_config.json").write_text(json.dumps(processor))
     return folder

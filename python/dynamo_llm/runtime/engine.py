@@ -326,12 +326,25 @@ class TokenRequest:
     """The body's ``extra``, unchanged; only for engines that declare ``extra`` in their ``request_keys``."""
     keys: dict[str, Any] | None = None
     """Other keys of the body that the engine declares in its ``request_keys``, unchanged."""
+    media: Any = None
+    """Of a prompt with images: :attr:`ExpandedPrompt.media`, the same object for each choice."""
     is_cancelled: Callable[[], bool] = bool
     """Returns whether the request was cancelled. Any thread."""
     remaining: Callable[[], float | None] = lambda: None
     """Returns the seconds until the request's deadline, as in :class:`EngineRequest`."""
     set_queued: Callable[[bool], None] = lambda is_queued: None
     """Reports a queue of the engine's own, as in :class:`EngineRequest`."""
+
+
+@dataclass(frozen=True)
+class ExpandedPrompt:
+    """A prompt with images, as a model reads it."""
+
+    token_ids: list[int]
+    """The prompt, with as many tokens in place of each image as the image takes. They count in the usage, and
+    in the context length."""
+    media: Any
+    """What the engine needs to compute the images: any object but None."""
 
 
 @dataclass(frozen=True)
@@ -430,6 +443,10 @@ class TokenEngine(StartableEngine, Protocol):
     def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk] | Iterator[TokenChunk]:
         """Answers one choice of a request. The generator is closed early after a stop string or a cancel."""
 
+    # Optional, with the capability "images": async def expand(self, token_ids: Sequence[int],
+    # images: Sequence[Image]) -> ExpandedPrompt, which puts the images (dynamo_llm.runtime.media.image), in
+    # order, in place of the tokens that the chat template writes for them. Called once per request, also if
+    # it has several choices.
     # Optional, with the capability "embedding": async def embed(self, request: EmbeddingRequest) ->
     # Sequence[Sequence[float]], a vector for each input. It raises NotSupportedError for "dimensions" that it
     # cannot honor.

@@ -112,10 +112,11 @@ class Host:
     def _watch_executors(self) -> None:
         run = self.loop.run_in_executor
 
-        def run_in_executor(executor: Executor | None, function: Any, *arguments: Any) -> Any:
+        # asyncio's names, which callers may use as keywords, as vLLM does.
+        def run_in_executor(executor: Executor | None, func: Any, *args: Any) -> Any:
             if executor is not None:
                 self.lingering_threads.add_executor(executor)
-            return run(executor, function, *arguments)
+            return run(executor, func, *args)
 
         with suppress(AttributeError):  # uvloop's event loop does not allow it
             self.loop.run_in_executor = run_in_executor  # type: ignore[assignment, method-assign]

@@ -163,7 +163,9 @@ class Instance:
         from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
         name = engine.name if isinstance(engine, NativeTokens) else self._config.engine
-        return Pipeline(engine, info, self._has_text, name, self._config.templates, parsers)
+        return Pipeline(
+            engine, info, self._has_text, name, self._config.templates, parsers, self._config.media
+        )
 
     async def _pipeline_of(self, model: Any) -> "Pipeline":
         """Returns the pipeline around a model of a :class:`ModelsEngine`; its first request creates it."""

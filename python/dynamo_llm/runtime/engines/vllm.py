@@ -8,6 +8,7 @@ import importlib
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,14 @@ from dynamo_llm.runtime.engine import (
     ClassificationRequest,
     EmbeddingRequest,
     EngineConfig,
+    ExpandedPrompt,
     ModelInfo,
     TokenChunk,
     TokenLogprob,
     TokenRequest,
 )
 from dynamo_llm.runtime.gpu_builds import cpu_build, gpu_build
+from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.options import unknown_key
 from dynamo_llm.runtime.secret import shown_value
 from dynamo_llm.runtime.threads import in_thread, in_thread_to_its_end
@@ -51,6 +54,13 @@ _environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spa
 
 #: Seconds for vLLM's processes to end by themselves.
 _end_timeout = 5.0
+
+#: Requests whose images are decoded at once: those of the largest size take 300 MB. vLLM computes one request
+#: after the other.
+_most_decoding = 2
+
+#: vLLM's message if a model's module cannot be imported.
+_uninspected = "failed to be inspected"
 
 #: Settings with which vLLM leaves the logging of this process alone.
 _no_logging = {"configure_logging": False, "log_level": "WARNING", "pylogging_config_file": None}
@@ -87,6 +97,7 @@ class VllmEngine:
         self._adapters = {name: _Adapter(at, path) for at, (name, path) in enumerate(paths.items(), 1)}
         self._adapter_count = len(self._adapters)  # also of those that were unloaded
         self._changing_adapters = asyncio.Lock()
+        self._decoding = asyncio.Semaphore(_most_decoding)
         if self._adapters:
             self._arguments.setdefault("enable_lora", True)
         self._pooling_tasks: Sequence[str] = ()  # of a model that makes no text
@@ -127,6 +138,12 @@ class VllmEngine:
             arguments = self._make_arguments()
             config = arguments.create_engine_config()
         except (ValueError, TypeError) as error:
+            if _uninspected in str(error) and find_spec("torchvision") is None:
+                raise EngineUnavailableError(
+                    f'vLLM runs models like "{self._path}" only with torchvision, which is not installed; '
+                    "install the version that belongs to the installed torch, from the same index: for CPUs, "
+                    "PyTorch's index of CPU builds"
+                ) from error
             raise InvalidConfigError(f'vLLM refuses "options" of the configuration: {error}') from error
         if not self._logs_itself:
             kind = self._vllm["config.logging"].LoggingConfig
@@ -172,6 +189,8 @@ class VllmEngine:
             capabilities.append("priority")
         if self._arguments.get("enable_lora"):
             capabilities.append("lora")
+        if self._takes_images():
+            capabilities.append("images")
         return {
             "path": str(self._path),
             "device": self._device_name(),
@@ -180,6 +199,11 @@ class VllmEngine:
             "adapters": list(self._adapters),
             "request_keys": ["allowed_token_ids", "bad_words", "extra"],
         }
+
+    def _takes_images(self) -> bool:
+        """Whether the model reads images, and ``limit_mm_per_prompt`` allows some."""
+        processor = self._engine.renderer.mm_processor
+        return processor is not None and processor.info.allowed_mm_limits.get("image", 0) > 0
 
     def _device_name(self) -> str:
         if self._device != "auto":
@@ -202,7 +226,11 @@ class VllmEngine:
         engine = self._engine
         if engine is None:
             raise ClosedError("the engine was stopped")
-        prompt = self._vllm["inputs"].tokens_input(request.token_ids, cache_salt=request.cache_salt)
+        salt = request.cache_salt
+        if request.media is None:
+            prompt = self._vllm["inputs"].tokens_input(request.token_ids, cache_salt=salt)
+        else:
+            prompt = {**request.media, **({} if salt is None else {"cache_salt": salt})}
         with self._explained():
             answer = engine.generate(
                 prompt,
@@ -216,6 +244,48 @@ class VllmEngine:
                     yield _chunk(output, request)
             finally:
                 await answer.aclose()
+
+    async def expand(self, token_ids: list[int], images: list[Image]) -> ExpandedPrompt:
+        """Puts images in place of the tokens that the chat template writes for them."""
+        engine = self._engine
+        if engine is None:
+            raise ClosedError("the engine was stopped")
+        with self._explained():
+            async with self._decoding:
+                pictures = await in_thread(self._decode, images)
+                prompt = {"prompt_token_ids": token_ids, "multi_modal_data": {"image": pictures}}
+                # The cache that this skips is a copy of one in vLLM's process, which goes wrong if a request
+                # whose images were computed is not sent.
+                (rendered,) = await engine.renderer.render_cmpl_async([prompt], skip_mm_cache=True)
+            self._refuse_markers(rendered)
+        return ExpandedPrompt(rendered["prompt_token_ids"], rendered)
+
+    def _decode(self, images: list[Image]) -> list[Any]:
+        decoder = self._vllm["multimodal.media"].ImageMediaIO()
+        return [decoder.load_bytes(image.data) for image in images]
+
+    def _refuse_markers(self, rendered: Mapping[str, Any]) -> None:
+        """Refuses a text of the request that has a token which stands for an image: vLLM would put the image
+        there, or compute the token as if it were one.
+        """
+        ids: list[int] = rendered["prompt_token_ids"]
+        inside: set[int] = set()
+        outside = [*ids]
+        for places in rendered["mm_placeholders"].values():
+            for place in places:
+                inside.update(ids[place.offset : place.offset + place.length])
+                outside[place.offset : place.offset + place.length] = [-1] * place.length
+        if found := inside.intersection(outside, self._marker_ids):
+            text = self._engine.renderer.get_tokenizer().decode([min(found)])
+            raise InvalidRequestError(f'a text of the request has "{text}", which stands for an image')
+
+    @functools.cached_property
+    def _marker_ids(self) -> frozenset[int]:
+        """The tokens that may stand for an image, or for its beginning or end."""
+        tokenizer = self._engine.renderer.get_tokenizer()
+        added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+        special = {*tokenizer.all_special_ids, *(id for id, token in added.items() if token.special)}
+        return frozenset(special - {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id})
 
     async def embed(self, request: EmbeddingRequest) -> list[list[float]]:
         """Returns a vector for each input."""
@@ -394,6 +464,7 @@ def _import() -> dict[str, Any]:
         "exceptions",
         "inputs",
         "lora.request",
+        "multimodal.media",
         "pooling_params",
         "sampling_params",
     )

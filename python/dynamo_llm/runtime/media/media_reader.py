@@ -6,11 +6,11 @@ import binascii
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError, UnavailableError
 from dynamo_llm.runtime.media import download, local_file
+from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.media.image_header import ImageHeader
 from dynamo_llm.runtime.media.local_file import too_large
 from dynamo_llm.runtime.media.media_part import Kind, MediaPart, parts_of, refuse_replaced
@@ -28,20 +28,6 @@ _data_url = re.compile(
 )
 _scheme = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _formats = "PNG, JPEG, GIF, or WebP"
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image of a request, whose format and size were checked."""
-
-    format: str
-    """``png``, ``jpeg``, ``gif``, or ``webp``."""
-    data: bytes
-
-    @property
-    def url(self) -> str:
-        """The image as a data URL."""
-        return f"data:image/{self.format};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
 class MediaReader:

@@ -24,7 +24,10 @@ from dynamo_llm.runtime.engine import (
     TokenEngine,
     TokenRequest,
 )
-from dynamo_llm.runtime.media.media_part import require_text
+from dynamo_llm.runtime.media.image import Image
+from dynamo_llm.runtime.media.media_part import has_parts, require_text
+from dynamo_llm.runtime.media.media_reader import MediaReader
+from dynamo_llm.runtime.media.media_settings import MediaSettings
 from dynamo_llm.runtime.pipeline.answer_parser import AnswerParser, AnswerParsers
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
@@ -38,6 +41,7 @@ from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.pipeline.tools import Tools
 from dynamo_llm.runtime.pusher import Answer, require_generator
 from dynamo_llm.runtime.stop_strings import StopStrings
+from dynamo_llm.runtime.threads import DaemonThreads, in_pool
 
 Logprobs = ChatLogprobs | CompletionLogprobs | RawLogprobs
 #: Creates the parser of a choice; gets the token ids of the prompt.
@@ -47,6 +51,9 @@ Begin = Callable[[list[int]], Coroutine[Any, Any, AnswerParser]]
 _keys = ("cache_salt", "min_tokens", "skip_special_tokens", "stop_token_ids", "truncate_prompt_tokens")
 #: Those that it handles if it has a parser of tool calls.
 _tool_keys = ("parallel_tool_calls", "tool_choice")
+
+#: Number of requests whose images are read or downloaded at once; others are queued.
+_reading = DaemonThreads(16, "dynamo-media")
 
 #: Last tokens of a prompt that show whether it ends with the beginning of reasoning.
 _prompt_end = 16
@@ -59,6 +66,7 @@ class Pipeline:
     :param has_text: False for callers that send and receive token ids: ``"pipeline": "off"``.
     :param name: name of the engine, for errors.
     :param parsers: find reasoning and tool calls in the answers to chats; None: they stay text.
+    :param media: what images may be, for an engine that takes them.
     :raises DynamoError: the description is incomplete.
     :raises ModelNotFoundError: the folder in the description has no tokenizer.
     """
@@ -71,9 +79,14 @@ class Pipeline:
         name: str,
         settings: TemplateSettings,
         parsers: AnswerParsers | None = None,
+        media: MediaSettings | None = None,
     ) -> None:
         self._engine = engine
         self._parsers = parsers
+        self._taker = f'this model of the engine "{name}"'
+        self._media: MediaReader | None = None
+        if has_text and "images" in info.get("capabilities", ()) and hasattr(engine, "expand"):
+            self._media = MediaReader(media or MediaSettings(), self._taker, ["image"])
         self._prompts = Prompts(None, None, None)
         folder: ModelFolder | None = None
         if has_text:
@@ -81,7 +94,7 @@ class Pipeline:
             if where is None:
                 raise _incomplete(engine, '"path" or "tokenizer"')
             folder = ModelFolder(where)
-            self._prompts = Prompts.of(folder, settings)
+            self._prompts = Prompts.of(folder, settings, takes_images=self._media is not None)
         self._tokenizer = self._prompts.tokenizer
         self._context_length = info.get("context_length") or (folder.context_length if folder else None)
         if self._context_length is None:
@@ -123,19 +136,28 @@ class Pipeline:
             )
         if self._only_embeds:
             raise NotSupportedError('the model only makes embeddings; send an "input" instead')
-        require_text(request.body.get("messages"), f'this model of the engine "{self._name}"')
+        if self._media is None:
+            require_text(request.body.get("messages"), self._taker)
         settings = self._reader.read(request.body)
         begin: Begin | None = None
         if settings.is_chat and self._parsers is not None:
             settings, begin = self._parsed(request.body, settings, self._parsers)
+        images: list[Image] = []
+        if self._media is not None and has_parts(request.body.get("messages")):
+            request, images = await self._read_images(request, settings, self._media)
         # A prompt that will be truncated may have any length.
         prompts = await self._prompts.each(
             request.body, self._context_length if settings.truncate is None else None
         )
+        media: Any = None
+        if images:
+            engine: Any = self._engine
+            expanded = await engine.expand(prompts[0], images)
+            prompts, media = [expanded.token_ids], expanded.media
         is_one = len(prompts) == 1
         # All requests before the first generator: one prompt that is too long refuses all of them.
         asked = [
-            self._request(request, prompt, settings, "the prompt" if is_one else f'"prompt[{number}]"')
+            self._request(request, prompt, settings, "the prompt" if is_one else f'"prompt[{number}]"', media)
             for number, prompt in enumerate(prompts)
         ]
         answers: list[Answer] = []
@@ -151,6 +173,20 @@ class Pipeline:
                     parsed = ParsedChoice(choice, partial(begin, own.token_ids), several)
                     answers.append(self._start(parsed))
         return answers
+
+    async def _read_images(
+        self, request: EngineRequest, settings: RequestSettings, media: MediaReader
+    ) -> tuple[EngineRequest, list[Image]]:
+        """Returns a request with ``{"type": "image"}`` in place of each image, and the images."""
+        if settings.truncate is not None:
+            raise NotSupportedError(
+                '"truncate_prompt_tokens" of the request could cut an image; leave it out of requests with '
+                "images"
+            )
+        messages, images = await in_pool(
+            media.images, request.body["messages"], request.is_cancelled, pool=_reading
+        )
+        return replace(request, body={**request.body, "messages": messages}), images
 
     def _parsed(
         self, body: dict[str, Any], settings: RequestSettings, parsers: AnswerParsers
@@ -237,7 +273,7 @@ class Pipeline:
     # ------------------------------------------------------------------------------------ request
 
     def _request(
-        self, request: EngineRequest, prompt: list[int], settings: RequestSettings, name: str
+        self, request: EngineRequest, prompt: list[int], settings: RequestSettings, name: str, media: Any
     ) -> TokenRequest:
         limit = self._context_length
         assert limit is not None
@@ -277,6 +313,7 @@ class Pipeline:
             disaggregated=settings.disaggregated,
             extra=settings.extra,
             keys=settings.keys,
+            media=media,
             is_cancelled=request.is_cancelled,
             remaining=request.remaining,
             set_queued=request.set_queued,

@@ -28,10 +28,13 @@ class Prompts:
         self._renderer = renderer
 
     @classmethod
-    def of(cls, folder: ModelFolder, settings: TemplateSettings) -> "Prompts":
-        """Creates the prompts of a model. Blocks while its files are read."""
+    def of(cls, folder: ModelFolder, settings: TemplateSettings, takes_images: bool = False) -> "Prompts":
+        """Creates the prompts of a model. Blocks while its files are read.
+
+        :param takes_images: whether messages may have parts ``{"type": "image"}``.
+        """
         tokenizer = Tokenizer(folder)
-        renderer = Renderer(folder.chat_templates, folder.special_tokens, settings)
+        renderer = Renderer(folder.chat_templates, folder.special_tokens, settings, takes_images=takes_images)
         size = folder.config.get("vocab_size")  # may exceed that of the tokenizer
         return cls(tokenizer, renderer, max(tokenizer.vocab_size, size if isinstance(size, int) else 0))
 

@@ -37,8 +37,9 @@ from dynamo_llm.runtime.engines.mistralrs import (
 )
 from dynamo_llm.runtime.engines.mistralrs.architectures import images, known
 from dynamo_llm.runtime.engines.mistralrs.slots import Slots
+from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.media.media_part import has_parts, require_text
-from dynamo_llm.runtime.media.media_reader import Image, MediaReader
+from dynamo_llm.runtime.media.media_reader import MediaReader
 from dynamo_llm.runtime.pipeline.request_body import BodyReader
 from dynamo_llm.runtime.rust_panic import is_rust_panic
 from dynamo_llm.runtime.threads import DaemonThreads, in_pool
