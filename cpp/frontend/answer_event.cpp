@@ -14,14 +14,15 @@ constexpr std::uint64_t most_tokens =
 // Returns the keys of a delta that are neither text nor role. Builds a tree, because they are rare.
 std::string further_keys(std::string_view text) {
     const nlohmann::json tree = nlohmann::json::parse(text, nullptr, false);
-    if (tree.is_discarded()) {
-        throw ProtocolError("an event of an answer is not valid JSON");
-    }
     nlohmann::json further = nlohmann::json::object();
-    for (const auto &[key, value] : tree["choices"][0]["delta"].items()) {
-        if (key != "role" && key != "content" && !value.is_null()) {
-            further[key] = value;
+    try {
+        for (const auto &[key, value] : tree.at("choices").at(0).at("delta").items()) {
+            if (key != "role" && key != "content" && !value.is_null()) {
+                further[key] = value;
+            }
         }
+    } catch (const nlohmann::json::exception &) {
+        throw ProtocolError("an event of an answer is not valid JSON");
     }
     return further.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

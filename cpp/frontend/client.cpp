@@ -40,8 +40,8 @@ constexpr std::size_t read_size = 16384;
 constexpr int max_reads = 4;
 // The HTTP status for an answer that breaks the protocol.
 constexpr int bad_answer = 0;
-// Most unused connections that are kept for each port.
-constexpr std::size_t max_spare = 256;
+// Most unused connections that are kept.
+constexpr std::size_t most_spare = 256;
 // Most bytes of an error's body that are read.
 constexpr std::size_t max_error = 65536;
 // File descriptors of the process that are left to others. Each request takes two: both ends are here.
@@ -61,10 +61,18 @@ class Socket {
     Socket(const Socket &) = delete;
     Socket &operator=(const Socket &) = delete;
     int fd() const noexcept { return fd_; }
+    void release() noexcept { fd_ = -1; }
 
   private:
     int fd_ = -1;
 };
+
+struct Connection;
+using ConnectionPtr = std::unique_ptr<Connection>;
+
+struct Exchange;
+// Requests with a limit until their first token, by its end.
+using Unanswered = std::multimap<Clock::time_point, Exchange *>;
 
 // One request, from send() until its stream is released. Used by the client's thread, except where noted.
 struct Exchange {
@@ -75,6 +83,10 @@ struct Exchange {
     std::string request;    // HTTP, likewise
     int port = 0;
     std::int64_t silence_ms = 0;
+    bool is_embedding = false;
+    bool is_only_there = false;
+    ConnectionPtr connection;  // while it runs; the connection refers back
+    std::optional<Unanswered::iterator> unanswered;
     std::string error_text;   // of a response that is not a stream
     AnswerEvent event;        // the newest one
     bool is_waiting = false;  // its stream is full, and `event` is to be pushed again
@@ -82,6 +94,13 @@ struct Exchange {
     std::string finish_reason;
     dynamo_usage_t usage{};
     bool has_usage = false;
+
+    // What other threads want; guarded by the mutex of Shared. Needs no memory, so that it cannot fail.
+    bool is_ordered = false;  // it is in the list of orders
+    bool wants_cancel = false;
+    bool wants_resume = false;
+    bool is_started = false;
+    std::shared_ptr<Exchange> next_order;
 };
 
 struct Connection {
@@ -91,36 +110,33 @@ struct Connection {
     std::uint32_t watched = 0;  // events of epoll
     std::size_t sent = 0;       // bytes of the request
     std::size_t received = 0;   // bytes of the response
+    bool is_sent = false;
     bool is_reused = false;
     bool is_closed = false;
+    bool is_lost = false;   // it has ended, which is to be reported after what came before
     HttpResponse response;  // complete: the connection is idle
     EventStream events;
+    std::optional<std::string> problem;  // of the server, to be reported after what came before
     std::shared_ptr<Exchange>
         exchange;  // nullptr: idle, or only the end of the response is still to come
-};
-
-struct Order {
-    enum class Kind { start, cancel, resume, close_spare } kind;
-    std::shared_ptr<Exchange> exchange;
-    int port = 0;
-};
-
-struct TargetOf {
-    std::shared_ptr<const Target> target;  // nullptr: no more requests
-    Counts counts;
+    ConnectionPtr next_closed;
 };
 
 struct Shared {
     std::mutex mutex;  // guards what follows
-    std::map<std::uint64_t, TargetOf> targets;
+    std::map<std::uint64_t, std::shared_ptr<const Target>> targets;
     std::unordered_map<dynamo_stream_t *, std::shared_ptr<Exchange>> exchanges;
-    std::vector<Order> orders;
+    std::shared_ptr<Exchange> first_order;  // a list, in order
+    Exchange *last_order = nullptr;
+    std::vector<int> closed_ports;  // whose unused connections are to be closed
+    Counts counts;
     bool is_awake = false;
-    bool is_running = false;
     bool is_closed = false;
     int wake_fd = -1;
-    int epoll_fd = -1;
+    int epoll_fd = -1;              // -1: the thread does not run yet
+    std::uint16_t source_port = 0;  // of all connections; held by a socket that is never closed
     std::size_t max_exchanges = 0;
+    std::size_t max_spare = 0;
 };
 
 // Leaked, because threads may use it while the process exits.
@@ -131,7 +147,8 @@ Shared &shared() {
 
 Callbacks callbacks{};
 
-std::size_t most_exchanges() {
+// Most connections that the process has descriptors for.
+std::size_t most_connections() {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return 64;
@@ -162,13 +179,21 @@ std::string fields_of(dynamo_stream_t *stream, std::string_view request_id) {
 }
 
 // Requires the mutex.
-void order(Order::Kind kind, std::shared_ptr<Exchange> exchange, int port = 0) {
-    Shared &state = shared();
-    state.orders.push_back({kind, std::move(exchange), port});
-    if (!std::exchange(state.is_awake, true)) {
+void wake() noexcept {
+    if (!std::exchange(shared().is_awake, true)) {
         const std::uint64_t one = 1;
-        [[maybe_unused]] const auto written = ::write(state.wake_fd, &one, sizeof one);
+        [[maybe_unused]] const auto written = ::write(shared().wake_fd, &one, sizeof one);
     }
+}
+
+// Makes the thread look at a request. Requires the mutex.
+void order(const std::shared_ptr<Exchange> &exchange) noexcept {
+    Shared &state = shared();
+    if (!std::exchange(exchange->is_ordered, true)) {
+        (state.last_order == nullptr ? state.first_order : state.last_order->next_order) = exchange;
+        state.last_order = exchange.get();
+    }
+    wake();
 }
 
 // Returns the HTTP status in an event that reports an error; 500 if it has none.
@@ -192,6 +217,8 @@ bool is_final(int status) {
 // The client's thread.
 class Reactor {
   public:
+    Reactor() { spare_.reserve(most_spare); }
+
     [[noreturn]] void run() {
         ::pthread_setname_np(::pthread_self(), "dynamo-frontend");
         std::array<epoll_event, 256> ready;
@@ -199,22 +226,21 @@ class Reactor {
             const int count = ::epoll_wait(shared().epoll_fd, ready.data(),
                                            static_cast<int>(ready.size()), wait_ms());
             for (int i = 0; i < count; ++i) {
-                if (ready[static_cast<std::size_t>(i)].data.ptr == nullptr) {
+                const epoll_event &event = ready[static_cast<std::size_t>(i)];
+                if (event.data.ptr == nullptr) {
                     follow_orders();
                 } else {
-                    on_event(
-                        *static_cast<Connection *>(ready[static_cast<std::size_t>(i)].data.ptr),
-                        ready[static_cast<std::size_t>(i)].events);
+                    on_event(*static_cast<Connection *>(event.data.ptr), event.events);
                 }
             }
             end_silence();
-            closed_.clear();  // events of this round may refer to them
+            while (closed_ != nullptr) {  // events of this round may have referred to them
+                closed_ = std::move(closed_->next_closed);
+            }
         }
     }
 
   private:
-    using ConnectionPtr = std::unique_ptr<Connection>;
-
     // Milliseconds until the first request is silent for too long; -1: never.
     int wait_ms() const {
         if (unanswered_.empty()) {
@@ -226,54 +252,64 @@ class Reactor {
     }
 
     // Hands over requests whose worker does not begin to answer, which Dynamo does not limit.
-    void end_silence() {
+    void end_silence() noexcept {
         while (!unanswered_.empty() && unanswered_.begin()->first <= Clock::now()) {
-            const std::shared_ptr<Exchange> exchange = unanswered_.begin()->second.lock();
-            unanswered_.erase(unanswered_.begin());
-            const auto found = exchange == nullptr ? running_.end() : running_.find(exchange.get());
-            if (found != running_.end() && !exchange->has_pushed && !exchange->is_waiting) {
-                guarded(*exchange, [&] {
-                    close(*found->second);
-                    hand_over(*exchange);
-                });
-            }
+            const std::shared_ptr<Exchange> exchange =
+                unanswered_.begin()->second->connection->exchange;
+            guarded(*exchange, [&] {
+                close(*exchange->connection);
+                hand_over(*exchange);
+            });
         }
     }
 
-    void follow_orders() {
+    void follow_orders() noexcept {
         std::uint64_t count = 0;
         [[maybe_unused]] const auto read = ::read(shared().wake_fd, &count, sizeof count);
-        std::vector<Order> orders;
+        std::vector<int> ports;
+        std::shared_ptr<Exchange> next;
         {
             const std::lock_guard lock(shared().mutex);
-            orders.swap(shared().orders);
+            next = std::exchange(shared().first_order, nullptr);
+            shared().last_order = nullptr;
+            ports.swap(shared().closed_ports);
             shared().is_awake = false;
         }
-        for (const Order &each : orders) {
-            if (each.kind == Order::Kind::close_spare) {
-                close_spare(each.port);
-            } else {
-                guarded(*each.exchange, [&] { follow(each); });
+        for (const int port : ports) {
+            close_spare(port);
+        }
+        while (next != nullptr) {
+            const std::shared_ptr<Exchange> exchange = next;
+            bool starts = false;
+            bool cancels = false;
+            bool resumes = false;
+            {
+                const std::lock_guard lock(shared().mutex);
+                next = std::move(exchange->next_order);
+                exchange->is_ordered = false;
+                starts = !std::exchange(exchange->is_started, true);
+                cancels = exchange->wants_cancel;
+                resumes = std::exchange(exchange->wants_resume, false);
             }
+            guarded(*exchange, [&] {
+                if (cancels) {
+                    cancel(*exchange);
+                } else if (starts) {
+                    start(exchange);
+                } else if (resumes && exchange->connection != nullptr) {
+                    resume(*exchange->connection);
+                }
+            });
         }
     }
 
-    void follow(const Order &order) {
-        if (order.kind == Order::Kind::start) {
-            start(order.exchange);
-            return;
+    void cancel(Exchange &exchange) {
+        if (exchange.connection != nullptr) {
+            close(*exchange.connection);  // which cancels the request at the worker
         }
-        const auto found = running_.find(order.exchange.get());
-        if (found == running_.end()) {
-            return;  // it has ended meanwhile
+        if (release(exchange)) {
+            dynamo_stream_finish(exchange.stream, nullptr, nullptr);
         }
-        if (order.kind == Order::Kind::resume) {
-            resume(*found->second);
-            return;
-        }
-        close(*found->second);  // which cancels the request at the worker
-        release(*order.exchange);
-        dynamo_stream_finish(order.exchange->stream, nullptr, nullptr);
     }
 
     // Runs a step of a request. Without memory for it, the request fails.
@@ -281,14 +317,14 @@ class Reactor {
     void guarded(Exchange &exchange, Function function) noexcept {
         try {
             function();
+            return;
         } catch (const std::exception &) {
-            if (const auto found = running_.find(&exchange); found != running_.end()) {
-                ::shutdown(found->second->socket.fd(), SHUT_RDWR);
-                running_.erase(found);  // closing the socket removes it from epoll
-            }
-            release(exchange);
-            dynamo_stream_fail(exchange.stream, DYNAMO_ERROR_OUT_OF_MEMORY, "", nullptr);
         }
+        if (exchange.connection != nullptr) {
+            close(*exchange.connection);
+        }
+        release(exchange);
+        dynamo_stream_fail(exchange.stream, DYNAMO_ERROR_OUT_OF_MEMORY, "", nullptr);
     }
 
     // ------------------------------------------------------------------------------- connections
@@ -299,29 +335,29 @@ class Reactor {
             hand_over(*exchange);
             return;
         }
-        if (exchange->silence_ms > 0) {
-            unanswered_.emplace(Clock::now() + std::chrono::milliseconds(exchange->silence_ms),
-                                exchange);
-        }
         connection->exchange = exchange;
         connection->sent = connection->received = 0;
+        connection->is_sent = false;
         connection->response.reset();
-        Connection &started = *connection;
-        running_[exchange.get()] = std::move(connection);
-        write(started);
+        exchange->connection = std::move(connection);
+        if (exchange->silence_ms > 0 && !exchange->unanswered) {
+            exchange->unanswered = unanswered_.emplace(
+                Clock::now() + std::chrono::milliseconds(exchange->silence_ms), exchange.get());
+        }
+        write(*exchange->connection);
     }
 
-    ConnectionPtr idle_connection(int port) {
-        auto &spare = spare_[port];
+    ConnectionPtr idle_connection(int port) noexcept {
         const auto found =
-            std::find_if(spare.rbegin(), spare.rend(),
-                         [](const ConnectionPtr &each) { return each->response.is_complete(); });
-        if (found == spare.rend()) {
+            std::find_if(spare_.rbegin(), spare_.rend(), [port](const ConnectionPtr &each) {
+                return each->port == port && each->response.is_complete();
+            });
+        if (found == spare_.rend()) {
             return nullptr;
         }
-        found->swap(spare.back());
-        ConnectionPtr connection = std::move(spare.back());
-        spare.pop_back();
+        found->swap(spare_.back());
+        ConnectionPtr connection = std::move(spare_.back());
+        spare_.pop_back();
         connection->is_reused = true;
         return connection;
     }
@@ -337,6 +373,9 @@ class Reactor {
         }
         const int on = 1;
         ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (!bind_source(fd)) {
+            return nullptr;
+        }
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_port = htons(static_cast<std::uint16_t>(port));
@@ -354,7 +393,25 @@ class Reactor {
         return connection;
     }
 
-    void watch(Connection &connection, std::uint32_t events) {
+    // Gives a socket the source port, with another address of the loopback interface each time: a pair of ends has one
+    // connection only.
+    bool bind_source(int fd) noexcept {
+        const int on = 1;
+        ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(shared().source_port);
+        for (int i = 0; i < 100; ++i) {
+            last_source_ = last_source_ % 0xFFFFFD + 1;  // 127.0.0.1 to 127.255.255.253
+            address.sin_addr.s_addr = htonl(std::uint32_t{127} << 24 | last_source_);
+            if (::bind(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    static void watch(Connection &connection, std::uint32_t events) noexcept {
         if (connection.watched != events) {
             epoll_event event{};
             event.data.ptr = &connection;
@@ -363,42 +420,47 @@ class Reactor {
         }
     }
 
-    // Closes a connection. Its memory is kept until the end of this round of events, which may refer to it.
-    void close(Connection &connection) {
+    // No more events of a connection, not even that it has ended.
+    static void ignore(const Connection &connection) noexcept {
         ::epoll_ctl(shared().epoll_fd, EPOLL_CTL_DEL, connection.socket.fd(), nullptr);
-        ::shutdown(connection.socket.fd(), SHUT_RDWR);
-        closed_.push_back(take(connection));
-        connection.exchange.reset();
-        connection.is_closed = true;
     }
 
-    void close_spare(int port) {
-        for (auto &spare = spare_[port]; !spare.empty();) {
-            close(*spare.back());
+    // Closes a connection. Its memory is kept until the end of this round of events, which may refer to it.
+    void close(Connection &connection) noexcept {
+        ignore(connection);
+        ::shutdown(connection.socket.fd(), SHUT_RDWR);
+        ConnectionPtr taken = take(connection);
+        taken->exchange.reset();
+        taken->is_closed = true;
+        taken->next_closed = std::move(closed_);
+        closed_ = std::move(taken);
+    }
+
+    void close_spare(int port) noexcept {
+        for (std::size_t i = spare_.size(); i-- > 0;) {
+            if (spare_[i]->port == port) {
+                close(*spare_[i]);
+            }
         }
     }
 
     // Takes a connection out of the place where it is kept.
-    ConnectionPtr take(Connection &connection) {
-        ConnectionPtr taken;
+    ConnectionPtr take(Connection &connection) noexcept {
         if (connection.exchange != nullptr) {
-            const auto found = running_.find(connection.exchange.get());
-            taken = std::move(found->second);
-            running_.erase(found);
-            return taken;
+            return std::move(connection.exchange->connection);
         }
-        auto &spare = spare_[connection.port];
-        const auto found = std::find_if(spare.begin(), spare.end(), [&](const ConnectionPtr &each) {
-            return each.get() == &connection;
-        });
-        taken = std::move(*found);
-        spare.erase(found);
+        const auto found =
+            std::find_if(spare_.begin(), spare_.end(),
+                         [&](const ConnectionPtr &each) { return each.get() == &connection; });
+        found->swap(spare_.back());
+        ConnectionPtr taken = std::move(spare_.back());
+        spare_.pop_back();
         return taken;
     }
 
     // ------------------------------------------------------------------------------- events
 
-    void on_event(Connection &connection, std::uint32_t events) {
+    void on_event(Connection &connection, std::uint32_t events) noexcept {
         if (connection.is_closed) {
             return;
         }
@@ -418,7 +480,7 @@ class Reactor {
     }
 
     // Reads the end of a response whose answer is complete. Anything else closes the connection.
-    void read_rest(Connection &connection) {
+    void read_rest(Connection &connection) noexcept {
         const ssize_t count = ::recv(connection.socket.fd(), bytes_.data(), bytes_.size(), 0);
         try {
             if (count > 0) {
@@ -448,6 +510,7 @@ class Reactor {
             }
             connection.sent += static_cast<std::size_t>(count);
         }
+        connection.is_sent = true;
         watch(connection, EPOLLIN);
     }
 
@@ -462,52 +525,89 @@ class Reactor {
                 return;
             }
             connection.received += static_cast<std::size_t>(count);
-            const std::shared_ptr<Exchange> exchange = connection.exchange;
-            std::string problem;
             try {
                 connection.response.feed({bytes_.data(), static_cast<std::size_t>(count)},
                                          connection.events.buffer());
             } catch (const ProtocolError &error) {
-                problem = error.what();
+                connection.problem = error.what();
             }
-            try {  // first what came before the problem
-                if (!answer(connection) && (problem.empty() || connection.exchange != exchange)) {
-                    return;
-                }
-            } catch (const ProtocolError &error) {
-                problem = error.what();
-            }
-            if (!problem.empty()) {
-                fail(connection, bad_answer, "Dynamo's frontend sent " + problem);
-                return;
-            }
-            if (static_cast<std::size_t>(count) < bytes_.size()) {
+            if (!answer(connection) || static_cast<std::size_t>(count) < bytes_.size()) {
                 return;
             }
         }
     }
 
-    // Handles what has arrived of a response. Returns false if the connection is not to be read now.
+    // Handles what has arrived of a response, and what was wrong with it. Returns false if the connection is not to be
+    // read now.
     bool answer(Connection &connection) {
-        Exchange &exchange = *connection.exchange;
-        if (connection.response.status() == 0) {
-            return true;
-        }
-        if (connection.response.status() != 200) {
-            std::string &body = connection.events.buffer();
-            exchange.error_text.append(body, 0, max_error - exchange.error_text.size());
-            body.clear();
-            if (connection.response.is_complete()) {
-                fail(connection, connection.response.status(), exchange.error_text);
-                return false;
+        const std::shared_ptr<Exchange> exchange = connection.exchange;
+        try {
+            if (connection.response.status() == 200) {
+                exchange->is_embedding ? read_embeddings(connection) : read_events(connection);
+            } else if (connection.response.status() != 0) {
+                read_error(connection);
             }
-            return true;
+        } catch (const ProtocolError &error) {
+            connection.problem = error.what();
         }
+        if (connection.exchange != exchange) {
+            return false;  // it has ended
+        }
+        if (exchange->is_waiting) {
+            if (connection.problem) {
+                ignore(connection);
+            }
+            return false;
+        }
+        if (connection.problem) {
+            fail(connection, bad_answer, "Dynamo's frontend sent " + *connection.problem);
+            return false;
+        }
+        return true;
+    }
+
+    void read_error(Connection &connection) {
+        std::string &text = connection.exchange->error_text;
+        std::string &body = connection.events.buffer();
+        text.append(body, 0, max_error - text.size());
+        body.clear();
+        if (connection.response.is_complete()) {
+            fail(connection, connection.response.status(), text);
+        }
+    }
+
+    void read_embeddings(Connection &connection) {
+        const std::string &body = connection.events.buffer();
+        if (body.size() > EventStream::max_event) {
+            throw ProtocolError("embeddings that are too long");
+        }
+        if (!connection.response.is_complete()) {
+            return;
+        }
+        nlohmann::json given = nlohmann::json::parse(body, nullptr, false);
+        if (!given.is_object() || !given["data"].is_array()) {
+            throw ProtocolError("embeddings that are not valid");
+        }
+        Exchange &exchange = *connection.exchange;
+        exchange.event = {};
+        exchange.event.delta_json = nlohmann::json{{"data", std::move(given["data"])}}.dump();
+        if (const auto usage = given.find("usage"); usage != given.end() && usage->is_object()) {
+            exchange.event.usage.emplace().prompt_tokens =
+                usage->value("prompt_tokens", std::uint64_t{0});
+        }
+        exchange.finish_reason = "stop";
+        if (push(connection)) {
+            finish(connection);
+        }
+    }
+
+    void read_events(Connection &connection) {
+        Exchange &exchange = *connection.exchange;
         EventStream::Event event;
         while (!exchange.is_waiting && connection.events.next(event)) {
             if (event.data == last_event) {
                 finish(connection);
-                return false;
+                return;
             }
             const bool is_error = event.name == "error";
             if (!is_error) {
@@ -515,22 +615,20 @@ class Reactor {
             }
             if (is_error || exchange.event.is_error) {
                 fail(connection, status_of(event.data), std::string(event.data));
-                return false;
+                return;
             }
             if (!push(connection)) {
-                return false;
+                return;
             }
         }
         connection.events.compact();
         if (!exchange.is_waiting && connection.response.is_complete()) {
             fail(connection, bad_answer,
                  "Dynamo's frontend ended an answer before it was complete");
-            return false;
         }
-        return !exchange.is_waiting;
     }
 
-    // Pushes the newest event. Returns false if the connection was closed.
+    // Pushes the newest event. Returns false if the request has ended.
     bool push(Connection &connection) {
         Exchange &exchange = *connection.exchange;
         const AnswerEvent &event = exchange.event;
@@ -555,41 +653,41 @@ class Reactor {
         const std::int32_t status = dynamo_stream_push(exchange.stream, &chunk);
         exchange.is_waiting = status == DYNAMO_PENDING;
         if (exchange.is_waiting) {
+            has_answered(exchange);
             watch(connection, 0);
             return true;
         }
         if (status == DYNAMO_OK) {
             if (!std::exchange(exchange.has_pushed, true)) {
+                has_answered(exchange);
                 std::string().swap(exchange.body_json);
                 std::string().swap(exchange.request);
             }
             return true;
         }
         const std::string why = dynamo_last_error();
+        const std::shared_ptr<Exchange> kept = connection.exchange;
+        close(connection);
         release(exchange);
         if (status == DYNAMO_ERROR_CANCELLED) {
             dynamo_stream_finish(exchange.stream, nullptr, nullptr);
         } else if (status != DYNAMO_ERROR_INVALID_HANDLE) {
             dynamo_stream_fail(exchange.stream, status, why.c_str(), nullptr);
         }
-        close(connection);
         return false;
     }
 
     void resume(Connection &connection) {
-        Exchange &exchange = *connection.exchange;
-        if (!std::exchange(exchange.is_waiting, false)) {
+        const std::shared_ptr<Exchange> exchange = connection.exchange;
+        if (!std::exchange(exchange->is_waiting, false) || !push(connection) ||
+            exchange->is_waiting || !answer(connection)) {
             return;
         }
-        try {
-            if (!push(connection) || exchange.is_waiting || !answer(connection)) {
-                return;
-            }
-        } catch (const ProtocolError &error) {
-            fail(connection, bad_answer, std::string("Dynamo's frontend sent ") + error.what());
-            return;
+        if (connection.is_lost) {
+            lose(connection);
+        } else {
+            watch(connection, EPOLLIN);
         }
-        watch(connection, EPOLLIN);
     }
 
     // ------------------------------------------------------------------------------- ends
@@ -600,15 +698,16 @@ class Reactor {
             fail(connection, 500, "Dynamo's frontend ended an answer without a finish_reason");
             return;
         }
-        auto &spare = spare_[connection.port];
-        if (connection.response.keeps_alive() && spare.size() < max_spare) {
-            spare.push_back(take(connection));
-            connection.exchange.reset();
+        if (connection.response.keeps_alive() && !connection.is_lost && !connection.problem &&
+            connection.is_sent && spare_.size() < shared().max_spare) {
             connection.events = EventStream();
+            watch(connection, EPOLLIN);
+            spare_.push_back(take(connection));  // has the capacity
+            connection.exchange.reset();
         } else {
             close(connection);
         }
-        release(*exchange);
+        release(*exchange, true);
         dynamo_stream_finish(exchange->stream, exchange->finish_reason.c_str(),
                              exchange->has_usage ? &exchange->usage : nullptr);
     }
@@ -616,13 +715,17 @@ class Reactor {
     // The connection has ended.
     void lose(Connection &connection) {
         const std::shared_ptr<Exchange> exchange = connection.exchange;
-        const bool was_idle_too_long = connection.is_reused && connection.received == 0;
-        const bool has_answer = connection.response.status() != 0;
-        if (has_answer) {
+        if (exchange->is_waiting) {  // what came before is to be pushed first
+            connection.is_lost = true;
+            ignore(connection);
+            return;
+        }
+        if (connection.response.status() != 0) {
             fail(connection, 503,
                  "Dynamo's frontend closed the connection before the answer was complete");
             return;
         }
+        const bool was_idle_too_long = connection.is_reused && connection.received == 0;
         close(connection);
         if (was_idle_too_long) {
             close_spare(exchange->port);  // the others have probably ended, too
@@ -636,7 +739,8 @@ class Reactor {
         const std::shared_ptr<Exchange> exchange = connection.exchange;
         close(connection);
         // Python waits for the model, sends again, or gets the worker's own message, which the server hides.
-        if (!exchange->has_pushed && !is_final(status) && status != bad_answer) {
+        if (!exchange->has_pushed && !is_final(status) && status != bad_answer &&
+            !exchange->is_only_there) {
             hand_over(*exchange);
             return;
         }
@@ -645,6 +749,13 @@ class Reactor {
     }
 
     void hand_over(Exchange &exchange) {
+        if (exchange.is_only_there) {
+            release(exchange);
+            callbacks.fail(exchange.instance, exchange.stream, 503,
+                           "Dynamo's frontend in this process did not answer");
+            return;
+        }
+        has_answered(exchange);
         bool is_taken = false;
         {
             // Under the lock, so that a cancel comes to Python afterwards.
@@ -652,7 +763,7 @@ class Reactor {
             if (shared().exchanges.erase(exchange.stream) == 0) {
                 return;  // close() has ended it
             }
-            ++shared().targets[exchange.instance].counts.handed_over;
+            ++shared().counts.handed_over;
             is_taken = callbacks.hand_over(exchange.instance, exchange.stream, exchange.request_id,
                                            exchange.body_json);
         }
@@ -661,40 +772,79 @@ class Reactor {
         }
     }
 
-    // From now on the stream is unknown to cancel() and resume().
-    void release(const Exchange &exchange) {
+    // No longer limits the time until the first token.
+    void has_answered(Exchange &exchange) noexcept {
+        if (exchange.unanswered) {
+            unanswered_.erase(*exchange.unanswered);
+            exchange.unanswered.reset();
+        }
+    }
+
+    // From now on the stream is unknown to other threads. Returns whether it was known.
+    bool release(Exchange &exchange, bool is_answered = false) noexcept {
+        has_answered(exchange);
         const std::lock_guard lock(shared().mutex);
-        shared().exchanges.erase(exchange.stream);
+        shared().counts.answered += is_answered ? 1 : 0;
+        return shared().exchanges.erase(exchange.stream) > 0;
     }
 
     std::array<char, read_size> bytes_;
-    std::unordered_map<const Exchange *, ConnectionPtr> running_;
-    std::map<int, std::vector<ConnectionPtr>> spare_;  // without a request, by port
-    std::vector<ConnectionPtr> closed_;
-    // Requests with a limit until their first token. Those that have ended stay until their time is over.
-    std::multimap<Clock::time_point, std::weak_ptr<Exchange>> unanswered_;
+    std::vector<ConnectionPtr> spare_;  // without a request
+    std::uint32_t last_source_ = 0;     // the last three bytes of the newest connection's address
+    ConnectionPtr closed_;              // a list
+    Unanswered unanswered_;
 };
+
+// Binds a port at all addresses, and returns it. Other users of the machine cannot bind it anywhere, this one only with
+// the same option. Requires the mutex. Throws std::exception.
+std::uint16_t hold_source_port() {
+    if (shared().source_port == 0) {
+        Socket holder(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        const int on = 1;
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        socklen_t size = sizeof address;
+        if (holder.fd() < 0 ||
+            ::setsockopt(holder.fd(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0 ||
+            ::bind(holder.fd(), reinterpret_cast<const sockaddr *>(&address), size) != 0 ||
+            ::getsockname(holder.fd(), reinterpret_cast<sockaddr *>(&address), &size) != 0) {
+            throw std::runtime_error("no port for the client of Dynamo's frontend");
+        }
+        shared().source_port = ntohs(address.sin_port);
+        holder.release();
+    }
+    return shared().source_port;
+}
 
 // Requires the mutex. Throws std::exception.
 void run_once() {
     Shared &state = shared();
-    if (state.is_running) {
+    if (state.epoll_fd >= 0) {
         return;
     }
-    if (state.epoll_fd < 0) {
-        state.epoll_fd = ::epoll_create1(EPOLL_CLOEXEC);
-        state.wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        epoll_event event{};
-        event.events = EPOLLIN;
-        if (state.epoll_fd < 0 || state.wake_fd < 0 ||
-            ::epoll_ctl(state.epoll_fd, EPOLL_CTL_ADD, state.wake_fd, &event) != 0) {
-            throw std::runtime_error("no file descriptors for the client of Dynamo's frontend");
-        }
-        state.max_exchanges = most_exchanges();
+    Socket epoll(::epoll_create1(EPOLL_CLOEXEC));
+    Socket notifier(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (epoll.fd() < 0 || notifier.fd() < 0 ||
+        ::epoll_ctl(epoll.fd(), EPOLL_CTL_ADD, notifier.fd(), &event) != 0) {
+        throw std::runtime_error("no file descriptors for the client of Dynamo's frontend");
     }
+    hold_source_port();
+    const std::size_t all = most_connections();
+    state.max_spare = std::min(most_spare, all / 4);
+    state.max_exchanges = all - state.max_spare;
     auto reactor = std::make_shared<Reactor>();
-    start_thread([reactor] { reactor->run(); });
-    state.is_running = true;
+    state.epoll_fd = epoll.fd();  // the thread waits for the mutex before it uses others
+    state.wake_fd = notifier.fd();
+    try {
+        start_thread([reactor] { reactor->run(); });
+    } catch (...) {
+        state.epoll_fd = state.wake_fd = -1;
+        throw;
+    }
+    epoll.release();
+    notifier.release();
 }
 
 }  // namespace
@@ -707,28 +857,35 @@ void set_target(std::uint64_t instance, std::string_view target_json) {
     const nlohmann::json given = nlohmann::json::parse(target_json);
     auto target = std::make_shared<Target>();
     target->port = given.at("port").get<int>();
-    target->chat_path = given.at("chat_path").get<std::string>();
-    target->completion_path = given.at("completion_path").get<std::string>();
     target->silence_ms = given.at("silence_ms").get<std::int64_t>();
     target->default_model = given.at("default_model").get<std::string>();
     for (const auto &[name, model] : given.at("models").items()) {
-        target->models[name] = model.get<std::string>();
+        target->models[name] = {
+            model.at("name").get<std::string>(), model.at("context_length").get<std::uint64_t>(),
+            model.at("vocab_size").get<std::uint64_t>(), model.at("is_only_there").get<bool>()};
     }
     const std::lock_guard lock(shared().mutex);
     run_once();
-    std::shared_ptr<const Target> &known = shared().targets[instance].target;
+    std::shared_ptr<const Target> &known = shared().targets[instance];
     if (known != nullptr && known->port != target->port) {
-        order(Order::Kind::close_spare, nullptr, known->port);
+        shared().closed_ports.push_back(known->port);
+        wake();
     }
     known = std::move(target);
+}
+
+std::uint16_t source_port() {
+    const std::lock_guard lock(shared().mutex);
+    return hold_source_port();
 }
 
 void remove_target(std::uint64_t instance) {
     const std::lock_guard lock(shared().mutex);
     const auto found = shared().targets.find(instance);
-    if (found != shared().targets.end() && found->second.target != nullptr) {
-        order(Order::Kind::close_spare, nullptr, found->second.target->port);
-        found->second.target.reset();
+    if (found != shared().targets.end()) {
+        shared().closed_ports.push_back(found->second->port);
+        wake();
+        shared().targets.erase(found);
     }
 }
 
@@ -744,11 +901,11 @@ bool send(std::uint64_t instance, dynamo_stream_t *stream, std::string_view requ
                 state.exchanges.size() >= state.max_exchanges) {
                 return false;
             }
-            target = found->second.target;
+            target = found->second;
         }
-        std::optional<std::string> request;
-        if (target == nullptr ||
-            !(request = http_request(*target, fields_of(stream, request_id), body_json))) {
+        std::optional<HttpRequest> request =
+            http_request(*target, fields_of(stream, request_id), body_json);
+        if (!request) {
             return false;
         }
         auto exchange = std::make_shared<Exchange>();
@@ -756,7 +913,9 @@ bool send(std::uint64_t instance, dynamo_stream_t *stream, std::string_view requ
         exchange->stream = stream;
         exchange->request_id = request_id;
         exchange->body_json = body_json;
-        exchange->request = std::move(*request);
+        exchange->request = std::move(request->bytes);
+        exchange->is_embedding = request->is_embedding;
+        exchange->is_only_there = request->is_only_there;
         exchange->port = target->port;
         exchange->silence_ms = target->silence_ms;
         const std::lock_guard lock(state.mutex);
@@ -764,13 +923,7 @@ bool send(std::uint64_t instance, dynamo_stream_t *stream, std::string_view requ
             return false;
         }
         state.exchanges.emplace(stream, exchange);
-        try {
-            order(Order::Kind::start, std::move(exchange));
-        } catch (const std::exception &) {
-            state.exchanges.erase(stream);
-            throw;
-        }
-        ++state.targets[instance].counts.sent;
+        order(exchange);
         return true;
     } catch (const std::exception &) {  // no memory: Python's way reports it
         return false;
@@ -779,51 +932,46 @@ bool send(std::uint64_t instance, dynamo_stream_t *stream, std::string_view requ
 
 namespace {
 
-bool order_for(dynamo_stream_t *stream, Order::Kind kind) noexcept {
+// Sets what a thread wants of a request. Returns false if the stream is not the client's.
+bool want(dynamo_stream_t *stream, bool Exchange::*what) noexcept {
     const std::lock_guard lock(shared().mutex);
     const auto found = shared().exchanges.find(stream);
     if (found == shared().exchanges.end()) {
         return false;
     }
-    try {
-        order(kind, found->second);
-    } catch (const std::exception &) {  // the next event of the request finds out
-    }
+    *found->second.*what = true;
+    order(found->second);
     return true;
 }
 
 }  // namespace
 
 bool cancel(dynamo_stream_t *stream) noexcept {
-    return order_for(stream, Order::Kind::cancel);
+    return want(stream, &Exchange::wants_cancel);
 }
 
 bool resume(dynamo_stream_t *stream) noexcept {
-    return order_for(stream, Order::Kind::resume);
+    return want(stream, &Exchange::wants_resume);
 }
 
-Counts counts(std::uint64_t instance) {
+Counts counts() {
     const std::lock_guard lock(shared().mutex);
-    const auto found = shared().targets.find(instance);
-    return found == shared().targets.end() ? Counts() : found->second.counts;
+    return shared().counts;
 }
 
 void close(const char *message, bool is_exiting) {
-    Shared &state = shared();
-    std::vector<std::shared_ptr<Exchange>> left;
+    std::unordered_map<dynamo_stream_t *, std::shared_ptr<Exchange>> left;
     {
-        const std::lock_guard lock(state.mutex);
-        state.is_closed = true;
-        for (const auto &[stream, exchange] : state.exchanges) {
-            left.push_back(exchange);
-        }
-        state.exchanges.clear();
+        const std::lock_guard lock(shared().mutex);
+        shared().is_closed = true;
+        left.swap(shared().exchanges);
     }
-    for (const std::shared_ptr<Exchange> &exchange : left) {
-        dynamo_stream_fail(exchange->stream, DYNAMO_ERROR_CLOSED, message,
+    for (const auto &[stream, exchange] : left) {
+        dynamo_stream_fail(stream, DYNAMO_ERROR_CLOSED, message,
                            is_exiting ? "{\"exiting\": true}" : nullptr);
-        const std::lock_guard lock(state.mutex);
-        order(Order::Kind::cancel, exchange);
+        const std::lock_guard lock(shared().mutex);
+        exchange->wants_cancel = true;
+        order(exchange);
     }
 }
 
@@ -835,6 +983,9 @@ namespace dynamo::frontend::client {
 
 void set_callbacks(const Callbacks &) noexcept {}
 void set_target(std::uint64_t, std::string_view) {}
+std::uint16_t source_port() {
+    return 0;
+}
 void remove_target(std::uint64_t) {}
 bool send(std::uint64_t, dynamo_stream_t *, std::string_view, std::string_view) noexcept {
     return false;
@@ -845,7 +996,7 @@ bool cancel(dynamo_stream_t *) noexcept {
 bool resume(dynamo_stream_t *) noexcept {
     return false;
 }
-Counts counts(std::uint64_t) {
+Counts counts() {
     return {};
 }
 void close(const char *, bool) {}

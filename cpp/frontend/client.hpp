@@ -28,9 +28,13 @@ struct Callbacks {
 void set_callbacks(const Callbacks &callbacks) noexcept;
 
 // Sends the requests of an engine instance to this port of the loopback interface from now on: `target_json` is an object
-// with "port", "chat_path", "completion_path", "default_model", "silence_ms", and "models" (an object of names). Replaces an earlier
-// target. Throws std::exception if it is not that, or no thread can be started.
+// with "port", "default_model", "silence_ms", and "models": by the name in requests, objects with "name",
+// "context_length", "vocab_size" (0 if not known), and "is_only_there". Replaces an earlier target. Throws std::exception
+// if it is not that, or no thread can be started.
 void set_target(std::uint64_t instance, std::string_view target_json);
+// Returns the port that all connections come from, by which a server recognizes them: other users of the machine cannot
+// bind it. 0 where there is no client. Throws std::exception.
+std::uint16_t source_port();
 // No more requests of this instance from now on; those in flight go on.
 void remove_target(std::uint64_t instance);
 
@@ -42,12 +46,12 @@ bool send(std::uint64_t instance, dynamo_stream_t *stream, std::string_view requ
 bool cancel(dynamo_stream_t *stream) noexcept;
 bool resume(dynamo_stream_t *stream) noexcept;
 
-// Requests of an instance that were sent, and how many of them were handed over.
+// Requests of the whole process that were answered to their end, and those that were handed over.
 struct Counts {
-    std::uint64_t sent = 0;
+    std::uint64_t answered = 0;
     std::uint64_t handed_over = 0;
 };
-Counts counts(std::uint64_t instance);
+Counts counts();
 
 // Ends all requests with DYNAMO_ERROR_CLOSED, and takes no more: Python is shutting down, and the frontends with it.
 void close(const char *message, bool is_exiting);

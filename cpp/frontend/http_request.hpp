@@ -10,23 +10,34 @@
 
 namespace dynamo::frontend {
 
+// A model that the frontend serves. 0: a number is not known.
+struct ServedModel {
+    std::string name;  // the frontend's
+    std::uint64_t context_length = 0;
+    std::uint64_t vocab_size = 0;
+    bool is_only_there = false;  // Python cannot answer its requests
+};
+
+struct HttpRequest {
+    std::string bytes;
+    bool is_embedding = false;   // the response is one JSON object, and no stream of events
+    bool is_only_there = false;  // as of the model
+};
+
 // What requests to a frontend need to know.
 struct Target {
     int port = 0;
-    // Paths that only this process knows, which keep other processes out.
-    std::string chat_path;
-    std::string completion_path;
     // Milliseconds without an answer after which Python takes over a request; 0: no limit.
     std::int64_t silence_ms = 0;
     // The model of requests that name none; empty: such a request is for nobody here.
     std::string default_model;
-    // By the name that requests use, the name that the frontend uses.
-    std::map<std::string, std::string, std::less<>> models;
+    // By the name that requests use.
+    std::map<std::string, ServedModel, std::less<>> models;
 };
 
-// Returns the bytes of the request. fields: further header fields, each with its line end. Returns nullopt if the frontend would answer otherwise than the library's own
-// pipeline: the body has a key or a value that it does not take, or its model is not there.
-std::optional<std::string> http_request(const Target &target, std::string_view fields,
+// Returns the request. fields: further header fields, each with its line end. Returns nullopt if the frontend would answer otherwise than the library's own
+// pipeline, or may do so: the body has a key or a value that it does not take or check, or its model is not there.
+std::optional<HttpRequest> http_request(const Target &target, std::string_view fields,
                                         std::string_view body_json);
 
 }  // namespace dynamo::frontend

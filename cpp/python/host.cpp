@@ -292,7 +292,10 @@ bool hand_over(std::uint64_t instance, dynamo_stream_t *stream, const std::strin
 
 void fail_from_frontend(std::uint64_t instance, dynamo_stream_t *stream, int http_status,
                         std::string text) {
-    if (!try_post({Command::Kind::frontend_error, instance, stream, {},
+    if (!try_post({Command::Kind::frontend_error,
+                   instance,
+                   stream,
+                   {},
                    std::to_string(http_status) + " " + text})) {
         dynamo_stream_fail(stream, DYNAMO_ERROR_CLOSED, closed_message, nullptr);
     }
@@ -323,8 +326,8 @@ void notify(void *instance, dynamo_stream_t *stream) {
 }
 
 void stop(void *instance) {
-    frontend::client::remove_target(number_of(instance));
     post_and_wait({Command::Kind::stop, number_of(instance)});
+    frontend::client::remove_target(number_of(instance));
     const std::lock_guard lock(state().mutex);
     state().descriptions.erase(number_of(instance));
     state().metrics.erase(number_of(instance));
@@ -354,14 +357,15 @@ void metrics(void *instance, void (*write)(void *, const char *), void *context)
             text += own->second;
         }
     }
-    if (const auto counts = frontend::client::counts(number_of(instance)); counts.sent > 0) {
+    if (const auto counts = frontend::client::counts(); counts.answered + counts.handed_over > 0) {
         const std::string name = "dynamo_llm_frontend_requests_total";
-        text += "# HELP " + name +
-                " Requests that were sent to Dynamo's frontend without Python; \"handed_over\" are "
-                "those of them that Python took over.\n# TYPE " +
-                name + " counter\n" + name + "{result=\"answered\"} " +
-                std::to_string(counts.sent - counts.handed_over) + "\n" + name +
-                "{result=\"handed_over\"} " + std::to_string(counts.handed_over) + "\n";
+        text +=
+            "# HELP " + name +
+            " Requests that Dynamo's frontend answered without Python, or that Python took over "
+            "from it; of the whole process.\n# TYPE " +
+            name + " counter\n" + name + "{result=\"answered\"} " +
+            std::to_string(counts.answered) + "\n" + name + "{result=\"handed_over\"} " +
+            std::to_string(counts.handed_over) + "\n";
     }
     write(context, text.c_str());
 }

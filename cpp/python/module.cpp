@@ -111,7 +111,9 @@ void bind(nb::module_ m) {
         },
         "instance"_a, "target"_a,
         "Sends requests of an engine to Dynamo's frontend without Python from now on: a JSON "
-        "object with port, chat_path, completion_path, default_model, silence_ms, and models.");
+        "object with port, default_model, silence_ms, and models.");
+    m.def("frontend_source_port", &dynamo::frontend::client::source_port,
+          "Returns the port that connections to Dynamo's frontend come from; 0: there are none.");
     m.def("frontend_remove_target", &dynamo::frontend::client::remove_target, "instance"_a,
           "No longer does that.");
     m.def("end_process_in", &host::end_process_in, "milliseconds"_a, "code"_a,

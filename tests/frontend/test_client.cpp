@@ -93,6 +93,16 @@ class Peer {
                     " No\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
     }
 
+    // The other end, as "127.0.0.1:1234".
+    std::string source() const {
+        sockaddr_in address{};
+        socklen_t size = sizeof address;
+        CHECK(::getpeername(fd_, reinterpret_cast<sockaddr *>(&address), &size) == 0);
+        char text[INET_ADDRSTRLEN];
+        ::inet_ntop(AF_INET, &address.sin_addr, text, sizeof text);
+        return std::string(text) + ":" + std::to_string(ntohs(address.sin_port));
+    }
+
     // Whether the client closes the connection; waits for it.
     bool is_closed() {
         char byte;
@@ -184,10 +194,11 @@ class Server {
 std::atomic<std::uint64_t> last_instance{0};
 
 void set_target(std::uint64_t instance, int port, int silence_ms = 0) {
-    client::set_target(instance, "{\"port\": " + std::to_string(port) +
-                                     ", \"silence_ms\": " + std::to_string(silence_ms) +
-                                     R"(, "chat_path": "/chat", "completion_path": "/completion",
-        "default_model": "m", "models": {"m": "m"}})");
+    client::set_target(
+        instance,
+        "{\"port\": " + std::to_string(port) + ", \"silence_ms\": " + std::to_string(silence_ms) +
+            R"(, "default_model": "m", "models": {"m": {"name": "m", "context_length": 0, "vocab_size": 0, "is_only_there": false}, "e": {"name": "e", "context_length": 0,
+        "vocab_size": 0, "is_only_there": true}}})");
 }
 
 std::int32_t finish_in_python(dynamo_stream_t *stream) {
@@ -241,7 +252,7 @@ struct Sender {
     }
     ~Sender() { dynamo_runtime_destroy(runtime); }
 
-    dynamo_request_t *send(const char *body = R"({"prompt": "x"})") const {
+    dynamo_request_t *send(const char *body = R"({"prompt": "x", "max_tokens": 9})") const {
         dynamo_request_t *const request = dynamo_request_create(body);
         CHECK(request != nullptr);
         CHECK_STATUS(dynamo_request_send(runtime, request), DYNAMO_OK);
@@ -311,12 +322,13 @@ void tokens_and_usage() {
 void connections_are_reused() {
     const Server server(answer_two_tokens);
     const Sender sender(server.port);
+    const client::Counts before = client::counts();
     for (int i = 0; i < 50; ++i) {
         CHECK(receive(sender.send()).text == "t1 t2 ");
     }
     CHECK(server.connections < 10);
-    CHECK(client::counts(sender.instance).sent == 50 &&
-          client::counts(sender.instance).handed_over == 0);
+    CHECK(client::counts().answered == before.answered + 50 &&
+          client::counts().handed_over == before.handed_over);
 }
 
 void many_at_once() {
@@ -340,10 +352,11 @@ void a_reused_connection_has_ended() {
         peer.done();
     });
     const Sender sender(server.port);
+    const std::uint64_t before = client::counts().handed_over;
     for (int i = 0; i < 20; ++i) {
         CHECK(receive(sender.send()).text == "t7 ");
     }
-    CHECK(client::counts(sender.instance).handed_over == 0);
+    CHECK(client::counts().handed_over == before);
 }
 
 void refusals_go_to_python() {
@@ -353,8 +366,9 @@ void refusals_go_to_python() {
             peer.error(status, "{\"message\": \"no\"}");
         });
         const Sender sender(server.port);
+        const std::uint64_t before = client::counts().handed_over;
         CHECK(receive(sender.send()).text == "python");
-        CHECK(client::counts(sender.instance).handed_over == 1);
+        CHECK(client::counts().handed_over == before + 1);
     }
     const Server events([](Peer &peer) {
         peer.request();
@@ -461,6 +475,119 @@ void a_slow_reader() {
     CHECK_TEXT(answer.end.c_str(), "stop");
 }
 
+// The end of a response comes when the stream, which was full, has been read: the connection can be used again.
+void a_late_end_after_a_full_stream() {
+    std::atomic<bool> is_read{false};
+    const Server server([&](Peer &peer) {
+        while (!peer.request().empty()) {
+            peer.begin();
+            std::string all;
+            for (int i = 0; i < 30; ++i) {
+                all +=
+                    "data: {\"choices\": [{\"index\": 0, \"text\": \"a\", \"finish_reason\": "
+                    "\"stop\"}]}\n\n";
+            }
+            peer.chunk(all + "data: [DONE]\n\n");
+            for (int i = 0; i < 1000 && !is_read; ++i) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
+            }
+            peer.send("0\r\n\r\n");
+        }
+    });
+    const Sender sender(server.port, R"(, "stream": {"capacity": 4})");
+    for (int i = 0; i < 5; ++i) {
+        is_read = false;
+        CHECK(receive(sender.send()).text == std::string(30, 'a'));
+        is_read = true;
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    CHECK(server.connections < 3);
+}
+
+// What came before the end of a connection is delivered, also if the stream was full then.
+void a_full_stream_and_a_lost_connection() {
+    for (const char *const end : {"", "z\r\n"}) {
+        const Server server([&](Peer &peer) {
+            peer.request();
+            peer.begin();
+            for (int i = 0; i < 30; ++i) {
+                peer.token(i);
+            }
+            peer.send(end);
+        });
+        const Sender sender(server.port, R"(, "stream": {"capacity": 4})");
+        dynamo_request_t *const request = sender.send();
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        const Answer answer = receive(request);
+        CHECK(answer.ids.size() == 30);
+        CHECK_TEXT(
+            answer.end.c_str(),
+            *end == '\0'
+                ? "503 Dynamo's frontend closed the connection before the answer was complete"
+                : "0 Dynamo's frontend sent an HTTP response with an invalid chunk size");
+    }
+}
+
+// Models that Python cannot answer for: their errors are the server's. Embeddings are one object.
+void only_the_frontend() {
+    std::atomic<int> status{200};
+    const Server server([&](Peer &peer) {
+        const std::string request = peer.request();
+        if (status == 200) {
+            CHECK(request.substr(0, 20) == "POST /v1/embeddings ");
+            peer.error(
+                200,
+                R"({"data": [{"index": 0, "embedding": [0.5, -1]}], "usage": {"prompt_tokens": 3}})");
+        } else if (status != 0) {
+            peer.error(status, "no such thing");
+        }
+    });
+    const Sender sender(server.port);
+    dynamo_request_t *const request = sender.send(R"({"model": "e", "input": "x"})");
+    dynamo_response_t *response = nullptr;
+    CHECK_STATUS(dynamo_request_next(request, 60000, &response), DYNAMO_OK);
+    CHECK(std::string(dynamo_response_json(response)).find("\"embedding\":[0.5,-1") !=
+          std::string::npos);
+    dynamo_free(response);
+    CHECK(receive(request).end.empty());
+    status = 404;
+    CHECK_TEXT(
+        receive(sender.send(R"({"model": "e", "prompt": "x", "max_tokens": 9})")).end.c_str(),
+        "404 no such thing");
+    status = 0;
+    CHECK_TEXT(
+        receive(sender.send(R"({"model": "e", "prompt": "x", "max_tokens": 9})")).end.c_str(),
+        "503 Dynamo's frontend in this process did not answer");
+}
+
+// All connections come from the port that the process holds, from different addresses.
+void connections_come_from_one_port() {
+    std::mutex mutex;
+    std::vector<std::string> sources;
+    const Server server([&](Peer &peer) {
+        {
+            const std::lock_guard lock(mutex);
+            sources.push_back(peer.source());
+        }
+        answer_two_tokens(peer);
+    });
+    const Sender sender(server.port);
+    std::vector<dynamo_request_t *> requests;
+    for (int i = 0; i < 20; ++i) {
+        requests.push_back(sender.send());
+    }
+    for (dynamo_request_t *const request : requests) {
+        CHECK(receive(request).text == "t1 t2 ");
+    }
+    const std::lock_guard lock(mutex);
+    const std::string port = ":" + std::to_string(client::source_port());
+    for (const std::string &source : sources) {
+        CHECK(source.substr(0, 4) == "127." && source.substr(source.find(':')) == port);
+    }
+    std::sort(sources.begin(), sources.end());
+    CHECK(!sources.empty() && std::unique(sources.begin(), sources.end()) == sources.end());
+}
+
 // A worker that does not begin to answer. One that has begun may take longer.
 void silence_goes_to_python() {
     const Server server([](Peer &peer) {
@@ -531,6 +658,10 @@ int main() {
     RUN(failures_have_a_status);
     RUN(cancel_closes_the_connection);
     RUN(a_slow_reader);
+    RUN(a_late_end_after_a_full_stream);
+    RUN(a_full_stream_and_a_lost_connection);
+    RUN(only_the_frontend);
+    RUN(connections_come_from_one_port);
     RUN(silence_goes_to_python);
     RUN(targets_change);
     RUN(closing_ends_all);

@@ -156,27 +156,27 @@ void answers() {
 void requests() {
     Target target;
     target.port = 1;
-    target.chat_path = "/chat";
-    target.completion_path = "/completion";
-    target.models = {{"a", "a"}, {"alias", "b"}};
+    target.models = {{"a", {"a", 1000, 50}}, {"alias", {"b"}}, {"only", {"only", 0, 0, true}}};
     const auto request = [&](const char *body) {
-        return http_request(target, "A: b\r\n", body).value_or("");
+        return http_request(target, "A: b\r\n", body).value_or(HttpRequest()).bytes;
     };
     const std::string chat = request(
         R"({"model": "alias", "messages": [{"role": "user", "content": "x"}], "stream": false, "max_tokens": 3,
             "temperature": null, "n": 1, "stream_options": {"include_usage": false}})");
     const std::string body =
-        R"({"messages":[{"role":"user","content":"x"}],"max_tokens":3,"model":"b","stream":true,)"
-        R"("stream_options":{"include_usage":true},"nvext":{"extra_fields":["completion_token_ids"]}})";
+        R"({"messages":[{"role":"user","content":"x"}],"max_tokens":3,"stream":true,)"
+        R"("stream_options":{"include_usage":true},"nvext":{"extra_fields":["completion_token_ids"]},"model":"b"})";
     const std::string head =
-        "POST /chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
         "application/json\r\nContent-Length: ";
     if (chat != head + std::to_string(body.size()) + "\r\nA: b\r\n\r\n" + body) {
         std::fprintf(stderr, "%s\n", chat.c_str());
     }
     CHECK(chat == head + std::to_string(body.size()) + "\r\nA: b\r\n\r\n" + body);
-    CHECK(request(R"({"model": "a", "prompt": [1, 2]})").substr(0, 16) == "POST /completion");
-    CHECK(request(R"({"model": "a", "prompt": "x", "top_k": 3, "stop": ["a"]})") != "");
+    CHECK(request(R"({"model": "a", "prompt": [1, 2], "max_tokens": 1})").substr(0, 20) ==
+          "POST /v1/completions");
+    CHECK(request(R"({"model": "a", "prompt": "x", "max_tokens": 1, "top_k": 3, "top_p": 0.5})") !=
+          "");
     const char *const for_python[] = {
         "",
         "[]",
@@ -185,10 +185,22 @@ void requests() {
         R"({"model": "c", "prompt": "x"})",  // an unknown one
         R"({"model": 1, "prompt": "x"})",
         R"({"model": "a", "prompt": ["x", "y"]})",
+        R"({"model": "a", "prompt": ""})",
+        R"({"model": "a", "prompt": "x"})",   // Dynamo's default for "max_tokens" is 16
+        R"({"model": "a", "prompt": [50]})",  // is not in the vocabulary
+        R"({"model": "a", "prompt": "x", "max_tokens": 999})",  // may not fit
+        R"({"model": "a", "messages": [{"role": "user", "content": "x"}], "max_tokens": 488})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 0})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "top_p": 0})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "repetition_penalty": 0})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "min_tokens": 1})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "stop": "END"})",
+        R"({"model": "a", "messages": []})",
+        R"({"model": "a", "messages": [{"role": "user", "content": "x", "name": "y"}]})",
         R"({"model": "a", "prompt": []})",
-        R"({"model": "a", "prompt": "x", "n": 2})",
-        R"({"model": "a", "prompt": "x", "logprobs": 1})",
-        R"({"model": "a", "prompt": "x", "unknown": 1})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "n": 2})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "logprobs": 1})",
+        R"({"model": "a", "prompt": "x", "max_tokens": 1, "unknown": 1})",
         R"({"model": "a", "input": "x"})",
         R"({"model": "a", "messages": [{"role": "user"}]})",
         R"({"model": "a", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]})",
@@ -197,8 +209,13 @@ void requests() {
     for (const char *const each : for_python) {
         CHECK(request(each).empty());
     }
+    CHECK(request(R"({"model": "only", "prompt": [7], "max_tokens": 1})") != "");
+    CHECK(request(R"({"model": "only", "input": ["x"], "encoding_format": "float"})")
+              .find("POST /v1/embeddings") == 0);
+    CHECK(request(R"({"model": "only", "input": ["x"], "encoding_format": "base64"})").empty());
     target.default_model = "a";
-    CHECK(request(R"({"prompt": "x"})").find(R"("model":"a")") != std::string::npos);
+    CHECK(request(R"({"prompt": "x", "max_tokens": 1})").find(R"("model":"a")") !=
+          std::string::npos);
 }
 
 }  // namespace

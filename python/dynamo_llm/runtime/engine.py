@@ -158,21 +158,30 @@ def _drop_progress(
     """Is the ``progress`` of an engine that nobody watches."""
 
 
+class FrontendModel(TypedDict):
+    """A model of a :class:`FrontendTarget`."""
+
+    name: str
+    """The server's name of it."""
+    context_length: int
+    """Maximum number of tokens of prompt and answer together; 0: unknown."""
+    vocab_size: int
+    """Exclusive upper limit of its token ids; 0: unknown."""
+    is_only_there: bool
+    """Whether Python cannot answer its requests."""
+
+
 class FrontendTarget(TypedDict):
     """An HTTP server of Dynamo in this process, to which the library's C++ code sends requests."""
 
     port: int
     """Its port on the loopback interface."""
-    chat_path: str
-    """Path for chats."""
-    completion_path: str
-    """Path for completions."""
     default_model: str
     """Name of the model for requests that name none; empty: Python answers those."""
     silence_ms: int
     """Milliseconds without a token after which Python takes over a request; 0: no limit."""
-    models: dict[str, str]
-    """By the name in requests, the server's name of each model that it can serve now."""
+    models: dict[str, "FrontendModel"]
+    """The models that it can serve now, by the name in requests."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Instance:
             media=MediaSettings.of(config),
             changed=self._changed,
             progress=self._progress,
-            set_frontend=set_frontend if self._has_text and not self._parser_names.are_given else None,
+            set_frontend=set_frontend if self._leaves_text_to_others(config) else None,
         )
         self._is_offline: bool = config.get("offline", False)
         self.info: ModelInfo = {}
@@ -97,6 +97,10 @@ class Instance:
         self._runs: dict[int, RequestTask | Sink | Relay] = {}
         # Several chunks at once would overflow a small stream.
         self._may_gather = config.get("stream", {}).get("capacity", _gathering) >= _gathering
+
+    def _leaves_text_to_others(self, config: dict[str, Any]) -> bool:
+        """Whether the configuration asks for nothing that only the library's own pipeline does."""
+        return self._has_text and not self._parser_names.are_given and "templates" not in config
 
     async def start(self) -> None:
         """Loads the engine; raises what the engine raises."""

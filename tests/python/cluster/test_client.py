@@ -251,7 +251,8 @@ def test_unusable_models(new_cluster: NewCluster) -> None:
     """The error contains the reason."""
     mine = new_cluster()
     position_worker(mine, "--completions", "--name=old")
-    with client(mine) as runtime, pytest.raises(NotSupportedError, match=r'"old".*Completions'):
+    settings = {"frontend": False}
+    with client(mine, settings) as runtime, pytest.raises(NotSupportedError, match=r'"old".*Completions'):
         runtime.complete([5], model="old", max_tokens=2).result()
 
 

@@ -7,19 +7,31 @@ import importlib.util
 import os
 import re
 import subprocess
-import urllib.error
-import urllib.request
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 from cluster_rig import Cluster
 from cluster_rig.fixtures import NewCluster
-from dynamo_llm import EngineFailedError, ModelNotFoundError, Runtime
+from dynamo_llm import (
+    ContextLengthError,
+    EngineFailedError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    NotSupportedError,
+    Runtime,
+    UnavailableError,
+    _core,
+)
 from waiting import wait_until
 
 if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
+from cluster_worker import Worker
 from test_client import client, position_worker, said, tokens
 
 
@@ -31,10 +43,13 @@ def counted(runtime: Runtime) -> dict[str, int]:
     return {result: int(count) for result, count in found}
 
 
-def is_served(runtime: Runtime) -> bool:
+def is_served(runtime: Runtime, **keys: Any) -> bool:
     """Sends a request; returns whether the frontend answered it: it knows a model later than Python does."""
     before = counted(runtime).get("answered", 0)
-    runtime.complete([5], max_tokens=1).result()
+    try:
+        runtime.complete([5], max_tokens=1, **keys).result()
+    except (ModelNotFoundError, NotSupportedError, UnavailableError):
+        return False
     return counted(runtime).get("answered", 0) > before
 
 
@@ -52,7 +67,7 @@ def test_same_answers(new_cluster: NewCluster) -> None:
     bodies: list[dict[str, Any]] = [
         {"prompt": "What is a KV cache?", "max_tokens": 60},
         {"prompt": [5, 6, 7], "max_tokens": 5},
-        {"prompt": "x", "max_tokens": 9, "stop": [" "]},
+        {"prompt": "x", "max_tokens": 9, "top_p": 0.5, "frequency_penalty": 1},
         {"messages": [{"role": "user", "content": "What is a KV cache?"}], "max_tokens": 30},
         {
             "messages": [
@@ -121,10 +136,90 @@ def test_python_answers_the_rest(new_cluster: NewCluster) -> None:
         assert counted(runtime) == before
         with pytest.raises(EngineFailedError, match="no"):  # the server would hide the message
             runtime.complete([1, 6], max_tokens=2).result()
-        assert counted(runtime) == {"answered": before["answered"], "handed_over": before["handed_over"] + 1}
-    with client(mine, pipeline="off") as runtime:
-        assert tokens(runtime.complete([5], max_tokens=1)) == [101]
-        assert counted(runtime) == {}
+        assert counted(runtime) == {**before, "handed_over": before["handed_over"] + 1}
+        for more in (
+            {"stop": ["END"]},
+            {"min_tokens": 1},
+            {"repetition_penalty": 0.001},
+            {"prompt": [*range(5, 1500)]},  # longer than the context
+        ):
+            before = counted(runtime)
+            with suppress(InvalidRequestError, ContextLengthError):
+                runtime.request({"prompt": [5], "max_tokens": 2, **more}).result()
+            assert counted(runtime) == before, more
+    for keys in (
+        {"pipeline": "off"},
+        {"options": {"frontend": False}},
+        {"templates": {"timeout_ms": 500}},
+        {"tool_call_parser": "hermes"},
+    ):
+        with client(mine, **keys) as runtime:
+            before = counted(runtime)
+            assert tokens(runtime.complete([5], max_tokens=1)) == [101]
+            assert counted(runtime) == before
+            assert [model["frontend"] for model in runtime.models()] == [False]
+
+
+def test_the_name_of_the_configuration(new_cluster: NewCluster) -> None:
+    """It means the configured model, even if the cluster has another one of that name."""
+    mine = new_cluster()
+    position_worker(mine, "--name=x", "--component=x")
+    wanted = position_worker(mine, "--name=y", "--component=y")
+    with served(mine, model="y", name="x") as runtime:
+        count = len(said(wanted, "request"))
+        before = counted(runtime)["answered"]
+        runtime.complete([5, 6], model="x", max_tokens=1).result()
+        assert counted(runtime)["answered"] == before + 1
+        assert len(said(wanted, "request")) == count + 1
+
+
+def test_two_runtimes(new_cluster: NewCluster) -> None:
+    """Both use the server of their cluster; the end of one does not touch the other."""
+    mine = new_cluster()
+    position_worker(mine)
+    with served(mine) as first:
+        with served(mine) as second:
+            assert tokens(second.complete([5], max_tokens=2)) == [101, 102]
+        before = counted(first)["answered"]
+        assert tokens(first.complete([5], max_tokens=2)) == [101, 102]
+        assert counted(first)["answered"] == before + 1
+
+
+def test_a_model_without_chats(new_cluster: NewCluster) -> None:
+    """Only Dynamo's frontend serves it; its errors are the frontend's."""
+    mine = new_cluster()
+    position_worker(mine, "--completions", "--name=old")
+    with client(mine) as runtime:
+        wait_until(lambda: is_served(runtime, model="old"))
+        (model,) = runtime.models()
+        assert (model["capabilities"], model["frontend"]) == (["completion"], True)
+        assert tokens(runtime.complete([5], model="old", max_tokens=3)) == [101, 102, 103]
+        for what, keys in (
+            (r'the request needs "prompt"', {"messages": [{"role": "user", "content": "hi"}]}),
+            (r'"n" of the request is 2', {"prompt": [5], "max_tokens": 1, "n": 2}),
+            (r'cannot get "logprobs"', {"prompt": [5], "max_tokens": 1, "logprobs": 1}),
+            (r'needs "max_tokens"', {"prompt": [5]}),
+        ):
+            with pytest.raises(NotSupportedError, match=r'"old" of the cluster.*' + what):
+                runtime.request({"model": "old", **keys}).result()
+        with pytest.raises(EngineFailedError, match="Internal server error"):
+            runtime.complete([1, 6], model="old", max_tokens=2).result()
+
+
+def test_embeddings(new_cluster: NewCluster, tmp_path: Path) -> None:
+    """The vectors of a worker, through Dynamo's frontend, are those of its model in the process."""
+    mine = new_cluster()
+    local = {"engine": "mistralrs", "model": str(tiny_models.embedder(tmp_path / "embedder"))}
+    model = {"name": "vectors", "types": ["embeddings"]}
+    with Worker(mine, local, model=model), Runtime(local) as here, client(mine) as runtime:
+        wait_until(lambda: [each["id"] for each in runtime.models()] == ["vectors"])
+        for texts in ("Hi", ["Hi", "there"]):
+            theirs = runtime.embed(texts, model="vectors").result().json()
+            expected = here.embed(texts).result().json()
+            assert len(theirs["data"]) == len(expected["data"])
+            for one, other in zip(theirs["data"], expected["data"], strict=True):
+                assert one["embedding"] == pytest.approx(other["embedding"], abs=1e-5)
+            assert theirs["usage"]["prompt_tokens"] == expected["usage"]["prompt_tokens"]
 
 
 def test_a_slow_reader_loses_nothing(new_cluster: NewCluster) -> None:
@@ -156,39 +251,53 @@ def test_a_worker_dies(new_cluster: NewCluster) -> None:
         busy.kill()
         found += tokens(request)
         assert found == [102 + i for i in range(150)]
-        assert counted(runtime) == before
+        assert counted(runtime) == {**before, "answered": before["answered"] + 1}
 
 
-def test_only_this_process_can_use_it(new_cluster: NewCluster) -> None:
-    """The servers listen on the loopback interface, and none of Dynamo's well-known paths is there."""
+def listening() -> set[str]:
+    """Returns the addresses at which this process listens."""
+    lines = subprocess.run(["ss", "-ltnpH"], check=True, capture_output=True, text=True).stdout
+    return {line.split()[3] for line in lines.splitlines() if f"pid={os.getpid()}," in line}
+
+
+#: Connects to ports of the loopback interface, as another user if possible; prints what happens.
+_strange = """
+import os, socket, sys
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+for port in map(int, sys.argv[2:]):
+    with socket.socket() as plain:
+        plain.settimeout(2)
+        try:
+            plain.connect(("127.0.0.1", port))
+            print("connected")
+        except OSError as error:
+            print(type(error).__name__)
+with socket.socket() as same:
+    same.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        same.bind(("127.9.9.9", int(sys.argv[1])))
+        print("bound")
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+
+def test_only_this_process_can_connect(new_cluster: NewCluster) -> None:
+    """The servers listen on the loopback interface, the kernel drops what others send them, and other users
+    cannot bind the port from which connections are let in.
+    """
     mine = new_cluster()
     position_worker(mine)
-    with served(mine):
-        lines = subprocess.run(["ss", "-ltnpH"], check=True, capture_output=True, text=True).stdout
-        mine_only = [line.split()[3] for line in lines.splitlines() if f"pid={os.getpid()}," in line]
-        assert mine_only and all(address.startswith("127.0.0.1:") for address in mine_only), mine_only
-        statuses = set()
-        for address in mine_only:
-            for path in (
-                *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/embeddings", "/v1/responses"),
-                *(
-                    "/health",
-                    "/live",
-                    "/metrics",
-                    "/busy_threshold",
-                    "/v1/messages",
-                    "/v1/files",
-                    "/v1/batches",
-                ),
-            ):
-                for method in ("GET", "POST"):
-                    request = urllib.request.Request(f"http://{address}{path}", b"{}", {}, method=method)
-                    try:
-                        with urllib.request.urlopen(request, timeout=5) as answer:
-                            statuses.add((method, path, answer.status))
-                    except urllib.error.HTTPError as error:
-                        if error.code != 404:
-                            statuses.add((method, path, error.code))
-                    except (OSError, ValueError):
-                        pass  # not an HTTP server
-        assert statuses == set()
+    before = listening()
+    with served(mine) as runtime:
+        new = listening() - before
+        assert all(address.startswith("127.0.0.1:") for address in new), new
+        ports = [address.rpartition(":")[2] for address in sorted(new)]
+        command = [sys.executable, "-c", _strange, str(_core.frontend_source_port()), *ports]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+        # Two HTTP servers; the others are Dynamo's, for answers of workers.
+        assert said[:-1].count("TimeoutError") == 2, (ports, said)
+        assert said[-1] == ("OSError" if os.getuid() == 0 else "bound")
+        assert is_served(runtime)

@@ -8,36 +8,107 @@ token of an answer over HTTP. On Linux, accepted connections inherit the option 
 """
 
 import contextlib
+import ctypes
 import ipaddress
 import os
 import socket
+import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+#: SO_ATTACH_FILTER of Linux, on all machines that this package is built for.
+_attach_filter = 26
 _listening = "0A"  # TCP_LISTEN in the kernel's tables
 
 
 def send_at_once(address: str) -> bool:
-    """Sets TCP_NODELAY for the connections that will be accepted at an address of this process.
-
-    Finds the socket in the kernel's table, so that no other socket of the process is touched. Linux only. May
-    be called on any thread.
+    """Sets TCP_NODELAY for the connections that will be accepted at an address of this process. Linux only.
+    May be called on any thread.
 
     :param address: ``HOST:PORT``, also with ``tcp://`` before it and a path behind it.
     :returns: whether the socket was found.
+    """
+    with _found(address) as listener:
+        if listener is None:
+            return False
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return True
+
+
+def accept_only_from(address: str, port: int) -> bool:
+    """Makes the kernel drop all packets to a listening socket, and to the connections that it will accept, unless they come from a port: who holds the port, which other users cannot bind then, is the
+    only one that can connect. Linux only. May be called on any thread.
+
+    :param address: as for :func:`send_at_once`; of the loopback interface.
+    :param port: 0: from none.
+    :returns: whether the socket was found, and the kernel has such filters.
+    """
+    # Classic BPF, which begins at the TCP header: load the source port; equal? all bytes : none.
+    program = b"".join(
+        struct.pack("HBBI", *step)
+        for step in ((0x28, 0, 0, 0), (0x15, 0, 1, port), (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0))
+    )
+    memory = ctypes.create_string_buffer(program, len(program))
+    with _found(address) as listener, contextlib.suppress(OSError):
+        if listener is not None:
+            filter = struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
+            listener.setsockopt(socket.SOL_SOCKET, _attach_filter, filter)
+            return True
+    return False
+
+
+def close_accepted(address: str) -> None:
+    """Shuts down connections that this process has accepted at an address. May be called on any thread."""
+    host, _, port = address.rpartition(":")
+    for file in _entries(Path("/proc/self/fd")):
+        with _opened(file, "socket:") as each, contextlib.suppress(OSError):
+            if each is None or each.family != socket.AF_INET or each.getsockname() != (host, int(port)):
+                continue
+            each.getpeername()  # an error for a listening socket
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _opened(file: Path, kind: str) -> Iterator[socket.socket | None]:
+    """Opens a descriptor of this process again; None if it is not of this kind, or was closed meanwhile.
+
+    :param file: in ``/proc/self/fd``.
+    :param kind: how its target begins.
+    """
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        if os.readlink(file).startswith(kind):
+            descriptor = os.dup(int(file.name))
+    found: socket.socket | None = None
+    try:
+        if descriptor >= 0:
+            found = socket.socket(fileno=descriptor)
+    except OSError:  # another file has its number now
+        os.close(descriptor)
+    if found is None:
+        yield None
+        return
+    with found:
+        yield found
+
+
+@contextlib.contextmanager
+def _found(address: str) -> Iterator[socket.socket | None]:
+    """Finds the listening socket of an address in the kernel's table, so that no other socket of the process
+    is touched.
     """
     host, _, port = address.removeprefix("tcp://").partition("/")[0].rpartition(":")
     try:
         inode = _inode(ipaddress.ip_address(host.strip("[]")), int(port))
     except ValueError:  # not an address
-        return False
+        inode = None
     for file in _entries(Path("/proc/self/fd")) if inode else []:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.readlink(file) == f"socket:[{inode}]":
-                with socket.socket(fileno=os.dup(int(file.name))) as found:
-                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return True
-    return False
+        with _opened(file, f"socket:[{inode}]") as found:
+            if found is not None:
+                yield found
+                return
+    yield None
 
 
 def _inode(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str | None:

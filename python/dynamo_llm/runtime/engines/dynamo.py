@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 from dynamo_llm.errors import ModelNotFoundError, NotSupportedError, UnavailableError
 from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.backoff import Backoff
-from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.frontend import Frontend, frontend_of
 from dynamo_llm.runtime.cluster.client.model_cards import model_cards
+from dynamo_llm.runtime.cluster.client.served_model import ServedModel, can_serve
 from dynamo_llm.runtime.cluster.client.text_model import TextModel
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
 from dynamo_llm.runtime.cluster.settings import Settings
 from dynamo_llm.runtime.cluster.timeouts import stall_seconds
-from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, FrontendTarget, ModelInfo
+from dynamo_llm.runtime.engine import EngineConfig, EngineRequest, FrontendModel, FrontendTarget, ModelInfo
 from dynamo_llm.runtime.options import at_least
 
 _log = logging.getLogger("dynamo_llm.cluster")
@@ -29,7 +29,7 @@ _update_interval = 0.2
 #: Seconds that the start waits for models whose workers are registered already.
 _start_timeout = 2.0
 
-Model = TokenModel | TextModel
+Model = TokenModel | TextModel | ServedModel
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,10 @@ class DynamoEngine:
 
     def _on_event(self, event: Event) -> None:
         if event == "lost":  # there are no workers; requests in flight continue
-            self._set({})
             if self._config.set_frontend is not None:
                 self._target = None
                 self._config.set_frontend(None)
+            self._set({})
 
     def _set(self, models: dict[str, Model]) -> None:
         if models == self._models:
@@ -228,27 +228,41 @@ class DynamoEngine:
 
     def _set_target(self) -> None:
         """Tells the library which models the server answers for now."""
-        if self._server is None or not self._server.port or self._config.set_frontend is None:
+        if self._server is None or self._config.set_frontend is None:
+            return
+        if not self._server.port:
+            if self._target is not None:
+                self._target = None
+                self._config.set_frontend(None)
             return
         served = {*self._server.names()} & self._models.keys()
-        names = {name: name for name in served if isinstance(self._models[name], TokenModel)}
-        default = self._config.model if self._config.model is not None else ""
+        models = {name: model for name in served if not isinstance(model := self._models[name], TextModel)}
+        names: dict[str, FrontendModel] = {
+            name: {
+                "name": name,
+                "context_length": model.describe().get("context_length", 0),
+                "vocab_size": model.vocab_size,
+                "is_only_there": isinstance(model, ServedModel),
+            }
+            for name, model in models.items()
+        }
+        default = self._config.model or ""
         if not default and len(self._models) == 1:
             default = next(iter(self._models))
-        if self._config.name is not None and default in names:
-            names.setdefault(self._config.name, default)
+        if self._config.name is not None:  # means the default, even if the cluster has a model of this name
+            names.pop(self._config.name, None)
+            if default in names:
+                names[self._config.name] = names[default]
         target: FrontendTarget = {
             "port": self._server.port,
-            "chat_path": http_paths.CHAT,
-            "completion_path": http_paths.COMPLETION,
             "default_model": default,
             # The router "kv" queues requests itself.
             "silence_ms": 0 if self._settings.router == "kv" else round((stall_seconds() or 0) * 1000),
             "models": names,
         }
         if target != self._target:
-            self._target = target
             self._config.set_frontend(target)
+            self._target = target
             self._config.changed()
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:
@@ -270,7 +284,9 @@ class DynamoEngine:
                 self._bases[card.name] = bases[card.endpoint]  # Dynamo has one router for both
                 routable.add(card.name)
                 continue
-            if card.input == "Text":
+            if can_serve(card) and self._server is not None and self._server.port:
+                found[card.name] = ServedModel(card)
+            elif card.input == "Text":
                 found[card.name] = await TextModel.open(
                     connection.core, connection.runtime, card, self._settings.router, self._wait
                 )
@@ -281,8 +297,8 @@ class DynamoEngine:
             else:
                 refused[card.name] = (
                     f'the model "{card.name}" of the cluster takes {card.input} and serves '
-                    f"{card.kinds or 'nothing'}; only token-level chat models and models that take text can "
-                    f"be used"
+                    f"{card.kinds or 'nothing'}; only chats, completions, and embeddings of token-level "
+                    f"models, and models that take text, can be used"
                 )
         self._unusable |= {name: why for name, why in refused.items() if name not in routable}
         return found

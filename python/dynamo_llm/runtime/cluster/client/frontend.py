@@ -3,8 +3,8 @@
 
 There are two kinds. One gives its routers to the library, which makes the tokens of requests, and texts of
 tokens, itself. The other answers OpenAI bodies over HTTP with Dynamo's own pipeline: the library's C++ code
-uses it without Python. The HTTP servers listen on free ports of the loopback interface, with paths that only
-this process knows.
+uses it without Python. The HTTP servers listen on free ports of the loopback interface; the kernel lets only
+that code connect to them.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ import secrets
 import socket
 from typing import Any, cast
 
+from dynamo_llm import _core
 from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime.cluster import http_client
-from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.router_config import router_config
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection
-from dynamo_llm.runtime.cluster.listening_socket import send_at_once
+from dynamo_llm.runtime.cluster.listening_socket import accept_only_from, close_accepted, send_at_once
 from dynamo_llm.runtime.cluster.settings import Settings
 
 _log = logging.getLogger("dynamo_llm.cluster")
@@ -60,7 +60,7 @@ class Frontend:
 
     def __init__(self, connection: Connection, settings: Settings, answers: bool) -> None:
         self.port = 0
-        """The HTTP server's port on the loopback interface; 0 where it would delay tokens."""
+        """The port of an HTTP server that answers requests; 0: it cannot be used."""
         self._answers = answers
         self._core = connection.core
         self._runtime = connection.runtime
@@ -119,22 +119,42 @@ class Frontend:
 
         # Dynamo passes the view of the served models to the handlers of routes.
         route = core.FrontendRoute("GET", path, show)
-        with http_paths.hidden():
-            engine = await core.make_engine(self._runtime, arguments)
-            running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine, [route]))
-            requesting = asyncio.ensure_future(_request(f"http://127.0.0.1:{port}", path))
-            try:
-                await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
-                if not view.done():
-                    raise OSError(_problem_of(running))
-                self._view = view.result()
-                if send_at_once(f"127.0.0.1:{port}"):
-                    self.port = port
-            except BaseException:
-                running.cancel()
-                raise
-            finally:
-                requesting.cancel()
+        engine = await core.make_engine(self._runtime, arguments)
+        running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine, [route]))
+        requesting = asyncio.ensure_future(_request(f"http://127.0.0.1:{port}", path))
+        try:
+            await asyncio.wait({running, view}, timeout=_timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not view.done():
+                raise OSError(_problem_of(running))
+            self._view = view.result()
+        except BaseException:
+            running.cancel()
+            raise
+        finally:
+            requesting.cancel()
+        await self._guard(port, running)
+
+    async def _guard(self, port: int, running: "asyncio.Future[Any]") -> None:
+        """Keeps other processes away from the server."""
+        address = f"127.0.0.1:{port}"
+        source = _core.frontend_source_port() if self._answers else 0
+        is_guarded = accept_only_from(address, source)
+        for _ in range(2):  # those that came before, also if they are not accepted yet
+            close_accepted(address)
+            await asyncio.sleep(0.02)
+        if not is_guarded:
+            _log.info(
+                "the kernel does not protect Dynamo's HTTP server at %s, which is therefore not used", address
+            )
+        elif source and send_at_once(address):
+            self.port = port
+            running.add_done_callback(self._on_end)
+
+    def _on_end(self, running: "asyncio.Future[Any]") -> None:
+        """The server has ended, and another process may bind its port."""
+        self.port = 0
+        if not running.cancelled() and running.exception() is not None:
+            _log.warning("Dynamo's HTTP server in this process has ended: %s", running.exception())
 
     async def _discovered(self, instance: Any, card: Any, routed: Any) -> Any:
         """Dynamo calls this when a model's first worker joins; the router is ``routed``."""

@@ -6,9 +6,11 @@ import contextlib
 import copy
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Literal
 
-from dynamo_llm.errors import EngineFailedError
+from dynamo_llm.errors import DynamoError, EngineFailedError
+from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.cluster.client.delivery import deliver
 from dynamo_llm.runtime.cluster.client.errors import silence_error
 from dynamo_llm.runtime.cluster.client.remote_call import remote_call
@@ -45,6 +47,8 @@ class TokenModel:
         self._adapter: str | None = None
         self._with_adapters: dict[str, TokenModel] = {}
         self._info = _info(json.loads(card.to_json_str()), card.local_dir())
+        self.vocab_size = _vocab_size(card.local_dir())
+        """Exclusive upper limit of its token ids; 0: unknown."""
 
     def waiting(self, seconds: float) -> "TokenModel":
         """Returns this model for users whose requests wait so long, the same object each time."""
@@ -98,6 +102,15 @@ class TokenModel:
             with contextlib.suppress(asyncio.TimeoutError):
                 return await deliver(send_once, self._wait, is_repeatable=True)
         raise silence_error()
+
+
+def _vocab_size(folder: str) -> int:
+    try:
+        config = model_files.read_json(Path(folder) / "config.json")
+    except DynamoError:
+        return 0
+    size = (config.get("text_config") or config).get("vocab_size") if isinstance(config, dict) else None
+    return size if isinstance(size, int) and size > 0 else 0
 
 
 def _info(card: dict[str, Any], folder: str) -> ModelInfo:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from dynamo_llm.errors import EngineFailedError, InvalidRequestError
 from dynamo_llm.runtime import untrusted_json
-from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.parsers.dropped_text import DroppedText
 from dynamo_llm.runtime.cluster.parsers.service import ParserService
 from dynamo_llm.runtime.pipeline.answer_parser import Found
@@ -77,7 +76,7 @@ class DynamoParser:
             body["tools"] = tools
         content = json.dumps(body).encode()
         head = (
-            f"POST {http_paths.CHAT} HTTP/1.0\r\nHost: 127.0.0.1:{service.port}\r\n"
+            f"POST /v1/chat/completions HTTP/1.0\r\nHost: 127.0.0.1:{service.port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         )
         try:

@@ -16,7 +16,6 @@ from typing import Any, Protocol, cast
 from dynamo_llm.errors import UnavailableError
 from dynamo_llm.runtime import untrusted_json
 from dynamo_llm.runtime.cluster import http_client
-from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.frontend import free_port
 from dynamo_llm.runtime.cluster.connection import Connection
 from dynamo_llm.runtime.cluster.parsers import byte_model
@@ -94,24 +93,23 @@ class ParserService:
             router_config=core.RouterConfig(core.RouterMode.RoundRobin),
             namespace=namespace,
         )
-        with http_paths.hidden():
-            engine = await core.make_engine(self._runtime, arguments)
-            self._running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine))
-            self.port = port
-            try:
-                while True:
-                    if self._running.done():
-                        raise OSError(str(self._running.exception() or "it ended"))
-                    with contextlib.suppress(OSError, EOFError, ValueError):
-                        await self._model_names()
-                        return
-                    await asyncio.sleep(0.02)
-            except BaseException:
-                self._running.cancel()
-                raise
+        engine = await core.make_engine(self._runtime, arguments)
+        self._running = asyncio.ensure_future(core.run_input(self._runtime, "http", engine))
+        self.port = port
+        try:
+            while True:
+                if self._running.done():
+                    raise OSError(str(self._running.exception() or "it ended"))
+                with contextlib.suppress(OSError, EOFError, ValueError):
+                    await self._model_names()
+                    return
+                await asyncio.sleep(0.02)
+        except BaseException:
+            self._running.cancel()
+            raise
 
     async def _model_names(self) -> list[str]:
-        text = await http_client.fetch(f"http://127.0.0.1:{self.port}", 80, http_paths.MODELS)
+        text = await http_client.fetch(f"http://127.0.0.1:{self.port}", 80, "/v1/models")
         return [model["id"] for model in untrusted_json.parse(text)["data"]]
 
     async def model(self, tool_call_parser: str | None, reasoning_parser: str | None) -> str:
