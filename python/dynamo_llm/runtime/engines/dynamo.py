@@ -14,6 +14,7 @@ from dynamo_llm.runtime.cluster.backoff import Backoff
 from dynamo_llm.runtime.cluster.client import http_paths
 from dynamo_llm.runtime.cluster.client.frontend import Frontend, frontend_of
 from dynamo_llm.runtime.cluster.client.model_cards import model_cards
+from dynamo_llm.runtime.cluster.client.registered_models import RegisteredModels, unsupported
 from dynamo_llm.runtime.cluster.client.text_model import TextModel
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
 from dynamo_llm.runtime.cluster.connection import Connection, Event, acquire
@@ -28,6 +29,13 @@ _log = logging.getLogger("dynamo_llm.cluster")
 _update_interval = 0.2
 #: Seconds that the start waits for models whose workers are registered already.
 _start_timeout = 2.0
+
+#: Seconds between looks for workers that get no requests: for a request that waits, and for the log.
+_look_interval, _report_interval = 1.0, 10.0
+
+_not_served = (
+    "; a worker has registered it, but NVIDIA Dynamo does not serve it: set DYN_LOG=info to see the reason"
+)
 
 Model = TokenModel | TextModel
 
@@ -67,6 +75,7 @@ class DynamoEngine:
         self._gone: dict[str, TokenModel] = {}
         #: The base models of LoRA adapters.
         self._bases: dict[str, str] = {}
+        self._registered = RegisteredModels(self._settings)
         self._seen: set[str] = set()
         self._unusable: dict[str, str] = {}
         self._has_changed = asyncio.Event()
@@ -114,18 +123,35 @@ class DynamoEngine:
         asked = request.body.get("model")
         if asked is None or asked == self._config.name:
             asked = self._config.model
-        if (model := self._found(asked)) is not None:
-            return model
-        try:
-            return await asyncio.wait_for(self._wait_for(asked), self._wait)
-        except asyncio.TimeoutError:
-            what = "no model" if asked is None else f'no worker for the model "{asked}"'
-            is_lost = self._connection is not None and not self._connection.is_connected
-            raise UnavailableError(
-                f"there was {what} in {self._settings.scope} of {self._settings.address} "
-                f'for {self._options.wait_for_model_ms} ms ("options.wait_for_model_ms" of the configuration)'
-                f"{'; the connection is lost; it is being restored' if is_lost else ''}"
-            ) from None
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._wait
+        is_registered = False
+        while True:
+            try:
+                if (model := self._found(asked)) is not None:
+                    return model
+                is_registered = await self._registered.require_usable(asked, {*self._models})
+                limit = min(_look_interval, end - clock())
+                return await asyncio.wait_for(self._wait_for(asked), limit)
+            except asyncio.TimeoutError:
+                if clock() >= end:
+                    raise self._absence(asked, is_registered) from None
+            except ModelNotFoundError:
+                if asked is None or not await self._registered.require_usable(asked, {*self._models}):
+                    raise
+                self._seen.add(asked)  # it will appear
+
+    def _absence(self, asked: str | None, is_registered: bool) -> UnavailableError:
+        what = "no model" if asked is None else f'no worker for the model "{asked}"'
+        if self._connection is not None and not self._connection.is_connected:
+            more = "; the connection is lost; it is being restored"
+        else:
+            more = _not_served if is_registered else ""
+        return UnavailableError(
+            f"there was {what} in {self._settings.scope} of {self._settings.address} "
+            f'for {self._options.wait_for_model_ms} ms ("options.wait_for_model_ms" of the configuration)'
+            f"{more}"
+        )
 
     async def _wait_for(self, asked: str | None) -> Model:
         while (model := self._found(asked)) is None:
@@ -176,13 +202,15 @@ class DynamoEngine:
         while asyncio.get_running_loop().time() < end:
             await self._update(connection)
             if names <= {*self._models, *self._unusable}:
-                return
+                break
             await asyncio.sleep(0.02)
+        await self._registered.report({*self._models})
 
     async def _keep_updating(self, connection: Connection) -> None:
         """Keeps the models up to date, and the frontend on the current runtime."""
         runtime = connection.runtime
         backoff = Backoff(0.2, 5.0)
+        reported_at = asyncio.get_running_loop().time()
         while True:
             try:
                 now = await connection.wait()
@@ -190,6 +218,9 @@ class DynamoEngine:
                     await self._open_frontends(connection)
                     runtime = now
                 await self._update(connection)
+                if asyncio.get_running_loop().time() - reported_at >= _report_interval:
+                    await self._registered.report({*self._models})
+                    reported_at = asyncio.get_running_loop().time()
                 backoff = Backoff(0.2, 5.0)
                 await asyncio.sleep(_update_interval)
             except Exception as error:
@@ -200,6 +231,8 @@ class DynamoEngine:
         assert self._frontend is not None
         runtime = connection.runtime
         names = self._frontend.names()
+        if self._settings.router == "kv":  # Dynamo does not list text models, which have no token ids
+            names = sorted({*names, *await self._registered.text_models()})
         for name, known in self._models.items():
             if name not in names and isinstance(known, TokenModel):
                 self._gone[name] = known
@@ -271,6 +304,11 @@ class DynamoEngine:
                 routable.add(card.name)
                 continue
             if card.input == "Text":
+                if self._settings.router == "kv":
+                    _log.warning(
+                        'the model "%s" takes text: the "router" "kv" selects its workers in turn',
+                        card.name,
+                    )
                 found[card.name] = await TextModel.open(
                     connection.core, connection.runtime, card, self._settings.router, self._wait
                 )
@@ -279,10 +317,6 @@ class DynamoEngine:
                 if card.name in self._gone:
                     found[card.name] = self._gone.pop(card.name)
             else:
-                refused[card.name] = (
-                    f'the model "{card.name}" of the cluster takes {card.input} and serves '
-                    f"{card.kinds or 'nothing'}; only token-level chat models and models that take text can "
-                    f"be used"
-                )
+                refused[card.name] = unsupported([card]) or ""
         self._unusable |= {name: why for name, why in refused.items() if name not in routable}
         return found
