@@ -4,6 +4,7 @@
 import asyncio
 import difflib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -275,14 +276,22 @@ class DynamoEngine:
             "chat_path": http_paths.CHAT,
             "completion_path": http_paths.COMPLETION,
             "default_model": default,
-            # The router "kv" queues requests itself.
-            "silence_ms": 0 if self._settings.router == "kv" else round((stall_seconds() or 0) * 1000),
+            "silence_ms": self._silence_ms(),
             "models": names,
         }
         if target != self._target:
             self._target = target
             self._config.set_frontend(target)
             self._config.changed()
+
+    def _silence_ms(self) -> int:
+        """Returns how long the server may be silent before a request's first token."""
+        stall = stall_seconds()
+        if stall is None or self._settings.router == "kv":  # which queues requests itself
+            return 0
+        # Dynamo must end the silence of a worker first: only then it puts the worker aside. The next worker
+        # gets the same time.
+        return (2 * math.ceil(stall) + 1) * 1000
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:
         """Finds models that Dynamo creates no router for, and those that returned and keep their router."""
