@@ -77,6 +77,8 @@ class Worker:
         endpoint = runtime.endpoint(f"{given.namespace}.{given.component}.generate")
         config = ModelRuntimeConfig()
         config.total_kv_blocks = 1000
+        if given.context_length:
+            config.context_length = given.context_length
         serving = asyncio.ensure_future(endpoint.serve_endpoint(self.text if given.text else self.tokens))
         if given.kv:
             self.publisher = KvEventPublisher(endpoint, kv_block_size=block_size, enable_local_indexer=True)
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--namespace", default="dynamo")
     parser.add_argument("--component", default="position")
     parser.add_argument("--delay", type=float, default=0.002)
+    parser.add_argument("--context-length", type=int)
     parser.add_argument("--discovery", default="file")
     parser.add_argument("--request-plane", default="tcp")
     parser.add_argument("--event-plane", default="zmq")

@@ -37,8 +37,9 @@ def send_at_once(address: str) -> bool:
 
 
 def accept_only_from(address: str, port: int) -> bool:
-    """Makes the kernel drop all packets to a listening socket, and to the connections that it will accept, unless they come from a port: who holds the port, which other users cannot bind then, is the
-    only one that can connect. Linux only. May be called on any thread.
+    """Makes the kernel drop all packets to a listening socket, and to connections that it will accept, unless
+    they come from a port: who holds the port, which other users cannot bind then, is the only one that can
+    connect. Linux only. May be called on any thread.
 
     :param address: as for :func:`send_at_once`; of the loopback interface.
     :param port: 0: from none.

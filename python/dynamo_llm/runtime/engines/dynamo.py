@@ -4,6 +4,7 @@
 import asyncio
 import difflib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from dynamo_llm.runtime import options
 from dynamo_llm.runtime.cluster.backoff import Backoff
 from dynamo_llm.runtime.cluster.client.frontend import Frontend, frontend_of
 from dynamo_llm.runtime.cluster.client.model_cards import model_cards
+from dynamo_llm.runtime.cluster.client.registered_models import RegisteredModels, unsupported
 from dynamo_llm.runtime.cluster.client.served_model import ServedModel, can_serve
 from dynamo_llm.runtime.cluster.client.text_model import TextModel
 from dynamo_llm.runtime.cluster.client.token_model import TokenModel
@@ -28,6 +30,13 @@ _log = logging.getLogger("dynamo_llm.cluster")
 _update_interval = 0.2
 #: Seconds that the start waits for models whose workers are registered already.
 _start_timeout = 2.0
+
+#: Seconds between looks for workers that get no requests: for a request that waits, and for the log.
+_look_interval, _report_interval = 1.0, 10.0
+
+_not_served = (
+    "; a worker has registered it, but NVIDIA Dynamo does not serve it: set DYN_LOG=info to see the reason"
+)
 
 Model = TokenModel | TextModel | ServedModel
 
@@ -67,6 +76,9 @@ class DynamoEngine:
         self._gone: dict[str, TokenModel] = {}
         #: The base models of LoRA adapters.
         self._bases: dict[str, str] = {}
+        self._registered = RegisteredModels(
+            self._settings, config.set_frontend is not None and self._options.frontend
+        )
         self._seen: set[str] = set()
         self._unusable: dict[str, str] = {}
         self._has_changed = asyncio.Event()
@@ -114,18 +126,35 @@ class DynamoEngine:
         asked = request.body.get("model")
         if asked is None or asked == self._config.name:
             asked = self._config.model
-        if (model := self._found(asked)) is not None:
-            return model
-        try:
-            return await asyncio.wait_for(self._wait_for(asked), self._wait)
-        except asyncio.TimeoutError:
-            what = "no model" if asked is None else f'no worker for the model "{asked}"'
-            is_lost = self._connection is not None and not self._connection.is_connected
-            raise UnavailableError(
-                f"there was {what} in {self._settings.scope} of {self._settings.address} "
-                f'for {self._options.wait_for_model_ms} ms ("options.wait_for_model_ms" of the configuration)'
-                f"{'; the connection is lost; it is being restored' if is_lost else ''}"
-            ) from None
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._wait
+        is_registered = False
+        while True:
+            try:
+                if (model := self._found(asked)) is not None:
+                    return model
+                is_registered = await self._registered.require_usable(asked, {*self._models})
+                limit = min(_look_interval, end - clock())
+                return await asyncio.wait_for(self._wait_for(asked), limit)
+            except asyncio.TimeoutError:
+                if clock() >= end:
+                    raise self._absence(asked, is_registered) from None
+            except ModelNotFoundError:
+                if asked is None or not await self._registered.require_usable(asked, {*self._models}):
+                    raise
+                self._seen.add(asked)  # it will appear
+
+    def _absence(self, asked: str | None, is_registered: bool) -> UnavailableError:
+        what = "no model" if asked is None else f'no worker for the model "{asked}"'
+        if self._connection is not None and not self._connection.is_connected:
+            more = "; the connection is lost; it is being restored"
+        else:
+            more = _not_served if is_registered else ""
+        return UnavailableError(
+            f"there was {what} in {self._settings.scope} of {self._settings.address} "
+            f'for {self._options.wait_for_model_ms} ms ("options.wait_for_model_ms" of the configuration)'
+            f"{more}"
+        )
 
     async def _wait_for(self, asked: str | None) -> Model:
         while (model := self._found(asked)) is None:
@@ -176,13 +205,15 @@ class DynamoEngine:
         while asyncio.get_running_loop().time() < end:
             await self._update(connection)
             if names <= {*self._models, *self._unusable}:
-                return
+                break
             await asyncio.sleep(0.02)
+        await self._registered.report({*self._models})
 
     async def _keep_updating(self, connection: Connection) -> None:
         """Keeps the models up to date, and the frontend on the current runtime."""
         runtime = connection.runtime
         backoff = Backoff(0.2, 5.0)
+        reported_at = asyncio.get_running_loop().time()
         while True:
             try:
                 now = await connection.wait()
@@ -190,6 +221,9 @@ class DynamoEngine:
                     await self._open_frontends(connection)
                     runtime = now
                 await self._update(connection)
+                if asyncio.get_running_loop().time() - reported_at >= _report_interval:
+                    await self._registered.report({*self._models})
+                    reported_at = asyncio.get_running_loop().time()
                 backoff = Backoff(0.2, 5.0)
                 await asyncio.sleep(_update_interval)
             except Exception as error:
@@ -200,6 +234,8 @@ class DynamoEngine:
         assert self._frontend is not None
         runtime = connection.runtime
         names = self._frontend.names()
+        if self._settings.router == "kv":  # Dynamo does not list text models, which have no token ids
+            names = sorted({*names, *await self._registered.text_models()})
         for name, known in self._models.items():
             if name not in names and isinstance(known, TokenModel):
                 self._gone[name] = known
@@ -256,14 +292,22 @@ class DynamoEngine:
         target: FrontendTarget = {
             "port": self._server.port,
             "default_model": default,
-            # The router "kv" queues requests itself.
-            "silence_ms": 0 if self._settings.router == "kv" else round((stall_seconds() or 0) * 1000),
+            "silence_ms": self._silence_ms(),
             "models": names,
         }
         if target != self._target:
             self._config.set_frontend(target)
             self._target = target
             self._config.changed()
+
+    def _silence_ms(self) -> int:
+        """Returns how long the server may be silent before a request's first token."""
+        stall = stall_seconds()
+        if stall is None or self._settings.router == "kv":  # which queues requests itself
+            return 0
+        # Dynamo must end the silence of a worker first: only then it puts the worker aside. The next worker
+        # gets the same time.
+        return (2 * math.ceil(stall) + 1) * 1000
 
     async def _others(self, connection: Connection, names: list[str]) -> dict[str, Model]:
         """Finds models that Dynamo creates no router for, and those that returned and keep their router."""
@@ -287,6 +331,11 @@ class DynamoEngine:
             if can_serve(card) and self._server is not None and self._server.port:
                 found[card.name] = ServedModel(card)
             elif card.input == "Text":
+                if self._settings.router == "kv":
+                    _log.warning(
+                        'the model "%s" takes text: the "router" "kv" selects its workers in turn',
+                        card.name,
+                    )
                 found[card.name] = await TextModel.open(
                     connection.core, connection.runtime, card, self._settings.router, self._wait
                 )
@@ -295,10 +344,6 @@ class DynamoEngine:
                 if card.name in self._gone:
                     found[card.name] = self._gone.pop(card.name)
             else:
-                refused[card.name] = (
-                    f'the model "{card.name}" of the cluster takes {card.input} and serves '
-                    f"{card.kinds or 'nothing'}; only chats, completions, and embeddings of token-level "
-                    f"models, and models that take text, can be used"
-                )
+                refused[card.name] = unsupported([card], False) or ""
         self._unusable |= {name: why for name, why in refused.items() if name not in routable}
         return found

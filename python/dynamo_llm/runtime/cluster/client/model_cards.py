@@ -43,6 +43,8 @@ class ModelCard:
     """The whole card, as Dynamo stores it."""
     adapter: str | None = None
     """The LoRA adapter that the model is, of the model of the same endpoint; None for one of its own."""
+    instance: int = 0
+    """The worker's id in the cluster."""
 
 
 async def model_cards(settings: Settings) -> list[ModelCard]:
@@ -75,8 +77,9 @@ def _card(value: Any) -> ModelCard | None:
             kinds=content.get("model_type") or "",
             adapter=(content.get("lora") or {}).get("name"),
             content=content,
+            instance=int(value.get("instance_id") or 0),
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         _log.debug("the discovery has a card that cannot be read: %r", error)
         return None
     is_valid = all(isinstance(text, str) for text in (card.name, card.input, card.kinds, card.adapter or ""))
