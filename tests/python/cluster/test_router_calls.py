@@ -169,7 +169,7 @@ def test_a_router_that_is_destroyed_answers_first(callers: Callers) -> None:
     closing.result(30)
 
 
-def test_results_of_dynamo_arrive_in_batches() -> None:
+def test_results_of_dynamo_arrive_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from dynamo_llm.runtime.cluster.router.dynamo_calls import DynamoCalls
 
     async def main() -> None:
@@ -186,7 +186,7 @@ def test_results_of_dynamo_arrive_in_batches() -> None:
             wakes += 1
             return wake(*arguments, **named)
 
-        loop.call_soon_threadsafe = counting  # type: ignore[method-assign]
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
         calls = [dynamo(service.select, {**model, "token_ids": prompt}) for _ in range(200)]
         assert asyncio.get_running_loop() is loop
         time.sleep(0.2)  # what ends now wakes the event loop once
