@@ -7,8 +7,8 @@
  * that the next selection takes the load of the workers into account. docs/router.md explains more.
  *
  * The rules of dynamo_llm.h hold here, too. Python does the work, with the extra `dynamo`. A function that
- * waits for it does so without the GIL, usually for less than a millisecond. Many threads may use one router at the
- * same time.
+ * waits for it does so without the GIL. Many threads may use one router at the same time. A call then takes longer,
+ * because one event loop executes the calls of all threads; docs/performance.md has measurements.
  */
 #ifndef DYNAMO_LLM_ROUTER_H
 #define DYNAMO_LLM_ROUTER_H

@@ -3,15 +3,18 @@
 
 import asyncio
 import importlib.util
+import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run_python
+from conftest import compile_c, dynamo_config, run, run_python
 from dynamo_llm import DynamoError, InvalidArgumentError, InvalidHandleError, Router, UnavailableError
 from dynamo_llm.runtime import host
 from dynamo_llm.runtime.cluster import dynamo_import
@@ -166,7 +169,7 @@ def test_a_router_that_is_destroyed_answers_first(callers: Callers) -> None:
     closing.result(30)
 
 
-def test_results_of_dynamo_arrive_in_batches() -> None:
+def test_results_of_dynamo_arrive_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from dynamo_llm.runtime.cluster.router.dynamo_calls import DynamoCalls
 
     async def main() -> None:
@@ -183,7 +186,7 @@ def test_results_of_dynamo_arrive_in_batches() -> None:
             wakes += 1
             return wake(*arguments, **named)
 
-        loop.call_soon_threadsafe = counting  # type: ignore[method-assign]
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
         calls = [dynamo(service.select, {**model, "token_ids": prompt}) for _ in range(200)]
         assert asyncio.get_running_loop() is loop
         time.sleep(0.2)  # what ends now wakes the event loop once
@@ -234,3 +237,15 @@ def test_calls_end_with_python() -> None:
     assert len(lines) == 6
     assert all("Python in this process is shutting down" in line for line in lines)
     assert "Task was destroyed" not in result.stderr
+
+
+def test_threads_of_a_program_in_c(tmp_path: Path) -> None:
+    """The router is destroyed, and the process exits, while 32 threads call the router."""
+    source = Path(__file__).with_name("router_threads.c")
+    flags = dynamo_config("--cflags", "--libs").split()
+    program = compile_c(source, tmp_path / "router_threads", "-pthread", "-D_GNU_SOURCE", *flags)
+    config = json.dumps({"kv_block_size": 16, "workers": [described(1), described(2)]})
+    environment = {"DYNAMO_LLM_PYTHON": sys.executable, "HOME": str(tmp_path)}
+    for how, printed in (("exit", ""), ("destroy", "32\n")):
+        result = run([program, config, how], environment)
+        assert (result.returncode, result.stdout, result.stderr) == (0, printed, "")

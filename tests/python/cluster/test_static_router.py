@@ -26,6 +26,8 @@ from dynamo_llm import (
     paths,
 )
 from dynamo_llm.runtime.cluster import connection
+from waiting import wait_until
+from zmq_publisher import ZmqPublisher
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("dynamo") is None, reason="NVIDIA Dynamo is not installed"
@@ -193,6 +195,48 @@ def test_disaggregated_workers() -> None:
         assert load(router, 1, phase="decode") == (0, 0, 0)
         assert router.select(prompt, phase="decode").prefill_worker is None
         assert [worker["phase"] for worker in router.workers()] == ["decode", "prefill", "prefill"]
+
+
+@pytest.mark.parametrize("mode", ["aggregated", "disaggregated"])
+def test_selections_know_the_overlap(mode: str) -> None:
+    """It is that of the selected rank; other ranks of the worker have other blocks."""
+    publishers = [ZmqPublisher() for _ in range(3)]
+    endpoints = [publisher.endpoint for publisher in publishers]
+    two_ranks = described(
+        1, data_parallel_size=2, kv_events_endpoints=dict(zip("01", endpoints, strict=False))
+    )
+    del two_ranks["kv_events_endpoint"]
+    phases: dict[int, Any] = {1: "all", 2: "all"}
+    one_rank = described(2, kv_events_endpoint=endpoints[2])
+    if mode == "disaggregated":
+        phases = {1: "decode", 2: "prefill"}
+        one_rank["phase"] = "prefill"
+    known = [(1, 0, 1), (1, 1, 4), (2, 0, 2)]
+    try:
+        with Router(kv_block_size=16, mode=mode, workers=[two_ranks, one_rank]) as router:
+
+            def overlaps() -> list[tuple[int, int, int]]:
+                rows = [row for phase in set(phases.values()) for row in router.overlaps(prompt, phase=phase)]
+                return sorted(
+                    (row["worker_id"], row["data_parallel_rank"], row["device_blocks"]) for row in rows
+                )
+
+            for publisher, (_, rank, blocks) in zip(publishers, known, strict=True):
+                publisher.wait_for_subscriber()
+                publisher.stored(prompt[: 16 * blocks], 16, rank)
+            wait_until(lambda: overlaps() == known, lambda: str(overlaps()))
+            for id, phase in phases.items():
+                for request_id in (None, f"request-{id}"):
+                    selection = router.select(prompt, phase=phase, worker_ids=[id], request_id=request_id)
+                    worker = selection.worker or selection.prefill_worker
+                    assert worker is not None
+                    found = (worker.worker_id, worker.data_parallel_rank, worker.overlap_blocks)
+                    assert found in known
+                    if phase == "all":  # a decode worker is selected without regard to its blocks
+                        assert found in {(1, 1, 4), (2, 0, 2)}
+    finally:
+        for publisher in publishers:
+            publisher.close()
 
 
 def test_many_threads_select_at_once(router: Router) -> None:

@@ -9,7 +9,7 @@ from dynamo_llm.errors import InvalidRequestError
 _named = ("lora_name", "cache_salt", "priority_jump", "strict_priority", "expected_output_tokens")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RoutingRequest:
     """A request that needs a worker."""
 
@@ -54,17 +54,21 @@ class RoutingRequest:
         routing: dict[str, Any] = {
             "priority_jump": self.priority_jump,
             "strict_priority": self.strict_priority,
-            "lora_name": self.lora_name,
-            "cache_salt": self.cache_salt,
-            "expected_output_tokens": self.expected_output_tokens,
-            "allowed_worker_ids": None if self.workers is None else sorted(self.workers),
         }
+        if self.lora_name is not None:
+            routing["lora_name"] = self.lora_name
+        if self.cache_salt is not None:
+            routing["cache_salt"] = self.cache_salt
+        if self.expected_output_tokens is not None:
+            routing["expected_output_tokens"] = self.expected_output_tokens
+        if self.workers is not None:
+            routing["allowed_worker_ids"] = sorted(self.workers)
         if self.has_constraints:
             routing["routing_constraints"] = {
                 "required_taints": sorted(self.required_taints),
                 "preferred_taints": self.preferred_taints,
             }
-        return {key: value for key, value in routing.items() if value is not None}
+        return routing
 
 
 def _hints(body: dict[str, Any]) -> dict[str, Any]:
