@@ -107,7 +107,8 @@ constexpr std::array cluster_keys = {
         "DYN_NAMESPACE, else \"dynamo\"."},
     Key{"namespace_prefix", Type::string,
         "Beginning of the namespaces whose models are used, such as those of a rolling update; "
-        "replaces \"namespace\" for models. Default: the environment variable DYN_NAMESPACE_PREFIX, "
+        "replaces \"namespace\" for models. Default: the environment variable "
+        "DYN_NAMESPACE_PREFIX, "
         "unless \"namespace\" is given."},
     one_of("etcd|file|kubernetes", {"discovery", Type::string,
                                     "How the processes of the cluster discover each other. Default "

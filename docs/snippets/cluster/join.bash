@@ -5,6 +5,6 @@ model=$(python -c 'from dynamo_llm import paths; print(paths.demo_model_dir())')
 python -m dynamo.common.backend.sample_main --model-name="$model" --delay=0.001 \
     --discovery-backend=file --request-plane=tcp --event-plane=zmq 2>worker.log &
 trap "kill $!" EXIT
-# The client.
+# The client, and the beginning of the answer.
 g++ -std=c++17 -o chat chat.cpp $(dynamo-llm config --cflags --libs)
-./chat "What is a KV cache?" '{"engine": "dynamo", "cluster": {"discovery": "file", "path": "cluster"}}' | sed -n 1p
+./chat "What is a KV cache?" '{"engine": "dynamo", "cluster": {"discovery": "file", "path": "cluster"}}' | sed -n 1p | cut -c 1-12

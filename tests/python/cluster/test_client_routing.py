@@ -11,6 +11,7 @@ from cluster_rig import Process
 from cluster_rig.fixtures import NewCluster
 from dynamo_llm import InvalidRequestError, OverloadedError, Runtime, UnavailableError
 from dynamo_llm.runtime.cluster import dynamo_import
+from dynamo_llm.runtime.cluster.client import token_model
 from dynamo_llm.runtime.cluster.client.errors import error_of
 from position_client import client, names, position_worker, said, tokens
 from waiting import wait_until
@@ -165,3 +166,10 @@ def test_an_indexer_of_another_router(new_cluster: NewCluster) -> None:
 def test_errors_of_the_router(error: Exception, kind: type[Exception]) -> None:
     """Overload and missing workers can be told apart."""
     assert type(error_of(error)) is kind
+
+
+def test_context_length_of_a_card_without_one() -> None:
+    """That of the model's architecture counts, if the worker declares no other."""
+    card = {"architectural_max_context_length": 4096}
+    assert token_model._info(card, "folder")["context_length"] == 4096
+    assert token_model._info({**card, "context_length": 1024}, "folder")["context_length"] == 1024

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from cluster_rig import Cluster, NewCluster, Process
 from cluster_worker import post, stream
-from conftest import Completed, run, tests_dir
+from conftest import Completed, compile_c, dynamo_config, run, tests_dir
 from dynamo_llm import InvalidHandleError, Worker, paths
 
 if importlib.util.find_spec("dynamo") is None:
@@ -265,8 +265,35 @@ def test_errors_of_serve(alone: Cluster) -> None:
         assert (result.returncode, result.stdout) == (2, "") and message in result.stderr
 
 
-def test_publish(tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_publish(tmp_path: Path, language: str) -> None:
     """The example of a KV publisher needs nothing but a folder."""
-    result = run([sys.executable, examples_dir / "cluster" / "publish.py", tmp_path])
+    variables = {"PATH": path, "HOME": str(tmp_path)}
+    if language == "python":
+        result = run([sys.executable, examples_dir / "cluster" / "publish.py", tmp_path])
+    else:
+        flags = dynamo_config("--cflags", "--libs").split()
+        program = compile_c(examples_dir / "cluster" / "publish.c", tmp_path / "publish", *flags)
+        result = run([program, json.dumps({"discovery": "file", "path": str(tmp_path / "kv")})], variables)
     assert result.returncode == 0, result.stderr
     assert re.fullmatch(r"worker \d+ has 3 blocks of the prompt\n", result.stdout)
+
+
+def test_tools(alone: Cluster, tmp_path: Path) -> None:
+    """The example of an endpoint that is not a model, and the one that calls it."""
+    flags = dynamo_config("--cflags", "--libs").split()
+    tools, call = (
+        compile_c(examples_dir / "cluster" / f"{name}.c", tmp_path / name, "-pthread", *flags)
+        for name in ("tools", "call")
+    )
+    cluster = json.dumps(alone.settings)
+    worker = started(alone, "tools", [tools, cluster])
+    info = json.loads(worker.log)
+    assert (info["state"], info["kind"], info["endpoint"]) == ("serving", "data", "dynamo.tools.call")
+    client = alone.run("call", [call, "tools.call", '{"question": 1}', cluster], {"PATH": path})
+    assert client.wait() == 0, client.log
+    page = examples_dir.parent / "docs" / "snippets" / "cluster" / "tools.out"
+    assert client.log == page.read_text()
+    worker.may_end = True
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait() == 0

@@ -10,6 +10,7 @@ from certificates import Certificate, signed, signer
 from conftest import run, run_python
 from dynamo_llm import InvalidConfigError
 from dynamo_llm.runtime.cluster.planes import Planes
+from dynamo_llm.runtime.cluster.settings import Settings
 
 local = "127.0.0.1"
 
@@ -75,6 +76,22 @@ def test_certificates(ca: Certificate, mine: Certificate) -> None:
     assert process["DYN_TCP_TLS_CA_CERT_PATH"] == process["DYN_TCP_TLS_CLIENT_CA_CERT_PATH"] == str(ca.cert)
     assert process["DYN_TCP_TLS_CLIENT_CERT_PATH"] == str(mine.cert)
     assert process["DYN_TCP_TLS_INSECURE"] is None and process["DYN_TCP_TLS_SERVER_NAME"] is None
+
+
+@pytest.mark.parametrize("source", ["configuration", "environment"])
+def test_quic_with_certificates(
+    ca: Certificate, mine: Certificate, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """It is refused: a caller who sets certificates must not get answers that they do not protect."""
+    monkeypatch.delenv("DYN_RESPONSE_PLANE", raising=False)
+    given: dict[str, Any] = {"tls": {"request_plane": mine.keys(ca)}}
+    assert Settings.read({**given, "response_plane": "tcp"}).response_plane == "tcp"
+    if source == "environment":
+        monkeypatch.setenv("DYN_RESPONSE_PLANE", "quic")
+    else:
+        given["response_plane"] = "quic"
+    with pytest.raises(InvalidConfigError, match=r'"cluster\.response_plane" .* "tcp", not "quic"'):
+        Settings.read(given)
 
 
 def test_one_way_and_a_name(ca: Certificate, mine: Certificate) -> None:

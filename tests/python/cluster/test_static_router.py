@@ -4,7 +4,9 @@
 import asyncio
 import importlib.util
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -335,10 +337,27 @@ def test_configurations_of_publishers_are_checked(config: dict[str, Any], messag
         KvPublisher(config)
 
 
-def test_the_example_of_a_gateway(tmp_path: Path) -> None:
-    flags = dynamo_config("--cflags", "--libs").split()
-    source = tests_dir.parent / "examples" / "cluster" / "gateway.c"
-    program = compile_c(source, tmp_path / "gateway", *flags)
+def build_gateway(language: str, program: Path) -> Path:
+    """Builds the example of a gateway in C or Go."""
+    source = tests_dir.parent / "examples" / "cluster" / f"gateway.{language}"
+    if language == "c":
+        return compile_c(source, program, *dynamo_config("--cflags", "--libs").split())
+    if shutil.which("go") is None:
+        pytest.skip("needs Go, of Debian's package golang-go")
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(program.parent),
+        "CGO_CFLAGS": dynamo_config("--cflags"),
+        "CGO_LDFLAGS": dynamo_config("--libs"),
+    }
+    result = run(["go", "build", "-o", program, source], variables)
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+@pytest.mark.parametrize("language", ["c", "go"])
+def test_the_example_of_a_gateway(tmp_path: Path, language: str) -> None:
+    program = build_gateway(language, tmp_path / "gateway")
     config = {
         "kv_block_size": 16,
         "workers": [described(1), described(2)],

@@ -30,6 +30,8 @@ class AdapterEngine:
     """Answers with the position of the request's LoRA adapter in its list."""
 
     kind: Literal["tokens"] = "tokens"
+    last: str | None = None
+    """The adapter of the last request."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.adapters = ["poet", "lawyer"]
@@ -61,6 +63,7 @@ class AdapterEngine:
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Generates one token."""
+        AdapterEngine.last = request.adapter
         token = 100 + self.adapters.index(request.adapter) if request.adapter else self.token
         yield {"token_ids": [token], "finish_reason": "stop"}
 
@@ -98,6 +101,12 @@ def test_adapters_are_models(new_cluster: NewCluster, combination: str) -> None:
         wait_until(lambda: listed(mine) == ["base", "lawyer", "poet"])
         body = {"model": "lawyer", "prompt": [5, 6], "max_tokens": 1}
         wait_until(lambda: post(f"{mine.url}/completions", body)[0] == 200)
+        assert AdapterEngine.last == "lawyer"
+        with Runtime(engine="dynamo", cluster=mine.settings) as plain:  # through the frontend in the process
+            wait_until(lambda: [model.get("frontend") for model in plain.models()] == [True] * 3)
+            for model in ("poet", "base"):
+                plain.chat("hi", model=model, max_tokens=1).result()
+                assert AdapterEngine.last == (None if model == "base" else model)
     assert mine.keys("v1/mdc/") == []
 
 

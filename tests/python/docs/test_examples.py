@@ -53,7 +53,10 @@ multiples = ["c/epoll.c", "c/callbacks.c", "cpp/coroutine.cpp", "python/many.py"
 others = ["c/tokenize.c"]
 #: Examples that need a cluster, or NVIDIA Dynamo's package; run by cluster/test_static_router.py,
 #: cluster/test_example_worker.py, and cluster/test_dynamo_endpoint.py.
-clustered = ["cluster/gateway.c", "cluster/worker.c", "cluster/call.c", "cluster/publish.py"]
+clustered = [
+    *("cluster/gateway.c", "cluster/gateway.go", "cluster/worker.c", "cluster/tools.c", "cluster/call.c"),
+    *("cluster/publish.c", "cluster/publish.py"),
+]
 #: Engines in C and C++; their programs send 64 requests.
 engines = ["engines/c/main.c", "engines/cpp/main.cpp"]
 #: The engine in C in a shared library; the command dynamo-llm loads it.

@@ -139,6 +139,12 @@ class Settings:
         router = keys.router or _router_of_environment()
         planes = Planes.read(keys.host, keys.tls)
         planes.check_urls(etcd, nats)
+        responses = keys.response_plane or os.environ.get("DYN_RESPONSE_PLANE")
+        if responses == "quic" and planes.request_plane is not None:
+            raise InvalidConfigError(
+                '"cluster.response_plane" of the configuration must be "tcp", not "quic", with '
+                '"cluster.tls.request_plane": QUIC is not known to use these certificates'
+            )
         return cls(
             namespace=names.namespace,
             namespace_prefix=names.prefix,
