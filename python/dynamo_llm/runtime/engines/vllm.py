@@ -59,6 +59,9 @@ _end_timeout = 5.0
 #: after the other.
 _most_decoding = 2
 
+#: Methods of ``speculative_config`` that load no model.
+_without_draft = ("ngram", "ngram_gpu", "suffix")
+
 #: vLLM's message if a model's module cannot be imported.
 _uninspected = "failed to be inspected"
 
@@ -116,6 +119,7 @@ class VllmEngine:
                 f'a model of the Hugging Face Hub is "hf:org/name"'
             )
         model_files.check_folder(self._path)
+        _check_draft(self._arguments.get("speculative_config"))
         log = ChildLog("dynamo_llm.vllm")
         try:
             await log.open()
@@ -544,6 +548,20 @@ def _read_adapters(given: Any) -> dict[str, Path]:
             )
         model_files.check_folder(path)
     return adapters
+
+
+def _check_draft(given: Any) -> None:
+    """Checks the model of ``speculative_config``: vLLM would look on the Hugging Face Hub for it."""
+    model = given.get("model") if isinstance(given, dict) else None
+    if not isinstance(model, str) or given.get("method") in _without_draft:
+        return
+    folder = Path(model)
+    if not model_files.exists(folder / "config.json"):
+        raise ModelNotFoundError(
+            f'"options.speculative_config.model" of the configuration is "{model}", which is not a folder '
+            "with config.json; dynamo-llm pull downloads one of the Hugging Face Hub, and prints its folder"
+        )
+    model_files.check_folder(folder)
 
 
 def _chunk(output: Any, request: TokenRequest) -> TokenChunk:
