@@ -35,6 +35,7 @@ from dynamo_llm.runtime.engine import (
     TokenLogprob,
     TokenRequest,
 )
+from dynamo_llm.runtime.engines.vllm_parsers import VllmParsers
 from dynamo_llm.runtime.gpu_builds import cpu_build, gpu_build
 from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.options import unknown_key
@@ -328,6 +329,11 @@ class VllmEngine:
             finally:
                 await answer.aclose()
         return vector
+
+    async def open_parsers(self, tool_call: str | None, reasoning: str | None) -> VllmParsers:
+        """Returns vLLM's parsers of these names. Errors: see :class:`VllmParsers`."""
+        tokenizer, config = self._engine.renderer.get_tokenizer(), self._engine.model_config
+        return await in_thread(VllmParsers, tokenizer, config, tool_call, reasoning)
 
     # ------------------------------------------------------------------------------ control calls
 
