@@ -76,7 +76,8 @@ def test_compiled(name: str, tmp_path: Path) -> None:
 
 #: Engines that the programs use_*.py beside them use.
 engines = {
-    f"python/{name}.py" for name in ("shout", "parrot", "patient", "chorus", "filling", "spell", "switch")
+    f"python/{name}.py"
+    for name in ("shout", "parrot", "patient", "chorus", "filling", "spell", "switch", "gaze")
 }
 
 
@@ -85,6 +86,7 @@ models: dict[str, Callable[[Path], Path]] = {
     "python/embeddings.py": tiny_models.embedder,
     "python/images.py": tiny_models.gemma3,
     "python/rerank.py": tiny_models.embedder,
+    "python/use_gaze.py": tiny_models.idefics3,
     "python/vllm_speculative.py": tiny_models.llama,
 }
 
@@ -95,6 +97,7 @@ of_vllm = {name for name in programs_in("py") if name.startswith("python/vllm_")
 #: Programs that also need files: the test writes them into a folder.
 files: dict[str, Callable[[Path], list[Path]]] = {
     "python/images.py": pictures.files,
+    "python/use_gaze.py": pictures.files,
     "python/vllm_speculative.py": lambda folder: [tiny_models.llama(folder / "draft", seed=1)],
 }
 
