@@ -58,7 +58,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None]:
         fcntl.flock(second, fcntl.LOCK_UN)  # also unlocks os.fork() children, which may outlive the test
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **more: Any) -> Completed:
+def run(
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    timeout: float = patience,
+    **more: Any,
+) -> Completed:
     """Runs a program with none of this process's environment except the system folders in PATH."""
     clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(env or {})}
     return subprocess.run(
@@ -67,7 +72,7 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **m
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=patience,
+        timeout=timeout,
         check=False,
         **more,
     )

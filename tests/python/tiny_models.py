@@ -318,7 +318,7 @@ def _vision_weights(seed: int) -> dict[str, Any]:
     return tensors | {"multi_modal_projector.mm_soft_emb_norm.weight": np.zeros(WIDTH, np.float32)}
 
 
-def _add_words(folder: Path, words: tuple[str, ...]) -> dict[str, int]:
+def add_words(folder: Path, words: tuple[str, ...]) -> dict[str, int]:
     """Adds special tokens to the tokenizer. Returns their ids."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     ids = {word: VOCABULARY + at for at, word in enumerate(words)}
@@ -333,7 +333,7 @@ def _add_words(folder: Path, words: tuple[str, ...]) -> dict[str, int]:
 def gemma3(folder: Path, template: str = IMAGE_TEMPLATE, context: int = 512, seed: int = 0) -> Path:
     """Creates a model for chats with images."""
     _write(folder, {}, {}, template)
-    words = _add_words(folder, _IMAGE_WORDS)
+    words = add_words(folder, _IMAGE_WORDS)
     size = VOCABULARY + 8
     text = {
         "model_type": "gemma3_text",
@@ -416,7 +416,7 @@ def idefics3(folder: Path, template: str = IDEFICS3_TEMPLATE, context: int = 512
     """Creates a model for chats with images that vLLM runs without torchvision."""
     _write(folder, {}, {}, template)
     marks = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    words = _add_words(folder, marks)
+    words = add_words(folder, marks)
     size = VOCABULARY + 8
     vision = {
         "model_type": "idefics3_vision",

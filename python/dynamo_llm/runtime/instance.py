@@ -29,7 +29,7 @@ from dynamo_llm.runtime.span import Span, start_span
 from dynamo_llm.runtime.threads import DaemonThreads, in_thread, in_thread_to_its_end
 
 if TYPE_CHECKING:
-    from dynamo_llm.runtime.cluster.parsers.dynamo_parsers import DynamoParsers
+    from dynamo_llm.runtime.pipeline.answer_parser import AnswerParsers
     from dynamo_llm.runtime.pipeline.pipeline import Pipeline
 
 _CLOSED = _core.STATUSES["DYNAMO_ERROR_CLOSED"]
@@ -133,7 +133,9 @@ class Instance:
                 self._engine.report_metrics = self._report_metrics
             if self._kind == "tokens":
                 self._progress("tokenizer")
-                parsers = await self._parsers.of(self._config.engine, self.info) if self._has_text else None
+                parsers = (
+                    await self._parsers.of(self._config.engine, self.info, engine) if self._has_text else None
+                )
                 self._pipeline = await in_thread(self._open_pipeline, engine, self.info, parsers)
                 self.info = self._pipeline.info
             if self._kind == "models":  # only now: the engine's settings for sockets apply to the process
@@ -160,7 +162,7 @@ class Instance:
         path = lookup.find(config.model, formats, offline=self._is_offline, progress=report)
         return dataclasses.replace(config, model=str(path))
 
-    def _open_pipeline(self, engine: Any, info: ModelInfo, parsers: "DynamoParsers | None") -> "Pipeline":
+    def _open_pipeline(self, engine: Any, info: ModelInfo, parsers: "AnswerParsers | None") -> "Pipeline":
         """Blocks while libraries and the tokenizer are loaded."""
         # Not at the top: only token-level engines need these libraries.
         from dynamo_llm.runtime.engines.native import NativeTokens
@@ -182,7 +184,7 @@ class Instance:
             async def open_it() -> "Pipeline":
                 info = model.describe()
                 name = info.get("path") or self._config.engine
-                parsers = await self._parsers.of(name, info) if self._has_text else None
+                parsers = await self._parsers.of(name, info, model) if self._has_text else None
                 return await in_thread(self._open_pipeline, model, info, parsers)
 
             opening = pipelines[self] = loop.create_task(open_it())

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamo_llm.errors import DynamoError
 from dynamo_llm.runtime.engine import ModelInfo
@@ -11,6 +11,7 @@ from dynamo_llm.runtime.parser_names import ParserNames
 
 if TYPE_CHECKING:
     from dynamo_llm.runtime.cluster.parsers.dynamo_parsers import DynamoParsers
+    from dynamo_llm.runtime.pipeline.answer_parser import AnswerParsers
 
 _log = logging.getLogger("dynamo_llm.parsers")
 
@@ -26,19 +27,24 @@ class ModelParsers:
         self._opening: dict[ParserNames, asyncio.Task[DynamoParsers]] = {}
 
     async def open_configured(self) -> None:
-        """Opens those that the configuration names.
+        """Opens those that the configuration names, except for vLLM's: these need the loaded model.
 
         :raises DynamoError: as :meth:`DynamoParsers.open`.
         """
-        await self._open(self._configured.over(ParserNames()))
+        if not self._configured.are_of_vllm:
+            await self._open(self._configured.over(ParserNames()))
 
-    async def of(self, model: str, info: ModelInfo) -> "DynamoParsers | None":
+    async def of(self, model: str, info: ModelInfo, engine: Any) -> "AnswerParsers | None":
         """Returns the parsers of a model; None if nothing names one. If those that its description names
         cannot be used, a warning is logged, and its answers are not parsed.
 
         :param model: its name, for the warning.
+        :param engine: the engine, loaded, which has vLLM's parsers if the configuration names some.
         """
         own = ParserNames.of(info)
+        if self._configured.are_of_vllm:
+            parsers: AnswerParsers = await engine.open_parsers(*self._configured.over(ParserNames()).bare)
+            return parsers
         try:
             return await self._open(self._configured.over(own))
         except DynamoError as error:

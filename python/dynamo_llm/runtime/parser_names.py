@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dynamo_llm.errors import InvalidConfigError
+from dynamo_llm.runtime.secret import shown
 
 _keys = ("tool_call_parser", "reasoning_parser")
+#: Begins the name of a parser of vLLM, which the engine of that name has.
+_vllm = "vllm:"
 #: Turns off a parser that a model's description names.
 _off = "off"
 
@@ -32,6 +35,16 @@ class ParserNames(NamedTuple):
         merged = (mine if mine is not None else theirs for mine, theirs in zip(self, other, strict=True))
         return ParserNames(*(None if name == _off else name for name in merged))
 
+    @property
+    def are_of_vllm(self) -> bool:
+        """Whether they name parsers of vLLM."""
+        return any(name is not None and name.startswith(_vllm) for name in self)
+
+    @property
+    def bare(self) -> "ParserNames":
+        """The names by which vLLM knows its parsers."""
+        return ParserNames(*(name and name.removeprefix(_vllm) for name in self))
+
     def check_engine(self, engine: str, kind: str, has_text: bool) -> None:
         """Checks that the engine's answers can be parsed.
 
@@ -40,8 +53,19 @@ class ParserNames(NamedTuple):
         :raises InvalidConfigError: its answers cannot be parsed, but a name is set.
         """
         for key, name in zip(_keys, self, strict=True):
-            if name in (None, _off):
+            if name is None or name == _off:
                 continue
+            if name.startswith(_vllm) and engine != "vllm":
+                bare = shown(name.removeprefix(_vllm))
+                raise InvalidConfigError(
+                    f'"{key}" of the configuration is "{_vllm}{bare}", which needs the engine "vllm", not '
+                    f'"{engine}"; parsers of NVIDIA Dynamo have names without "{_vllm}"'
+                )
+            if self.are_of_vllm and not name.startswith(_vllm):
+                raise InvalidConfigError(
+                    f'"{key}" of the configuration is "{shown(name)}", a parser of NVIDIA Dynamo, but the '
+                    f'other parser is one of vLLM; begin both names with "{_vllm}", or none'
+                )
             if kind not in ("tokens", "models"):
                 raise InvalidConfigError(
                     f'"{key}" of the configuration needs a token-level engine, but the engine "{engine}" '

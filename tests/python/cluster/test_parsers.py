@@ -19,6 +19,7 @@ from dynamo_llm import Completion, Runtime
 from dynamo_llm.errors import InvalidConfigError, InvalidRequestError, NotSupportedError
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.cluster.parsers.dynamo_parsers import DynamoParsers
+from dynamo_llm.runtime.pipeline.answer_parser import AskedChat
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from served import serve
@@ -358,8 +359,8 @@ def test_other_processes(capfd: pytest.CaptureFixture[str]) -> None:
 
     async def parse() -> str:
         parsers = await DynamoParsers.open("hermes", None)
-        parser = await parsers.begin(tools, "")
-        assert (await parser.feed("secret")).content == "secret"
+        parser = await parsers.begin(AskedChat({}, tools, [], ""))
+        assert (await parser.feed("secret", [])).content == "secret"
         guessed = {"role": "user", "content": "0" * 32}
         body = {"model": parsers._model, "messages": [guessed]}
         url = f"http://127.0.0.1:{parsers._service.port}/v1/chat/completions"

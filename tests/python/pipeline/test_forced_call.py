@@ -14,8 +14,8 @@ def parsed(text: str, step: int) -> tuple[str, list[str], str]:
 
     async def run() -> list[Found]:
         parser = ForcedCallParser()
-        found = [await parser.feed(text[at : at + step]) for at in range(0, len(text), step)]
-        found.append(await parser.finish("stop"))
+        found = [await parser.feed(text[at : at + step], []) for at in range(0, len(text), step)]
+        found.append(await parser.finish("stop", "", []))
         await parser.close()
         return found
 

@@ -35,6 +35,7 @@ from dynamo_llm.runtime.engine import (
     TokenLogprob,
     TokenRequest,
 )
+from dynamo_llm.runtime.engines.vllm_parsers import VllmParsers
 from dynamo_llm.runtime.gpu_builds import cpu_build, gpu_build
 from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.options import unknown_key
@@ -58,6 +59,9 @@ _end_timeout = 5.0
 #: Requests whose images are decoded at once: those of the largest size take 300 MB. vLLM computes one request
 #: after the other.
 _most_decoding = 2
+
+#: Methods of ``speculative_config`` that load no model.
+_without_draft = ("ngram", "ngram_gpu", "suffix")
 
 #: vLLM's message if a model's module cannot be imported.
 _uninspected = "failed to be inspected"
@@ -116,6 +120,7 @@ class VllmEngine:
                 f'a model of the Hugging Face Hub is "hf:org/name"'
             )
         model_files.check_folder(self._path)
+        _check_draft(self._arguments.get("speculative_config"))
         log = ChildLog("dynamo_llm.vllm")
         try:
             await log.open()
@@ -324,6 +329,11 @@ class VllmEngine:
             finally:
                 await answer.aclose()
         return vector
+
+    async def open_parsers(self, tool_call: str | None, reasoning: str | None) -> VllmParsers:
+        """Returns vLLM's parsers of these names. Errors: see :class:`VllmParsers`."""
+        tokenizer, config = self._engine.renderer.get_tokenizer(), self._engine.model_config
+        return await in_thread(VllmParsers, tokenizer, config, tool_call, reasoning)
 
     # ------------------------------------------------------------------------------ control calls
 
@@ -544,6 +554,20 @@ def _read_adapters(given: Any) -> dict[str, Path]:
             )
         model_files.check_folder(path)
     return adapters
+
+
+def _check_draft(given: Any) -> None:
+    """Checks the model of ``speculative_config``: vLLM would look on the Hugging Face Hub for it."""
+    model = given.get("model") if isinstance(given, dict) else None
+    if not isinstance(model, str) or given.get("method") in _without_draft:
+        return
+    folder = Path(model)
+    if not model_files.exists(folder / "config.json"):
+        raise ModelNotFoundError(
+            f'"options.speculative_config.model" of the configuration is "{model}", which is not a folder '
+            "with config.json; dynamo-llm pull downloads one of the Hugging Face Hub, and prints its folder"
+        )
+    model_files.check_folder(folder)
 
 
 def _chunk(output: Any, request: TokenRequest) -> TokenChunk:

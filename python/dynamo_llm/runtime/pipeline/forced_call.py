@@ -4,6 +4,7 @@
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from dynamo_llm.runtime.pipeline.answer_parser import Found
@@ -72,13 +73,13 @@ class ForcedCallParser:
         self._text = ""
         self._has_begun = False
 
-    async def feed(self, text: str) -> Found:
+    async def feed(self, text: str, token_ids: Sequence[int]) -> Found:
         """Parses more text."""
         return self._found(text, self._call.feed(text))
 
-    async def finish(self, finish_reason: str) -> Found:
-        """Returns the rest."""
-        found = self._found("", self._call.finish())
+    async def finish(self, finish_reason: str, text: str, token_ids: Sequence[int]) -> Found:
+        """Parses the last text, and returns it with the rest."""
+        found = self._found(text, [*self._call.feed(text), *self._call.finish()])
         return found if self._has_begun else Found(content=self._text)
 
     async def close(self) -> None:

@@ -65,14 +65,13 @@ class ParsedChoice:
         """Returns what was found in the chunk's text; the last chunk has the other keys."""
         text, reason = chunk.get("text", ""), chunk.get("finish_reason")
         assert isinstance(text, str)
-        found = [await parser.feed(text)] if text else []
-        if reason:
-            found.append(await parser.finish(reason))
+        ids = chunk.get("token_ids") or []
+        found = await (parser.finish(reason, text, ids) if reason else parser.feed(text, ids))
         deltas = self._deltas(found)
-        last: Chunk = {**chunk, "text": "".join(one.content for one in found)}
+        last: Chunk = {**chunk, "text": found.content}
         delta = dict(chunk.get("delta") or {})
-        if reasoning := "".join(one.reasoning for one in found):
-            delta["reasoning_content"] = reasoning
+        if found.reasoning:
+            delta["reasoning_content"] = found.reasoning
         index = chunk.get("index", 0)
         before: list[Chunk] = []
         if deltas:
@@ -92,10 +91,10 @@ class ParsedChoice:
             last["finish_reason"] = "tool_calls"
         return [*before, last]
 
-    def _deltas(self, found: list[Found]) -> list[dict[str, Any]]:
+    def _deltas(self, found: Found) -> list[dict[str, Any]]:
         """Returns the parts of tool calls, each call first with its name and then with its arguments."""
         deltas: list[dict[str, Any]] = []
-        for piece in (piece for one in found for piece in one.calls):
+        for piece in found.calls:
             if piece.get("index") and not self._may_call_several:
                 continue
             self._has_calls = True

@@ -28,7 +28,7 @@ from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.media.media_part import has_parts, require_text
 from dynamo_llm.runtime.media.media_reader import MediaReader
 from dynamo_llm.runtime.media.media_settings import MediaSettings
-from dynamo_llm.runtime.pipeline.answer_parser import AnswerParser, AnswerParsers
+from dynamo_llm.runtime.pipeline.answer_parser import AnswerParser, AnswerParsers, AskedChat
 from dynamo_llm.runtime.pipeline.choice import Choice
 from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.forced_call import ForcedCallParser
@@ -210,7 +210,7 @@ class Pipeline:
         async def begin(prompt: list[int]) -> AnswerParser:
             assert self._tokenizer is not None
             end = self._tokenizer.decode(prompt[-_prompt_end:], False)
-            return await parsers.begin(callable_tools, end)
+            return await parsers.begin(AskedChat(body, callable_tools, prompt, end))
 
         # The markers that a parser looks for may be special tokens.
         return replace(settings, skips_special=False), begin

@@ -11,7 +11,7 @@ from dynamo_llm.errors import EngineFailedError, InvalidRequestError
 from dynamo_llm.runtime import untrusted_json
 from dynamo_llm.runtime.cluster.parsers.dropped_text import DroppedText
 from dynamo_llm.runtime.cluster.parsers.service import ParserService
-from dynamo_llm.runtime.pipeline.answer_parser import Found
+from dynamo_llm.runtime.pipeline.answer_parser import Found, joined
 
 _T = TypeVar("_T")
 
@@ -100,7 +100,7 @@ class DynamoParser:
                 return
             yield {"token_ids": [_mark], "index": 1}
 
-    async def feed(self, text: str) -> Found:
+    async def feed(self, text: str, token_ids: Sequence[int]) -> Found:
         """Parses more text.
 
         :raises InvalidRequestError: Dynamo rejects the tools.
@@ -118,18 +118,15 @@ class DynamoParser:
         self._pieces.put_nowait({"token_ids": list(text.encode("utf-8", "replace"))})
         return await _limited(self._read())
 
-    async def finish(self, finish_reason: str) -> Found:
-        """Ends the text; errors as :meth:`feed`."""
+    async def finish(self, finish_reason: str, text: str, token_ids: Sequence[int]) -> Found:
+        """Parses the last text, and returns it with what was left; errors as :meth:`feed`."""
         reason = finish_reason if finish_reason in _reasons else "stop"
+        found = await self.feed(text, token_ids)
         held = await self._feed(self._held)
         self._pieces.put_nowait({"token_ids": [], "finish_reason": reason})
         last = await _limited(self._read())
         rest = "" if self._dropped is None else self._dropped.rest()
-        return Found(
-            held.content + last.content + rest,
-            held.reasoning + last.reasoning,
-            [*held.calls, *last.calls],
-        )
+        return joined(found, held, last, Found(rest))
 
     async def close(self) -> None:
         """Ends the request."""

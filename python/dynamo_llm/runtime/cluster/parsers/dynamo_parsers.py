@@ -2,8 +2,6 @@
 """The parsers of tool calls and reasoning that come with NVIDIA Dynamo, by name."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dynamo_llm.errors import EngineUnavailableError, InvalidConfigError
 from dynamo_llm.runtime import extras
@@ -12,6 +10,7 @@ from dynamo_llm.runtime.cluster.connection import Connection, acquire
 from dynamo_llm.runtime.cluster.parsers.dynamo_parser import DynamoParser
 from dynamo_llm.runtime.cluster.parsers.service import ParserService, namespace, service_of
 from dynamo_llm.runtime.cluster.settings import Settings
+from dynamo_llm.runtime.pipeline.answer_parser import AskedChat
 from dynamo_llm.runtime.secret import shown
 from dynamo_llm.runtime.threads import in_thread
 
@@ -70,10 +69,10 @@ class DynamoParsers:
         """Releases the parsers."""
         await self._connection.release()
 
-    async def begin(self, tools: Sequence[Mapping[str, Any]], prompt_end: str) -> DynamoParser:
+    async def begin(self, chat: AskedChat) -> DynamoParser:
         """Returns the parser of a new choice."""
         return await DynamoParser.begin(
-            self._service, self._model, tools, prompt_end, finds_reasoning=self.finds_reasoning
+            self._service, self._model, chat.tools, chat.prompt_end, finds_reasoning=self.finds_reasoning
         )
 
 
