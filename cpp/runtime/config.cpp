@@ -239,11 +239,13 @@ constexpr std::array model_keys = {
             "completion bodies whose \"prompt\" is an array of token ids, and receive token ids."}),
     Key{"tool_call_parser", Type::string,
         "For token-level engines: the parser of NVIDIA Dynamo that finds tool calls in the text of "
-        "an answer, such as \"hermes\" (docs/recipe-tools.md). Default: none, for the engine "
+        "an answer, such as \"hermes\", or vLLM's, such as \"vllm:hermes\" "
+        "(docs/recipe-tools.md). Default: none, for the engine "
         "\"dynamo\" that of the model's card; \"off\": none."},
     Key{"reasoning_parser", Type::string,
         "For token-level engines: the parser of NVIDIA Dynamo that finds reasoning in the text of "
-        "an answer, such as \"deepseek_r1\". Default: none, for the engine \"dynamo\" that of "
+        "an answer, such as \"deepseek_r1\", or vLLM's, such as \"vllm:qwen3\". Default: none, for "
+        "the engine \"dynamo\" that of "
         "the model's card; \"off\": none."},
     Key{"trust_request_chat_template", Type::boolean,
         "Whether a request may contain a chat template as \"chat_template\", which is a program "
