@@ -9,9 +9,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/detached_thread.hpp"
 #include "python/gil.hpp"
 #include "python/host.hpp"
-#include "base/detached_thread.hpp"
 
 namespace dynamo::python {
 
