@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import many
 import pytest
 from cluster_rig.fixtures import cluster, new_cluster, pytest_runtest_makereport
 from dynamo_llm import paths
 from dynamo_llm.runtime.cluster import dynamo_import
-from many import pytest_collection_modifyitems
 from waiting import patience
 
-__all__ = ["cluster", "new_cluster", "patience", "pytest_collection_modifyitems", "pytest_runtest_makereport"]
+__all__ = ["cluster", "new_cluster", "patience", "pytest_runtest_makereport"]
 
 tests_dir = Path(__file__).resolve().parent.parent
 engines_dir = tests_dir / "engines"
@@ -37,6 +37,13 @@ def pytest_configure() -> None:
     so would its children, among them programs whose Ctrl-C is tested.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects the tests that are not slow
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest tests: at the end, one of them would keep all other processes waiting."""
+    many.pytest_collection_modifyitems(items)
+    items.sort(key=lambda item: "test_conformance" not in item.nodeid)
 
 
 @pytest.hookimpl(hookwrapper=True)

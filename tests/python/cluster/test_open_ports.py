@@ -40,7 +40,9 @@ def test_sockets(new_cluster: NewCluster, combination: str, role: str) -> None:
         expected = [address for address in expected if address == own]
         if role == "worker":
             expected.remove(own)
-    member = mine.python(role, str(Path(__file__).with_name("opening.py")), role, json.dumps(mine.settings))
+    member = mine.python(
+        role, str(Path(__file__).with_name("port_owner.py")), role, json.dumps(mine.settings)
+    )
     assert member.wait() == 0, member.log
     (line,) = [line for line in member.log.splitlines() if line.startswith("[")]
     assert json.loads(line) == sorted(expected)

@@ -8,8 +8,6 @@ import struct
 import time
 from typing import Any
 
-import msgspec
-
 _greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 
@@ -45,6 +43,8 @@ class ZmqPublisher:
         assert self._subscriber is not None
         hashes = [hash((*token_ids[:end],)) for end in range(block_size, len(token_ids) + 1, block_size)]
         event: list[Any] = ["BlockStored", hashes, None, token_ids, block_size, None]
+        import msgspec  # of the extra dynamo
+
         batch = msgspec.msgpack.encode([time.time(), [event], rank])
         parts = (b"", struct.pack(">q", self._sent), batch)
         self._subscriber.sendall(_frame(parts[0], 1) + _frame(parts[1], 1) + _frame(parts[2], 0))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A member of a cluster in a process of its own: opening.py ROLE CLUSTER. It prints the addresses at which it
-listens, as JSON.
+"""A member of a cluster in a process of its own: port_owner.py ROLE CLUSTER. It prints the addresses at which
+it listens, as JSON.
 """
 
 import json
