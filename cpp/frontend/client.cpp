@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -860,9 +861,10 @@ void set_target(std::uint64_t instance, std::string_view target_json) {
     target->silence_ms = given.at("silence_ms").get<std::int64_t>();
     target->default_model = given.at("default_model").get<std::string>();
     for (const auto &[name, model] : given.at("models").items()) {
-        target->models[name] = {
-            model.at("name").get<std::string>(), model.at("context_length").get<std::uint64_t>(),
-            model.at("vocab_size").get<std::uint64_t>(), model.at("is_only_there").get<bool>()};
+        target->models[name] = {model.at("name").get<std::string>(),
+                                model.at("context_length").get<std::uint64_t>(),
+                                model.at("vocab_size").get<std::uint64_t>(),
+                                model.at("only_for").get<std::set<std::string, std::less<>>>()};
     }
     const std::lock_guard lock(shared().mutex);
     run_once();

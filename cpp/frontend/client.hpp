@@ -29,7 +29,7 @@ void set_callbacks(const Callbacks &callbacks) noexcept;
 
 // Sends the requests of an engine instance to this port of the loopback interface from now on: `target_json` is an object
 // with "port", "default_model", "silence_ms", and "models": by the name in requests, objects with "name",
-// "context_length", "vocab_size" (0 if not known), and "is_only_there". Replaces an earlier target. Throws std::exception
+// "context_length", "vocab_size" (0 if not known), and "only_for" (see http_request.hpp). Replaces an earlier target. Throws std::exception
 // if it is not that, or no thread can be started.
 void set_target(std::uint64_t instance, std::string_view target_json);
 // Returns the port that all connections come from, by which a server recognizes them: other users of the machine cannot

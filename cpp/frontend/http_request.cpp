@@ -124,7 +124,7 @@ Sent text_request(Json &body, const ServedModel &model) {
     Sent sent;
     std::uint64_t prompt_tokens = 0;
     const std::uint64_t vocab_size =
-        model.vocab_size == 0 && model.is_only_there ? UINT32_MAX : model.vocab_size;
+        model.vocab_size == 0 && model.is_only_there() ? UINT32_MAX : model.vocab_size;
     for (auto &[key, value] : body.items()) {
         if (value.is_null() || key == "model" || key == "stream" || key == "stream_options") {
             continue;
@@ -144,7 +144,7 @@ Sent text_request(Json &body, const ServedModel &model) {
     if (sent.body.contains("prompt") && !sent.body.contains("max_tokens")) {
         return {};
     }
-    if (!model.is_only_there && !surely_fits(sent.body, prompt_tokens, model.context_length)) {
+    if (!model.is_only_there() && !surely_fits(sent.body, prompt_tokens, model.context_length)) {
         return {};
     }
     sent.body["stream"] = true;
@@ -174,7 +174,9 @@ std::optional<HttpRequest> http_request(const Target &target, std::string_view f
     }
     const ServedModel &model = found->second;
     const bool is_embedding = body.contains("input");
-    if (is_embedding && !model.is_only_there) {
+    if (model.is_only_there() ? model.only_for.count(is_embedding ? "input" : "prompt") == 0 ||
+                                    body.contains("messages")
+                              : is_embedding) {
         return std::nullopt;
     }
     Sent sent = is_embedding ? embedding_request(body) : text_request(body, model);
@@ -185,7 +187,7 @@ std::optional<HttpRequest> http_request(const Target &target, std::string_view f
     const std::string content = sent.body.dump();
     HttpRequest request;
     request.is_embedding = is_embedding;
-    request.is_only_there = model.is_only_there;
+    request.is_only_there = model.is_only_there();
     request.bytes.append("POST ")
         .append(sent.path)
         .append(

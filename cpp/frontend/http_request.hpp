@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -15,7 +16,9 @@ struct ServedModel {
     std::string name;  // the frontend's
     std::uint64_t context_length = 0;
     std::uint64_t vocab_size = 0;
-    bool is_only_there = false;  // Python cannot answer its requests
+    // Keys of the bodies of a model that only the frontend serves: "prompt", "input". Empty: Python can answer, too.
+    std::set<std::string, std::less<>> only_for = {};
+    bool is_only_there() const noexcept { return !only_for.empty(); }
 };
 
 struct HttpRequest {

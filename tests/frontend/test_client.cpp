@@ -197,8 +197,8 @@ void set_target(std::uint64_t instance, int port, int silence_ms = 0) {
     client::set_target(
         instance,
         "{\"port\": " + std::to_string(port) + ", \"silence_ms\": " + std::to_string(silence_ms) +
-            R"(, "default_model": "m", "models": {"m": {"name": "m", "context_length": 0, "vocab_size": 0, "is_only_there": false}, "e": {"name": "e", "context_length": 0,
-        "vocab_size": 0, "is_only_there": true}}})");
+            R"(, "default_model": "m", "models": {"m": {"name": "m", "context_length": 0, "vocab_size": 0, "only_for": []}, "e": {"name": "e", "context_length": 0,
+        "vocab_size": 0, "only_for": ["prompt", "input"]}}})");
 }
 
 std::int32_t finish_in_python(dynamo_stream_t *stream) {

@@ -156,7 +156,8 @@ void answers() {
 void requests() {
     Target target;
     target.port = 1;
-    target.models = {{"a", {"a", 1000, 50}}, {"alias", {"b"}}, {"only", {"only", 0, 0, true}}};
+    target.models = {
+        {"a", {"a", 1000, 50}}, {"alias", {"b"}}, {"only", {"only", 0, 0, {"prompt", "input"}}}};
     const auto request = [&](const char *body) {
         return http_request(target, "A: b\r\n", body).value_or(HttpRequest()).bytes;
     };
@@ -213,6 +214,9 @@ void requests() {
     CHECK(request(R"({"model": "only", "input": ["x"], "encoding_format": "float"})")
               .find("POST /v1/embeddings") == 0);
     CHECK(request(R"({"model": "only", "input": ["x"], "encoding_format": "base64"})").empty());
+    CHECK(request(R"({"model": "only", "messages": [{"role": "user", "content": "x"}]})").empty());
+    target.models["only"].only_for = {"input"};
+    CHECK(request(R"({"model": "only", "prompt": [7], "max_tokens": 1})").empty());
     target.default_model = "a";
     CHECK(request(R"({"prompt": "x", "max_tokens": 1})").find(R"("model":"a")") !=
           std::string::npos);

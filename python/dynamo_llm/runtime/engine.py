@@ -167,8 +167,9 @@ class FrontendModel(TypedDict):
     """Maximum number of tokens of prompt and answer together; 0: unknown."""
     vocab_size: int
     """Exclusive upper limit of its token ids; 0: unknown."""
-    is_only_there: bool
-    """Whether Python cannot answer its requests."""
+    only_for: list[str]
+    """Keys of the bodies of a model that only the server has: ``prompt``, ``input``. Empty: Python can
+    answer, too."""
 
 
 class FrontendTarget(TypedDict):

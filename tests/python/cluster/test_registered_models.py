@@ -76,7 +76,7 @@ def test_a_model_that_cannot_be_used(new_cluster: NewCluster, warnings: Recorder
     """The error comes at once, also if the request names no model, or another model is there."""
     mine = new_cluster()
     position_worker(mine, "--completions", "--name=old", "--component=old")
-    with client(mine, {"wait_for_model_ms": 60000}) as runtime:
+    with client(mine, {"wait_for_model_ms": 60000, "frontend": False}) as runtime:
         for model in ({}, {"model": "old"}):
             start = time.monotonic()
             with pytest.raises(NotSupportedError, match=r'"old".*serves Completions'):

@@ -278,7 +278,7 @@ class DynamoEngine:
                 "name": name,
                 "context_length": model.describe().get("context_length", 0),
                 "vocab_size": model.vocab_size,
-                "is_only_there": isinstance(model, ServedModel),
+                "only_for": model.keys if isinstance(model, ServedModel) else [],
             }
             for name, model in models.items()
         }

@@ -39,6 +39,8 @@ class ServedModel:
     def __init__(self, card: ModelCard) -> None:
         self.card = card
         """The card of one of its workers."""
+        self.keys = [key for kind, (key, _) in _kinds.items() if kind in card.kinds]
+        """Keys of the bodies that it answers."""
         self.vocab_size = 0
         """Is not known; see :attr:`TokenModel.vocab_size`."""
 
@@ -57,9 +59,8 @@ class ServedModel:
         :raises UnavailableError: the frontend does not serve the model now.
         """
         what = f'the model "{self.card.name}" of the cluster, which only Dynamo\'s frontend serves,'
-        keys = [key for kind, (key, _) in _kinds.items() if kind in self.card.kinds]
-        if not any(key in request.body for key in keys):
-            wanted = " or ".join(f'"{key}"' for key in keys)
+        if not any(key in request.body for key in self.keys):
+            wanted = " or ".join(f'"{key}"' for key in self.keys)
             raise NotSupportedError(f"{what} serves {self.card.kinds}; the request needs {wanted}")
         if "prompt" in request.body and request.body.get("max_tokens") is None:
             raise NotSupportedError(f'{what} needs "max_tokens" in the request')
