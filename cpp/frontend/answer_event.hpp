@@ -10,19 +10,20 @@
 
 namespace dynamo::frontend {
 
-struct AnswerEvent {
-    struct Usage {
-        std::uint64_t prompt_tokens = 0;
-        std::uint64_t completion_tokens = 0;
-        std::uint64_t cached_tokens = 0;
-    };
+// Token counts of a whole request. Not a member of AnswerEvent: Clang 14 could not create it there.
+struct AnswerUsage {
+    std::uint64_t prompt_tokens = 0;
+    std::uint64_t completion_tokens = 0;
+    std::uint64_t cached_tokens = 0;
+};
 
+struct AnswerEvent {
     std::string text;
     std::vector<std::uint32_t> token_ids;
-    std::string finish_reason;   // empty if the choice goes on
-    std::string delta_json;      // further keys of the delta, such as "tool_calls"; empty if none
-    std::optional<Usage> usage;  // of the whole request
-    bool is_error = false;       // the event reports an error instead
+    std::string finish_reason;  // empty if the choice goes on
+    std::string delta_json;     // further keys of the delta, such as "tool_calls"; empty if none
+    std::optional<AnswerUsage> usage;  // of the whole request
+    bool is_error = false;             // the event reports an error instead
     bool is_empty() const noexcept {
         return text.empty() && token_ids.empty() && delta_json.empty();
     }
