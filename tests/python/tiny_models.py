@@ -462,3 +462,78 @@ def idefics3(folder: Path, template: str = IDEFICS3_TEMPLATE, context: int = 512
     processor = {"processor_class": "Idefics3Processor", "image_seq_len": IDEFICS3_TOKENS - 3}
     (folder / "processor_config.json").write_text(json.dumps(processor))
     return folder
+
+
+#: Writes roles, texts, and a marker for audio.
+AUDIO_TEMPLATE = IMAGE_TEMPLATE.replace("'image'", "'audio'").replace("<start_of_image>", "<|AUDIO|>")
+#: Of :func:`qwen2_audio`: sampling rate in Hz, and samples of the longest audio.
+AUDIO_RATE, AUDIO_SAMPLES = 16_000, 480_000
+
+
+def qwen2_audio(folder: Path, template: str = AUDIO_TEMPLATE, context: int = 1024, seed: int = 0) -> Path:
+    """Creates a model for chats with audio of at most 30 seconds: vLLM computes no other size."""
+    _write(folder, {}, {}, template)
+    words = add_words(folder, ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"))
+    size, bins, places = VOCABULARY + 8, 8, 1500
+    config = {
+        "architectures": ["Qwen2AudioForConditionalGeneration"],
+        "model_type": "qwen2_audio",
+        "text_config": _config("Qwen2ForCausalLM", "qwen2", context)
+        | {"vocab_size": size, "tie_word_embeddings": False, "pad_token_id": 0},
+        "audio_config": {
+            "model_type": "qwen2_audio_encoder",
+            "d_model": WIDTH,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "max_source_positions": places,
+            "num_mel_bins": bins,
+        },
+        "audio_token_index": words["<|AUDIO|>"],
+        "tie_word_embeddings": False,
+        "eos_token_id": 0,
+        "torch_dtype": "float32",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    start, layer = "audio_tower.", "audio_tower.layers.0."
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{start}conv1.weight": (WIDTH, bins, 3),
+        f"{start}conv1.bias": (WIDTH,),
+        f"{start}conv2.weight": (WIDTH, WIDTH, 3),
+        f"{start}conv2.bias": (WIDTH,),
+        f"{start}embed_positions.weight": (places, WIDTH),
+        f"{layer}fc1.weight": (64, WIDTH),
+        f"{layer}fc1.bias": (64,),
+        f"{layer}fc2.weight": (WIDTH, 64),
+        f"{layer}fc2.bias": (WIDTH,),
+        "multi_modal_projector.linear.weight": (WIDTH, WIDTH),
+        "multi_modal_projector.linear.bias": (WIDTH,),
+        "language_model.lm_head.weight": (size, WIDTH),
+        "language_model.model.embed_tokens.weight": (size, WIDTH),
+    }
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        shapes[f"{layer}self_attn.{name}.weight"] = (WIDTH, WIDTH)
+        if name != "k_proj":
+            shapes[f"{layer}self_attn.{name}.bias"] = (WIDTH,)
+    for name in ("q_proj", "k_proj", "v_proj"):
+        shapes[f"language_model.model.layers.0.self_attn.{name}.bias"] = (WIDTH,)
+    random = np.random.default_rng(seed + 1)
+    tensors = weights("language_model.model.", seed, has_head_norms=False)
+    tensors |= {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in (f"{layer}self_attn_layer_norm", f"{layer}final_layer_norm", f"{start}layer_norm"):
+        tensors |= {f"{name}.weight": np.ones(WIDTH, np.float32), f"{name}.bias": np.zeros(WIDTH, np.float32)}
+    save_file(tensors, folder / "model.safetensors")
+    preprocessing = {
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "processor_class": "Qwen2AudioProcessor",
+        "feature_size": bins,
+        "sampling_rate": AUDIO_RATE,
+        "hop_length": 160,
+        "n_fft": 400,
+        "chunk_length": AUDIO_SAMPLES // AUDIO_RATE,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    return folder

@@ -81,8 +81,8 @@ class ModelInfo(TypedDict, total=False):
     refuses texts that cannot fit at once; for token-level engines the pipeline checks that."""
     capabilities: list[str]
     """What requests may use: ``chat``, ``completion``, ``embedding``, ``rerank``, ``score``, ``classify``,
-    ``images``, ``logprobs``, ``seed``, ``tools``, ``json_schema``, ``regex``, ``grammar``, ``lora``,
-    ``priority``, ..."""
+    ``images``, ``audio``, ``logprobs``, ``seed``, ``tools``, ``json_schema``, ``regex``, ``grammar``,
+    ``lora``, ``priority``, ..."""
     models: list[str] | list[dict[str, Any]]
     """For an engine with several models: the names that a request may give as ``model``; or a dictionary per
     model, with ``id`` and the keys of this class, which :meth:`~dynamo_llm.Runtime.models` lists."""
@@ -337,7 +337,7 @@ class TokenRequest:
     keys: dict[str, Any] | None = None
     """Other keys of the body that the engine declares in its ``request_keys``, unchanged."""
     media: Any = None
-    """Of a prompt with images: :attr:`ExpandedPrompt.media`, the same object for each choice."""
+    """Of a prompt with images or audio: :attr:`ExpandedPrompt.media`, the same object for each choice."""
     is_cancelled: Callable[[], bool] = bool
     """Returns whether the request was cancelled. Any thread."""
     remaining: Callable[[], float | None] = lambda: None
@@ -348,13 +348,13 @@ class TokenRequest:
 
 @dataclass(frozen=True)
 class ExpandedPrompt:
-    """A prompt with images, as a model reads it."""
+    """A prompt with images or audio, as a model reads it."""
 
     token_ids: list[int]
-    """The prompt, with as many tokens in place of each image as the image takes. They count in the usage, and
-    in the context length."""
+    """The prompt, with as many tokens in place of each image and audio as it takes. They count in the usage,
+    and in the context length."""
     media: Any
-    """What the engine needs to compute the images: any object but None."""
+    """What the engine needs to compute the images and the audio: any object but None."""
 
 
 @dataclass(frozen=True)
@@ -453,10 +453,10 @@ class TokenEngine(StartableEngine, Protocol):
     def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk] | Iterator[TokenChunk]:
         """Answers one choice of a request. The generator is closed early after a stop string or a cancel."""
 
-    # Optional, with the capability "images": async def expand(self, token_ids: Sequence[int],
-    # images: Sequence[Image]) -> ExpandedPrompt, which puts the images (dynamo_llm.runtime.media.image), in
-    # order, in place of the tokens that the chat template writes for them. Called once per request, also if
-    # it has several choices.
+    # Optional, with the capability "images", "audio", or both: async def expand(self, token_ids:
+    # Sequence[int], media: Sequence[Image | Audio]) -> ExpandedPrompt, which puts images and audio, each only
+    # if it has that capability (dynamo_llm.runtime.media.image and .audio), in order, in place of the tokens
+    # that the chat template writes for them. Called once per request, also if it has several choices.
     # Optional, with the capability "embedding": async def embed(self, request: EmbeddingRequest) ->
     # Sequence[Sequence[float]], a vector for each input. It raises NotSupportedError for "dimensions" that it
     # cannot honor.

@@ -29,8 +29,8 @@ def test_bytes_of_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "large.png").write_bytes(noise(1) + bytes((20 << 10) - len(noise(1))))
     part = image_part((tmp_path / "large.png").as_uri())
     one = reader(allow_files=(str(tmp_path),), max_bytes=40 << 10)
-    assert len(one.images([message(part, part), message(part)], never)[1]) == 3
-    for read in (one.images, one.passed_on):
+    assert len(one.read([message(part, part), message(part)], never)[1]) == 3
+    for read in (one.read, one.passed_on):
         with pytest.raises(InvalidRequestError) as caught:
             read([message(part, part), message(part, "text", part, part)], never)
         assert caught.value.message == (
@@ -44,7 +44,7 @@ def test_bytes_of_a_request_if_one_may_have_more(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(media_reader, "most_bytes", 64)
     image, sound = noise(1), b"RIFF\0\0\0\0WAVE" + bytes(80)
     one = reader(max_bytes=len(image))
-    assert len(one.images([message(image_part(image))], never)[1]) == 1
+    assert len(one.read([message(image_part(image))], never)[1]) == 1
     for parts in ([image_part(image), image_part(image)], [image_part(image), audio_part(sound)]):
         with pytest.raises(InvalidRequestError, match=rf"\[1\]\" .* {len(image)} bytes for all images"):
             one.passed_on([message(*parts)], never)

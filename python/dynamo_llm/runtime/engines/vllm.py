@@ -20,6 +20,7 @@ from dynamo_llm.errors import (
     InvalidConfigError,
     InvalidRequestError,
     ModelNotFoundError,
+    NotSupportedError,
     OverloadedError,
 )
 from dynamo_llm.paths import demo_model_dir
@@ -37,6 +38,8 @@ from dynamo_llm.runtime.engine import (
 )
 from dynamo_llm.runtime.engines.vllm_parsers import VllmParsers
 from dynamo_llm.runtime.gpu_builds import cpu_build, gpu_build
+from dynamo_llm.runtime.media import audio_decoder
+from dynamo_llm.runtime.media.audio import Audio
 from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.options import unknown_key
 from dynamo_llm.runtime.secret import shown_value
@@ -56,9 +59,12 @@ _environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spa
 #: Seconds for vLLM's processes to end by themselves.
 _end_timeout = 5.0
 
-#: Requests whose images are decoded at once: those of the largest size take 300 MB. vLLM computes one request
-#: after the other.
+#: Requests whose images and audio are decoded at once: those of the largest size take some hundred megabytes.
+#: vLLM computes one request after the other.
 _most_decoding = 2
+
+#: vLLM's names of what prompts may have, and those of the capabilities.
+_media_names = {"image": "images", "audio": "audio"}
 
 #: Methods of ``speculative_config`` that load no model.
 _without_draft = ("ngram", "ngram_gpu", "suffix")
@@ -194,8 +200,8 @@ class VllmEngine:
             capabilities.append("priority")
         if self._arguments.get("enable_lora"):
             capabilities.append("lora")
-        if self._takes_images():
-            capabilities.append("images")
+        limits = self._media_limits()
+        capabilities += [name for kind, name in _media_names.items() if limits.get(kind, 0) > 0]
         return {
             "path": str(self._path),
             "device": self._device_name(),
@@ -205,10 +211,10 @@ class VllmEngine:
             "request_keys": ["allowed_token_ids", "bad_words", "extra"],
         }
 
-    def _takes_images(self) -> bool:
-        """Whether the model reads images, and ``limit_mm_per_prompt`` allows some."""
+    def _media_limits(self) -> Mapping[str, int]:
+        """Returns the number of images, audio, and so on that the model and ``limit_mm_per_prompt`` allow."""
         processor = self._engine.renderer.mm_processor
-        return processor is not None and processor.info.allowed_mm_limits.get("image", 0) > 0
+        return {} if processor is None else processor.info.allowed_mm_limits
 
     def _device_name(self) -> str:
         if self._device != "auto":
@@ -250,43 +256,54 @@ class VllmEngine:
             finally:
                 await answer.aclose()
 
-    async def expand(self, token_ids: list[int], images: list[Image]) -> ExpandedPrompt:
-        """Puts images in place of the tokens that the chat template writes for them."""
+    async def expand(self, token_ids: list[int], media: list[Image | Audio]) -> ExpandedPrompt:
+        """Puts images and audio in place of the tokens that the chat template writes for them."""
         engine = self._engine
         if engine is None:
             raise ClosedError("the engine was stopped")
         with self._explained():
             async with self._decoding:
-                pictures = await in_thread(self._decode, images)
-                prompt = {"prompt_token_ids": token_ids, "multi_modal_data": {"image": pictures}}
+                data = await in_thread(self._decode, media)
+                prompt = {"prompt_token_ids": token_ids, "multi_modal_data": data}
                 # The cache that this skips is a copy of one in vLLM's process, which goes wrong if a request
-                # whose images were computed is not sent.
+                # whose images or audio were computed is not sent.
                 (rendered,) = await engine.renderer.render_cmpl_async([prompt], skip_mm_cache=True)
             self._refuse_markers(rendered)
         return ExpandedPrompt(rendered["prompt_token_ids"], rendered)
 
-    def _decode(self, images: list[Image]) -> list[Any]:
-        decoder = self._vllm["multimodal.media"].ImageMediaIO()
-        return [decoder.load_bytes(image.data) for image in images]
+    def _decode(self, media: list[Image | Audio]) -> dict[str, list[Any]]:
+        """Returns images and audio in vLLM's form."""
+        result: dict[str, list[Any]] = {}
+        if images := [one for one in media if isinstance(one, Image)]:
+            decoder = self._vllm["multimodal.media"].ImageMediaIO()
+            result["image"] = [decoder.load_bytes(image.data) for image in images]
+        if clips := [one for one in media if isinstance(one, Audio)]:
+            # At the model's rate: vLLM would resample with torchaudio.
+            rate = self._engine.renderer.mm_processor.data_parser.audio_resampler.target_sr
+            if rate is None:
+                raise NotSupportedError("vLLM does not declare the sampling rate of this model's audio")
+            result["audio"] = [(samples, rate) for samples in audio_decoder.decode(clips, int(rate))]
+        return result
 
     def _refuse_markers(self, rendered: Mapping[str, Any]) -> None:
-        """Refuses a text of the request that has a token which stands for an image: vLLM would put the image
-        there, or compute the token as if it were one.
+        """Refuses a text of the request that has a token which stands for an image or audio: vLLM would put
+        these there, or compute the token as if it were one of them.
         """
         ids: list[int] = rendered["prompt_token_ids"]
-        inside: set[int] = set()
+        inside: dict[int, str] = {}
         outside = [*ids]
-        for places in rendered["mm_placeholders"].values():
+        for kind, places in rendered["mm_placeholders"].items():
             for place in places:
-                inside.update(ids[place.offset : place.offset + place.length])
+                inside |= dict.fromkeys(ids[place.offset : place.offset + place.length], kind)
                 outside[place.offset : place.offset + place.length] = [-1] * place.length
-        if found := inside.intersection(outside, self._marker_ids):
+        if found := inside.keys() & self._marker_ids & {*outside}:
             text = self._engine.renderer.get_tokenizer().decode([min(found)])
-            raise InvalidRequestError(f'a text of the request has "{text}", which stands for an image')
+            what = "audio" if inside[min(found)] == "audio" else "an image"
+            raise InvalidRequestError(f'a text of the request has "{text}", which stands for {what}')
 
     @functools.cached_property
     def _marker_ids(self) -> frozenset[int]:
-        """The tokens that may stand for an image, or for its beginning or end."""
+        """The tokens that may stand for an image or audio, or for its beginning or end."""
         tokenizer = self._engine.renderer.get_tokenizer()
         added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
         special = {*tokenizer.all_special_ids, *(id for id, token in added.items() if token.special)}

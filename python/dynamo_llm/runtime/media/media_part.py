@@ -76,7 +76,7 @@ def parts_of(messages: list[Any]) -> Iterator[MediaPart]:
 def has_parts(messages: Any) -> bool:
     """Whether messages have a part that is not a text, so that they need more work than others."""
     return isinstance(messages, list) and any(
-        isinstance(part, dict) and part.get("type") in (*_kinds, "image")
+        isinstance(part, dict) and part.get("type") in (*_kinds, *_kinds.values())
         for message in messages
         if isinstance(message, dict) and isinstance(message.get("content"), list)
         for part in message["content"]
@@ -84,18 +84,19 @@ def has_parts(messages: Any) -> bool:
 
 
 def refuse_replaced(messages: list[Any]) -> None:
-    """Refuses parts ``{"type": "image"}``, which stand for images that were read.
+    """Refuses parts such as ``{"type": "image"}``, which stand for images and audio that were read.
 
     :raises NotSupportedError: the messages have such a part.
     """
     for at, message in enumerate(messages):
         content = message.get("content") if isinstance(message, dict) else None
         for number, part in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(part, dict) and part.get("type") == "image":
-                raise NotSupportedError(
-                    f'"messages[{at}].content[{number}]" of the request has the type "image"; send '
-                    f"{_examples['image_url']}"
-                )
+            for name, kind in _kinds.items():
+                if isinstance(part, dict) and part.get("type") == kind:
+                    raise NotSupportedError(
+                        f'"messages[{at}].content[{number}]" of the request has the type "{kind}"; send '
+                        f"{_examples[name]}"
+                    )
 
 
 def require_text(messages: Any, taker: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError, UnavailableError
 from dynamo_llm.runtime.media import download, local_file
+from dynamo_llm.runtime.media.audio import Audio
 from dynamo_llm.runtime.media.image import Image
 from dynamo_llm.runtime.media.image_header import ImageHeader
 from dynamo_llm.runtime.media.local_file import too_large
@@ -42,21 +43,29 @@ class MediaReader:
         self._taker = taker
         self._kinds = kinds
 
-    def images(
+    def read(
         self, messages: list[Any], is_cancelled: Callable[[], bool]
-    ) -> tuple[list[dict[str, Any]], list[Image]]:
-        """Returns messages with ``{"type": "image"}`` in place of each image, and the images in order. Blocks
-        while files are read and URLs are downloaded.
+    ) -> tuple[list[dict[str, Any]], list[Image | Audio]]:
+        """Returns messages with ``{"type": "image"}`` in place of each image and ``{"type": "audio"}`` in
+        place of audio, and both in order. Blocks while files are read and URLs are downloaded.
 
-        :raises InvalidRequestError: an image is not allowed, or is not valid, or all have too many bytes.
+        :raises InvalidRequestError: an image or audio is not allowed, or an image is not valid, or all have
+            too many bytes.
         :raises NotSupportedError: a part is of a kind that is not taken, or asks for a ``detail``.
         :raises UnavailableError: a download fails.
         """
         refuse_replaced(messages)
-        found: list[Image] = []
+        found: list[Image | Audio] = []
         pixels = size = 0
         replaced: list[dict[str, Any]] = list(messages)
         for part in self._parts(messages):
+            if part.kind == "audio":
+                format = _audio_format_of(part)
+                data = self._data(part, is_cancelled)
+                size = self._total(part, size, data)
+                found.append(Audio(format, data, f"{part.where}.input_audio.data"))
+                _replace(replaced, part, {"type": "audio"})
+                continue
             if (detail := part.value.get("detail")) not in (None, "auto"):
                 raise NotSupportedError(
                     f'"{part.where}.image_url.detail" of the request is {detail!r}; {self._taker} computes '
@@ -72,16 +81,13 @@ class MediaReader:
                     f"pixels; all images of a request may have {most_pixels} together"
                 )
             found.append(Image(header.format, data))
-            message = replaced[part.message]
-            content = [*message["content"]]
-            content[part.number] = {"type": "image"}
-            replaced[part.message] = {**message, "content": content}
+            _replace(replaced, part, {"type": "image"})
         return replaced, found
 
     def passed_on(self, messages: list[Any], is_cancelled: Callable[[], bool]) -> list[dict[str, Any]]:
         """Returns messages for a server: files become data URLs, http and https URLs that are allowed stay as
         they are, and data is checked, except for formats that only the server knows. Blocks as
-        :meth:`images`.
+        :meth:`read`.
 
         :raises InvalidRequestError: an image or audio is not allowed, or is not valid, or all have too many
             bytes; those that stay URLs do not count.
@@ -103,10 +109,7 @@ class MediaReader:
             if scheme == "data":
                 continue
             image = Image(_header_of(part, data).format, data)
-            message = replaced[part.message]
-            content = [*message["content"]]
-            content[part.number] = {"type": "image_url", "image_url": {**part.value, "url": image.url}}
-            replaced[part.message] = {**message, "content": content}
+            _replace(replaced, part, {"type": "image_url", "image_url": {**part.value, "url": image.url}})
         return replaced
 
     def _parts(self, messages: list[Any]) -> list[MediaPart]:
@@ -160,6 +163,23 @@ class MediaReader:
                 f'{given}; it must be a URL such as "data:image/png;base64,...", "file:///folder/name.png", '
                 'or "https://example.com/name.png"'
             )
+
+
+def _replace(messages: list[dict[str, Any]], part: MediaPart, other: dict[str, Any]) -> None:
+    """Puts another part in the place of one, in a copy of its message."""
+    message = messages[part.message]
+    content = [*message["content"]]
+    content[part.number] = other
+    messages[part.message] = {**message, "content": content}
+
+
+def _audio_format_of(part: MediaPart) -> str:
+    format = part.text("format").lower()
+    if format not in ("wav", "mp3"):
+        raise InvalidRequestError(
+            f'"{part.where}.input_audio.format" of the request is {format!r:.60}; it must be "wav" or "mp3"'
+        )
+    return format
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 """Converts OpenAI messages to the form that a chat template reads."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError, NotSupportedError
@@ -13,10 +14,12 @@ Message = dict[str, Any]
 _common_roles = frozenset({"system", "user", "assistant", "tool"})
 #: Types of parts that hold text, and the key of that text.
 _text_keys = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+#: Names of parts without text, for errors: one, and several.
+_named = {"image": ("an image", "images"), "audio": ("audio", "audio")}
 
 
 class Parts(list[dict[str, Any]]):
-    """The content of a message as a list of parts, texts and images, for templates that read parts.
+    """The content of a message as a list of parts, texts and media, for templates that read parts.
 
     If such a template uses another message's content as a string (for example, that of the system message),
     this list acts as its text. Python's notation of a list never gets into a prompt.
@@ -70,7 +73,7 @@ class Arguments(dict[str, Any]):
         return other + self._text if isinstance(other, str) else NotImplemented
 
 
-def prepared(messages: list[Message], traits: Traits, takes_images: bool = False) -> list[Message]:
+def prepared(messages: list[Message], traits: Traits, media: Collection[str] = ()) -> list[Message]:
     """Converts messages to the form that a template reads.
 
     - Null keys are removed. A content that is null or absent becomes null if the template compares contents
@@ -81,20 +84,20 @@ def prepared(messages: list[Message], traits: Traits, takes_images: bool = False
     - ``developer`` becomes ``system``, ``function`` becomes ``tool``, and ``function_call`` becomes a tool
       call, unless the template names them.
 
-    :param takes_images: whether parts may be ``{"type": "image"}``, which stay as they are.
+    :param media: types of parts without text, such as ``{"type": "image"}``, which stay as they are.
     :raises InvalidRequestError: a role, a part, or arguments do not have the form that OpenAI or the template
         requires.
-    :raises NotSupportedError: a part is audio, a file, or an image that is not taken; or a message has an
-        image, and the template reads no parts.
+    :raises NotSupportedError: a part is a file, or an image or audio that is not taken; or a message has one
+        that is, and the template reads no parts.
     """
-    reader = _Reader(traits, takes_images)
+    reader = _Reader(traits, media)
     return [reader.message(message, f"messages[{number}]") for number, message in enumerate(messages)]
 
 
 class _Reader:
-    def __init__(self, traits: Traits, takes_images: bool) -> None:
+    def __init__(self, traits: Traits, media: Collection[str]) -> None:
         self._traits = traits
-        self._takes_images = takes_images
+        self._media = media
         self._calls = 0
         """Number of calls in OpenAI's old form so far."""
 
@@ -151,9 +154,10 @@ class _Reader:
                 return parts
             for number, part in enumerate(parts):
                 if "text" not in part:
+                    what, several = _named[part["type"]]
                     raise NotSupportedError(
-                        f'"{where}.content[{number}]" of the request is an image, but the chat template '
-                        "reads texts only; give one that writes images"
+                        f'"{where}.content[{number}]" of the request is {what}, but the chat template '
+                        f"reads texts only; give one that writes {several}"
                     )
             return str(parts)
         if content is not None:
@@ -167,8 +171,9 @@ class _Reader:
         return Parts([{"type": "text", "text": ""}]) if needs_parts else ""
 
     def _part(self, part: Any, where: str) -> dict[str, Any]:
-        if self._takes_images and part == {"type": "image"}:
-            return {"type": "image"}
+        for kind in self._media:
+            if part == {"type": kind}:
+                return {"type": kind}
         return _text_part(part, where)
 
     # --------------------------------------------------------------------------------- tool calls

@@ -24,8 +24,9 @@ from dynamo_llm.runtime.engine import (
     TokenEngine,
     TokenRequest,
 )
+from dynamo_llm.runtime.media.audio import Audio
 from dynamo_llm.runtime.media.image import Image
-from dynamo_llm.runtime.media.media_part import has_parts, require_text
+from dynamo_llm.runtime.media.media_part import Kind, has_parts, require_text
 from dynamo_llm.runtime.media.media_reader import MediaReader
 from dynamo_llm.runtime.media.media_settings import MediaSettings
 from dynamo_llm.runtime.pipeline.answer_parser import AnswerParser, AnswerParsers, AskedChat
@@ -52,8 +53,10 @@ _keys = ("cache_salt", "min_tokens", "skip_special_tokens", "stop_token_ids", "t
 #: Those that it handles if it has a parser of tool calls.
 _tool_keys = ("parallel_tool_calls", "tool_choice")
 
-#: Number of requests whose images are read or downloaded at once; others are queued.
+#: Number of requests whose images and audio are read or downloaded at once; others are queued.
 _reading = DaemonThreads(16, "dynamo-media")
+#: What a token-level engine declares if it takes images or audio.
+_capabilities: dict[Kind, str] = {"image": "images", "audio": "audio"}
 
 #: Last tokens of a prompt that show whether it ends with the beginning of reasoning.
 _prompt_end = 16
@@ -66,7 +69,7 @@ class Pipeline:
     :param has_text: False for callers that send and receive token ids: ``"pipeline": "off"``.
     :param name: name of the engine, for errors.
     :param parsers: find reasoning and tool calls in the answers to chats; None: they stay text.
-    :param media: what images may be, for an engine that takes them.
+    :param media: what images and audio may be, for an engine that takes them.
     :raises DynamoError: the description is incomplete.
     :raises ModelNotFoundError: the folder in the description has no tokenizer.
     """
@@ -85,8 +88,10 @@ class Pipeline:
         self._parsers = parsers
         self._taker = f'this model of the engine "{name}"'
         self._media: MediaReader | None = None
-        if has_text and "images" in info.get("capabilities", ()) and hasattr(engine, "expand"):
-            self._media = MediaReader(media or MediaSettings(), self._taker, ["image"])
+        able = info.get("capabilities", ()) if has_text and hasattr(engine, "expand") else ()
+        kinds = [kind for kind, capability in _capabilities.items() if capability in able]
+        if kinds:
+            self._media = MediaReader(media or MediaSettings(), self._taker, kinds)
         self._prompts = Prompts(None, None, None)
         folder: ModelFolder | None = None
         if has_text:
@@ -94,7 +99,7 @@ class Pipeline:
             if where is None:
                 raise _incomplete(engine, '"path" or "tokenizer"')
             folder = ModelFolder(where)
-            self._prompts = Prompts.of(folder, settings, takes_images=self._media is not None)
+            self._prompts = Prompts.of(folder, settings, media=kinds)
         self._tokenizer = self._prompts.tokenizer
         self._context_length = info.get("context_length") or (folder.context_length if folder else None)
         if self._context_length is None:
@@ -142,17 +147,17 @@ class Pipeline:
         begin: Begin | None = None
         if settings.is_chat and self._parsers is not None:
             settings, begin = self._parsed(request.body, settings, self._parsers)
-        images: list[Image] = []
+        found: list[Image | Audio] = []
         if self._media is not None and has_parts(request.body.get("messages")):
-            request, images = await self._read_images(request, settings, self._media)
+            request, found = await self._read_media(request, settings, self._media)
         # A prompt that will be truncated may have any length.
         prompts = await self._prompts.each(
             request.body, self._context_length if settings.truncate is None else None
         )
         media: Any = None
-        if images:
+        if found:
             engine: Any = self._engine
-            expanded = await engine.expand(prompts[0], images)
+            expanded = await engine.expand(prompts[0], found)
             prompts, media = [expanded.token_ids], expanded.media
         is_one = len(prompts) == 1
         # All requests before the first generator: one prompt that is too long refuses all of them.
@@ -174,19 +179,21 @@ class Pipeline:
                     answers.append(self._start(parsed))
         return answers
 
-    async def _read_images(
+    async def _read_media(
         self, request: EngineRequest, settings: RequestSettings, media: MediaReader
-    ) -> tuple[EngineRequest, list[Image]]:
-        """Returns a request with ``{"type": "image"}`` in place of each image, and the images."""
+    ) -> tuple[EngineRequest, list[Image | Audio]]:
+        """Returns a request with ``{"type": "image"}`` or ``{"type": "audio"}`` in place of each image and
+        audio, and these.
+        """
         if settings.truncate is not None:
             raise NotSupportedError(
-                '"truncate_prompt_tokens" of the request could cut an image; leave it out of requests with '
-                "images"
+                '"truncate_prompt_tokens" of the request could cut an image or audio; leave it out of '
+                "requests with these"
             )
-        messages, images = await in_pool(
-            media.images, request.body["messages"], request.is_cancelled, pool=_reading
+        messages, found = await in_pool(
+            media.read, request.body["messages"], request.is_cancelled, pool=_reading
         )
-        return replace(request, body={**request.body, "messages": messages}), images
+        return replace(request, body={**request.body, "messages": messages}), found
 
     def _parsed(
         self, body: dict[str, Any], settings: RequestSettings, parsers: AnswerParsers

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Produces the token ids of a request's prompt."""
 
+from collections.abc import Collection
 from typing import Any
 
 from dynamo_llm.errors import ContextLengthError, InvalidRequestError, NotSupportedError
@@ -28,13 +29,13 @@ class Prompts:
         self._renderer = renderer
 
     @classmethod
-    def of(cls, folder: ModelFolder, settings: TemplateSettings, takes_images: bool = False) -> "Prompts":
+    def of(cls, folder: ModelFolder, settings: TemplateSettings, media: Collection[str] = ()) -> "Prompts":
         """Creates the prompts of a model. Blocks while its files are read.
 
-        :param takes_images: whether messages may have parts ``{"type": "image"}``.
+        :param media: types of parts without text that messages may have, such as ``{"type": "image"}``.
         """
         tokenizer = Tokenizer(folder)
-        renderer = Renderer(folder.chat_templates, folder.special_tokens, settings, takes_images=takes_images)
+        renderer = Renderer(folder.chat_templates, folder.special_tokens, settings, media=media)
         size = folder.config.get("vocab_size")  # may exceed that of the tokenizer
         return cls(tokenizer, renderer, max(tokenizer.vocab_size, size if isinstance(size, int) else 0))
 

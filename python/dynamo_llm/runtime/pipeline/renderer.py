@@ -5,7 +5,7 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dynamo_llm.errors import InvalidRequestError
@@ -32,7 +32,7 @@ class Renderer:
     :param special_tokens: variables passed to every template: ``bos_token``, and so on.
     :param is_prepared: whether to start a worker that compiles the standard template in advance; otherwise
         the first chat starts it.
-    :param takes_images: whether messages may have parts ``{"type": "image"}``.
+    :param media: types of parts without text that messages may have, such as ``{"type": "image"}``.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Renderer:
         special_tokens: Mapping[str, Any],
         settings: TemplateSettings,
         is_prepared: bool = True,
-        takes_images: bool = False,
+        media: Collection[str] = (),
     ) -> None:
         self._sources = sources
         self._settings = settings
         self._limits = Limits(settings.timeout_ms / 1000, settings.memory_mb << 20)
         self._warned: set[str] = set()
-        self._set = TemplateSet(sources, special_tokens, takes_images)
+        self._set = TemplateSet(sources, special_tokens, media)
         self._is_used = False
         self._lock = threading.Lock()
         if is_prepared and sources and settings.run == "process":
@@ -90,8 +90,8 @@ class Renderer:
         # Imported only here: workers have Jinja, but this process may run without it.
         from dynamo_llm.runtime.pipeline.template import ChatTemplates
 
-        sources, special_tokens, takes_images = self._set.content
-        return ChatTemplates(sources, special_tokens, self._warn, takes_images).render(body)
+        sources, special_tokens, media = self._set.content
+        return ChatTemplates(sources, special_tokens, self._warn, media).render(body)
 
     async def render_in_thread(self, body: Mapping[str, Any]) -> str:
         """Like :meth:`render`, for coroutines. Cancelling the coroutine stops a slow template."""

@@ -5,7 +5,7 @@ import collections
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -205,7 +205,7 @@ class ChatTemplates:
     :param sources: templates by name; the standard one is ``default``.
     :param special_tokens: variables passed to every template: ``bos_token``, and so on.
     :param warn: called with a description of anything in the request that does not reach the model.
-    :param takes_images: whether messages may have parts ``{"type": "image"}``.
+    :param media: types of parts without text that messages may have, such as ``{"type": "image"}``.
     """
 
     def __init__(
@@ -213,11 +213,11 @@ class ChatTemplates:
         sources: Mapping[str, str],
         special_tokens: Mapping[str, Any],
         warn: Callable[[str], None] = lambda text: None,
-        takes_images: bool = False,
+        media: Collection[str] = (),
     ) -> None:
         self._sources = sources
         self._special_tokens = special_tokens
-        self._takes_images = takes_images
+        self._media = media
         self._warn = warn
 
     def prepare(self) -> None:
@@ -276,7 +276,7 @@ class ChatTemplates:
         for key in extra:
             if key not in template.variables:
                 self._warn(f'the chat template does not use "{key}" of a request, which has no effect')
-        messages = prepared(body["messages"], template.traits, self._takes_images)
+        messages = prepared(body["messages"], template.traits, self._media)
         if not template.traits.reads_calls and any("tool_calls" in message for message in messages):
             self._warn(
                 'the chat template does not write "tool_calls" of messages: the model does not see them'

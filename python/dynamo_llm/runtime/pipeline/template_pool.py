@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from dynamo_llm.errors import (
@@ -72,10 +72,10 @@ class TemplateSet:
     """The templates of a model, as they are sent to the workers."""
 
     def __init__(
-        self, sources: Mapping[str, str], special_tokens: Mapping[str, Any], takes_images: bool = False
+        self, sources: Mapping[str, str], special_tokens: Mapping[str, Any], media: Collection[str] = ()
     ) -> None:
         self.number = next(_numbers)
-        self.content: list[Any] = [dict(sources), dict(special_tokens), takes_images]
+        self.content: list[Any] = [dict(sources), dict(special_tokens), list(media)]
 
 
 class _EndedError(Exception):

@@ -87,9 +87,9 @@ class _Worker:
         for number in header["drop"]:
             self._templates.pop(number, None)
         if content["set"] is not None:
-            sources, special_tokens, takes_images = content["set"]
+            sources, special_tokens, media = content["set"]
             warn = self._warnings.append
-            self._templates[header["id"]] = ChatTemplates(sources, special_tokens, warn, takes_images)
+            self._templates[header["id"]] = ChatTemplates(sources, special_tokens, warn, media)
         templates = self._templates[header["id"]]
         if content["body"] is None:
             templates.prepare()

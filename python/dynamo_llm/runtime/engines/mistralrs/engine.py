@@ -423,7 +423,8 @@ class MistralRsEngine:
             require_text(messages, f'the model "{self._model.path}"')
             return asked, []
         self._reader.read(asked.body)  # first: a request that is not valid reads no files and URLs
-        messages, images = self._media.images(messages, asked.is_cancelled)
+        messages, media = self._media.read(messages, asked.is_cancelled)
+        images = [one for one in media if isinstance(one, Image)]
         return replace(asked, body={**asked.body, "messages": messages}), images
 
     def _explained_request(self) -> AbstractContextManager[None]:

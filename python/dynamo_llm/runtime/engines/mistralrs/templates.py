@@ -56,7 +56,9 @@ class Templates:
             self._sources = {"default": _read(options.chat_template)}
         self.image_tokens = model.image_tokens
         """The tokens for an image; None if the model reads none."""
-        self._renderer = Renderer(self._sources, tokens, settings, takes_images=self.image_tokens is not None)
+        self._renderer = Renderer(
+            self._sources, tokens, settings, media=() if self.image_tokens is None else ["image"]
+        )
 
     def __bool__(self) -> bool:
         return bool(self._sources)
