@@ -76,7 +76,7 @@ def test_cut_file() -> None:
         (lambda: saved(tone + np.inf, subtype="FLOAT"), "wav", "has a sample that is not a finite number"),
         (lambda: saved(tone, 1), "wav", "has the sampling rate 1 Hz; it must be from 8000 to 192000 Hz"),
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_refused(make: Callable[[], bytes], format: str, match: str) -> None:
     """Errors name the part and what is wrong with it."""
