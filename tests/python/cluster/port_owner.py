@@ -16,8 +16,8 @@ from typing import Any
 from dynamo_llm import DynamoError, KvPublisher, Router, Runtime, Worker
 
 
-def listening() -> list[str]:
-    """Returns the addresses, without ports, of the listening sockets of this process."""
+def listening() -> list[tuple[str, int]]:
+    """Returns the addresses and ports of the listening sockets of this process."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -26,7 +26,7 @@ def listening() -> list[str]:
             with socket.socket(fileno=os.dup(int(name))) as one:
                 is_tcp = one.family in (socket.AF_INET, socket.AF_INET6)
                 if is_tcp and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    found.append(one.getsockname()[0])
+                    found.append(one.getsockname()[:2])
         except OSError:
             continue
     return sorted(found)
@@ -67,4 +67,4 @@ roles: dict[str, Callable[[dict[str, Any]], AbstractContextManager[Any]]] = {
 if __name__ == "__main__":
     with roles[sys.argv[1]](json.loads(sys.argv[2])):
         time.sleep(2)  # Dynamo opens some of them later
-        print(json.dumps(listening()), flush=True)
+        print(json.dumps([address for address, _ in listening()]), flush=True)

@@ -32,6 +32,7 @@ if importlib.util.find_spec("dynamo") is None:
     pytest.skip("needs the extra: pip install '.[dynamo]'", allow_module_level=True)
 
 from cluster_worker import Worker
+from port_owner import listening
 from test_client import client, position_worker, said, tokens
 
 
@@ -254,12 +255,6 @@ def test_a_worker_dies(new_cluster: NewCluster) -> None:
         assert counted(runtime) == {**before, "answered": before["answered"] + 1}
 
 
-def listening() -> set[str]:
-    """Returns the addresses at which this process listens."""
-    lines = subprocess.run(["ss", "-ltnpH"], check=True, capture_output=True, text=True).stdout
-    return {line.split()[3] for line in lines.splitlines() if f"pid={os.getpid()}," in line}
-
-
 #: Connects to ports of the loopback interface, as another user if possible; prints what happens.
 _strange = """
 import os, socket, sys
@@ -290,11 +285,11 @@ def test_only_this_process_can_connect(new_cluster: NewCluster) -> None:
     """
     mine = new_cluster()
     position_worker(mine)
-    before = listening()
+    before = {*listening()}
     with served(mine) as runtime:
-        new = listening() - before
-        assert all(address.startswith("127.0.0.1:") for address in new), new
-        ports = [address.rpartition(":")[2] for address in sorted(new)]
+        new = {*listening()} - before
+        assert {address for address, _ in new} == {"127.0.0.1"}, new
+        ports = [str(port) for _, port in sorted(new)]
         command = [sys.executable, "-c", _strange, str(_core.frontend_source_port()), *ports]
         said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
         # Two HTTP servers; the others are Dynamo's, for answers of workers.
