@@ -3,6 +3,7 @@
 that the library is faster.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from bench import Bench, Measured, c_drain, free_port, speed
 from cluster import measure_streams
+from dynamo_llm.paths import demo_model_dir
 from frontend import compare_frontend
 from programs import Side, folder, python_flags, start_server
 from ratio import measure
@@ -81,6 +83,35 @@ def push_many(bench: Bench, is_pinned: bool) -> Measured:
         c_drain(bench, "engines.steps:PerRequest", bench.of(1_500), 64, 1, is_pinned) as base,
     ):
         return measure(speed(ours), speed(base), bench.rounds)
+
+
+def pipeline(kind: str, tokens: int) -> Callable[[Bench, bool], Measured]:
+    """Compares reading the text of a token-level engine in C with a loop in Python that decodes its tokens and
+    looks for stop strings; 64 streams.
+    """
+
+    def run(bench: Bench, is_pinned: bool) -> Measured:
+        body = {"prompt": [5], "max_tokens": int(bench.of(tokens)), "stop": ["never said", "nor this"]}
+        text = json.dumps({**body, "stream": True})
+        python = [sys.executable, str(folder / "python_pipeline.py"), kind, text, "64"]
+        with (
+            c_drain(bench, f"engines.token_level:{kind}", text, 64, 1, is_pinned) as ours,
+            Side(python, is_pinned) as base,
+        ):
+            return measure(speed(ours), speed(base), bench.rounds)
+
+    return run
+
+
+def pipeline_c(bench: Bench, is_pinned: bool) -> Measured:
+    """Compares the text of a token-level engine in C with its token ids, without a pipeline."""
+    program = bench.programs.compile("pipeline")
+    with Side([program, str(demo_model_dir()), bench.of(2_000_000)], is_pinned) as both:
+        rounds = [both.round() for _ in range(bench.rounds + 1)][1:]
+    return (
+        [each["tokens"] / each["seconds"] for each in rounds],
+        [each["tokens"] / each["base_seconds"] for each in rounds],
+    )
 
 
 def c_to_c(bench: Bench, is_pinned: bool) -> Measured:
@@ -196,6 +227,27 @@ pairs = [
         push_many,
     ),
     Pair("c_to_c", 0.70, 0.95, "an engine in C; vs. a ring buffer between two threads", c_to_c),
+    Pair(
+        "pipeline_async",
+        4,
+        10,
+        "64 streams of a token-level engine to text; vs. Python with `DecodeStream`, and the same stop strings",
+        pipeline("Flat", 4_000),
+    ),
+    Pair(
+        "pipeline_async_suspending",
+        1.5,
+        2.5,
+        "the same, one event-loop iteration per token",
+        pipeline("Suspending", 2_000),
+    ),
+    Pair(
+        "pipeline_c",
+        0.3,
+        0.6,
+        "a token-level engine in C to text, 1 stream; vs. its token ids without the pipeline",
+        pipeline_c,
+    ),
     Pair("engine_native", 0.97, 1.0, "mistral.rs; vs. its own Python API", engine_native, False),
     Pair(
         "cluster", 0.9, 1.2, "a stream across a cluster; vs. Dynamo's Python client", measure_streams, False

@@ -24,16 +24,11 @@ std::size_t ascii_prefix(std::string_view bytes) {
     return i;
 }
 
-enum class Verdict { complete, partial, invalid };
+}  // namespace
 
-struct Sequence {
-    Verdict verdict;
-    std::size_t length;  // in bytes
-};
-
-// Returns the sequence at the front of non-empty bytes, according to table 3-7 of the Unicode standard.
-Sequence front(std::string_view bytes) {
+Utf8Front utf8_front(std::string_view bytes) noexcept {
     const auto at = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
+    using Verdict = Utf8Front::Verdict;
     const unsigned char lead = at(0);
     std::size_t length;
     unsigned char low = 0x80;
@@ -66,8 +61,6 @@ Sequence front(std::string_view bytes) {
     return {Verdict::complete, length};
 }
 
-}  // namespace
-
 void Utf8Joiner::append_any(Text &out, std::string_view bytes) {
     std::string joined;
     if (tail_size_ > 0) {
@@ -83,13 +76,13 @@ void Utf8Joiner::append_any(Text &out, std::string_view bytes) {
         if (bytes.empty()) {
             return;
         }
-        const Sequence sequence = front(bytes);
-        if (sequence.verdict == Verdict::partial) {
+        const Utf8Front sequence = utf8_front(bytes);
+        if (sequence.verdict == Utf8Front::partial) {
             tail_size_ = static_cast<std::uint8_t>(bytes.copy(tail_, sizeof tail_));
             return;
         }
-        out.append(sequence.verdict == Verdict::complete ? bytes.substr(0, sequence.length)
-                                                         : replacement);
+        out.append(sequence.verdict == Utf8Front::complete ? bytes.substr(0, sequence.length)
+                                                           : replacement);
         bytes.remove_prefix(sequence.length);
     }
 }
@@ -110,8 +103,8 @@ std::string as_utf8(std::string_view bytes) {
 }
 
 std::size_t utf8_length(std::string_view bytes) noexcept {
-    const Sequence sequence = front(bytes);
-    return sequence.verdict == Verdict::complete ? sequence.length : 0;
+    const Utf8Front sequence = utf8_front(bytes);
+    return sequence.verdict == Utf8Front::complete ? sequence.length : 0;
 }
 
 std::size_t invalid_utf8_at(std::string_view bytes) noexcept {
@@ -121,8 +114,8 @@ std::size_t invalid_utf8_at(std::string_view bytes) noexcept {
         if (at == bytes.size()) {
             return bytes.npos;
         }
-        const Sequence sequence = front(bytes.substr(at));
-        if (sequence.verdict != Verdict::complete) {
+        const Utf8Front sequence = utf8_front(bytes.substr(at));
+        if (sequence.verdict != Utf8Front::complete) {
             return at;
         }
         at += sequence.length;

@@ -50,6 +50,16 @@ class Utf8Joiner {
     std::uint8_t tail_size_ = 0;
 };
 
+// The sequence at the front of some bytes, according to table 3-7 of the Unicode standard.
+struct Utf8Front {
+    enum Verdict { complete, partial, invalid };
+    Verdict verdict;
+    std::size_t length;  // in bytes; of an invalid one that of its maximal invalid part
+};
+
+// Requires non-empty bytes.
+Utf8Front utf8_front(std::string_view bytes) noexcept;
+
 // Returns bytes as valid UTF-8, for messages that quote untrusted text.
 std::string as_utf8(std::string_view bytes);
 

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "api_table.h"
+#include "stream/text_stage.h"
 
 /* Functions of routers that are called for each request of a gateway. */
 enum dynamo_router_function {
@@ -35,6 +36,20 @@ struct dynamo_router_call {
 typedef int32_t (*dynamo_call_router_t)(void *instance, const struct dynamo_router_call *call,
                                         dynamo_selection_t *selection);
 
+/* Functions that decode token IDs without Python. They never wait, unless the tokenizer has a decoder that only the
+ * library `tokenizers` knows. */
+struct dynamo_detokenizer_functions {
+    /* Starts to decode a text.
+     *   vocabulary  the number that the engine of the tokenizer reports
+     * Returns NULL if there is no memory, or no such vocabulary. */
+    void *(*open)(uint64_t vocabulary, int32_t skips_special_tokens);
+    /* Decodes more token IDs; is_last: and ends the text. The text is valid until the next call. Returns a status; after a
+     * negative one the state is undefined. */
+    int32_t (*feed)(void *detokenizer, const uint32_t *ids, size_t count, int32_t is_last,
+                    const char **text, size_t *length);
+    void (*close)(void *detokenizer);
+};
+
 struct dynamo_bridge_options {
     /* Absolute path of the interpreter whose environment Python uses; NULL if this process already
      * runs Python. */
@@ -47,6 +62,19 @@ struct dynamo_bridge_options {
                                             size_t size));
     /* Registers the function that calls routers. */
     void (*set_call_router)(dynamo_call_router_t function);
+    /* Registers the functions that decode; they stay valid. */
+    void (*set_detokenizers)(const struct dynamo_detokenizer_functions *functions);
+    /* Converts the tokens that an engine pushes into a choice of a stream with a stage, which the stream releases. The
+     * usage of the answer then has the tokens that the stage lets through, and prompt_tokens, added for all choices.
+     * Must be called before the first push. The stage is released in any case. Returns a status; CANCELLED if the request
+     * has ended. */
+    int32_t (*set_text_stage)(dynamo_stream_t *stream, uint32_t index,
+                              const struct dynamo_text_stage *stage, uint64_t prompt_tokens);
+    /* Passes the request of a stream on to the engine of another runtime, which from then on owns the stream, as if it had
+     * been sent there.
+     *   body_json  the body for that engine
+     * Returns a status; if it is negative, the stream still belongs to the engine that had it. */
+    int32_t (*forward)(dynamo_stream_t *stream, dynamo_runtime_t *runtime, const char *body_json);
 };
 
 /* Starts or joins Python, starts the thread of the asyncio event loop, and registers the engine "python" through

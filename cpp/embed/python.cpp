@@ -2,8 +2,11 @@
 #include "embed/python.hpp"
 
 #include <atomic>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/platform.hpp"
@@ -12,6 +15,8 @@
 #include "embed/locate.hpp"
 #include "embed/platform.hpp"
 #include "runtime/engine_registry.hpp"
+#include "runtime/request.hpp"
+#include "runtime/runtime.hpp"
 
 namespace dynamo::embed {
 namespace {
@@ -20,8 +25,54 @@ constexpr const char *engine_name = "python";
 
 constinit std::atomic<dynamo_call_router_t> call_router_function{nullptr};
 
+constinit std::atomic<const dynamo_detokenizer_functions *> detokenizer_functions{nullptr};
+
+void set_detokenizers(const dynamo_detokenizer_functions *functions) {
+    detokenizer_functions = functions;
+}
+
 void set_call_router(dynamo_call_router_t function) {
     call_router_function = function;
+}
+
+// Runs a function for the module. An exception becomes a status and the thread's last error.
+template <class Function>
+std::int32_t status_of(Function function) noexcept {
+    try {
+        function();
+        return DYNAMO_OK;
+    } catch (const Failure &failure) {
+        last_error::set(failure.error());
+    } catch (const std::exception &) {
+        last_error::set_out_of_memory();
+    }
+    return last_error::status();
+}
+
+std::int32_t set_text_stage(dynamo_stream_t *stream, std::uint32_t index,
+                            const dynamo_text_stage *stage, std::uint64_t prompt_tokens) {
+    std::unique_ptr<TextStage> owned(new (std::nothrow) TextStage(*stage));
+    if (owned == nullptr) {
+        stage->release(stage->state);
+    }
+    return status_of([&] {
+        if (owned == nullptr) {
+            throw std::bad_alloc();
+        }
+        HandleRef<EngineStream> held(stream);
+        if (request_of(*held).set_text_stage(stream, index, std::move(owned), prompt_tokens) !=
+            Stream::PushResult::ok) {
+            throw Failure(DYNAMO_ERROR_CANCELLED, "the request has ended");
+        }
+    });
+}
+
+std::int32_t forward(dynamo_stream_t *stream, dynamo_runtime_t *runtime, const char *body_json) {
+    return status_of([&] {
+        HandleRef<EngineStream> held(stream);
+        const HandleRef<Runtime> target(runtime);
+        request_of(*held).forward(stream, target->shared_from_this(), Body::parse(body_json));
+    });
 }
 
 const dynamo_api the_api = {
@@ -113,6 +164,9 @@ std::string start(const std::string &wanted) {
     options.package_dir = location.package_dir.c_str();
     options.set_wait_check = wait_check::set_callback;
     options.set_call_router = set_call_router;
+    options.set_detokenizers = set_detokenizers;
+    options.set_text_stage = set_text_stage;
+    options.forward = forward;
     const engine_registry::BuiltInScope adding(engine_registry::BuiltInScope::Kind::hosted);
     if (bridge_start(&the_api, &options) != DYNAMO_OK) {
         Error error = last_error::copy();
@@ -160,6 +214,10 @@ dynamo_selection_t call_router(const Engine &router, const dynamo_router_call &c
     // The function is set: only the module that sets it starts routers.
     router.check(call_router_function.load()(router.instance(), &call, &selection), "call_router");
     return selection;
+}
+
+const dynamo_detokenizer_functions &detokenizers() {
+    return *detokenizer_functions.load();
 }
 
 }  // namespace dynamo::embed

@@ -18,4 +18,7 @@ std::string engine_from_python(const ModelConfig &config);
 // Calls a router in Python, and waits for the result; see dynamo_call_router_t. Throws Failure.
 dynamo_selection_t call_router(const Engine &router, const dynamo_router_call &call);
 
+// The functions that decode. Requires an engine in Python that has started.
+const dynamo_detokenizer_functions &detokenizers();
+
 }  // namespace dynamo::embed

@@ -13,7 +13,9 @@ void bind_cluster(nanobind::module_ &m);       // workers, KV publishers, and ro
 void bind_creation(nanobind::module_ &m);      // the creation of a runtime
 void bind_drain(nanobind::module_ &m);         // drain(), see drain.hpp
 void bind_router_calls(nanobind::module_ &m);  // the calls of routers, see router_calls.hpp
-void bind_sink(nanobind::module_ &m);          // Sink and push_many()
+void bind_text_stages(
+    nanobind::module_ &m);             // the choices of token-level engines, see text_stages.hpp
+void bind_sink(nanobind::module_ &m);  // Sink and push_many()
 
 // Runs a function that may wait without the GIL.
 inline constexpr nanobind::call_guard<Released> without_gil{};

@@ -264,6 +264,9 @@ bool Chunk::read(PyObject *dict) {
         const bool is_right = (its_delta == nullptr || to_json(its_delta, strings.delta)) &&
                               (its_logprobs == nullptr || to_json(its_logprobs, strings.logprobs));
         what.delta_json = its_delta == nullptr ? nullptr : strings.delta.c_str();
+        if (its_logprobs != nullptr && PyList_Check(its_logprobs)) {  // of a token-level engine
+            strings.logprobs = "{\"tokens\": " + strings.logprobs + "}";
+        }
         what.logprobs_json = its_logprobs == nullptr ? nullptr : strings.logprobs.c_str();
         return is_right;
     }

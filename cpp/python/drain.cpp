@@ -71,11 +71,11 @@ std::int32_t take(Drain *self, PyObject *dict) {
             return DYNAMO_OK;
         }
         status = push(self->stream, chunk);
+        if (chunk.usage != nullptr && (status == DYNAMO_OK || status == DYNAMO_ERROR_CANCELLED)) {
+            set(self->usage, Py_NewRef(chunk.usage));
+        }
         if (status != DYNAMO_OK) {
             return status;
-        }
-        if (chunk.usage != nullptr) {
-            set(self->usage, Py_NewRef(chunk.usage));
         }
         if (self->on_pushed != nullptr) {
             const nb::object done = nb::steal(PyObject_CallOneArg(self->on_pushed, dict));
@@ -195,9 +195,15 @@ void on_result(Drain *self, PyObject *result) {
     const nb::object value = nb::steal(result);
     switch (self->state) {
         case State::opening: {
+            if (result == Py_None) {  // the request was passed on, and the stream with it
+                self->state = State::ended;
+                clear(self);
+                return;
+            }
             // (answer, on_pushed, usage)
             if (!PyTuple_CheckExact(result) || PyTuple_GET_SIZE(result) != 3) {
-                PyErr_SetString(PyExc_TypeError, "opening an answer gives a tuple of three");
+                PyErr_SetString(PyExc_TypeError,
+                                "opening an answer gives None or a tuple of three");
                 return;
             }
             PyObject *const answer = PyTuple_GET_ITEM(result, 0);

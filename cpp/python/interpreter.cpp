@@ -25,10 +25,12 @@
 #include "base/environment.hpp"
 #include "embed/bridge.h"
 #include "python/api.hpp"
+#include "python/detokenizers.hpp"
 #include "python/exception.hpp"
 #include "python/gil.hpp"
 #include "python/host.hpp"
 #include "python/router_calls.hpp"
+#include "python/text_stages.hpp"
 
 namespace dynamo::python {
 namespace {
@@ -375,6 +377,8 @@ extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_sta
     }
     options->set_wait_check(host::check_wait);
     options->set_call_router(router_calls::call);
+    options->set_detokenizers(detokenizers::functions());
+    text_stages::set_functions(*options);
     if (!permanent_problem.empty()) {  // Python may be initialized, but is not usable
         return fail(DYNAMO_ERROR_PYTHON_UNAVAILABLE,
                     permanent_problem +

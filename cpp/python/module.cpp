@@ -66,6 +66,7 @@ void bind(nb::module_ m) {
     bind_drain(m);
     bind_router_calls(m);
     bind_sink(m);
+    bind_text_stages(m);
     m.attr("VERSION") = dynamo_version_string();
     m.attr("STATUSES") = all_statuses();
 
@@ -122,18 +123,23 @@ void bind(nb::module_ m) {
 
     m.def(
         "stream_push",
-        [](std::uintptr_t stream, nb::handle dict) {
+        [](std::uintptr_t stream, nb::handle dict, std::optional<std::uint32_t> index) {
             Chunk chunk;
+            const bool is_right = chunk.read(dict.ptr());
+            chunk.what.index = index.value_or(chunk.what.index);
             const std::int32_t status =
-                chunk.read(dict.ptr()) ? push(stream_of(stream), chunk) : DYNAMO_ERROR_INTERNAL;
+                is_right ? push(stream_of(stream), chunk) : DYNAMO_ERROR_INTERNAL;
             if (PyErr_Occurred() != nullptr) {
                 nb::raise_python_error();
             }
             return status;
         },
-        "stream"_a, "chunk"_a,
-        "Pushes a chunk (see runtime/engine.py). Returns OK, PENDING (the stream is full, nothing "
-        "was pushed), or an error.");
+        "stream"_a, "chunk"_a, "index"_a = nb::none(),
+        "Pushes a chunk (see runtime/engine.py), of this choice if it is given. Returns OK, "
+        "PENDING "
+        "(the stream is full, nothing was pushed), or an error; CANCELLED also if the chunk was "
+        "the "
+        "last one that the choice needs.");
     m.def(
         "stream_wait",
         [](std::uintptr_t stream, std::int64_t timeout_ms) {

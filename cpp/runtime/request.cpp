@@ -192,7 +192,7 @@ void Request::end(const Error &error) {
     {
         const EngineCall call(*this);
         if (call.handle() != nullptr) {
-            model().engine().cancel(call.handle());
+            engine().cancel(call.handle());
         }
     }
     leave_queue();
@@ -237,6 +237,11 @@ std::shared_ptr<Runtime> Request::runtime() const {
 Model &Request::model() const {
     const std::lock_guard lock(mutex_);
     return *model_;
+}
+
+Engine &Request::engine() const {
+    const std::lock_guard lock(mutex_);
+    return next_model_ != nullptr ? next_model_->engine() : model_->engine();
 }
 
 }  // namespace dynamo

@@ -72,6 +72,15 @@ class Request final : public QueueSource,
         const Stream::PushResult pushed = stream_.push(engine, chunk);
         return pushed == Stream::PushResult::overflow ? overflow(engine) : pushed;
     }
+    Stream::PushResult set_text_stage(const dynamo_stream_t *engine, std::uint32_t index,
+                                      std::unique_ptr<TextStage> stage,
+                                      std::uint64_t prompt_tokens) {
+        return stream_.set_text_stage(engine, index, std::move(stage), prompt_tokens);
+    }
+    // Passes the request on to the engine of another runtime, which gets `body`, and from then on has the stream and its
+    // handle. Until the other engine has accepted the request, nothing changes. Throws Failure.
+    void forward(const dynamo_stream_t *engine, const std::shared_ptr<Runtime> &target,
+                 const Body &body);
     // Milliseconds until the deadline to the end; -1 without one.
     std::int64_t remaining_ms(const dynamo_stream_t *engine) const;
     Stream::PushResult set_queued(const dynamo_stream_t *engine, bool is_queued) {
@@ -122,6 +131,7 @@ class Request final : public QueueSource,
     void count_end(std::int32_t status, Runtime &runtime, Model &model);
     std::shared_ptr<Runtime> runtime() const;
     Model &model() const;
+    Engine &engine() const;  // that has the request now
 
     // Sending.
     void send_to(const std::shared_ptr<Runtime> &runtime);
@@ -174,6 +184,10 @@ class Request final : public QueueSource,
     template <class Publish>
     void end_from_engine(const std::shared_ptr<Runtime> &runtime, std::int32_t status,
                          bool releases_engine, Publish publish);
+    dynamo_stream_t *begin_forward(const dynamo_stream_t *engine,
+                                   const std::shared_ptr<Runtime> &target, Model &model,
+                                   const Body &body);
+    bool take_back(dynamo_stream_t *engine_handle);
     void end_engine_call();
     void release_engine();
     void dismiss_if_due(std::unique_lock<std::mutex> &lock);  // unlocks where it dismisses
@@ -200,6 +214,8 @@ class Request final : public QueueSource,
     Trial trial_;
     std::shared_ptr<Runtime> runtime_;
     Model *model_ = nullptr;                    // of the runtime
+    std::shared_ptr<Runtime> next_runtime_;     // where the request was passed on to
+    Model *next_model_ = nullptr;               // of that runtime
     dynamo_stream_t *engine_handle_ = nullptr;  // nullptr once the engine released it
     int engine_calls_ = 0;
     bool dismissal_is_due_ = false;

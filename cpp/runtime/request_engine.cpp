@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine's side of a request.
+#include <chrono>
+#include <thread>
+#include <utility>
+
 #include "runtime/request.hpp"
 #include "runtime/runtime.hpp"
 
@@ -150,6 +154,77 @@ void Request::fail(const dynamo_stream_t *engine, const Error &error) {
     }
 }
 
+void Request::forward(const dynamo_stream_t *engine, const std::shared_ptr<Runtime> &target,
+                      const Body &body) {
+    Model &model = target->model_for(body);
+    model.check_keys(body);
+    model.check_kind(body.kind);
+    dynamo_stream_t *const engine_handle = begin_forward(engine, target, model, body);
+    try {
+        model.engine().generate(engine_handle, id_, body);
+    } catch (const Failure &failure) {
+        if (take_back(engine_handle)) {
+            throw;
+        }
+        const std::lock_guard lock(mutex_);  // it ended the stream, too
+        trial_.engine_end.emplace().error = failure.error();
+    }
+    accept(model.engine(), engine_handle);
+}
+
+// Returns the handle of the stream. Afterwards the request is as if it were being sent.
+dynamo_stream_t *Request::begin_forward(const dynamo_stream_t *engine,
+                                        const std::shared_ptr<Runtime> &target, Model &model,
+                                        const Body &body) {
+    while (true) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (engine_handle_ != engine || next_model_ != nullptr) {
+                reject_stale();
+            }
+            if (phase_ != Phase::starting) {
+                if (!target->admit(shared_from_this(), model, body)) {
+                    target->dismiss(this, 0, 0);
+                    throw Failure(DYNAMO_ERROR_OVERLOADED,
+                                  "the runtime that gets the request has no slot for it");
+                }
+                phase_ = Phase::starting;
+                next_runtime_ = target;
+                next_model_ = &model;
+                ++engine_calls_;
+                return engine_handle_;
+            }
+        }
+        // The thread that sends the request is about to return from the engine's generate function.
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+    }
+}
+
+// Gives the request back to the engine that had it, after another one refused it. Returns false if that one has ended the
+// stream.
+bool Request::take_back(dynamo_stream_t *engine_handle) {
+    std::shared_ptr<Runtime> target;
+    bool became_writable;
+    {
+        const std::lock_guard lock(mutex_);
+        if (engine_handle_ == nullptr) {
+            return false;
+        }
+        phase_ = Phase::sent;
+        target = std::exchange(next_runtime_, nullptr);
+        next_model_ = nullptr;
+        became_writable = std::exchange(trial_, Trial()).became_writable;
+    }
+    target->dismiss(this, 0, 0);
+    const EngineCall call(*this, EngineCall::already_counted);
+    if (stream_.is_end_claimed()) {
+        engine().cancel(engine_handle);
+    } else if (became_writable) {
+        notify_writable(engine(), engine_handle);
+    }
+    return true;
+}
+
 void Request::end_engine_call() {
     std::unique_lock lock(mutex_);
     --engine_calls_;
@@ -169,9 +244,15 @@ void Request::dismiss_if_due(std::unique_lock<std::mutex> &lock) {
     }
     dismissal_is_due_ = false;
     const std::shared_ptr<Runtime> runtime = runtime_;
+    const std::shared_ptr<Runtime> next_runtime = next_runtime_;
     lock.unlock();
     const bool counts = !body_.is_call();
-    runtime->dismiss(this, counts ? stream_.pushed_tokens() : 0, counts ? stream_.times_full() : 0);
+    const std::uint64_t tokens = counts ? stream_.pushed_tokens() : 0;
+    const std::uint64_t full = counts ? stream_.times_full() : 0;
+    if (next_runtime != nullptr) {
+        next_runtime->dismiss(this, tokens, full);
+    }
+    runtime->dismiss(this, tokens, full);
 }
 
 void Request::on_writable() {
@@ -184,7 +265,7 @@ void Request::on_writable() {
     }
     const EngineCall call(*this);
     if (call.handle() != nullptr) {
-        notify_writable(model().engine(), call.handle());
+        notify_writable(engine(), call.handle());
     }
 }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C functions of tokenizers and detokenizers: commands to runtime/engines/tokenizer.py of the Python package.
+// The C functions of tokenizers and detokenizers. Encoding and templates are commands to runtime/engines/tokenizer.py of
+// the Python package; decoding needs no Python.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -12,6 +14,7 @@
 
 #include "base/utf8.hpp"
 #include "dynamo_llm.h"
+#include "embed/python.hpp"
 #include "services/handle_functions.hpp"
 #include "services/service.hpp"
 
@@ -25,7 +28,13 @@ class Tokenizer : public Service, public std::enable_shared_from_this<Tokenizer>
   public:
     explicit Tokenizer(const char *config_json)
         : Service("tokenizer", "dynamo_llm.runtime.engines.tokenizer:TokenizerEngine", config_json),
-          largest_id_(description().at("largest_token_id").get<std::uint32_t>()) {}
+          description_(description()) {
+        largest_id_ = description_.at("largest_token_id").get<std::uint32_t>();
+        vocabulary_ = description_.at("vocabulary").get<std::uint64_t>();
+        description_.erase("vocabulary");
+    }
+
+    const json::OrderedJson &info() const noexcept { return description_; }
 
     // Sends a command as the body of a request to an engine that answers with text and token IDs. Requests one whole
     // answer, so that the stream's capacity does not limit it.
@@ -50,29 +59,64 @@ class Tokenizer : public Service, public std::enable_shared_from_this<Tokenizer>
         return ids;
     }
 
+    // The number of the vocabulary in the module.
+    std::uint64_t vocabulary() const noexcept { return vocabulary_; }
+
   private:
-    const std::uint32_t largest_id_;
+    json::OrderedJson description_;
+    std::uint32_t largest_id_ = 0;
+    std::uint64_t vocabulary_ = 0;
+};
+
+// Decodes one text.
+class Decoding {
+  public:
+    Decoding(const Tokenizer &tokenizer, bool skips_special_tokens)
+        : state_(embed::detokenizers().open(tokenizer.vocabulary(), skips_special_tokens ? 1 : 0)) {
+        if (state_ == nullptr) {
+            throw std::bad_alloc();
+        }
+    }
+    ~Decoding() { embed::detokenizers().close(state_); }
+    Decoding(const Decoding &) = delete;
+    Decoding &operator=(const Decoding &) = delete;
+
+    std::string feed(Ids ids, bool is_last) {
+        const char *text = nullptr;
+        std::size_t length = 0;
+        const std::int32_t status = embed::detokenizers().feed(state_, ids.data(), ids.size(),
+                                                               is_last ? 1 : 0, &text, &length);
+        if (status == DYNAMO_ERROR_OUT_OF_MEMORY) {
+            throw std::bad_alloc();
+        }
+        if (status < 0) {
+            throw Failure(status, "the library tokenizers failed to decode the token ids");
+        }
+        return {text, length};
+    }
+
+  private:
+    void *const state_;
 };
 
 class Detokenizer {
   public:
-    Detokenizer(std::shared_ptr<Tokenizer> its_tokenizer, bool skip_special_tokens)
-        : tokenizer(std::move(its_tokenizer)), skips_special_tokens_(skip_special_tokens) {}
+    Detokenizer(std::shared_ptr<Tokenizer> its_tokenizer, bool skips_special_tokens)
+        : tokenizer(std::move(its_tokenizer)), skips_special_tokens_(skips_special_tokens) {}
 
-    // Waits for the engine. On failure throws Failure and leaves the state unchanged.
-    std::string advance(Ids ids, bool is_last) {
-        tokenizer->require_may_wait();
+    std::string add(Ids ids) {
         const std::lock_guard lock(mutex_);
-        if (is_last && tail_.empty()) {
-            return {};
+        if (decoding_ == nullptr) {
+            decoding_ = std::make_unique<Decoding>(*tokenizer, skips_special_tokens_);
         }
-        const Json command = {{"advance", ids},
-                              {"tail", tail_},
-                              {"is_last", is_last},
-                              {"skip_special_tokens", skips_special_tokens_}};
-        const std::shared_ptr<Response> step = tokenizer->ask(json::dump(command));
-        tail_ = step->token_ids.to_vector();
-        return std::string(step->text.view());
+        return decoding_->feed(ids, false);
+    }
+
+    // Ends the text. The next one begins anew.
+    std::string finish() {
+        const std::lock_guard lock(mutex_);
+        const std::unique_ptr<Decoding> ended = std::exchange(decoding_, nullptr);
+        return ended == nullptr ? std::string() : ended->feed({}, true);
     }
 
     const std::shared_ptr<Tokenizer> tokenizer;
@@ -80,10 +124,8 @@ class Detokenizer {
   private:
     const bool skips_special_tokens_;
 
-    std::mutex mutex_;  // held during a call to the engine: calls are serialized
-    // The engine's state between calls, a few dozen numbers that runtime/pipeline/detokenizer.py defines. Empty at
-    // the beginning of a text.
-    std::vector<std::uint32_t> tail_;
+    std::mutex mutex_;                    // calls are serialized
+    std::unique_ptr<Decoding> decoding_;  // nullptr at the beginning of a text
 };
 
 bool flag(std::int32_t value, const char *name) {
@@ -120,8 +162,7 @@ void dynamo_tokenizer_destroy(dynamo_tokenizer_t *tokenizer) {
 }
 
 char *dynamo_tokenizer_info(dynamo_tokenizer_t *tokenizer) {
-    return services::text_of(
-        [&] { return json::dump(HandleRef<Tokenizer>(tokenizer)->description()); });
+    return services::text_of([&] { return json::dump(HandleRef<Tokenizer>(tokenizer)->info()); });
 }
 
 int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, const char *text, size_t length,
@@ -157,8 +198,7 @@ char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, const uint32_t *ids
     const auto decode = [&] {
         const HandleRef<Tokenizer> held(tokenizer);
         const bool skips = flag(skip_special_tokens, "skip_special_tokens");
-        const Json command = {{"decode", held->ids_of(ids, count)}, {"skip_special_tokens", skips}};
-        return std::string(held->ask(json::dump(command))->text.view());
+        return Decoding(*held, skips).feed(held->ids_of(ids, count), true);
     };
     return services::text_of(decode, length);
 }
@@ -192,14 +232,13 @@ char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, const uint32_t *
     const auto add = [&] {
         const HandleRef<Detokenizer> held(detokenizer);
         const Ids some = held->tokenizer->ids_of(ids, count);
-        return some.empty() ? std::string() : held->advance(some, false);
+        return some.empty() ? std::string() : held->add(some);
     };
     return services::text_of(add, length);
 }
 
 char *dynamo_detokenizer_finish(dynamo_detokenizer_t *detokenizer, size_t *length) {
-    return services::text_of([&] { return HandleRef<Detokenizer>(detokenizer)->advance({}, true); },
-                             length);
+    return services::text_of([&] { return HandleRef<Detokenizer>(detokenizer)->finish(); }, length);
 }
 
 void dynamo_detokenizer_destroy(dynamo_detokenizer_t *detokenizer) {

@@ -60,6 +60,7 @@ void Stream::reset(bool reopens) {
     more_choices_.clear();
     tool_calls_.clear();
     finished_choices_ = 0;
+    counted_ = nullptr;
     responses_.clear();
     queued_tokens_ = 0;
     was_full_ = false;
@@ -79,6 +80,10 @@ bool Stream::claim_end() {
 }
 
 void Stream::publish(std::unique_lock<std::mutex> &lock) {
+    first_choice_.stage = nullptr;
+    for (Choice &choice : more_choices_) {
+        choice.stage = nullptr;
+    }
     end_published_ = true;
     notify(lock);
 }

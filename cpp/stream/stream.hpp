@@ -25,6 +25,7 @@
 #include "stream/request_meter.hpp"
 #include "stream/response.hpp"
 #include "stream/response_events.hpp"
+#include "stream/text_stage.hpp"
 #include "stream/timed_poll.hpp"
 
 namespace dynamo {
@@ -82,6 +83,10 @@ class Stream {
                    ? push_parsed(engine, chunk, nullptr)
                    : push_with_objects(engine, chunk);
     }
+    // From now on this stage converts the tokens of a choice to text. See embed/bridge.h. Throws Failure with
+    // INVALID_ARGUMENT.
+    PushResult set_text_stage(const dynamo_stream_t *engine, std::uint32_t index,
+                              std::unique_ptr<TextStage> stage, std::uint64_t prompt_tokens);
     // Returns ok, or stale.
     PushResult set_queued(const dynamo_stream_t *engine, bool is_queued);
     // This engine may no longer push.
@@ -128,6 +133,12 @@ class Stream {
         bool has_finished = false;  // its last response is queued
         bool has_delta = false;     // something other than text was pushed
         std::string finish_reason;  // of the choice that finishes last: kept back until the end
+        std::unique_ptr<TextStage> stage;  // nullptr if the engine pushes text
+
+        // Whether the stage has seen the end.
+        bool is_complete() const noexcept {
+            return stage != nullptr && (has_finished || !finish_reason.empty());
+        }
     };
 
     PushResult push_with_objects(const dynamo_stream_t *engine, const dynamo_chunk_t &chunk);
@@ -137,6 +148,8 @@ class Stream {
     [[noreturn]] void reject_index(std::uint32_t index) const;
     PushResult push_after_finish(const dynamo_chunk_t &chunk, const ChunkObjects *objects) const;
     PushResult reject_full();
+    dynamo_chunk_t convert(Choice &state, const dynamo_chunk_t &chunk, ChunkObjects *objects);
+    void finish_stage(Choice &state, Response &last, const char *reason);
     void finish_choice(Choice &state, Response &response, const char *reason);
     Response &open_response(std::uint32_t index, bool &is_new);
     Response &find_or_append_response(std::uint32_t index, bool &is_new);
@@ -205,6 +218,7 @@ class Stream {
 
     std::vector<Choice> more_choices_;
     std::vector<delta::ToolCalls> tool_calls_;  // by choice; empty before the first one
+    std::unique_ptr<Usage> counted_;            // of the choices with a stage; nullptr without one
     std::unique_ptr<ResponseEvents> events_;    // of a streamed answer of the kind `responses`
     std::int32_t end_status_ = DYNAMO_END;      // once the end is published
     std::unique_ptr<const Error> error_;  // nullptr without an error, or without memory for it

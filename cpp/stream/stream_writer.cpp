@@ -71,6 +71,25 @@ Stream::PushResult Stream::state_before_push(const dynamo_stream_t *engine) cons
     if (recent_response_ != nullptr) {
         platform::prefetch_to_write(recent_response_, sizeof(Response));
     }
+    const bool is_complete = choice_count_ == 1 && first_choice_.is_complete();
+    return end_claimed_ || is_complete ? PushResult::closed : PushResult::ok;
+}
+
+Stream::PushResult Stream::set_text_stage(const dynamo_stream_t *engine, std::uint32_t index,
+                                          std::unique_ptr<TextStage> stage,
+                                          std::uint64_t prompt_tokens) {
+    const std::lock_guard lock(mutex_);
+    if (engine_ != engine) {
+        return PushResult::stale;
+    }
+    if (index >= choice_count_) {
+        reject_index(index);
+    }
+    if (counted_ == nullptr) {
+        counted_ = std::make_unique<Usage>();
+    }
+    choice(index).stage = std::move(stage);
+    counted_->prompt_tokens += prompt_tokens;
     return end_claimed_ ? PushResult::closed : PushResult::ok;
 }
 
@@ -91,7 +110,7 @@ Stream::PushResult Stream::push_with_objects(const dynamo_stream_t *engine,
     return push_parsed(engine, chunk, &objects);
 }
 
-Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dynamo_chunk_t &chunk,
+Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dynamo_chunk_t &given,
                                        ChunkObjects *objects) {
     std::unique_lock lock(mutex_);
     if (engine_ != engine) {
@@ -100,19 +119,23 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (end_claimed_) {
         return PushResult::closed;
     }
-    if (chunk.index >= choice_count_) {
-        reject_index(chunk.index);
+    if (given.index >= choice_count_) {
+        reject_index(given.index);
     }
-    if (chunk.data != nullptr && head_->kind != BodyKind::raw) {
+    if (given.data != nullptr && head_->kind != BodyKind::raw) {
         throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.data requires a raw request");
     }
     if (is_full()) {
         return reject_full();
     }
-    Choice &state = choice(chunk.index);
-    if (state.has_finished) {
-        return push_after_finish(chunk, objects);
+    Choice &state = choice(given.index);
+    if (state.is_complete()) {
+        return PushResult::closed;
     }
+    if (state.has_finished) {
+        return push_after_finish(given, objects);
+    }
+    const dynamo_chunk_t &chunk = state.stage == nullptr ? given : convert(state, given, objects);
     if (objects != nullptr && objects->delta && is_chat(head_->kind)) {
         delta::normalize(*objects->delta, tool_calls(chunk.index));
         if (objects->delta->empty()) {
@@ -141,8 +164,30 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (chunk.finish_reason != nullptr && chunk.finish_reason[0] != '\0') {
         finish_choice(state, response, chunk.finish_reason);
     }
+    const bool is_complete = state.is_complete();
     notify(lock);
-    return PushResult::ok;
+    return is_complete ? PushResult::closed : PushResult::ok;
+}
+
+// Returns what the stage of a choice makes of a chunk: text in place of the engine's, and the tokens that belong to the
+// answer. What it refers to is valid until the next call.
+dynamo_chunk_t Stream::convert(Choice &state, const dynamo_chunk_t &chunk, ChunkObjects *objects) {
+    const dynamo_stage_output output =
+        state.stage->feed({chunk.token_ids, chunk.token_ids == nullptr ? 0 : chunk.token_count,
+                           chunk.finish_reason, chunk.logprobs_json});
+    if (objects != nullptr) {
+        objects->logprobs.reset();
+        if (output.logprobs_json != nullptr) {
+            objects->logprobs = json::parse(output.logprobs_json, "log-probs");
+        }
+    }
+    counted_->completion_tokens += output.token_count;
+    dynamo_chunk_t converted = chunk;
+    converted.text = output.text;
+    converted.text_length = output.text_length;
+    converted.token_count = output.token_count;
+    converted.finish_reason = output.finish_reason;
+    return converted;
 }
 
 void Stream::reject_index(std::uint32_t index) const {
@@ -267,6 +312,9 @@ void Stream::append_finish(const char *reason, const std::optional<Usage> &usage
         }
         bool is_new;
         Response &last = open_response(index, is_new);
+        if (state.stage != nullptr && state.finish_reason.empty()) {
+            finish_stage(state, last, reason);
+        }
         complete_choice(state, last,
                         !state.finish_reason.empty() ? state.finish_reason
                         : reason != nullptr          ? as_utf8(reason)
@@ -275,16 +323,29 @@ void Stream::append_finish(const char *reason, const std::optional<Usage> &usage
     if (!is_streaming_ && choice_count_ > 1) {
         join_choices();
     }
-    if (usage && !is_raw) {
+    std::optional<Usage> counts = usage;
+    if (counted_ != nullptr) {  // the engine knows only the cached ones
+        counts = *counted_;
+        counts->cached_tokens = usage ? usage->cached_tokens : 0;
+    }
+    if (counts && !is_raw) {
         if (is_streaming_ && head_->include_usage.value_or(false)) {
             append_response(0).has_choice = false;
         }
-        responses_.last()->usage = std::make_unique<Usage>(*usage);
-        meter_.on_usage(*usage);
+        responses_.last()->usage = std::make_unique<Usage>(*counts);
+        meter_.on_usage(*counts);
     }
     if (!responses_.is_empty()) {
         responses_.last()->timing = std::make_unique<Timing>(meter_.timing());
     }
+}
+
+// Appends the text that the stage of a choice has held back.
+void Stream::finish_stage(Choice &state, Response &last, const char *reason) {
+    const dynamo_stage_output output = state.stage->feed(
+        {nullptr, 0, reason == nullptr || reason[0] == '\0' ? "stop" : reason, nullptr});
+    state.joiner.append(last.text, {output.text, output.text_length});
+    state.finish_reason = as_utf8(output.finish_reason);
 }
 
 // Joins all choices into one response, since a whole answer is one.

@@ -44,8 +44,9 @@ typedef enum dynamo_engine_kind_t {
     /** A text engine: it takes the unchanged OpenAI body and pushes text. */
     DYNAMO_ENGINE_TEXT = 0,
     /**
-     * A token-level engine: it takes token ids and pushes token ids. The library's pipeline (in Python: template,
-     * tokenizer, detokenizer, stop strings) stands between it and the caller. describe() must return "context_length",
+     * A token-level engine: it takes token ids and pushes token ids. The library's pipeline stands between it and the
+     * caller: template and tokenizer, in Python, for the prompt; detokenizer and stop strings, without Python, for the
+     * answer. describe() must return "context_length",
      * and "path" or "tokenizer". The engine gets completion bodies with one choice each, whose "prompt" is an
      * array of token ids, and in which these keys have their final values: "max_tokens", "min_tokens",
      * "stop_token_ids" (with the model's EOS), "ignore_eos", "temperature" and the other sampling keys, "seed",
@@ -311,8 +312,8 @@ typedef struct dynamo_chunk_t {
  * Pushes a chunk into a stream. The chunk is copied.
  *
  * @return DYNAMO_OK; DYNAMO_PENDING: the stream is full, and nothing was taken, push the chunk again after
- *         on_writable() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's side, finish
- *         the stream;
+ *         on_writable() or dynamo_stream_wait(); DYNAMO_ERROR_CANCELLED: the request ended on the caller's side, or,
+ *         for a token-level engine, the chunk completed the answer (a stop string, "max_tokens"): finish the stream;
  *         INVALID_HANDLE, INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API int32_t dynamo_stream_push(dynamo_stream_t *stream, const dynamo_chunk_t *chunk);

@@ -47,7 +47,10 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *id,
         if (has_logprobs)
             chunk.logprobs_json =
                 "{\"tokens\": [{\"logprob\": -0.25, \"top\": [[5, -0.25], [6, -1.5]]}]}";
-        if (dynamo_stream_push(stream, &chunk) != DYNAMO_OK)
+        const int32_t status = dynamo_stream_push(stream, &chunk);
+        if (status == DYNAMO_ERROR_CANCELLED)
+            ++the_cancels;
+        if (status != DYNAMO_OK)
             break;
         if (token == 7)
             return DYNAMO_OK;

@@ -3,18 +3,37 @@
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.engine import Chunk, Usage
+from dynamo_llm.runtime.engine import Chunk, TokenChunk, Usage
 from dynamo_llm.runtime.threads import DaemonThreads
 
 _OK = _core.STATUSES["DYNAMO_OK"]
 _PENDING = _core.STATUSES["DYNAMO_PENDING"]
 
-Answer = AsyncIterator[Chunk] | Iterator[Chunk]
+Chunks = AsyncIterator[Chunk] | Iterator[Chunk]
 OnPushed = Callable[[Chunk], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """One choice of a token-level engine, whose tokens the request's stream converts to text."""
+
+    choice: _core.TokenChoice
+    prompt_tokens: int
+    """Number of tokens of the prompt; 0 if it counts for another choice."""
+    generate: Callable[[], AsyncIterator[TokenChunk] | Iterator[TokenChunk]]
+    """Starts the engine's generator."""
+    forward: Callable[[int], None] | None
+    """Passes the request with this stream on to an engine in C, which then owns it; None if that is not
+    possible."""
+
+
+Answer = Chunks | TokenAnswer
 
 
 class Pusher:
@@ -62,10 +81,16 @@ class Pusher:
         :param prompts: number of prompts, which have as many choices each.
         :returns: token counts of the whole request; None if the engine does not report them.
         """
+        return await self.push_opened([self.opened(answer) for answer in answers], on_pushed, prompts)
+
+    async def push_opened(
+        self, opened: Sequence[tuple[Chunks, int | None]], on_pushed: OnPushed | None = None, prompts: int = 1
+    ) -> Usage | None:
+        """Does the same for the results of :meth:`opened`."""
         self._on_pushed = on_pushed
-        if len(answers) == 1:
-            return await self._push_one(answers[0])
-        tasks = [asyncio.ensure_future(self._push_one(answer)) for answer in answers]
+        if len(opened) == 1:
+            return await self._push_one(*opened[0])
+        tasks = [asyncio.ensure_future(self._push_one(*one)) for one in opened]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -81,29 +106,43 @@ class Pusher:
             raise failures.pop(0)
         return _sum([task.result() for task in tasks], prompts)
 
-    async def _push_one(self, answer: Answer) -> Usage | None:
-        if hasattr(answer, "__aiter__"):
-            return await self._push_async(cast(AsyncIterator[Chunk], answer))
-        return await self._push_in_thread(answer)
+    def opened(self, answer: Answer) -> tuple[Chunks, int | None]:
+        """Returns the chunks to push. For tokens that the stream converts, also the index of their choice."""
+        if not isinstance(answer, TokenAnswer):
+            return answer, None
+        answer.choice.attach(self._stream, answer.prompt_tokens)
+        return cast(Chunks, answer.generate()), answer.choice.index
 
-    def _push_chunk(self, chunk: Chunk) -> int:
-        return _core.stream_push(self._stream, cast(dict[str, Any], chunk))
+    async def _push_one(self, chunks: Chunks, index: int | None) -> Usage | None:
+        if hasattr(chunks, "__aiter__"):
+            return await self._push_async(cast(AsyncIterator[Chunk], chunks), index)
+        return await self._push_in_thread(chunks, index)
 
-    async def _push_async(self, answer: AsyncIterator[Chunk]) -> Usage | None:
+    def _push_chunk(self, chunk: Chunk, index: int | None = None) -> int:
+        return _core.stream_push(self._stream, cast(dict[str, Any], chunk), index)
+
+    async def _push_async(self, answer: AsyncIterator[Chunk], index: int | None) -> Usage | None:
         usage: Usage | None = None
         try:
             async for chunk in answer:
-                while (status := self._push_chunk(chunk)) == _PENDING:
-                    await self.wait_until_writable()
+                status = await self._push_writable(chunk, index)
+                usage = chunk.get("usage", usage)
                 if status != _OK:
                     break
-                usage = chunk.get("usage", usage)
                 if self._on_pushed is not None:
                     self._on_pushed(chunk)
+            else:
+                if index is not None:
+                    await self._push_writable(_end, index)
         finally:
             if close := getattr(answer, "aclose", None):
                 await close()
         return usage
+
+    async def _push_writable(self, chunk: Chunk, index: int | None) -> int:
+        while (status := self._push_chunk(chunk, index)) == _PENDING:
+            await self.wait_until_writable()
+        return status
 
     def wait_until_writable(self) -> "asyncio.Future[None]":
         """Returns a future that is done when the stream, which is full, is writable again."""
@@ -113,7 +152,7 @@ class Pusher:
         self._waiters.append(waiter)
         return waiter
 
-    async def _push_in_thread(self, answer: Iterator[Chunk]) -> Usage | None:
+    async def _push_in_thread(self, answer: Iterator[Chunk], index: int | None) -> Usage | None:
         # Exceptions are not passed through the future: the thread refers to it for a while, and the exception
         # would keep everything of the engine's frames alive until then.
         failures: list[BaseException] = []
@@ -124,12 +163,12 @@ class Pusher:
                 self._has_begun = True
                 self.set_queued(False)
             try:
-                for chunk in answer:
-                    while (status := self._push_chunk(chunk)) == _PENDING:
+                for chunk in itertools.chain(answer, () if index is None else (_end,)):
+                    while (status := self._push_chunk(chunk, index)) == _PENDING:
                         _core.stream_wait(self._stream, 1000)
+                    usage = chunk.get("usage", usage)
                     if status != _OK or self._has_failed:
                         break
-                    usage = chunk.get("usage", usage)
                     if self._on_pushed is not None:
                         self._on_pushed(chunk)
             except BaseException as error:
@@ -157,6 +196,10 @@ class Pusher:
             raise failures.pop()
         result: Usage | None = future.result()
         return result
+
+
+#: Ends a choice of a token-level engine that gave no finish reason; otherwise it is ignored.
+_end: Chunk = {"finish_reason": "stop"}
 
 
 def require_generator(returned: Any, owner: type) -> Any:

@@ -10,13 +10,14 @@ from dynamo_llm import _core
 from dynamo_llm.errors import EngineFailedError
 from dynamo_llm.runtime.engine import Chunk, DataRequest, EngineRequest, Usage
 from dynamo_llm.runtime.error_report import describe
-from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher, require_generator
+from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher, TokenAnswer, require_generator
 from dynamo_llm.runtime.span import Span
 from dynamo_llm.runtime.threads import DaemonThreads
 
 #: Result of :meth:`RequestTask.open`: chunks that are still to be read, or None if all were pushed; a
-#: function to call with each of them, or None; the token counts, if all were pushed.
-Opened = tuple[AsyncIterator[Chunk] | None, OnPushed | None, Usage | None]
+#: function to call with each of them, or None; the token counts, if all were pushed. None: the request was
+#: passed on to an engine that now owns the stream.
+Opened = tuple[AsyncIterator[Chunk] | None, OnPushed | None, Usage | None] | None
 
 
 class RequestTask(Pusher):
@@ -28,7 +29,7 @@ class RequestTask(Pusher):
     :param owner: the engine's class, for errors.
     """
 
-    __slots__ = ("_owner", "_request_id", "_runs", "_span", "_text", "task")
+    __slots__ = ("_answers", "_owner", "_request_id", "_runs", "_span", "_text", "task")
 
     task: asyncio.Task[None]
 
@@ -47,6 +48,7 @@ class RequestTask(Pusher):
         self._text = text
         self._runs = runs
         self._span: Span | None = None
+        self._answers: Sequence[TokenAnswer] = ()
 
     def start(self, opening: Any, may_gather: bool) -> None:
         """Starts the task.
@@ -87,9 +89,21 @@ class RequestTask(Pusher):
                 on_pushed = self._span.record
         request = EngineRequest(self._request_id, body, self.is_cancelled, self.remaining, self.set_queued)
         answers = await ask(request)
-        if len(answers) == 1 and hasattr(answers[0], "__aiter__"):
-            return cast(AsyncIterator[Chunk], answers[0]), on_pushed, None
-        prompts = len(request.prompts) if len(answers) > 1 and "prompt" in body else 1
+        first = answers[0]
+        if isinstance(first, TokenAnswer):
+            if first.forward is not None and self._span is None:
+                first.choice.attach(self._stream, first.prompt_tokens)
+                first.forward(self._stream)
+                self._runs.pop(self._stream, None)
+                return None
+            self._answers = cast(Sequence[TokenAnswer], answers)
+            on_pushed = None  # the span gets from the choices what the stream makes of the chunks
+        if len(answers) == 1:
+            chunks, index = self.opened(first)
+            if hasattr(chunks, "__aiter__"):
+                return cast(AsyncIterator[Chunk], chunks), on_pushed, None
+            return None, None, await self.push_opened([(chunks, index)], on_pushed)
+        prompts = len(request.prompts) if "prompt" in body else 1
         return None, None, await self.push(answers, on_pushed, prompts)
 
     async def open_data(self, generate: Callable[[DataRequest], Any]) -> Opened:
@@ -118,12 +132,26 @@ class RequestTask(Pusher):
         self._runs.pop(self._stream, None)
         try:
             if self._span is not None and error is None:
-                self._span.finish(usage)
+                self._span.finish(self._counted(usage))
             elif self._span is not None and error is not None:
                 self._span.fail(error)
         except BaseException as failure:
             error = failure
         return None if error is None else describe(error)
+
+    def _counted(self, usage: Usage | None) -> Usage | None:
+        """Returns the token counts for the span, and records why the choices ended."""
+        if self._span is None or not self._answers:
+            return usage
+        for answer in self._answers:
+            self._span.record(
+                {"index": answer.choice.index, "finish_reason": answer.choice.finish_reason or "stop"}
+            )
+        return {
+            **(usage or {}),
+            "prompt_tokens": sum(answer.prompt_tokens for answer in self._answers),
+            "completion_tokens": sum(answer.choice.tokens for answer in self._answers),
+        }
 
 
 def _chunk(item: Any) -> Chunk:

@@ -142,7 +142,7 @@ async def answer(
     (chunks,) = await ask(replace(request, body=body))
     if hasattr(chunks, "__aiter__"):
         return [_scored_async(cast(AsyncIterator[Chunk], chunks), texts)]
-    return [_scored(chunks, texts)]
+    return [_scored(cast(Iterator[Chunk], chunks), texts)]
 
 
 def refuse(kind: Kind, capabilities: Sequence[str], engine: str) -> None:

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamo_llm import Runtime
+from dynamo_llm import Runtime, _core
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.engine import Sampling, TokenChunk, TokenRequest
 from dynamo_llm.runtime.pipeline.choice import Choice
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
-from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
-from dynamo_llm.runtime.stop_strings import StopStrings
 from test_pipeline_properties import Reciter
 
 tokenizer = Tokenizer(ModelFolder(demo_model_dir()))
@@ -50,13 +47,20 @@ def answered(
         min_tokens=min_tokens,
         stop_token_ids=stop_ids,
     )
-    logprobs = (
-        ChatLogprobs(tokenizer)
-        if is_chat
-        else CompletionLogprobs(tokenizer, True, [5], skip_special_tokens=skips)
+    core = _core.TokenChoice(
+        tokenizer.vocabulary,
+        request.token_ids,
+        0,
+        max_tokens,
+        min_tokens,
+        stop_ids,
+        shown_stops,
+        stops,
+        includes_stop,
+        skips,
+        "chat" if is_chat else "completion_top",
     )
-    text = Detokenizer(tokenizer, [5], skips)
-    choice = Choice(0, request, text, StopStrings(stops, includes_stop), logprobs, frozenset(shown_stops))
+    choice = Choice(request, core)
     chunks: list[TokenChunk] = []
     at = 0
     for size in portions:
@@ -187,7 +191,7 @@ def test_alternatives_with_the_same_text() -> None:
     """As many as the engine yields, and the token itself, each with a distinct name."""
     letter, smile = ids_of("a")[0], ids_of("😀")
     none = tokenizer.vocab_size + 5
-    logprobs = CompletionLogprobs(tokenizer, has_top=True)
+    logprobs = _core.TokenLogprobs("completion_top", tokenizer.vocabulary)
     value: Any = {
         "logprob": -1.0,
         "top": [(smile[0], -2.0), (smile[1], -3.0), (none, -4.0), (none + 1, -5.0)],

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
-from dynamo_llm.runtime.pipeline.logprobs import CompletionLogprobs
+from dynamo_llm import _core
+from dynamo_llm._core import StopStrings, TokenDecoder
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
-from dynamo_llm.runtime.stop_strings import StopStrings
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Core
 
@@ -109,7 +108,7 @@ def portions(ids: list[int], random_: random.Random, most: int) -> list[list[int
     return result
 
 
-def fed(detokenizer: Detokenizer, parts: list[list[int]]) -> list[str]:
+def fed(detokenizer: TokenDecoder, parts: list[list[int]]) -> list[str]:
     return [*(detokenizer.feed(part) for part in parts), detokenizer.flush()]
 
 
@@ -133,7 +132,7 @@ def test_any_portions(tokenizer: Tokenizer, skips: bool, seed: int) -> None:
                 answer.insert(0, prompt.pop())
             whole = tokenizer.decode(ids, skips)
             expected = whole[len(tokenizer.decode(prompt, skips)) :]
-            pieces = fed(Detokenizer(tokenizer, prompt, skips), portions(answer, random_, 3))
+            pieces = fed(TokenDecoder(tokenizer.vocabulary, prompt, skips), portions(answer, random_, 3))
             assert "".join(pieces) == expected
             if "\ufffd" not in expected:
                 assert not any("\ufffd" in piece for piece in pieces)
@@ -152,7 +151,7 @@ def test_stop_strings_in_any_portions(tokenizer: Tokenizer, seed: int) -> None:
         stop = whole[at : at + random_.randint(1, 4)]
         for includes in (False, True):
             stops = StopStrings([stop, "never this"], includes)
-            detokenizer = Detokenizer(tokenizer, [], True)
+            detokenizer = TokenDecoder(tokenizer.vocabulary)
             shown = ""
             for part in portions(ids, random_, 4):
                 shown += stops.feed(detokenizer.feed(part))
@@ -179,8 +178,8 @@ def test_a_code_point_is_held_back(tmp_path: Path) -> None:
     tokenizer = saved(byte_level(), tmp_path)
     ids = ids_of(tokenizer, "😀")
     assert len(ids) == 4
-    assert fed(Detokenizer(tokenizer, [], True), [[one] for one in ids]) == ["", "", "", "😀", ""]
-    assert fed(Detokenizer(tokenizer, [], True), [ids[:3]])[-1] == "\ufffd"
+    assert fed(TokenDecoder(tokenizer.vocabulary), [[one] for one in ids]) == ["", "", "", "😀", ""]
+    assert fed(TokenDecoder(tokenizer.vocabulary), [ids[:3]])[-1] == "\ufffd"
 
 
 @pytest.mark.parametrize("kind", ["byte level", "byte fallback"])
@@ -190,7 +189,7 @@ def test_bytes_that_are_not_text(kind: str, tmp_path: Path) -> None:
     broken = ids_of(tokenizer, "😀")[1]
     if kind == "byte fallback":
         broken = tokenizer.token_id("<0x9F>") or 0
-    detokenizer = Detokenizer(tokenizer, [], True)
+    detokenizer = TokenDecoder(tokenizer.vocabulary)
     pieces = [detokenizer.feed([broken]) for _ in range(3000)]
     shown = "".join(pieces)
     assert len(shown) == 3000 and set(shown) == {"\ufffd"}
@@ -219,7 +218,7 @@ def test_offsets(tmp_path: Path) -> None:
     """Offsets of a completion's tokens are characters of its text; bytes of an emoji begin where it does."""
     tokenizer = saved(byte_level(), tmp_path)
     ids = ids_of(tokenizer, "a😀b")
-    logprobs = CompletionLogprobs(tokenizer, has_top=False)
+    logprobs = _core.TokenLogprobs("completion", tokenizer.vocabulary)
     values: list[Any] = [{"logprob": -1.0}] * len(ids)
     first = logprobs.of(ids[:3], values[:3])
     rest = logprobs.of(ids[3:], values[3:])

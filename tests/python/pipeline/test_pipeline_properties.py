@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from dynamo_llm import Runtime
+from dynamo_llm import Runtime, _core
 from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime.engine import EngineConfig, ModelInfo, TokenChunk, TokenRequest
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
-from dynamo_llm.runtime.stop_strings import StopStrings
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from reliability import reliability
@@ -78,7 +76,7 @@ def cut(text: str, stops: list[str], includes_stop: bool) -> tuple[str, bool]:
 @given(texts, stop_lists, st.booleans(), st.integers(0, 1 << 30))
 def test_stop_strings(text: str, stops: list[str], includes_stop: bool, seed: int) -> None:
     """Emitted text is never taken back, and only a possible beginning of a stop string is held back."""
-    matcher = StopStrings(stops, includes_stop)
+    matcher = _core.StopStrings(stops, includes_stop)
     expected, has_stop = cut(text, stops, includes_stop)
     longest = max((len(stop) for stop in stops), default=1)
     shown, seen = "", 0
@@ -97,7 +95,7 @@ def test_stop_strings(text: str, stops: list[str], includes_stop: bool, seed: in
 @given(answers, answers, st.integers(0, 1 << 30))
 def test_detokenizer(prompt: list[int], ids: list[int], seed: int) -> None:
     """The pieces add up to the whole text, and none contains half a code point."""
-    detokenizer = Detokenizer(tokenizer, prompt, True)
+    detokenizer = _core.TokenDecoder(tokenizer.vocabulary, prompt)
     pieces = [detokenizer.feed(portion) for portion in portions(ids, seed)] + [detokenizer.flush()]
     # A code point that begins in the prompt belongs to the answer.
     known, whole = text_of(prompt), text_of(prompt + ids)

@@ -4,7 +4,7 @@
 import itertools
 
 import pytest
-from dynamo_llm.runtime.stop_strings import StopStrings
+from dynamo_llm._core import StopStrings
 
 
 def cut(text: str, stops: list[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, cast
 
+from dynamo_llm import _core
 from dynamo_llm.api.creation import Progress
 from dynamo_llm.api.runtime import Runtime
 from dynamo_llm.runtime import options
@@ -65,6 +66,14 @@ class NativeTokens:
         assert self._runtime is not None
         (model,) = self._runtime.models()
         return cast(ModelInfo, {key: model[key] for key in ModelInfo.__annotations__ if key in model})
+
+    def forward(self, request: TokenRequest, stream: int) -> None:
+        """Passes the request on to the engine, which pushes its tokens into this stream and ends it.
+
+        :raises DynamoError: the engine refused it. The stream still belongs to the caller.
+        """
+        assert self._runtime is not None
+        _core.stream_forward(stream, self._runtime._core, json.dumps(_body(request)))
 
     async def generate(self, request: TokenRequest) -> AsyncIterator[TokenChunk]:
         """Forwards the request to the engine. Closing the generator cancels it."""

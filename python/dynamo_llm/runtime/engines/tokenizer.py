@@ -11,13 +11,9 @@ from dynamo_llm.paths import demo_model_dir
 from dynamo_llm.runtime import model_files, options
 from dynamo_llm.runtime.engine import Chunk, EngineConfig, EngineRequest
 from dynamo_llm.runtime.hub import hub_name, lookup
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.renderer import Renderer
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
-
-#: More tokens than this are decoded in a thread: about a millisecond of work.
-_many = 4000
 
 
 def _folder(model: str | None) -> ModelFolder:
@@ -53,11 +49,9 @@ class TokenizerEngine:
     """A tokenizer. The bodies of its requests are not OpenAI's, but one of
 
     - ``{"encode": text, "add_special_tokens": bool}``, answered with token ids;
-    - ``{"decode": [ids], "skip_special_tokens": bool}``, answered with a text;
-    - ``{"chat": body}``, answered with the prompt that the chat template renders;
-    - ``{"advance": [ids], "tail": [numbers], "is_last": bool, "skip_special_tokens": bool}``, answered with a
-      text and, as token ids, the new numbers. The numbers are those of
-      :attr:`~dynamo_llm.runtime.pipeline.detokenizer.Detokenizer.numbers`, empty at the beginning of a text.
+    - ``{"chat": body}``, answered with the prompt that the chat template renders.
+
+    The library decodes by itself, with the vocabulary whose number the description has.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -75,6 +69,7 @@ class TokenizerEngine:
             folder.chat_templates, folder.special_tokens, self._settings, is_prepared=False
         )
         added = self._tokenizer.core.get_added_tokens_decoder()
+        self._number = self._tokenizer.vocabulary.publish()
         self._special = {token.content: id for id, token in added.items() if token.special}
 
     def describe(self) -> dict[str, Any]:
@@ -84,6 +79,7 @@ class TokenizerEngine:
         length = self._folder.context_length
         return {
             "path": str(self._folder.path),
+            "vocabulary": self._number,
             "vocabulary_size": self._tokenizer.core.get_vocab_size(with_added_tokens=True),
             "largest_token_id": max(self._tokenizer.vocab_size - 1, 0),
             "special_tokens": self._special,
@@ -98,13 +94,11 @@ class TokenizerEngine:
         body = request.body
         if "encode" in body:
             return self._encode(body["encode"], body["add_special_tokens"])
-        if "chat" in body:
-            return self._chat(body["chat"], request.is_cancelled)
-        is_long = len(body.get("decode") or body.get("advance") or ()) > _many
-        return self._decode_in_thread(body) if is_long else self._decode_on_loop(body)
+        return self._chat(body["chat"], request.is_cancelled)
 
     def stop(self) -> None:
         """Frees the tokenizer."""
+        self._tokenizer.vocabulary.withdraw(self._number)
         del self._tokenizer, self._renderer
 
     async def _encode(self, text: str, add_special_tokens: bool) -> AsyncIterator[Chunk]:
@@ -112,21 +106,3 @@ class TokenizerEngine:
 
     def _chat(self, body: dict[str, Any], is_cancelled: Callable[[], bool]) -> Iterator[Chunk]:
         yield {"text": self._renderer.render(body, is_cancelled)}
-
-    async def _decode_on_loop(self, body: dict[str, Any]) -> AsyncIterator[Chunk]:
-        yield self._decode(body)
-
-    def _decode_in_thread(self, body: dict[str, Any]) -> Iterator[Chunk]:
-        yield self._decode(body)
-
-    def _decode(self, body: dict[str, Any]) -> Chunk:
-        skips = body["skip_special_tokens"]
-        if "decode" in body:
-            return {"text": self._tokenizer.decode(body["decode"], skips)}
-        detokenizer = Detokenizer(self._tokenizer, skip_special_tokens=skips)
-        if body["tail"]:
-            detokenizer.numbers = body["tail"]
-        text = detokenizer.feed(body["advance"])
-        if body["is_last"]:
-            return {"text": text + detokenizer.flush(), "token_ids": []}
-        return {"text": text, "token_ids": detokenizer.numbers}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from dynamo_llm import _core
 from dynamo_llm.errors import (
     ContextLengthError,
     DynamoError,
@@ -31,20 +32,16 @@ from dynamo_llm.runtime.media.media_reader import MediaReader
 from dynamo_llm.runtime.media.media_settings import MediaSettings
 from dynamo_llm.runtime.pipeline.answer_parser import AnswerParser, AnswerParsers, AskedChat
 from dynamo_llm.runtime.pipeline.choice import Choice
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.forced_call import ForcedCallParser
-from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs, RawLogprobs
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.parsed_choice import ParsedChoice
 from dynamo_llm.runtime.pipeline.prompt import Prompts
 from dynamo_llm.runtime.pipeline.request_body import BodyReader, RequestSettings
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
 from dynamo_llm.runtime.pipeline.tools import Tools
-from dynamo_llm.runtime.pusher import Answer, require_generator
-from dynamo_llm.runtime.stop_strings import StopStrings
+from dynamo_llm.runtime.pusher import Answer, TokenAnswer, require_generator
 from dynamo_llm.runtime.threads import DaemonThreads, in_pool
 
-Logprobs = ChatLogprobs | CompletionLogprobs | RawLogprobs
 #: Creates the parser of a choice; gets the token ids of the prompt.
 Begin = Callable[[list[int]], Coroutine[Any, Any, AnswerParser]]
 
@@ -170,8 +167,20 @@ class Pipeline:
             for number in range(settings.n):
                 index = len(answers)
                 own = one if is_one and settings.n == 1 else _of_choice(one, index, number)
-                choice = self._choice(index, own, settings)
-                if begin is None:
+                choice = Choice(own, self._choice(index, own, settings))
+                if begin is None and self._is_native:
+                    # The choices of a prompt share its tokens in the usage.
+                    count = len(own.token_ids) if number == 0 else 0
+                    forward = getattr(self._engine, "forward", None) if own is one else None
+                    answers.append(
+                        TokenAnswer(
+                            choice.core,
+                            count,
+                            partial(self._generate, own),
+                            forward and partial(forward, own),
+                        )
+                    )
+                elif begin is None:
                     answers.append(self._start(choice))
                 else:
                     several = request.body.get("parallel_tool_calls") is not False
@@ -328,37 +337,40 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------- answer
 
-    def _choice(self, index: int, request: TokenRequest, settings: RequestSettings) -> Choice:
-        logprobs: Logprobs | None = None
+    def _choice(self, index: int, request: TokenRequest, settings: RequestSettings) -> _core.TokenChoice:
+        form = ""
         if self._tokenizer is None:
             if settings.stops:
                 raise NotSupportedError(
                     '"stop" of the request needs the pipeline, which is "off" in the configuration; use '
                     '"stop_token_ids" instead'
                 )
-            if settings.logprobs is not None:
-                logprobs = RawLogprobs()
-            return Choice(index, request, None, StopStrings([]), logprobs)
-        if settings.logprobs is not None:
-            logprobs = (
-                ChatLogprobs(self._tokenizer)
-                if settings.is_chat
-                else CompletionLogprobs(
-                    self._tokenizer, settings.logprobs > 0, request.token_ids, settings.skips_special
-                )
-            )
-        shown = frozenset(settings.stop_token_ids) - self._eos if settings.includes_stop else frozenset()
-        return Choice(
+            form = "" if settings.logprobs is None else "raw"
+        elif settings.logprobs is not None:
+            form = "chat" if settings.is_chat else "completion_top" if settings.logprobs else "completion"
+        return _core.TokenChoice(
+            None if self._tokenizer is None else self._tokenizer.vocabulary,
+            request.token_ids,
             index,
-            request,
-            Detokenizer(self._tokenizer, request.token_ids, settings.skips_special),
-            StopStrings(settings.stops, settings.includes_stop),
-            logprobs,
-            shown,
+            request.max_tokens,
+            request.min_tokens,
+            stop_ids=request.stop_token_ids,
+            shown_stop_ids=sorted({*settings.stop_token_ids} - self._eos) if settings.includes_stop else (),
+            stop_strings=settings.stops,
+            includes_stop=settings.includes_stop,
+            skip_special_tokens=settings.skips_special,
+            logprobs=form,
         )
 
+    @property
+    def _is_native(self) -> bool:
+        return self._tokenizer is None or self._tokenizer.vocabulary.is_native
+
+    def _generate(self, request: TokenRequest) -> Any:
+        return require_generator(self._engine.generate(request), type(self._engine))
+
     def _start(self, choice: Choice | ParsedChoice) -> Answer:
-        answer: Any = require_generator(self._engine.generate(choice.request), type(self._engine))
+        answer = self._generate(choice.request)
         return choice.chunks_async(answer) if hasattr(answer, "__aiter__") else choice.chunks(answer)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import tokenizers
 
+from dynamo_llm import _core
 from dynamo_llm.errors import EngineFailedError, ModelNotFoundError
 from dynamo_llm.runtime import model_files
 from dynamo_llm.runtime.pipeline import regular_expressions, text_length, tokenizer_file
-from dynamo_llm.runtime.pipeline.decoder import Decoder
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.rust_panic import is_rust_panic
 from dynamo_llm.runtime.threads import DaemonThreads, in_pool
@@ -138,13 +138,6 @@ class Tokenizer:
             raise ModelNotFoundError(
                 f'"{folder.tokenizer_file}" is not a valid tokenizer: {error}'
             ) from error
-        try:
-            self.decoder = Decoder(_description(self.core.decoder))
-            """Decodes tokens to text."""
-        except ValueError as error:
-            raise ModelNotFoundError(
-                f'"{folder.tokenizer_file}" has a decoder that is not supported: {error}'
-            ) from error
         self.vocab_size = max(self.core.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         """Exclusive upper limit of token ids."""
         self.longest_token = text_length.longest_token(self.core)
@@ -153,6 +146,18 @@ class Tokenizer:
             id for id, token in self.core.get_added_tokens_decoder().items() if token.special
         )
         """Ids of the special tokens."""
+        try:
+            self.vocabulary = _core.Vocabulary(
+                [self.core.id_to_token(id) for id in range(self.vocab_size)],
+                sorted(self.special_ids),
+                json.dumps(_description(self.core.decoder)),
+                _decode_with,
+            )
+            """The tokens, and what decodes them to text."""
+        except ValueError as error:
+            raise ModelNotFoundError(
+                f'"{folder.tokenizer_file}" has a decoder that is not supported: {error}'
+            ) from error
         named = [folder.special_tokens.get(name) for name in _end_names]
         ids = [self.core.token_to_id(token) for token in named if token is not None]
         self.eos_token_ids = list(
@@ -170,10 +175,6 @@ class Tokenizer:
         """Threads of this tokenizer alone if its regular expressions may take minutes, so that no other model
         waits.
         """
-        self.token = lru_cache(maxsize=65536)(self.core.id_to_token)
-        """Returns the token with an id, or None: a model may have more ids than its tokenizer."""
-        self.token_bytes = lru_cache(maxsize=65536)(self._token_bytes)
-        """Returns the bytes that a token represents; empty if the token does not exist."""
 
     async def encode(
         self, text: str, add_special_tokens: bool, context_length: int | None = None
@@ -243,12 +244,10 @@ class Tokenizer:
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         """Decodes token ids. Each byte of a byte token that is not valid UTF-8 becomes one U+FFFD."""
         text = self.core.decode(ids, skip_special_tokens=skip_special_tokens)
-        if "\ufffd" not in text or not self.decoder.has_bytes:
+        if "\ufffd" not in text or not self.vocabulary.has_byte_tokens:
             return text
         # The library also replaces the characters around such bytes by U+FFFD.
-        skipped = self.special_ids if skip_special_tokens else frozenset()
-        tokens = [self.token(id) for id in ids if id not in skipped]
-        return self.decoder.decode([token for token in tokens if token is not None])
+        return self.vocabulary.decode(ids, skip_special_tokens)
 
     def is_token(self, id: int) -> bool:
         """Whether an id is that of a token, and looking up the token's text returns a token."""
@@ -258,11 +257,24 @@ class Tokenizer:
         """Returns the id of a token, or None if it does not exist."""
         return self.core.token_to_id(token)
 
-    def _token_bytes(self, id: int) -> bytes:
-        token = self.token(id)
-        return b"" if token is None else self.decoder.bytes_of(token)
+    def token_bytes(self, id: int) -> bytes:
+        """Returns the bytes that a token represents; empty if the token does not exist."""
+        return self.vocabulary.bytes_of(id)
 
 
 def _description(step: Any) -> dict[str, Any] | None:
     """Returns a tokenizer component as described in tokenizer.json."""
     return None if step is None else dict(json.loads(step.__getstate__()))
+
+
+@lru_cache(maxsize=16)
+def _decoder(decoders: str) -> Any:
+    description = {"type": "Sequence", "decoders": json.loads(decoders)}
+    model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+    return tokenizers.Tokenizer.from_str(json.dumps({"model": model, "decoder": description})).decoder
+
+
+def _decode_with(decoders: str, tokens: list[str]) -> str:
+    """Decodes tokens with decoders that only the library knows: a JSON array, as in tokenizer.json."""
+    text: str = _decoder(decoders).decode(tokens)
+    return text

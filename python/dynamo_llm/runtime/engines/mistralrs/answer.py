@@ -5,14 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from dynamo_llm import _core
 from dynamo_llm.runtime.engine import Chunk, TokenLogprob, Usage
 from dynamo_llm.runtime.engines.mistralrs.request import Request
 from dynamo_llm.runtime.engines.mistralrs.vocabulary import Vocabulary
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
 from dynamo_llm.runtime.pipeline.forced_call import ForcedCall
-from dynamo_llm.runtime.pipeline.logprobs import ChatLogprobs, CompletionLogprobs
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
-from dynamo_llm.runtime.stop_strings import StopStrings
 
 #: Finish reasons of mistral.rs that OpenAI's API names differently.
 _reasons = {"canceled": "stop"}
@@ -48,11 +46,11 @@ class Answer:
         """Token counts; complete once the answer has ended."""
         self._index = index
         self._request = request
-        self._text = Detokenizer(tokenizer, prompt, True)
+        self._text = _core.TokenDecoder(tokenizer.vocabulary, prompt)
         self._vocabulary = vocabulary
         self._ends = ends
         self._is_parsed = is_parsed
-        self._stops = StopStrings(request.settings.stops, request.settings.includes_stop)
+        self._stops = _core.StopStrings(request.settings.stops, request.settings.includes_stop)
         self._forced = ForcedCall() if request.tools.is_forced else None
         self._count = 0
         self._last_id = -1
@@ -62,11 +60,16 @@ class Answer:
         # The text until mistral.rs reports some, since it strips white space from an answer's beginning.
         self._beginning: str | None = "" if is_parsed else None
         self._alternatives = request.settings.logprobs or 0
-        self._logprobs: ChatLogprobs | CompletionLogprobs | None = None
-        if request.settings.logprobs is not None and request.settings.is_chat:
-            self._logprobs = ChatLogprobs(tokenizer)
-        elif request.settings.logprobs is not None:
-            self._logprobs = CompletionLogprobs(tokenizer, self._alternatives > 0, prompt)
+        self._logprobs: _core.TokenLogprobs | None = None
+        if request.settings.logprobs is not None:
+            form = (
+                "chat"
+                if request.settings.is_chat
+                else "completion_top"
+                if self._alternatives
+                else "completion"
+            )
+            self._logprobs = _core.TokenLogprobs(form, tokenizer.vocabulary, prompt)
 
     def chunks(self, choice: Any, counts: Any) -> list[Chunk]:
         """Converts one chunk of mistral.rs.

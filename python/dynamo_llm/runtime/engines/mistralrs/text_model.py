@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Provides for a text model of mistral.rs what the pipeline provides for token-level engines."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,9 +16,11 @@ from dynamo_llm.runtime.engines.mistralrs.prompt import Prompt, Prompts
 from dynamo_llm.runtime.engines.mistralrs.request import Request
 from dynamo_llm.runtime.engines.mistralrs.templates import Templates
 from dynamo_llm.runtime.engines.mistralrs.vocabulary import Vocabulary
-from dynamo_llm.runtime.pipeline.decoder_stages import byte_token
 from dynamo_llm.runtime.pipeline.request_body import RequestSettings
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer
+
+#: A token that stands for a byte.
+_byte_token = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 class EndTokens(NamedTuple):
@@ -94,7 +97,7 @@ def tokenizer_for_engine(tokenizer: Tokenizer) -> Iterator[str]:
     check_added(len(tokenizer.core.get_added_tokens_decoder()))
     core = type(tokenizer.core).from_str(tokenizer.core.to_str())
     core.post_processor = None
-    if isinstance(core.decoder, decoders.Metaspace) and not any(map(byte_token.fullmatch, core.get_vocab())):
+    if isinstance(core.decoder, decoders.Metaspace) and not any(map(_byte_token.fullmatch, core.get_vocab())):
         # mistral.rs rejects this decoder, but not an equal sequence with a step that decodes byte tokens.
         blank = decoders.Replace(core.decoder.replacement, " ")
         core.decoder = decoders.Sequence([blank, decoders.ByteFallback(), decoders.Fuse()])

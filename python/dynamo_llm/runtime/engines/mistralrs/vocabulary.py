@@ -20,7 +20,7 @@ class Vocabulary:
         self._ids: dict[bytes, int] = {}
         # For tokens with the same bytes, _ids has one of them, and this has the others.
         self._others: dict[bytes, list[int]] = {}
-        bytes_of = tokenizer.token_bytes.__wrapped__  # avoids filling its cache
+        bytes_of = tokenizer.vocabulary.bytes_of
         for id in range(tokenizer.vocab_size):
             data = bytes_of(id)
             if self._ids.setdefault(data, id) != id:
