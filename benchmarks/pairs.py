@@ -86,8 +86,8 @@ def push_many(bench: Bench, is_pinned: bool) -> Measured:
 
 
 def pipeline(kind: str, tokens: int) -> Callable[[Bench, bool], Measured]:
-    """Compares reading the text of a token-level engine in C with a loop in Python that decodes its tokens and
-    looks for stop strings; 64 streams.
+    """Compares reading the text of a token-level engine in C with a loop in Python that decodes its tokens
+    and looks for stop strings; 64 streams.
     """
 
     def run(bench: Bench, is_pinned: bool) -> Measured:
@@ -231,7 +231,7 @@ pairs = [
         "pipeline_async",
         4,
         10,
-        "64 streams of a token-level engine to text; vs. Python with `DecodeStream`, and the same stop strings",
+        "64 streams of a token-level engine to text; vs. `DecodeStream` in Python, same stop strings",
         pipeline("Flat", 4_000),
     ),
     Pair(

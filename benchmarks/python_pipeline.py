@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline for token-level engines: a program in Python that reads the same engine's generators, decodes the
-tokens with ``DecodeStream`` of the library ``tokenizers``, and looks for stop strings.
+"""The baseline for token-level engines: a program in Python that reads the same engine's generators, decodes
+the tokens with ``DecodeStream`` of the library ``tokenizers``, and looks for stop strings.
 
     python benchmarks/python_pipeline.py CLASS BODY STREAMS
 

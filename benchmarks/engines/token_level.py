@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token-level engines that only yield token ids of the demo model, so that the benchmark measures the path from
-these to text. ``max_tokens`` of the request is the number of tokens.
+"""Token-level engines that only yield token ids of the demo model, so that the benchmark measures the path
+from these to text. ``max_tokens`` of the request is the number of tokens.
 """
 
 import asyncio

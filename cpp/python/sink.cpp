@@ -24,8 +24,9 @@ namespace {
 
 // The engine's side of one request. Requires the GIL.
 struct Sink {
-    std::uintptr_t stream;  // 0 once the answer has ended
-    nb::object on_pushed;   // called with each pushed chunk; may be None
+    std::uintptr_t stream;    // 0 once the answer has ended
+    nb::object on_pushed;     // called with each pushed chunk; may be None
+    bool is_refused = false;  // its method on_refused() was called
 };
 
 dynamo_stream_t *stream_of(const Sink &sink) {
@@ -46,6 +47,14 @@ dynamo_stream_t *take_stream(Sink &sink) {
     return stream;
 }
 
+// Tells a sink, once, that its stream needs no more. Runs Python code.
+void refuse(nb::handle sink) {
+    Sink &its = *nb::inst_ptr<Sink>(sink);
+    if (its.stream != 0 && !std::exchange(its.is_refused, true)) {
+        sink.attr("on_refused")();
+    }
+}
+
 bool push_one(Sink &sink, nb::dict dict) {
     Chunk chunk;
     if (!chunk.read(dict.ptr())) {
@@ -63,6 +72,9 @@ bool push_one(Sink &sink, nb::dict dict) {
     }
     if (status == DYNAMO_OK && !sink.on_pushed.is_none()) {
         sink.on_pushed(dict);
+    }
+    if (status == DYNAMO_ERROR_CANCELLED) {
+        refuse(nb::find(sink));
     }
     return status != DYNAMO_PENDING;
 }
@@ -218,6 +230,7 @@ nb::list push_many(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
 
     nb::list full;
     std::vector<std::int32_t> statuses;
+    std::vector<nb::object> refused;
     for (std::size_t i = 0; i < count; ++i) {
         if (step->pushes[i].stream == nullptr) {  // another thread ended it meanwhile
             step->pushes[i].status = DYNAMO_ERROR_CANCELLED;
@@ -230,11 +243,17 @@ nb::list push_many(nb::handle its_sinks, nb::handle its_ids, nb::handle its_text
                    "push_many() of sink number " + std::to_string(i) + ": " +
                        dynamo_status_name(status));
         }
+        if (status == DYNAMO_ERROR_CANCELLED && !nb::inst_ptr<Sink>(sinks[i])->is_refused) {
+            refused.push_back(nb::borrow(sinks[i]));
+        }
         if (is_seen) {
             statuses.push_back(status);
         }
     }
-    for (std::size_t i = 0; i < statuses.size(); ++i) {  // Python code runs from here on
+    for (const nb::object &sink : refused) {  // Python code runs from here on
+        refuse(sink);
+    }
+    for (std::size_t i = 0; i < statuses.size(); ++i) {
         const nb::object on_pushed = nb::inst_ptr<Sink>(sinks[i])->on_pushed;
         if (statuses[i] == DYNAMO_OK && !on_pushed.is_none()) {
             nb::dict chunk;
@@ -257,7 +276,7 @@ void bind_sink(nb::module_ &m) {
         .def(
             "__init__",
             [](Sink *place, std::uintptr_t stream, nb::object on_pushed) {
-                new (place) Sink{stream, std::move(on_pushed)};
+                new (place) Sink{.stream = stream, .on_pushed = std::move(on_pushed)};
             },
             "stream"_a, "on_pushed"_a.none(),
             nb::sig("def __init__(self, stream: int, on_pushed: "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.engine import Chunk, TokenChunk, Usage
+from dynamo_llm.runtime.engine import Chunk, TokenChunk, TokenRequest, Usage
 from dynamo_llm.runtime.threads import DaemonThreads
 
 _OK = _core.STATUSES["DYNAMO_OK"]
@@ -26,8 +26,11 @@ class TokenAnswer:
     choice: _core.TokenChoice
     prompt_tokens: int
     """Number of tokens of the prompt; 0 if it counts for another choice."""
+    request: TokenRequest
     generate: Callable[[], AsyncIterator[TokenChunk] | Iterator[TokenChunk]]
     """Starts the engine's generator."""
+    steps: Any
+    """The engine, if it has ``add()`` as a step-level engine, and the answer has one choice."""
     forward: Callable[[int], None] | None
     """Passes the request with this stream on to an engine in C, which then owns it; None if that is not
     possible."""

@@ -2,6 +2,7 @@
 """The task that runs one request of an engine with generators."""
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, cast
@@ -11,6 +12,7 @@ from dynamo_llm.errors import EngineFailedError
 from dynamo_llm.runtime.engine import Chunk, DataRequest, EngineRequest, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.pusher import Answer, OnPushed, Pusher, TokenAnswer, require_generator
+from dynamo_llm.runtime.sink import Sink
 from dynamo_llm.runtime.span import Span
 from dynamo_llm.runtime.threads import DaemonThreads
 
@@ -91,10 +93,7 @@ class RequestTask(Pusher):
         answers = await ask(request)
         first = answers[0]
         if isinstance(first, TokenAnswer):
-            if first.forward is not None and self._span is None:
-                first.choice.attach(self._stream, first.prompt_tokens)
-                first.forward(self._stream)
-                self._runs.pop(self._stream, None)
+            if self._span is None and self._pass_on(first):
                 return None
             self._answers = cast(Sequence[TokenAnswer], answers)
             on_pushed = None  # the span gets from the choices what the stream makes of the chunks
@@ -105,6 +104,22 @@ class RequestTask(Pusher):
             return None, None, await self.push_opened([(chunks, index)], on_pushed)
         prompts = len(request.prompts) if "prompt" in body else 1
         return None, None, await self.push(answers, on_pushed, prompts)
+
+    def _pass_on(self, answer: TokenAnswer) -> bool:
+        """Lets the engine push into the stream itself, if it can. Returns whether it now owns the stream."""
+        if answer.forward is not None:
+            answer.choice.attach(self._stream, answer.prompt_tokens)
+            answer.forward(self._stream)
+            self._runs.pop(self._stream, None)
+            return True
+        if answer.steps is not None:
+            answer.choice.attach(self._stream, answer.prompt_tokens)
+            on_end = functools.partial(self._runs.pop, self._stream, None)
+            sink = Sink(self._stream, answer.request.id, answer.steps, None, on_end)
+            self._runs[self._stream] = sink
+            sink.start_tokens(answer.request)
+            return True
+        return False
 
     async def open_data(self, generate: Callable[[DataRequest], Any]) -> Opened:
         """Passes a raw request to the engine's ``generate()``, and pushes all of its answer."""

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step-level engines, and the sinks that they push tokens into."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Literal, Protocol
 
 from dynamo_llm import _core
-from dynamo_llm.runtime.engine import EngineRequest, StartableEngine, Usage
+from dynamo_llm.runtime.engine import EngineRequest, StartableEngine, TokenRequest, Usage
 from dynamo_llm.runtime.error_report import describe
 from dynamo_llm.runtime.span import Span
 
@@ -43,16 +45,27 @@ class Sink(_core.Sink):
         self._engine = engine
         self._span = span
         self._on_end = on_end
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_told = False
 
     def start(self, body: dict[str, Any], context: Context) -> None:
         """Passes the request to the engine. On the event loop.
 
         :param context: the context variables that the engine is called with.
         """
+        self._loop = asyncio.get_running_loop()
         request = EngineRequest(self.id, body, lambda: self.is_cancelled, self._remaining, self._set_queued)
         try:
             context.run(self._engine.add, request, self)
         except BaseException as error:  # also SystemExit: an engine must not end the process
+            self.fail(error)
+
+    def start_tokens(self, request: TokenRequest) -> None:
+        """Passes the request to a token-level engine. On the event loop."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            copy_context().run(self._engine.add, request, self)
+        except BaseException as error:
             self.fail(error)
 
     def finish(self, reason: str | None = None, usage: Usage | None = None) -> None:
@@ -83,13 +96,20 @@ class Sink(_core.Sink):
         self._on_end()
 
     def cancel(self) -> None:
-        """Tells the engine that the request was cancelled. On the event loop."""
-        if self.has_ended:
+        """Tells the engine, once, that the request was cancelled, or is complete. On the event loop."""
+        if self.has_ended or self._is_told:
             return
+        self._is_told = True
         try:
             self._engine.cancel(self)
         except BaseException as error:
             self.fail(error)
+
+    def on_refused(self) -> None:
+        """The stream has taken a token, and needs no more. Any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self.cancel)
 
     def on_writable(self) -> None:
         """Tells the engine that the stream, which was full, is writable again. On the event loop."""
@@ -120,14 +140,15 @@ class StepEngine(StartableEngine, Protocol):
 
     kind: Literal["steps"]
 
-    def add(self, request: EngineRequest, sink: Sink) -> None:
+    def add(self, request: Any, sink: Sink) -> None:
         """Accepts a request; its answer goes into ``sink``. Called on the event loop; must not block. An
         exception ends the request.
         """
 
     def cancel(self, sink: Sink) -> None:
-        """Cancels a request: the caller cancelled it, or its deadline passed. Call ``sink.finish()`` once the
-        request has left the step loop. Called on the event loop; must not block.
+        """Cancels a request: the caller cancelled it, or its deadline passed; or the answer of a token-level
+        engine is complete, for example by a stop string. Call ``sink.finish()`` once the request has left the
+        step loop. Called at most once, on the event loop; must not block.
         """
 
     # Optional: def on_writable(self, sink: Sink) -> None, called like cancel(): a full stream is writable.

@@ -92,8 +92,8 @@ def test_requirements() -> None:
     lines = (script.parent / "requirements.txt").read_text().splitlines()
     listed = {re.split(r"[<>=]", line)[0] for line in lines if line[0] != "#"}
     assert {"numpy", "psutil"} <= others
-    # "mistralrs" is a dependency of the package, and "dynamo" an extra.
-    assert others - {"dynamo", "mistralrs"} <= listed
+    # "mistralrs" and "tokenizers" are dependencies of the package, and "dynamo" is an extra.
+    assert others - {"dynamo", "mistralrs", "tokenizers"} <= listed
 
 
 @pytest.mark.slow

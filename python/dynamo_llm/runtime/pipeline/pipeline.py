@@ -176,7 +176,9 @@ class Pipeline:
                         TokenAnswer(
                             choice.core,
                             count,
+                            own,
                             partial(self._generate, own),
+                            self._engine if own is one and hasattr(self._engine, "add") else None,
                             forward and partial(forward, own),
                         )
                     )
