@@ -22,6 +22,7 @@
 #include "frontend/client.hpp"
 #include "python/gil.hpp"
 #include "python/router_calls.hpp"
+#include "python/text_stages.hpp"
 
 namespace dynamo::python::host {
 namespace {
@@ -366,6 +367,13 @@ void metrics(void *instance, void (*write)(void *, const char *), void *context)
             name + " counter\n" + name + "{result=\"answered\"} " +
             std::to_string(counts.answered) + "\n" + name + "{result=\"handed_over\"} " +
             std::to_string(counts.handed_over) + "\n";
+    }
+    if (const std::uint64_t choices = text_stages::foreign_choices(); choices > 0) {
+        const std::string name = "dynamo_llm_foreign_decoder_choices_total";
+        text += "# HELP " + name +
+                " Choices of answers that Python decodes with the library tokenizers, because "
+                "their tokenizer's decoder is not known natively; of the whole process.\n# TYPE " +
+                name + " counter\n" + name + " " + std::to_string(choices) + "\n";
     }
     write(context, text.c_str());
 }

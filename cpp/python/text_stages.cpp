@@ -35,6 +35,8 @@ namespace {
 constinit std::atomic<decltype(dynamo_bridge_options::set_text_stage)> set_text_stage{nullptr};
 constinit std::atomic<decltype(dynamo_bridge_options::forward)> forward_stream{nullptr};
 
+constinit std::atomic<std::uint64_t> foreign_choices_created{0};
+
 // Reads token IDs from a sequence of integers. Throws the exception that Python raises.
 std::vector<std::uint32_t> ids_of(nb::handle sequence) {
     const nb::object items =
@@ -172,9 +174,9 @@ struct SharedChoice {
         }
         const json::Json *const list =
             given && given->contains("tokens") ? &(*given)["tokens"] : nullptr;
-        tokens::ChoicePart part =
-            choice.feed({input.token_ids, input.token_count},
-                        input.finish_reason == nullptr ? "" : input.finish_reason, list);
+        tokens::ChoicePart part = choice.feed(
+            {input.token_ids, input.token_count},
+            input.finish_reason == nullptr ? std::string_view() : input.finish_reason, list);
         dynamo_stage_output output{};
         output.text = part.text.data();
         output.text_length = part.text.size();
@@ -228,7 +230,11 @@ class PythonChoice {
                .stop_strings = std::move(stop_strings),
                .includes_stop = includes_stop,
                .skips_special_tokens = skips_special_tokens,
-               .logprobs = form_of(logprobs)})})) {}
+               .logprobs = form_of(logprobs)})})) {
+        if (vocabulary != nullptr && !vocabulary->vocabulary->is_native()) {
+            foreign_choices_created.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
 
     // Returns whether the request still waits for an answer.
     bool attach(std::uintptr_t stream, std::uint64_t prompt_tokens) const {
@@ -299,6 +305,10 @@ namespace text_stages {
 void set_functions(const dynamo_bridge_options &options) noexcept {
     set_text_stage = options.set_text_stage;
     forward_stream = options.forward;
+}
+
+std::uint64_t foreign_choices() noexcept {
+    return foreign_choices_created.load(std::memory_order_relaxed);
 }
 
 }  // namespace text_stages

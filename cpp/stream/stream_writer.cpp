@@ -152,7 +152,9 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (objects != nullptr) {
         objects->move_to(response, chunk.data);
     }
-    if (chunk.text != nullptr) {
+    if (state.stage != nullptr) {  // whole code points
+        response.text.append({chunk.text, chunk.text_length});
+    } else if (chunk.text != nullptr) {
         state.joiner.append(response.text, {chunk.text, chunk.text_length});
     }
     if (chunk.token_ids != nullptr) {
@@ -344,7 +346,7 @@ void Stream::append_finish(const char *reason, const std::optional<Usage> &usage
 void Stream::finish_stage(Choice &state, Response &last, const char *reason) {
     const dynamo_stage_output output = state.stage->feed(
         {nullptr, 0, reason == nullptr || reason[0] == '\0' ? "stop" : reason, nullptr});
-    state.joiner.append(last.text, {output.text, output.text_length});
+    last.text.append({output.text, output.text_length});
     state.finish_reason = as_utf8(output.finish_reason);
 }
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Token-level engines that push the tokens of a step in one call."""
 
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, calls()
         time.sleep(0.01)
+
+
+def foreign_choices(runtime: Runtime) -> int:
+    found = re.search(r"^dynamo_llm_foreign_decoder_choices_total (\d+)$", runtime.metrics(), re.M)
+    return int(found[1]) if found else 0
 
 
 def ids_of(text: str) -> list[int]:
@@ -84,3 +91,25 @@ def test_several_choices_use_the_generator(runtime: Runtime) -> None:
     assert {choice.text for choice in answer.choices} == {"hello"}
     assert [choice.finish_reason for choice in answer.choices] == ["stop", "stop"]
     assert calls() == ["generate", "generate"]
+
+
+def test_decoder_that_only_the_library_tokenizers_knows(tmp_path: Path) -> None:
+    """The text is right, and a metric counts the choice."""
+    for file in demo_model_dir().glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    description = json.loads((tmp_path / "tokenizer.json").read_text())
+    replace = {"type": "Replace", "pattern": {"Regex": "c[a]che"}, "content": "CACHE"}
+    description["decoder"] = {"type": "Sequence", "decoders": [description["decoder"], replace]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    config = {
+        "engine": "token_steps:TokenSteps",
+        "python": {"path": [str(Path(__file__).parent)]},
+        "options": {"folder": str(tmp_path)},
+    }
+    with Runtime(config) as runtime:
+        before = foreign_choices(runtime)
+        prompt = ids_of("a cache hit")
+        answer = runtime.complete(prompt, max_tokens=len(prompt)).result()
+        assert (answer.text, answer.finish_reason) == ("a CACHE hit", "length")
+        assert foreign_choices(runtime) == before + 1
+    assert calls() == ["generate"]

@@ -18,7 +18,8 @@ class TokenSteps:
     """What the library called, with the ids of requests."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Accepts no options."""
+        """Reads the option ``folder``, which replaces the demo model's."""
+        self._folder = config.options.get("folder", str(demo_model_dir()))
         self._rows: dict[Sink, list[int]] = {}
         self._changed = threading.Condition()
         self._is_stopped = False
@@ -31,7 +32,7 @@ class TokenSteps:
 
     def describe(self) -> ModelInfo:
         """Describes the demo model."""
-        return {"path": str(demo_model_dir()), "context_length": 4096, "capabilities": ["logprobs"]}
+        return {"path": self._folder, "context_length": 4096, "capabilities": ["logprobs"]}
 
     def add(self, request: TokenRequest, sink: Sink) -> None:
         """Adds a request to the next step."""

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from compatibility import compatibility
-from dynamo_llm import Tokenizer
-from dynamo_llm.runtime.pipeline.detokenizer import Detokenizer
+from dynamo_llm import Tokenizer, _core
 from dynamo_llm.runtime.pipeline.model_folder import ModelFolder
 from dynamo_llm.runtime.pipeline.tokenizer import Tokenizer as PipelineTokenizer
 from tokenizer_kinds import kinds
@@ -53,7 +52,7 @@ def prefixes(ids: list[int]) -> Iterator[list[int]]:
 
 def streamed(tokenizer: PipelineTokenizer, prompt: list[int], ids: list[int], skips: bool, seed: int) -> str:
     chance = random.Random(seed)
-    detokenizer = Detokenizer(tokenizer, prompt, skips)
+    detokenizer = _core.TokenDecoder(tokenizer.vocabulary, prompt, skips)
     text, at = "", 0
     while at < len(ids):
         size = chance.choice([1, 1, 2, 5])
