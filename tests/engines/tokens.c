@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An engine of token ids: says its prompt again, up to "max_tokens"; a prompt that begins with 7 is answered by
- * one token, and then stalls until it is cancelled. */
+/* An engine of token ids: says its prompt again, up to "max_tokens". After the token 7 it stalls until it is cancelled; it
+ * refuses a prompt that begins with 11, one with 12 after it has pushed that, and one with 13 after it has ended its
+ * answer. */
 #include <dynamo_llm/engine.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -36,6 +37,8 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *id,
         return dynamo_engine_error(DYNAMO_ERROR_INVALID_REQUEST,
                                    "no array of token ids, or no limit", NULL);
     long left = strtol(limit + strspn(limit, ": "), NULL, 10);
+    if (strncmp(prompt, "[11", 3) == 0)
+        return dynamo_engine_error(DYNAMO_ERROR_OVERLOADED, "not 11", NULL);
     const int has_logprobs = strstr(body, "\"logprobs\"") != NULL;
     for (char *at = (char *)prompt; *at != ']' && left-- > 0;) {
         const uint32_t token = (uint32_t)strtoul(at + 1, &at, 10);
@@ -54,6 +57,10 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *id,
             break;
         if (token == 7)
             return DYNAMO_OK;
+        if (token == 13)
+            dynamo_stream_finish(stream, NULL, NULL);
+        if (token == 12 || token == 13)
+            return dynamo_engine_error(DYNAMO_ERROR_OVERLOADED, "no more after 12 and 13", NULL);
     }
     dynamo_usage_t usage;
     memset(&usage, 0, sizeof usage);

@@ -95,6 +95,54 @@ def test_a_stop_string_and_a_cancel_reach_the_engine(library: ctypes.CDLL, token
         wait_for(library, b"cancels", before + 2)
 
 
+@pytest.mark.parametrize("first", [11, 12, 13])
+def test_a_refusal_reaches_the_caller(library: ctypes.CDLL, tokenizer: Tokenizer, first: int) -> None:
+    """Also of an engine that has pushed, or ended its answer, before it refuses; and later requests work."""
+    with dynamo_llm.Runtime(engine="ctokens") as runtime:
+        for _ in range(3):
+            request = runtime.complete([first, 5])
+            text = ""
+            with pytest.raises(dynamo_llm.OverloadedError, match="11" if first == 11 else "12 and 13"):
+                for response in request:
+                    text += response.text
+            assert text == ("" if first == 11 else tokenizer.decode([first], skip_special_tokens=True))
+        assert runtime.complete("hello").result().text == "hello"
+
+
+def test_a_deadline_reaches_the_engine(library: ctypes.CDLL) -> None:
+    """As a cancel does."""
+    before = library.count_of(b"cancels")
+    with dynamo_llm.Runtime(engine="ctokens") as runtime:
+        with pytest.raises(dynamo_llm.DeadlineExceededError):
+            runtime.complete([7, 5], timeout=0.3).result()
+        wait_for(library, b"cancels", before + 1)
+
+
+def test_a_runtime_is_closed_while_the_engine_works(library: ctypes.CDLL) -> None:
+    """The request is cancelled, the engine is told before it is stopped, and the end is reported."""
+    cancels, stops = library.count_of(b"cancels"), library.count_of(b"stops")
+    runtime = dynamo_llm.Runtime(engine="ctokens")
+    requests = [runtime.complete([7, 5]) for _ in range(5)]
+    for request in requests:
+        assert request.receive(patience) is not None
+    runtime.close()
+    assert library.count_of(b"cancels") == cancels + 5
+    wait_for(library, b"stops", stops + 1)
+    for request in requests:
+        with pytest.raises(dynamo_llm.CancelledError):
+            request.receive(patience)
+
+
+def test_several_choices(library: ctypes.CDLL) -> None:
+    """Each has its own answer, which its stop string ends."""
+    with dynamo_llm.Runtime(engine="ctokens") as runtime:
+        answer = runtime.request({"prompt": "hello you", "n": 3, "stop": [" y"]}).result()
+        assert [choice.text for choice in answer.choices] == ["hello"] * 3
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens == 4
+        assert answer.usage.completion_tokens == 3 * len(answer.choices[0].token_ids)
+
+
 def test_without_a_pipeline(library: ctypes.CDLL) -> None:
     """Token IDs in, token IDs out."""
     with dynamo_llm.Runtime({"engine": "ctokens", "pipeline": "off"}) as runtime:
