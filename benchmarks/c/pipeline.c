@@ -107,7 +107,8 @@ int main(int argc, char **argv) {
              "{\"prompt\": [5], \"max_tokens\": %zu, \"stream\": true, \"stop\": [\"never said\", "
              "\"nor this\"]}",
              wanted);
-    snprintf(plain, sizeof plain, "{\"prompt\": [5], \"max_tokens\": %zu, \"stream\": true}", wanted);
+    snprintf(plain, sizeof plain, "{\"prompt\": [5], \"max_tokens\": %zu, \"stream\": true}",
+             wanted);
     for (int go = ready(); go; go = another_round()) {
         const double seconds = answer(with, body, 1);
         const double base_seconds = answer(without, plain, 0);
