@@ -1418,15 +1418,15 @@ DYNAMO_LLM_API int32_t dynamo_tokenizer_encode(dynamo_tokenizer_t *tokenizer, co
                                                uint32_t **ids, size_t *count);
 
 /**
- * Converts token ids into a text. Bytes that are not valid UTF-8 are replaced by U+FFFD.
+ * Converts token ids into a text, in the calling thread and without Python (except with a decoder that only the library
+ * `tokenizers` knows). Bytes that are not valid UTF-8 are replaced by U+FFFD.
  *
  * @param ids                  may be NULL if count is 0
  * @param count                their number
  * @param skip_special_tokens  1: leaves out special tokens, such as EOS; 0: includes them
  * @param length               receives the length in bytes without the NUL; may be NULL
- * Blocking:  until it is done, as dynamo_tokenizer_encode().
- * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id above largest_token_id), CLOSED,
- *         ENGINE_FAILED, OUT_OF_MEMORY
+ * @return the text, or NULL: INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id above largest_token_id), ENGINE_FAILED,
+ *         OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_tokenizer_decode(dynamo_tokenizer_t *tokenizer, const uint32_t *ids,
                                              size_t count, int32_t skip_special_tokens,
@@ -1462,15 +1462,15 @@ DYNAMO_LLM_API dynamo_detokenizer_t *dynamo_detokenizer_create(dynamo_tokenizer_
 /**
  * Adds any number of token ids to a text, and returns the text that they add. Concatenated, the returned texts are what
  * dynamo_tokenizer_decode() makes of all ids at once, including spaces between words. No returned text splits a code
- * point; an incomplete one is returned by a later call.
+ * point; an incomplete one is returned by a later call. Decodes as dynamo_tokenizer_decode().
  *
  * @param ids     may be NULL if count is 0
  * @param count   their number
  * @param length  receives the length in bytes without the NUL; may be NULL
  * Threads:   calls for one detokenizer wait for each other.
- * Blocking:  until it is done, as dynamo_tokenizer_encode().
- * @return the added text, "" if there is none yet; or NULL, and then none of the ids was added: INVALID_HANDLE,
- *         INVALID_ARGUMENT (NULL, or an id above largest_token_id), CLOSED, ENGINE_FAILED, OUT_OF_MEMORY
+ * @return the added text, "" if there is none yet; or NULL: INVALID_HANDLE, INVALID_ARGUMENT (NULL, or an id above
+ *         largest_token_id; none of the ids was added), ENGINE_FAILED, OUT_OF_MEMORY (the text has ended, and the next id
+ *         begins another one)
  */
 DYNAMO_LLM_API char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, const uint32_t *ids,
                                             size_t count, size_t *length);
@@ -1481,9 +1481,7 @@ DYNAMO_LLM_API char *dynamo_detokenizer_add(dynamo_detokenizer_t *detokenizer, c
  *
  * @param length  receives the length in bytes without the NUL; may be NULL
  * Threads:   as dynamo_detokenizer_add().
- * Blocking:  until it is done, as dynamo_tokenizer_encode().
- * @return the rest of the text, usually ""; or NULL, and then the text has not ended: INVALID_HANDLE, CLOSED,
- *         ENGINE_FAILED, OUT_OF_MEMORY
+ * @return the rest of the text, usually ""; or NULL: INVALID_HANDLE, ENGINE_FAILED, OUT_OF_MEMORY
  */
 DYNAMO_LLM_API char *dynamo_detokenizer_finish(dynamo_detokenizer_t *detokenizer, size_t *length);
 

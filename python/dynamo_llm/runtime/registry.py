@@ -3,11 +3,14 @@
 
 import difflib
 import importlib
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from dynamo_llm.errors import EngineNotFoundError, EngineUnavailableError
 from dynamo_llm.runtime.engine import Engine
 from dynamo_llm.runtime.secret import shown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 #: Group of entry points through which other packages add engines.
 GROUP = "dynamo_llm.engines"
@@ -26,7 +29,9 @@ _extras = {"dynamo-backend": "dynamo", "dynamo-endpoint": "dynamo"}
 _native = ("echo", "scripted")
 
 
-def _entry_points() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, "EntryPoint"]:
+    from importlib.metadata import entry_points  # takes long, and engines of this package do not need it
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 

@@ -10,9 +10,9 @@ cpp = Path(__file__).resolve().parents[3] / "cpp"
 layers = ["base", "stream", "runtime", "engines", "embed", "capi", "services"]
 
 #: The Python module is a binary of its own, with these folders.
-module = ["frontend", "python"]
+module = ["frontend", "tokens", "python"]
 #: It uses the C API and shares only these with the library.
-python_may_include = re.compile(r"base/|embed/bridge\.h$|python/|frontend/")
+python_may_include = re.compile(r"base/|embed/bridge\.h$|python/|frontend/|tokens/")
 
 
 def includes(file: Path) -> list[str]:
