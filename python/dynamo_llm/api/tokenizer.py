@@ -46,8 +46,8 @@ class Tokenizer(Handle):
     ``Tokenizer()`` loads that of the demo model. The constructor blocks, without holding the GIL, until the
     tokenizer is loaded; in a coroutine use :meth:`open`. Thread-safe. The methods block, without holding the
     GIL, for about 0.1 ms, and longer for long texts: ``await asyncio.to_thread(tokenizer.encode, text)``
-    keeps the event loop free. The library's own event loop encodes and renders, so on it, in a coroutine of an
-    engine in Python, these methods raise :class:`~dynamo_llm.InvalidStateError`; decoding needs no loop.
+    keeps the event loop free. The library's own event loop encodes and renders, so on it, in a coroutine of
+    an engine in Python, these methods raise :class:`~dynamo_llm.InvalidStateError`; decoding needs no loop.
 
     :param config: a dictionary, or its JSON, with the keys of the following parameters.
     :param model: folder with ``tokenizer.json``, or that file, or a model of the Hugging Face Hub,

@@ -257,7 +257,7 @@ def test_queue_with_the_gil(held: Library) -> None:
 
 
 def test_tokenizer_with_the_gil(held: Library) -> None:
-    """Calls that wait for Python are rejected; it can be created, decodes, and destroying it does not wait."""
+    """Calls that wait for Python are rejected; it can be created and decodes; destroying it does not wait."""
     c, pointer = held.c, ctypes.c_void_p
     c.dynamo_tokenizer_create.restype = c.dynamo_tokenizer_apply_template.restype = pointer
     c.dynamo_detokenizer_create.restype = c.dynamo_detokenizer_add.restype = pointer
