@@ -85,6 +85,9 @@ struct SharedVocabulary {
                        nb::object decode) {
         // Any thread may decode, and may release the vocabulary.
         const std::shared_ptr<PyObject> function(decode.release().ptr(), [](PyObject *object) {
+            if (Py_IsInitialized() == 0) {
+                return;  // the process is exiting
+            }
             const PyGILState_STATE gil = without_thread_exit([] { return PyGILState_Ensure(); });
             Py_DECREF(object);
             PyGILState_Release(gil);
@@ -95,8 +98,12 @@ struct SharedVocabulary {
             const auto release = std::unique_ptr<const PyGILState_STATE, ReleaseGil>(&gil);
             return nb::cast<std::string>(nb::handle(function.get())(json::dump(decoders), some));
         };
-        new (place) SharedVocabulary{std::make_shared<const tokens::Vocabulary>(
-            tokens, special_ids, json::parse(decoder, "decoder"), call)};
+        try {
+            new (place) SharedVocabulary{std::make_shared<const tokens::Vocabulary>(
+                tokens, special_ids, json::parse(decoder, "decoder"), call)};
+        } catch (const json::Json::exception &wrong) {  // a key of the decoder is missing
+            throw std::invalid_argument(wrong.what());
+        }
     }
 
     std::string decode(nb::handle ids, bool skips_special_tokens) const {
