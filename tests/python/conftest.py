@@ -39,11 +39,15 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Parts of the names of tests that take a minute and more.
+_longest = ("test_conformance", "test_whole_run", "test_distinct_prompts")
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects the tests that are not slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the longest tests: at the end, one of them would keep all other processes waiting."""
     many.pytest_collection_modifyitems(items)
-    items.sort(key=lambda item: "test_conformance" not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _longest))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -38,7 +38,7 @@ def test_during_an_import(module: str, command: list[str], tmp_path: Path) -> No
 
 def test_programs_get_the_exception(tmp_path: Path) -> None:
     """A program that imports the library is not ended."""
-    (tmp_path / "sitecustomize.py").write_text(_interrupting.format(module="dynamo_llm.api.runtime"))
+    (tmp_path / "sitecustomize.py").write_text(_interrupting.format(module="dynamo_llm.errors"))
     code = "try:\n    import dynamo_llm\nexcept KeyboardInterrupt:\n    print('interrupted')"
     result = run([sys.executable, "-c", code], {"PYTHONPATH": str(tmp_path)})
     assert (result.returncode, result.stdout) == (0, "interrupted\n")
