@@ -148,6 +148,9 @@ class Stream {
     [[noreturn]] void reject_index(std::uint32_t index) const;
     PushResult push_after_finish(const dynamo_chunk_t &chunk, const ChunkObjects *objects) const;
     PushResult reject_full();
+    void append(Choice &state, const dynamo_chunk_t &chunk, ChunkObjects *objects);
+    PushResult push_converted(std::unique_lock<std::mutex> &lock, Choice &state,
+                              const dynamo_chunk_t &chunk, ChunkObjects *objects);
     dynamo_chunk_t convert(Choice &state, const dynamo_chunk_t &chunk, ChunkObjects *objects);
     void finish_stage(Choice &state, Response &last, const char *reason);
     void finish_choice(Choice &state, Response &response, const char *reason);

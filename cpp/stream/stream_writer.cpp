@@ -110,7 +110,7 @@ Stream::PushResult Stream::push_with_objects(const dynamo_stream_t *engine,
     return push_parsed(engine, chunk, &objects);
 }
 
-Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dynamo_chunk_t &given,
+Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dynamo_chunk_t &chunk,
                                        ChunkObjects *objects) {
     std::unique_lock lock(mutex_);
     if (engine_ != engine) {
@@ -119,23 +119,41 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (end_claimed_) {
         return PushResult::closed;
     }
-    if (given.index >= choice_count_) {
-        reject_index(given.index);
+    if (chunk.index >= choice_count_) {
+        reject_index(chunk.index);
     }
-    if (given.data != nullptr && head_->kind != BodyKind::raw) {
+    if (chunk.data != nullptr && head_->kind != BodyKind::raw) {
         throw Failure(DYNAMO_ERROR_INVALID_ARGUMENT, "chunk.data requires a raw request");
     }
     if (is_full()) {
         return reject_full();
     }
-    Choice &state = choice(given.index);
+    Choice &state = choice(chunk.index);
+    if (state.stage != nullptr) {
+        return push_converted(lock, state, chunk, objects);
+    }
+    if (state.has_finished) {
+        return push_after_finish(chunk, objects);
+    }
+    append(state, chunk, objects);
+    notify(lock);
+    return PushResult::ok;
+}
+
+// Pushes what the stage of a choice makes of a chunk.
+Stream::PushResult Stream::push_converted(std::unique_lock<std::mutex> &lock, Choice &state,
+                                          const dynamo_chunk_t &chunk, ChunkObjects *objects) {
     if (state.is_complete()) {
         return PushResult::closed;
     }
-    if (state.has_finished) {
-        return push_after_finish(given, objects);
-    }
-    const dynamo_chunk_t &chunk = state.stage == nullptr ? given : convert(state, given, objects);
+    append(state, convert(state, chunk, objects), objects);
+    const bool is_complete = state.is_complete();
+    notify(lock);
+    return is_complete ? PushResult::closed : PushResult::ok;
+}
+
+[[gnu::always_inline]] inline void Stream::append(Choice &state, const dynamo_chunk_t &chunk,
+                                                  ChunkObjects *objects) {
     if (objects != nullptr && objects->delta && is_chat(head_->kind)) {
         delta::normalize(*objects->delta, tool_calls(chunk.index));
         if (objects->delta->empty()) {
@@ -152,9 +170,7 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (objects != nullptr) {
         objects->move_to(response, chunk.data);
     }
-    if (state.stage != nullptr) {  // whole code points
-        response.text.append({chunk.text, chunk.text_length});
-    } else if (chunk.text != nullptr) {
+    if (chunk.text != nullptr) {
         state.joiner.append(response.text, {chunk.text, chunk.text_length});
     }
     if (chunk.token_ids != nullptr) {
@@ -166,9 +182,6 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
     if (chunk.finish_reason != nullptr && chunk.finish_reason[0] != '\0') {
         finish_choice(state, response, chunk.finish_reason);
     }
-    const bool is_complete = state.is_complete();
-    notify(lock);
-    return is_complete ? PushResult::closed : PushResult::ok;
 }
 
 // Returns what the stage of a choice makes of a chunk: text in place of the engine's, and the tokens that belong to the
