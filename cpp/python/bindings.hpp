@@ -17,6 +17,9 @@ void bind_text_stages(
     nanobind::module_ &m);             // the choices of token-level engines, see text_stages.hpp
 void bind_sink(nanobind::module_ &m);  // Sink and push_many()
 
+// Whether Python has imported the module in this process.
+bool was_imported() noexcept;
+
 // Runs a function that may wait without the GIL.
 inline constexpr nanobind::call_guard<Released> without_gil{};
 

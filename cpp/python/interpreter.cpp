@@ -25,6 +25,7 @@
 #include "base/environment.hpp"
 #include "embed/bridge.h"
 #include "python/api.hpp"
+#include "python/bindings.hpp"
 #include "python/detokenizers.hpp"
 #include "python/exception.hpp"
 #include "python/gil.hpp"
@@ -385,6 +386,10 @@ extern "C" __attribute__((visibility("default"))) std::int32_t dynamo_bridge_sta
                         "; a process can initialize Python only once, so solve this problem "
                         "and restart the program",
                     R"({"fatal": true})");
+    }
+    if (options->executable != nullptr && was_imported()) {
+        // The program's Python is being finalized: another thread must not initialize it again meanwhile.
+        return fail(DYNAMO_ERROR_CLOSED, "Python in this process is shutting down");
     }
     const std::int32_t status =
         options->executable == nullptr ? join_python(*options) : start_python(*options);

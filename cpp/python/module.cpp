@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <optional>
@@ -191,6 +192,8 @@ void bind(nb::module_ m) {
           "Returns the JSON Schema of a runtime's configuration.");
 }
 
+constinit std::atomic<bool> is_imported{false};
+
 // Used instead of NB_MODULE(), which registers nanobind's types before any code of the module runs: a second
 // interpreter would replace the types of the first, whose next call would crash.
 int execute(PyObject *module) {
@@ -209,6 +212,7 @@ int execute(PyObject *module) {
     if (PyObject *const first = PyDict_GetItemString(kept, key)) {
         return PyDict_Merge(PyModule_GetDict(module), first, 0);
     }
+    is_imported = true;
     if (!nb::register_module(module)) {
         return -1;
     }
@@ -244,6 +248,10 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                           nullptr};
 
 }  // namespace
+
+bool dynamo::python::was_imported() noexcept {
+    return is_imported;
+}
 
 PyMODINIT_FUNC PyInit__core();
 PyMODINIT_FUNC PyInit__core() {
