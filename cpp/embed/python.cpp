@@ -37,7 +37,7 @@ void set_call_router(dynamo_call_router_t function) {
 
 // Runs a function for the module. An exception becomes a status and the thread's last error.
 template <class Function>
-std::int32_t status_of(Function function) noexcept {
+std::int32_t status_of(Function function) {
     try {
         function();
         return DYNAMO_OK;

@@ -207,7 +207,9 @@ std::int32_t feed_stage(void *state, const dynamo_stage_input *input, dynamo_sta
             return DYNAMO_OK;
         } catch (const Failure &failure) {
             shared.error = failure.error().message;
-        } catch (const std::invalid_argument &wrong) {
+        } catch (const std::bad_alloc &) {
+            return DYNAMO_ERROR_OUT_OF_MEMORY;
+        } catch (const std::exception &wrong) {
             shared.error = wrong.what();
         }
     } catch (const std::bad_alloc &) {
@@ -248,8 +250,9 @@ class PythonChoice {
         const dynamo_text_stage stage = {new ChoicePointer(shared_), feed_stage, release_stage};
         const std::int32_t status = set_text_stage.load()(
             reinterpret_cast<dynamo_stream_t *>(stream), index_, &stage, prompt_tokens);
-        if (status == DYNAMO_ERROR_OUT_OF_MEMORY) {
-            throw std::bad_alloc();
+        if (status < 0 && status != DYNAMO_ERROR_CANCELLED &&
+            status != DYNAMO_ERROR_INVALID_HANDLE) {
+            throw dynamo_llm::Error::last();
         }
         return status == DYNAMO_OK;
     }

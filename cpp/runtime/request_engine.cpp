@@ -168,6 +168,11 @@ void Request::forward(const dynamo_stream_t *engine, const std::shared_ptr<Runti
         }
         const std::lock_guard lock(mutex_);  // it ended the stream, too
         trial_.engine_end.emplace().error = failure.error();
+    } catch (...) {  // no memory, or the engine ends this thread
+        if (!take_back(engine_handle)) {
+            accept(model.engine(), engine_handle);
+        }
+        throw;
     }
     accept(model.engine(), engine_handle);
 }

@@ -92,22 +92,30 @@ void Stream::publish_finish(const char *reason, const std::optional<Usage> &usag
     std::unique_lock lock(mutex_);
     try {
         append_finish(reason, usage);
+    } catch (const Failure &failure) {  // of the stage of a choice
+        fail({.status = DYNAMO_ERROR_ENGINE_FAILED,
+              .message = failure.error().message,
+              .layer = "engine"});
     } catch (const std::exception &) {
-        end_status_ = DYNAMO_ERROR_OUT_OF_MEMORY;  // the stream must still end
-        drop_partial_answer();
+        fail({.status = DYNAMO_ERROR_OUT_OF_MEMORY});
     }
     publish(lock);
 }
 
-void Stream::publish_error(const Error &error) {
-    std::unique_lock lock(mutex_);
+// The stream must end, even without memory for the error.
+void Stream::fail(const Error &error) noexcept {
     drop_partial_answer();
     end_status_ = error.status;
     try {
         error_ = std::make_unique<const Error>(error);
     } catch (const std::exception &) {
-        error_ = nullptr;  // the stream must still end, even without a message
+        error_ = nullptr;
     }
+}
+
+void Stream::publish_error(const Error &error) {
+    std::unique_lock lock(mutex_);
+    fail(error);
     publish(lock);
 }
 

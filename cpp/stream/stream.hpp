@@ -161,6 +161,7 @@ class Stream {
     void complete_choice(Choice &state, Response &last, const std::string &reason);
     void append_finish(const char *reason, const std::optional<Usage> &usage);
     void join_choices();
+    void fail(const Error &error) noexcept;
     void drop_partial_answer() noexcept;
     Choice &choice(std::uint32_t index);
     bool wait_until_readable(std::unique_lock<std::mutex> &lock,

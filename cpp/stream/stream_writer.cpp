@@ -120,6 +120,13 @@ Stream::PushResult Stream::push_parsed(const dynamo_stream_t *engine, const dyna
         return PushResult::closed;
     }
     if (chunk.index >= choice_count_) {
+        if (choice_count_ == 1 && first_choice_.stage != nullptr) {
+            // A token-level engine has one choice, whatever it calls it.
+            lock.unlock();
+            dynamo_chunk_t own = chunk;
+            own.index = 0;
+            return push_parsed(engine, own, objects);
+        }
         reject_index(chunk.index);
     }
     if (chunk.data != nullptr && head_->kind != BodyKind::raw) {
@@ -360,7 +367,9 @@ void Stream::finish_stage(Choice &state, Response &last, const char *reason) {
     const dynamo_stage_output output = state.stage->feed(
         {nullptr, 0, reason == nullptr || reason[0] == '\0' ? "stop" : reason, nullptr});
     last.text.append({output.text, output.text_length});
-    state.finish_reason = as_utf8(output.finish_reason);
+    if (output.finish_reason != nullptr) {
+        state.finish_reason = as_utf8(output.finish_reason);
+    }
 }
 
 // Joins all choices into one response, since a whole answer is one.

@@ -31,8 +31,8 @@ struct dynamo_stage_output {
 
 struct dynamo_text_stage {
     void *state;
-    /* Returns DYNAMO_OK, or a negative status. Never blocks. The stream calls it with its lock held, and not again after
-     * it has failed or given a finish reason. */
+    /* Returns DYNAMO_OK, or a negative status. Never blocks. The stream calls it with its lock held. After
+     * it has failed, it fails again. */
     int32_t (*feed)(void *state, const struct dynamo_stage_input *input,
                     struct dynamo_stage_output *output);
     /* Frees the state. Called once. */

@@ -25,7 +25,7 @@ class TextStage {
             throw std::bad_alloc();
         }
         if (status < 0) {
-            throw Failure(status, output.error);
+            throw Failure(status, output.error != nullptr ? output.error : "the stage failed");
         }
         return output;
     }

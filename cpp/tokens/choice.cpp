@@ -18,6 +18,10 @@ bool has(const std::vector<std::uint32_t> &ids, std::uint32_t id) noexcept {
 Choice::Choice(std::shared_ptr<const Vocabulary> vocabulary, std::span<const std::uint32_t> prompt,
                ChoiceSettings settings)
     : settings_(std::move(settings)), stops_(settings_.stop_strings, settings_.includes_stop) {
+    if (vocabulary == nullptr && settings_.logprobs != LogprobForm::none &&
+        settings_.logprobs != LogprobForm::raw) {
+        throw std::invalid_argument("log-probs with texts need a vocabulary");
+    }
     if (settings_.logprobs != LogprobForm::none) {
         logprobs_.emplace(settings_.logprobs, vocabulary, prompt, settings_.skips_special_tokens);
     }
@@ -55,6 +59,20 @@ bool Choice::take(std::uint32_t id) {
 
 ChoicePart Choice::feed(std::span<const std::uint32_t> ids, std::string_view reason,
                         const json::Json *logprobs) {
+    if (!problem_.empty()) {
+        throw std::invalid_argument(problem_);
+    }
+    try {
+        return convert(ids, reason, logprobs);
+    } catch (const std::exception &failure) {
+        problem_ = failure.what();
+        has_ended_ = false;
+        throw;
+    }
+}
+
+ChoicePart Choice::convert(std::span<const std::uint32_t> ids, std::string_view reason,
+                           const json::Json *logprobs) {
     text_.clear();
     ChoicePart part;
     if (has_ended_) {

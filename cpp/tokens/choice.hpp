@@ -42,13 +42,15 @@ class Choice {
   public:
     // vocabulary: nullptr for callers that receive only token IDs.
     // prompt: the token IDs that the answer continues.
+    // Throws std::invalid_argument if a form of log-probs needs a vocabulary.
     Choice(std::shared_ptr<const Vocabulary> vocabulary, std::span<const std::uint32_t> prompt,
            ChoiceSettings settings);
 
     // Takes tokens of the engine. The result does not depend on how they are split.
     //   reason    why the engine ended the choice; "" if it goes on
     //   logprobs  of the tokens; nullptr without them
-    // After the end it takes nothing. Throws std::invalid_argument for log-probs that are missing or malformed.
+    // After the end it takes nothing. Throws std::invalid_argument for log-probs that are missing or malformed, and from
+    // then on for everything: the tokens of the failed call are lost.
     ChoicePart feed(std::span<const std::uint32_t> ids, std::string_view reason,
                     const json::Json *logprobs);
 
@@ -59,6 +61,8 @@ class Choice {
   private:
     // Takes one token. Returns whether it is part of the text. Sets the reason if the choice ends with it.
     bool take(std::uint32_t id);
+    ChoicePart convert(std::span<const std::uint32_t> ids, std::string_view reason,
+                       const json::Json *logprobs);
 
     const ChoiceSettings settings_;
     std::optional<Detokenizer> detokenizer_;
@@ -66,6 +70,7 @@ class Choice {
     std::optional<Logprobs> logprobs_;
     std::uint64_t count_ = 0;
     bool has_ended_ = false;
+    std::string problem_;  // "" until a call has failed
     std::string reason_;
     std::string text_;   // of the current call
     std::string piece_;  // of the current token

@@ -13,12 +13,28 @@ namespace {
 
 using json::Json;
 
+[[noreturn]] void reject_logprob() {
+    throw std::invalid_argument(
+        "a log-prob of the engine is not {\"logprob\": number, \"top\": [[token id, number]]}");
+}
+
+const Json &number_of(const Json &logprob) {
+    if (!logprob.is_number()) {
+        reject_logprob();
+    }
+    return logprob;
+}
+
 // Calls a function with the token ID and the log-prob of each alternative.
 template <class Function>
 void for_each_alternative(const Json &logprob, Function function) {
     if (const auto top = logprob.find("top"); top != logprob.end() && !top->is_null()) {
         for (const Json &other : *top) {
-            function(other.at(0).get<std::uint32_t>(), other.at(1));
+            const Json &id = other.at(0);
+            if (!id.is_number_unsigned() || id.get<std::uint64_t>() > UINT32_MAX) {
+                reject_logprob();
+            }
+            function(id.get<std::uint32_t>(), number_of(other.at(1)));
         }
     }
 }
@@ -69,15 +85,14 @@ Json Logprobs::of(std::span<const std::uint32_t> ids, const Json &given) {
             }
         }
     } catch (const Json::exception &) {
-        throw std::invalid_argument(
-            "a log-prob of the engine is not {\"logprob\": number, \"top\": [[token id, number]]}");
+        reject_logprob();
     }
 }
 
 Json Logprobs::of_chat(std::span<const std::uint32_t> ids, const Json &given) const {
     Json content = Json::array();
     for (std::size_t i = 0; i < ids.size(); ++i) {
-        Json token = entry(ids[i], given.at(i).at("logprob"));
+        Json token = entry(ids[i], number_of(given.at(i).at("logprob")));
         Json top = Json::array();
         for_each_alternative(given.at(i), [&](std::uint32_t id, const Json &logprob) {
             top.push_back(entry(id, logprob));
@@ -94,7 +109,7 @@ Json Logprobs::of_completion(std::span<const std::uint32_t> ids, const Json &giv
     Json tops = Json::array();
     Json offsets = Json::array();
     for (std::size_t i = 0; i < ids.size(); ++i) {
-        const Json &logprob = given.at(i).at("logprob");
+        const Json &logprob = number_of(given.at(i).at("logprob"));
         names.push_back(name(ids[i]));
         values.push_back(logprob);
         // A token that completes a code point has the offset of that code point's beginning.

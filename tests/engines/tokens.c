@@ -47,6 +47,11 @@ static int32_t generate(void *instance, dynamo_stream_t *stream, const char *id,
         chunk.struct_size = sizeof chunk;
         chunk.token_ids = &token;
         chunk.token_count = 1;
+#if defined(IGNORES_STATUS) /* and the log-probs, too */
+        (void)has_logprobs;
+        dynamo_stream_push(stream, &chunk);
+        continue;
+#endif
         if (has_logprobs)
             chunk.logprobs_json =
                 "{\"tokens\": [{\"logprob\": -0.25, \"top\": [[5, -0.25], [6, -1.5]]}]}";

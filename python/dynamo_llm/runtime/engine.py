@@ -454,9 +454,9 @@ class TokenEngine(StartableEngine, Protocol):
         """Answers one choice of a request. The generator is closed early after a stop string or a cancel."""
 
     # Optional: add(), cancel(), and on_writable(), as dynamo_llm.runtime.sink.StepEngine has them, for an
-    # engine that owns its step loop. Requests with one choice then go to add(), as TokenRequest, and not to
-    # generate(), unless Python needs the text (parsers, traces); push_many(sinks, token_ids) passes a whole
-    # step on.
+    # engine that owns its step loop. Requests with one choice and without log-probs then go to add(), as
+    # TokenRequest, and not to generate(), unless Python needs the text (parsers, traces);
+    # push_many(sinks, token_ids) passes a whole step on.
     # Optional, with the capability "images", "audio", or both: async def expand(self, token_ids:
     # Sequence[int], media: Sequence[Image | Audio]) -> ExpandedPrompt, which puts images and audio, each only
     # if it has that capability (dynamo_llm.runtime.media.image and .audio), in order, in place of the tokens

@@ -85,6 +85,15 @@ def test_cancel_and_refusal(runtime: Runtime) -> None:
     assert runtime.complete([7], max_tokens=3).result().token_ids == [7, 7, 7]
 
 
+def test_log_probs_use_the_generator(runtime: Runtime) -> None:
+    """push_many() has none; the steps of the others go on."""
+    other = runtime.complete(ids_of("hello"), max_tokens=3000)
+    with pytest.raises(dynamo_llm.EngineFailedError, match="log-probs"):
+        runtime.complete(ids_of("hello"), max_tokens=3, logprobs=1).result()
+    assert len(other.result().token_ids) == 3000
+    assert calls().count("generate") == 1
+
+
 def test_several_choices_use_the_generator(runtime: Runtime) -> None:
     """Each choice has an answer of its own."""
     answer = runtime.request({"prompt": ids_of("hello"), "n": 2, "max_tokens": 40}).result()

@@ -172,13 +172,15 @@ class Pipeline:
                     # The choices of a prompt share its tokens in the usage.
                     count = len(own.token_ids) if number == 0 else 0
                     forward = getattr(self._engine, "forward", None) if own is one else None
+                    # push_many() has no log-probs.
+                    takes_steps = own is one and own.logprobs is None and hasattr(self._engine, "add")
                     answers.append(
                         TokenAnswer(
                             choice.core,
                             count,
                             own,
                             partial(self._generate, own),
-                            self._engine if own is one and hasattr(self._engine, "add") else None,
+                            self._engine if takes_steps else None,
                             forward and partial(forward, own),
                         )
                     )
