@@ -3,15 +3,17 @@
 workers have in their KV caches, and how evenly they are loaded, by the way of routing and by the age of what
 the gateways know. Without sockets, models, and clocks; the same seed gives the same result.
 
-    python benchmarks/scale.py [--gateways 1000] [--workers 100] [--requests 20000] [--seed 1]
+    python benchmarks/scale.py [--gateways 1000] [--workers 100] [--requests 20000] [--seed 1] [--seeds 3]
 
-Prints a table in Markdown.
+Prints a table in Markdown, with the least and the greatest result of several seeds.
 
 The model: requests arrive at random times, at 70 percent of what the workers can compute without any cached
 prompt. Each continues one of many conversations, some of which are much more active than others, and comes to
 a random gateway. A worker computes the blocks of the prompt that it does not have, and then the answer; it
-keeps the blocks of the conversations that it answered last. The gateways learn of the start and the end of
-requests, and of kept blocks, when these are `staleness` seconds old; each also knows what it has sent itself.
+keeps the blocks of the conversations that it answered last. Requests do not wait for each other, however busy
+a worker is. All caches are empty at the beginning. The gateways learn of kept and dropped blocks, and of the
+requests of other gateways where they hear of these, when they are `staleness` seconds old. A request in progress
+weighs as much as eight blocks; Dynamo's own weights can be set.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import heapq
 import random
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 #: Seconds that a worker takes for a block of the prompt, and on average for an answer. A worker computes all
@@ -30,10 +32,15 @@ _answer_seconds = 2.0
 _slots = 16
 #: Blocks of a conversation at its first turn, and that each turn adds.
 _first_blocks, _turn_blocks = 16, 8
+#: Blocks that a request in progress weighs as much as.
+_request_blocks = 8
 #: Blocks that a worker keeps.
 _cache_blocks = 4000
-#: As the key "router" of a cluster, and for comparison: the worker with the least load that was heard of.
-_modes = ("random", "round_robin", "least_loaded", "kv", "heard load")
+#: As the key "router" of a cluster; `kv` where each gateway knows the load that it causes itself, which is the
+#: default, and where the gateways tell each other; for comparison the worker with the least load heard of.
+_modes = ("random", "round_robin", "least_loaded", "kv", "kv, load shared", "heard load")
+#: Those that use events, so that the age of these matters.
+_hearing = ("kv", "kv, load shared", "heard load")
 _ages = (0.0, 0.1, 1.0, 5.0)
 
 
@@ -97,13 +104,17 @@ class Simulation:
         self._own: dict[int, list[int]] = {}  # by gateway: the workers of its requests in progress
         self._turns = [self._ties.randrange(settings.workers) for _ in range(settings.gateways)]
         self._number = 0
+        self._answered = 0
         self._choose = {
             "random": lambda gateway, conversation, blocks: self._ties.randrange(settings.workers),
             "round_robin": lambda gateway, conversation, blocks: self._next(gateway),
-            "least_loaded": lambda gateway, conversation, blocks: self._least_of_own(gateway),
-            "heard load": lambda gateway, conversation, blocks: self._cheapest(gateway, {}),
-            "kv": lambda gateway, conversation, blocks: self._cheapest(
-                gateway, self._known.holders.get(conversation, {})
+            "least_loaded": lambda gateway, conversation, blocks: self._best(self._own_loads(gateway), {}),
+            "heard load": lambda gateway, conversation, blocks: self._best(self._heard_loads(gateway), {}),
+            "kv": lambda gateway, conversation, blocks: self._best(
+                self._own_loads(gateway), self._known.holders.get(conversation, {})
+            ),
+            "kv, load shared": lambda gateway, conversation, blocks: self._best(
+                self._heard_loads(gateway), self._known.holders.get(conversation, {})
             ),
         }[mode]
 
@@ -135,7 +146,7 @@ class Simulation:
             loads = self._truth.loads
             imbalance += max(loads) * settings.workers / sum(loads)
         self._advance(float("inf"))
-        outcome.requests = settings.requests
+        outcome.requests = self._answered
         outcome.imbalance = imbalance / settings.requests
         assert not any(self._truth.loads)
         return outcome
@@ -172,6 +183,7 @@ class Simulation:
             hear()
 
     def _on_answered(self, gateway: int, worker: int, now: float) -> None:
+        self._answered += 1
         self._truth.loads[worker] -= 1
         self._own[gateway].remove(worker)
 
@@ -187,33 +199,49 @@ class Simulation:
         self._turns[gateway] = (self._turns[gateway] + 1) % self._settings.workers
         return self._turns[gateway]
 
-    def _least_of_own(self, gateway: int) -> int:
+    def _own_loads(self, gateway: int) -> list[int]:
+        """Returns how many requests of this gateway each worker answers now."""
         counts = [0] * self._settings.workers
         for worker in self._own.get(gateway, ()):
             counts[worker] += 1
-        least = min(counts)
-        return self._ties.choice([worker for worker, count in enumerate(counts) if count == least])
+        return counts
 
-    def _cheapest(self, gateway: int, holders: dict[int, int]) -> int:
-        """Returns the worker with the least load; a request in progress weighs as much as eight blocks."""
-        costs = [8.0 * load for load in self._known.loads]
+    def _heard_loads(self, gateway: int) -> list[int]:
+        """Returns how many requests of all gateways each worker answers, as far as this gateway knows."""
+        counts = list(self._known.loads)
         for worker in self._unheard.get(gateway, ()):
-            costs[worker] += 8
+            counts[worker] += 1
+        return counts
+
+    def _best(self, loads: list[int], holders: dict[int, int]) -> int:
+        """Returns the worker with the least cost: its load less the blocks that it has."""
+        costs = [_request_blocks * load for load in loads]
         for worker, blocks in holders.items():
             costs[worker] -= blocks
         least = min(costs)
         return self._ties.choice([worker for worker, cost in enumerate(costs) if cost == least])
 
 
-def table(settings: Settings) -> str:
+def between(values: list[float], form: str) -> str:
+    """Returns the least and the greatest of some numbers; one of them if they read the same."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def table(settings: Settings, seeds: int) -> str:
     """Returns the results of all ways and ages, in Markdown."""
     heads = [f"{age:g} s" for age in _ages]
     lines = [f"| | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
     for mode in _modes:
-        cells = []
+        cells: list[str] = []
         for age in _ages:
-            outcome = Simulation(settings, mode, age).run()
-            cells.append(f"{100 * outcome.hit_rate:.0f} %, {outcome.imbalance:.1f}")
+            if cells and mode not in _hearing:
+                cells.append(cells[0])
+                continue
+            all_seeds = [replace(settings, seed=settings.seed + number) for number in range(seeds)]
+            outcomes = [Simulation(each, mode, age).run() for each in all_seeds]
+            hits = between([100 * outcome.hit_rate for outcome in outcomes], ".0f")
+            cells.append(f"{hits} %, {between([outcome.imbalance for outcome in outcomes], '.1f')}")
         lines.append(f"| {mode} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -223,7 +251,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Simulates gateways that route requests to workers.")
     for name in ("gateways", "workers", "requests", "conversations", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Settings, name))
-    print(table(Settings(**vars(parser.parse_args()))))
+    parser.add_argument("--seeds", type=int, default=3)
+    given = vars(parser.parse_args())
+    seeds = given.pop("seeds")
+    print(table(Settings(**given), seeds))
 
 
 if __name__ == "__main__":

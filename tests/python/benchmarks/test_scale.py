@@ -28,10 +28,29 @@ def test_what_routing_does(scale: ModuleType) -> None:
     for outcome in fresh.values():
         assert outcome.requests == sum(outcome.per_worker) == small["requests"]
         assert 0 < outcome.hits < outcome.blocks and outcome.imbalance >= 1
-    assert max(fresh, key=lambda mode: fresh[mode].hit_rate) == "kv"
+    assert fresh["kv"].hit_rate > 2 * max(fresh[mode].hit_rate for mode in fresh if not mode.startswith("kv"))
+    assert fresh["kv, load shared"].imbalance < fresh["kv"].imbalance
+    assert max(fresh["round_robin"].per_worker) < 2 * min(fresh["round_robin"].per_worker)
     assert min(fresh, key=lambda mode: fresh[mode].imbalance) == "heard load"
-    old = {mode: scale.Simulation(settings, mode, 3.0).run() for mode in ("kv", "heard load", "random")}
+    old = {mode: scale.Simulation(settings, mode, 3.0).run() for mode in (*scale._hearing, "random")}
     assert old["kv"].hit_rate < fresh["kv"].hit_rate
-    assert old["heard load"].imbalance > fresh["heard load"].imbalance
+    for mode in ("kv, load shared", "heard load"):
+        assert old[mode].imbalance > fresh[mode].imbalance
     assert old["random"] == fresh["random"]
     assert scale.Simulation(settings, "kv", 3.0).run() == old["kv"]
+
+
+def test_one_gateway_knows_its_own_load(scale: ModuleType) -> None:
+    """So the events of others do not matter, and it loads the workers evenly."""
+    alone = scale.Settings(**{**small, "gateways": 1})
+    many = scale.Simulation(scale.Settings(**small), "least_loaded", 0.0).run()
+    one = scale.Simulation(alone, "least_loaded", 0.0).run()
+    assert one.imbalance < 1.2 < many.imbalance
+    assert scale.Simulation(alone, "least_loaded", 3.0).run() == one
+
+
+def test_small_caches_have_fewer_hits(scale: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = scale.Settings(**small)
+    before = scale.Simulation(settings, "kv", 0.0).run()
+    monkeypatch.setattr(scale, "_cache_blocks", 200)
+    assert scale.Simulation(settings, "kv", 0.0).run().hit_rate < before.hit_rate / 1.5
