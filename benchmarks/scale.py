@@ -8,12 +8,12 @@ the gateways know. Without sockets, models, and clocks; the same seed gives the 
 Prints a table in Markdown, with the least and the greatest result of several seeds.
 
 The model: requests arrive at random times, at 70 percent of what the workers can compute without any cached
-prompt. Each continues one of many conversations, some of which are much more active than others, and comes to
-a random gateway. A worker computes the blocks of the prompt that it does not have, and then the answer; it
-keeps the blocks of the conversations that it answered last. Requests do not wait for each other, however busy
-a worker is. All caches are empty at the beginning. The gateways learn of kept and dropped blocks, and of the
-requests of other gateways where they hear of these, when they are `staleness` seconds old. A request in
-progress weighs as much as eight blocks; Dynamo's own weights can be set.
+prompt. Each continues one of many conversations, some of which are much more active than others, and comes
+to a random gateway. A worker computes the blocks of the prompt that it does not have, and then the answer;
+it keeps the blocks of the conversations that it answered last. Requests do not wait for each other, however
+busy a worker is. All caches are empty at the beginning. The gateways learn of kept and dropped blocks, and
+of the requests of other gateways where they hear of these, when they are `staleness` seconds old. A request
+in progress weighs as much as eight blocks; Dynamo's own weights can be set.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _request_blocks = 8
 #: Blocks that a worker keeps.
 _cache_blocks = 4000
 #: As the key "router" of a cluster; `kv` where each gateway knows the load that it causes itself, which is
-#: the default, and where the gateways tell each other; for comparison the worker with the least load heard of.
+#: the default, and where the gateways tell each other; for comparison the worker with the least heard load.
 _modes = ("random", "round_robin", "least_loaded", "kv", "kv, load shared", "heard load")
 #: Those that use events, so that the age of these matters.
 _hearing = ("kv", "kv, load shared", "heard load")
